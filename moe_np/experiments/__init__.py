@@ -1,0 +1,16 @@
+"""The papers' experiments, each one file with the same four things:
+
+    Config               frozen dataclass: the paper's values, and in comments where each was read
+    PAPER                the published numbers
+    run_one(spec)        one run of one system from one seed: a JSON-able dict in, a JSON-able dict out
+    run(config, *, seeds, sweep) -> dict      all runs and their summary, what `moe-np run NAME` writes as NAME.json
+    table(result) -> str                      the same as Markdown, published numbers beside ours
+
+`sweep` is a `moe_np.experiments.sweep.Sweep`: it runs seeds in parallel and remembers finished ones.
+"""
+
+# name -> (module, one line for `moe-np list`)
+EXPERIMENTS = {
+    "jacobs1991": ("moe_np.experiments.jacobs1991", "vowels of Jacobs et al. 1991: 4 and 8 experts against backprop nets of 6 and 12"),
+    "chen2022": ("moe_np.experiments.chen2022", "synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy"),
+}

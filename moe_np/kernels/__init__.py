@@ -1,0 +1,42 @@
+"""Which code does the inner loops: NumPy (reads like the equations) or Numba (the same, compiled).
+
+    MOE_NP_KERNELS=numpy    always NumPy
+    MOE_NP_KERNELS=numba    always the loops, also with the JIT switched off (NUMBA_DISABLE_JIT=1: slow, for a debugger)
+    unset                   Numba where it is installed and its JIT is on, otherwise NumPy
+
+Each module of loops here has a NumPy twin in the file that holds the equations, and a test that holds the two equal.
+Numba is imported at the first use, never by `import moe_np`.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+
+from moe_np.checks import InputError
+
+
+@functools.cache
+def _has_numba():
+    if sys.modules.get("numba", ...) is None:  # how a test says "not installed"
+        return False
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _say(text):
+    print(f"moe_np: {text}", file=sys.stderr)
+
+
+def backend():
+    """Return "numpy" or "numba", as the environment asks and the installation allows."""
+    asked = os.environ.get("MOE_NP_KERNELS", "")
+    if asked not in ("", "numpy", "numba"):
+        raise InputError(f"MOE_NP_KERNELS: wanted numpy or numba, got {asked!r}")
+    if asked == "numpy":
+        return "numpy"
+    if not _has_numba():
+        _say("Numba is not installed; using the NumPy kernels (same results, slower)")
+        return "numpy"
+    jit_off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    return "numba" if asked == "numba" or not jit_off else "numpy"
