@@ -22,7 +22,9 @@ def array(name, value, shape, *, finite=True, kind="f"):
     try:
         out = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{name}: wanted an array of shape {_shape_text(shape)}, got {type(value).__name__} ({error})") from None
+        raise InputError(
+            f"{name}: wanted an array of shape {_shape_text(shape)}, got {type(value).__name__} ({error})"
+        ) from None
     if out.dtype.kind not in ("fiub" if kind == "f" else "iu"):
         wanted = "floating point" if kind == "f" else "integer"
         raise InputError(f"{name}: wanted {wanted} numbers, got an array of dtype {out.dtype}")

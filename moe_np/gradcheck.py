@@ -4,8 +4,8 @@ A gradient g of a scalar loss promises that for every direction v
 
     (d/dt) loss(p + t·v) at t = 0   equals   Σ g·v.
 
-The left side needs only the loss: four evaluations of it, whatever the size of p. One random v is a check of all
-of g at once, because an error in any component shows in Σ g·v with probability one. A function that returns an array
+The left side needs only the loss: four evaluations of it, whatever the size of p. One random v checks all of g
+at once, because an error in any component shows in Σ g·v with probability one. A function that returns an array
 becomes a scalar by the inner product with a fixed random array `dout`, which is then the gradient to hand to its
 backward pass.
 
@@ -13,7 +13,8 @@ backward pass.
     >>> p = {"w": rng.normal(size=3)}
     >>> print(gradient_error(lambda p: (p["w"] ** 2).sum(), p, {"w": 2 * p["w"]}, rng)["w"] < 1e-9)
     True
-    >>> print(round(gradient_error(lambda p: (p["w"] ** 2).mean(), p, {"w": 2 * p["w"]}, rng)["w"], 3))  # N times too large
+    >>> mean = lambda p: (p["w"] ** 2).mean()
+    >>> print(round(gradient_error(mean, p, {"w": 2 * p["w"]}, rng)["w"], 3))  # N = 3 times too large
     0.667
 """
 
@@ -37,9 +38,9 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
     grads    dict with the same keys and shapes
     step     length of the difference; keep arg-max, clipping and ties further away than twice this
 
-    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|, ‖g‖/√size): below 1e-7 for a right
-    gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large. The third term of the
-    maximum only guards against a direction that happens to be orthogonal to g.
+    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|, ‖g‖/√size): below 1e-7 for
+    a right gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large. The
+    third term of the maximum only guards against a direction that happens to be orthogonal to g.
     """
     if set(params) != set(grads):
         raise InputError(f"grads: wanted the keys of params, {sorted(params)}, got {sorted(grads)}")
@@ -65,8 +66,8 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
 def pair_error(forward, backward, params, x, rng, *, step=1e-3):
     """Check a pair `forward(params, x) -> (out, cache)`, `backward(dout, cache) -> (dx, grads)`.
 
-    The output is projected on a random `dout`. Returns {"x": error, **{name: error}}; a backward pass that returns None for dx
-    (an input that is data) is checked for its parameters only.
+    The output is projected on a random `dout`. Returns {"x": error, **{name: error}}; a backward pass that returns
+    None for dx (an input that is data) is checked for its parameters only.
     """
     out, cache = forward(params, x)
     dout = rng.normal(size=np.shape(out))

@@ -1,7 +1,8 @@
 """Steps: pure functions from (parameters, gradients) to new parameters.
 
-`params` and `grads` are dicts of arrays with the same keys and shapes. Nothing is changed in place, so a caller can keep every step of
-a trajectory. dtype follows the parameters. `lr` is the step size η; gradients are of the loss as the caller scaled it.
+`params` and `grads` are dicts of arrays with the same keys and shapes. Nothing is changed in place, so a caller can
+keep every step of a trajectory. dtype follows the parameters. `lr` is the step size η; gradients are of the loss as
+the caller scaled it.
 """
 
 from typing import NamedTuple
@@ -37,7 +38,9 @@ def adam(params, grads, state=None, *, lr, beta1=0.9, beta2=0.999, eps=1e-8, wei
     `weight_decay` λ adds λ p to the gradient before the means (the L2 form, not AdamW's decoupled one).
     """
     if state is None:
-        state = AdamState(0, {k: np.zeros_like(p) for k, p in params.items()}, {k: np.zeros_like(p) for k, p in params.items()})
+        state = AdamState(
+            0, {k: np.zeros_like(p) for k, p in params.items()}, {k: np.zeros_like(p) for k, p in params.items()}
+        )
     t = state.t + 1
     new, m, v = {}, {}, {}
     for k, p in params.items():
@@ -70,7 +73,8 @@ def expert_norms(grads, norm="sum"):
 def normalised_step(params, grads, *, lr, norm="sum"):
     """p_m ← p_m − η g_m / ‖g_m‖ for each expert m (Chen et al. 2022, Algorithm 1).
 
-    Every expert moves by the same length however few tokens it got. An expert whose gradient is exactly 0 (no token) stays where it is.
+    Every expert moves by the same length however few tokens it got. An expert whose gradient is exactly 0 (no
+    token) stays where it is.
     """
     norms = expert_norms(grads, norm)
     new = {}

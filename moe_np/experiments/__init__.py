@@ -11,6 +11,12 @@
 
 # name -> (module, one line for `moe-np list`)
 EXPERIMENTS = {
-    "jacobs1991": ("moe_np.experiments.jacobs1991", "vowels of Jacobs et al. 1991: 4 and 8 experts against backprop nets of 6 and 12"),
-    "chen2022": ("moe_np.experiments.chen2022", "synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy"),
+    "jacobs1991": (
+        "moe_np.experiments.jacobs1991",
+        "vowels of Jacobs et al. 1991: 4 and 8 experts against backprop nets of 6 and 12",
+    ),
+    "chen2022": (
+        "moe_np.experiments.chen2022",
+        "synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy",
+    ),
 }

@@ -1,9 +1,10 @@
 """Many independent runs: in parallel, with progress, each finished one stored at once and never run again.
 
-A run is `run_one(spec) -> result`, a top-level function of a JSON-able dict that returns a JSON-able dict and draws every random number from
-seeds in the spec. So it does not matter which process runs it, or when: `jobs=1` and `jobs=2` give the same bits, and a sweep that
-was killed goes on where it stopped. A result is stored under a hash of everything that determines it: function, spec, kernels, and the
-package's own source (editing a line that computes makes old results invisible, not wrong).
+A run is `run_one(spec) -> result`, a top-level function of a JSON-able dict that returns a JSON-able dict and
+draws every random number from seeds in the spec. So it does not matter which process runs it, or when: `jobs=1`
+and `jobs=2` give the same bits, and a sweep that was killed goes on where it stopped. A result is stored under a
+hash of everything that determines it: function, spec, kernels, and the package's own source (editing a line that
+computes makes old results invisible, not wrong).
 """
 
 import contextlib
@@ -115,18 +116,22 @@ class Sweep:
         if self._executor is not None:
             return self._executor
         if self._own is None:
-            # spawn, not fork: a forked child inherits the locks of BLAS and Numba threads; and it is the same on every system
-            self._own = ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
+            # spawn, not fork: a forked child inherits locks of BLAS and Numba threads, and spawn is the same everywhere
+            self._own = ProcessPoolExecutor(
+                self.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+            )
         return self._own
 
     def path(self, run_one, spec):
         """Where the result of this spec is stored."""
         name = run_one.__module__.rpartition(".")[2]
-        what = json.dumps([run_one.__module__, run_one.__qualname__, spec, kernels.backend(), source_fingerprint()], sort_keys=True)
+        what = json.dumps(
+            [run_one.__module__, run_one.__qualname__, spec, kernels.backend(), source_fingerprint()], sort_keys=True
+        )
         return self.store / name / f"{hashlib.sha256(what.encode()).hexdigest()[:20]}.json"
 
     def load(self, run_one, spec):
-        """The stored result of this spec, or None if it has not finished yet. InputError for a file that is not one of ours."""
+        """The stored result of this spec, or None if it has not finished yet. InputError for a damaged file."""
         if self.store is None:
             return None
         path = self.path(run_one, spec)
@@ -140,7 +145,9 @@ class Sweep:
                 raise ValueError("it belongs to another configuration")
             return stored["result"]
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: wanted a stored run, got a damaged file ({error}); delete it to run it again") from None
+            raise InputError(
+                f"{path}: wanted a stored run, got a damaged file ({error}); delete it to run it again"
+            ) from None
 
     def _save(self, run_one, spec, result):
         text = to_json(result)
@@ -155,8 +162,16 @@ class Sweep:
         specs = list(specs)
         results = [self.load(run_one, spec) for spec in specs]
         todo = [i for i, result in enumerate(results) if result is None]
-        bar = tqdm(total=len(specs), initial=len(specs) - len(todo), desc=desc, unit="run", file=sys.stderr,
-                   disable=not self.progress, leave=False, dynamic_ncols=True)
+        bar = tqdm(
+            total=len(specs),
+            initial=len(specs) - len(todo),
+            desc=desc,
+            unit="run",
+            file=sys.stderr,
+            disable=not self.progress,
+            leave=False,
+            dynamic_ncols=True,
+        )
         with bar:
             if self._executor is None and (self.jobs == 1 or len(todo) <= 1):
                 for i in todo:
