@@ -1,0 +1,137 @@
+"""Training the models of Chen et al. 2022: one pass, one step, and the loops as iterators.
+
+`gradients` and `predict` run in the compiled loops of `moe_np.kernels.clusters` where Numba is there, and otherwise in the pairs of
+`moe_np.models.patch_cnn`, which say the same in equations. A training step is always the whole training set.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_np import checks, kernels, optim
+from moe_np.models import patch_cnn
+
+
+class Batch(NamedTuple):
+    """Samples with the sum of their patches, which the router and the linear expert look at in every pass."""
+
+    x: np.ndarray  # (N, P, D)
+    xsum: np.ndarray  # (N, D)
+    y: np.ndarray  # (N,) 0 or 1
+
+
+def batch(x, y):
+    """Check samples once and prepare them. x (N, P, D) floating point, y (N,) of 0 and 1. InputError otherwise."""
+    x = np.ascontiguousarray(checks.array("x", x, ("N", "P", "D")))
+    y = checks.array("y", y, (len(x),), kind="i")
+    if len(y) and not (0 <= y.min() and y.max() <= 1):
+        raise checks.InputError(f"y: wanted classes 0 and 1, got {y.min()} to {y.max()}")
+    return Batch(x, x.sum(axis=1), y.astype(np.int64))
+
+
+def gradients(params, batch, noise, *, activation, gate, loss):
+    """One pass of the mixture and its gradients: -> (loss, expert (N,), {"w", "b", "theta"}).
+
+    noise (N, E) as in `patch_cnn.gate_forward`, or None for no noise.
+    """
+    _check(activation, gate, loss)
+    if kernels.backend() == "numba":
+        from moe_np.kernels import clusters
+
+        return clusters.gradients(params, batch, noise, activation=activation, gate=gate, loss=loss)
+    return gradients_numpy(params, batch, noise, activation=activation, gate=gate, loss=loss)
+
+
+def gradients_numpy(params, batch, noise, *, activation, gate, loss):
+    """`gradients` in NumPy: forward and backward of the mixture and the loss."""
+    out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
+    value, loss_cache = patch_cnn.loss_forward(out, batch.y, loss=loss)
+    _, grads = patch_cnn.mixture_backward(patch_cnn.loss_backward(1.0, loss_cache), cache)
+    return float(value), cache.expert, grads
+
+
+def predict(params, batch, noise, *, activation, gate):
+    """One pass without gradients: -> (out (N, 2), expert (N,)). The predicted class is `out.argmax(1)`."""
+    _check(activation, gate)
+    if kernels.backend() == "numba":
+        from moe_np.kernels import clusters
+
+        return clusters.predict(params, batch, noise, activation=activation, gate=gate)
+    out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
+    return out, cache.expert
+
+
+def accuracy(out, y):
+    """Percent of samples whose larger output is their class (class 0 wins a tie)."""
+    return 100 * float((out.argmax(axis=1) == y).mean())
+
+
+def _check(activation, gate, loss="once"):
+    checks.choice("activation", activation, patch_cnn.ACTIVATIONS)
+    checks.choice("gate", gate, patch_cnn.GATES)
+    checks.choice("loss", loss, patch_cnn.LOSSES)
+
+
+# --- the mixture ------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    epoch: int  # from 0
+    loss: float  # of this pass, before the update
+    entropy: float  # dispatch entropy of this pass, noise included
+    expert: np.ndarray  # (N,) where this pass sent each sample
+    params: dict  # after the update; unchanged if stopped
+    stopped: bool  # the rule ended training in this pass, before its update
+
+
+def uniform_noise(rng, dtype=np.float32):
+    """Return draw(shape) -> numbers on [0, 1) from a NumPy Generator, as `train_mixture` wants them."""
+    return lambda shape: rng.random(shape, dtype=dtype)
+
+
+def train_mixture(
+    params,
+    batch,
+    cluster,
+    draw,
+    *,
+    epochs,
+    activation,
+    gate,
+    loss,
+    lr,
+    lr_router,
+    norm="sum",
+    normalised=True,
+    stop=True,
+):
+    """Train the sparse mixture (paper, Algorithm 1); yields a `Step` a pass.
+
+    w_m ← w_m − η ∇_m / ‖∇_m‖ (see `optim.normalised_step` for `norm`; plain gradient descent if not `normalised`), θ ← θ − η_r ∇θ.
+
+    cluster   (N,) whole numbers from 0, for the entropy only
+    draw      draw((N, E)) -> the noise of a pass, or None: no noise
+    stop      end before the update of a pass whose loss is above the smallest so far, by more than .02 or at .314 or less
+              (authors' code)
+    """
+    N, E, K = len(batch.y), len(params["w"]), int(cluster.max()) + 1
+    smallest = np.inf
+    for epoch in range(epochs):
+        noise = None if draw is None else draw((N, E))
+        value, expert, grads = gradients(params, batch, noise, activation=activation, gate=gate, loss=loss)
+        stopped = stop and value > smallest and (value > smallest + 0.02 or value <= 0.314)
+        smallest = min(smallest, value)
+        if not stopped:
+            params = _update(params, grads, lr, lr_router, norm if normalised else None)
+        yield Step(epoch, value, patch_cnn.entropy(expert, cluster, E, K), expert, params, stopped)
+        if stopped:
+            return
+
+
+def _update(params, grads, lr, lr_router, norm):
+    experts, dexperts = ({k: d[k] for k in ("w", "b")} for d in (params, grads))
+    if norm is None:
+        experts = optim.gradient_descent(experts, dexperts, lr=lr)
+    else:
+        experts = optim.normalised_step(experts, dexperts, lr=lr, norm=norm)
+    return {**experts, "theta": params["theta"] - lr_router * grads["theta"]}
