@@ -1,7 +1,7 @@
 """Training the models of Chen et al. 2022: one pass, one step, and the loops as iterators.
 
-`gradients` and `predict` run in the compiled loops of `moe_np.kernels.clusters` where Numba is there, and otherwise in the pairs of
-`moe_np.models.patch_cnn`, which say the same in equations. A training step is always the whole training set.
+`gradients` and `predict` run in the compiled loops of `moe_np.kernels.clusters` where Numba is there, and otherwise in
+the pairs of `moe_np.models.patch_cnn`, which say the same in equations. A step always takes the whole training set.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ def batch(x, y):
     """Check samples once and prepare them. x (N, P, D) floating point, y (N,) of 0 and 1. InputError otherwise."""
     x = np.ascontiguousarray(checks.array("x", x, ("N", "P", "D")))
     y = checks.array("y", y, (len(x),), kind="i")
-    if len(y) and not (0 <= y.min() and y.max() <= 1):
+    if len(y) and not (y.min() >= 0 and y.max() <= 1):
         raise checks.InputError(f"y: wanted classes 0 and 1, got {y.min()} to {y.max()}")
     return Batch(x, x.sum(axis=1), y.astype(np.int64))
 
@@ -107,12 +107,12 @@ def train_mixture(
 ):
     """Train the sparse mixture (paper, Algorithm 1); yields a `Step` a pass.
 
-    w_m ← w_m − η ∇_m / ‖∇_m‖ (see `optim.normalised_step` for `norm`; plain gradient descent if not `normalised`), θ ← θ − η_r ∇θ.
+    w_m ← w_m − η ∇_m / ‖∇_m‖ (`norm` as in `optim.normalised_step`, None for plain gradient descent), θ ← θ − η_r ∇θ.
 
     cluster   (N,) whole numbers from 0, for the entropy only
     draw      draw((N, E)) -> the noise of a pass, or None: no noise
-    stop      end before the update of a pass whose loss is above the smallest so far, by more than .02 or at .314 or less
-              (authors' code)
+    stop      end before the update of a pass whose loss is above the smallest so far, either by more than .02 or while
+              it is .314 or less (authors' code)
     """
     N, E, K = len(batch.y), len(params["w"]), int(cluster.max()) + 1
     smallest = np.inf
@@ -122,7 +122,7 @@ def train_mixture(
         stopped = stop and value > smallest and (value > smallest + 0.02 or value <= 0.314)
         smallest = min(smallest, value)
         if not stopped:
-            params = _update(params, grads, lr, lr_router, norm if normalised else None)
+            params = _update(params, grads, lr, lr_router, norm)
         yield Step(epoch, value, patch_cnn.entropy(expert, cluster, E, K), expert, params, stopped)
         if stopped:
             return
