@@ -102,7 +102,6 @@ def train_mixture(
     lr,
     lr_router,
     norm="sum",
-    normalised=True,
     stop=True,
 ):
     """Train the sparse mixture (paper, Algorithm 1); yields a `Step` a pass.
