@@ -30,6 +30,15 @@ def slope(loss, x, v, step=1e-3):
     return (8 * near - far) / (12 * step)
 
 
+def direction(g, rng):
+    """A random unit vector, drawn again while it is so nearly orthogonal to g that rounding would be all one sees."""
+    while True:
+        v = rng.normal(size=g.shape)
+        v /= np.linalg.norm(v)
+        if abs((g * v).sum()) >= 0.3 * np.linalg.norm(g) / np.sqrt(g.size):
+            return v
+
+
 def gradient_error(loss, params, grads, rng, *, step=1e-3):
     """Relative error of each gradient in `grads` along one random direction of its own.
 
@@ -38,9 +47,8 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
     grads    dict with the same keys and shapes
     step     length of the difference; keep arg-max, clipping and ties further away than twice this
 
-    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|, ‖g‖/√size): below 1e-7 for
-    a right gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large. The
-    third term of the maximum only guards against a direction that happens to be orthogonal to g.
+    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|): below 1e-7 for a right
+    gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large.
     """
     if set(params) != set(grads):
         raise InputError(f"grads: wanted the keys of params, {sorted(params)}, got {sorted(grads)}")
@@ -54,11 +62,10 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
         if x.size == 0:
             errors[name] = 0.0
             continue
-        v = rng.normal(size=x.shape)
-        v /= np.linalg.norm(v)
+        v = direction(g, rng)
         numeric = slope(lambda moved, name=name: float(loss({**params, name: moved})), x, v, step)
         analytic = float((g * v).sum())
-        scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g)) / np.sqrt(x.size))
+        scale = max(abs(numeric), abs(analytic))
         errors[name] = abs(numeric - analytic) / scale if scale > 0 else 0.0
     return errors
 

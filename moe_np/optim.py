@@ -5,6 +5,7 @@ keep every step of a trajectory. dtype follows the parameters. `lr` is the step 
 the caller scaled it.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def adam(params, grads, state=None, *, lr, beta1=0.9, beta2=0.999, eps=1e-8, wei
         g = grads[k] + weight_decay * p if weight_decay else grads[k]
         m[k] = beta1 * state.m[k] + (1 - beta1) * g
         v[k] = beta2 * state.v[k] + (1 - beta2) * g * g
-        new[k] = p - lr / (1 - beta1**t) * m[k] / (np.sqrt(v[k]) / np.sqrt(1 - beta2**t) + eps)
+        new[k] = p - lr / (1 - beta1**t) * m[k] / (np.sqrt(v[k]) / math.sqrt(1 - beta2**t) + eps)
     return new, AdamState(t, m, v)
 
 

@@ -1,0 +1,106 @@
+"""Make every figure and table of the papers, with the published numbers beside ours.
+
+    python -m figures                     all of them
+    python -m figures jacobs1991_fig2     these
+    python -m figures --quick             few seeds and short runs, to see that it works
+
+Pictures go to figures/out as PNG and SVG, tables and texts to figures/out/REPORT.md, finished runs to
+figures/out/runs: a second call, or one after a kill, only does what is missing.
+
+A script is a module of this folder with a docstring that says what to see, TITLE, and make(job) -> Markdown.
+"""
+
+import argparse
+import importlib
+import pathlib
+import sys
+import time
+
+from moe_np.checks import InputError, integer
+from moe_np.cli import cores, guarded, writable_folder
+from moe_np.experiments.sweep import Sweep, versions, write_atomically
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# in the order of the report; the first one takes no time, so that a picture is there at once
+NAMES = (
+    "jacobs1991_fig1",
+    "jacobs1991_table1",
+    "jacobs1991_fig2",
+    "jacobs1991_fig3",
+    "jacobs1991_sensitivity",
+    "chen2022_fig1",
+    "chen2022_specialisation",
+    "chen2022_fig2",
+    "chen2022_table1",
+    "chen2022_replay",
+    "chen2022_ablation",
+)
+
+
+class Job:
+    """What a script gets: `sweep` to run seeds, `quick`, and `save` for its pictures."""
+
+    def __init__(self, sweep, out, quick):
+        self.sweep, self.out, self.quick = sweep, out, quick
+
+    def save(self, fig, name):
+        """Write the figure as NAME.png and NAME.svg (the same bytes for the same picture) and close it."""
+        import matplotlib.pyplot as plt
+
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            unfinished = self.out / f".{name}.{kind}"
+            fig.savefig(unfinished, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            unfinished.replace(self.out / f"{name}.{kind}")
+        plt.close(fig)
+
+
+def report(out, quick):
+    """Join the sections made so far, in the order of NAMES."""
+    parts = ["# The papers' numbers beside ours\n"]
+    if quick:
+        parts.append(
+            "**Made with `--quick`: few seeds and short runs. These numbers show that it works and nothing else.**\n"
+        )
+    parts.append("Made by `python -m figures` with " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".\n")
+    for name in NAMES:
+        section = out / "sections" / f"{name}.md"
+        if section.exists():
+            parts.append(section.read_text(encoding="utf-8"))
+    write_atomically(out / "REPORT.md", "\n".join(parts))
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="few seeds and short runs")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--out", metavar="DIR", help="where to (default: figures/out, with --quick figures/out/quick)")
+    args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in NAMES:
+            raise InputError(f"NAME: wanted one of {', '.join(NAMES)}; got {name!r}")
+    out = writable_folder(args.out or HERE / "out" / ("quick" if args.quick else ""))
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "moe_np"
+    names = [name for name in NAMES if name in args.names or not args.names]
+    start = time.perf_counter()
+    with Sweep(out / "runs", jobs=integer("--jobs", args.jobs)) as sweep:
+        job = Job(sweep, out, args.quick)
+        for i, name in enumerate(names, 1):
+            before = time.perf_counter()
+            script = importlib.import_module(f"figures.{name}")
+            text = script.make(job)
+            write_atomically(out / "sections" / f"{name}.md", f"## {script.TITLE}\n\n{text.strip()}\n")
+            report(out, args.quick)
+            now = time.perf_counter()
+            print(f"[{i}/{len(names)}] {name:24} {now - before:6.1f} s, {now - start:6.1f} s in all", file=sys.stderr)
+    print(out / "REPORT.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:], "python -m figures"))
