@@ -14,8 +14,10 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import numpy as np
@@ -78,11 +80,17 @@ def _guarded(run_one, spec):
         return run_one(spec)
 
 
-def _ignore_interrupt():
-    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _interrupts_ignored():
+    """Ctrl-C reaches every process of a terminal; children started in here leave the answer to their parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Sweep:
@@ -117,9 +125,7 @@ class Sweep:
             return self._executor
         if self._own is None:
             # spawn, not fork: a forked child inherits locks of BLAS and Numba threads, and spawn is the same everywhere
-            self._own = ProcessPoolExecutor(
-                self.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-            )
+            self._own = ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
         return self._own
 
     def path(self, run_one, spec):
@@ -179,7 +185,8 @@ class Sweep:
                     bar.update()
             else:
                 pool = self._pool()
-                futures = {pool.submit(_guarded, run_one, specs[i]): i for i in todo}
+                with _interrupts_ignored():  # inherited by the processes that this starts
+                    futures = {pool.submit(_guarded, run_one, specs[i]): i for i in todo}
                 for future in as_completed(futures):
                     i = futures[future]
                     results[i] = self._save(run_one, specs[i], future.result())
