@@ -1,0 +1,100 @@
+"""What a router is: a file with three functions, and the few pieces that several of them share.
+
+A router maps N tokens to a weighted bipartite graph between tokens and experts, one row per assignment:
+
+    init(rng, d_model, n_experts, ...)           -> params, a dict of arrays
+    route(params, x, ..., rng=None)              -> (Routing, cache)    x (N, D); rng=None is evaluation: no noise
+    route_backward(dweight, dlogits, cache)      -> (dx, grads)         dweight (A,), dlogits (N, E) or None
+
+`dweight` comes from the layer that used the weights, `dlogits` from balance losses; the backward pass adds up both.
+Which expert is chosen is never differentiated, except where a file says how. Nothing that comes in is changed.
+
+Rules for all (each has a test): a dropped assignment is absent, not a row of zeros; the lowest expert index wins a tie;
+without `rng` a router is deterministic; noise belongs to the router and never reaches `x`.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_np import checks
+from moe_np.checks import InputError
+
+
+class Routing(NamedTuple):
+    """A assignments of N tokens to E experts. Any order; the routers here list token by token, best choice first."""
+
+    token: np.ndarray  # (A,) row of x
+    expert: np.ndarray  # (A,)
+    weight: np.ndarray  # (A,) what the expert's output is multiplied by
+    logits: np.ndarray | None  # (N, E) before any softmax; None where nothing of the kind is learned
+    probs: np.ndarray  # (N, E) the router's scores of all experts, the rows summing to 1 where it is a softmax
+    demand: np.ndarray  # (N, E) bool: which experts each token asked for, before any capacity
+
+
+def check_tokens(x, params, name="w"):
+    """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its input."""
+    x = checks.array("x", x, ("N", "D"))
+    w = params[name]
+    if x.shape[1] != w.shape[0]:
+        raise InputError(f"x: wanted {w.shape[0]} features a token, as params[{name!r}] has, got {x.shape[1]}")
+    if x.dtype != w.dtype:
+        raise InputError(f"x: wanted {w.dtype}, the type of params[{name!r}], got {x.dtype}")
+    return x
+
+
+def check_k(k, n_experts):
+    """Check the number of choices: 1 <= k <= E."""
+    if checks.integer("k", k) > n_experts:
+        raise InputError(f"k: wanted at most the {n_experts} experts there are, got {k}")
+    return int(k)
+
+
+def check_renormalise(renormalise, k):
+    """k = 1 renormalised is weight 1 for every token: the gate would get a task gradient of exactly 0 (errata 4)."""
+    if renormalise and k == 1:
+        raise InputError(
+            "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient of the router is 0 "
+            "and it learns nothing; wanted renormalise=False (Switch) or k of at least 2"
+        )
+
+
+def top_k(scores, k):
+    """Indices (N, k) of the k largest of each row, largest first; the lowest index wins a tie. scores (N, E)."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def capacity(n_tokens, n_experts, k, factor):
+    """C = ceil(factor · N · k / E), at least 1: the most tokens one expert takes (Switch, section 2.2).
+
+    Rounding down would give 0, every token dropped, for short sequences (errata 9).
+    """
+    if not (isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0):
+        raise InputError(f"capacity_factor: wanted a finite number above 0, got {factor!r}")
+    return max(1, math.ceil(factor * n_tokens * k / n_experts))
+
+
+def within_capacity(expert, n_experts, C):
+    """Mask (A,) of the assignments that find a place when each expert takes its first C in the order given.
+
+    The order is the policy: first choices of all tokens before second ones (GShard), or the highest scores first.
+    """
+    order = np.argsort(expert, kind="stable")
+    count = np.bincount(expert, minlength=n_experts)
+    start = np.cumsum(count) - count
+    place = np.empty(len(expert), np.int64)
+    place[order] = np.arange(len(expert)) - start[expert[order]]
+    return place < C
+
+
+def demand_of(choice, n_experts):
+    """choice (N, k) -> demand (N, E) bool."""
+    demand = np.zeros((len(choice), n_experts), bool)
+    np.put_along_axis(demand, choice, True, axis=1)
+    return demand
+
+
+def linear_backward(dlogits, x, w):
+    """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
+    return dlogits @ w.T, x.T @ dlogits
