@@ -60,6 +60,16 @@ def check_renormalise(renormalise, k):
         )
 
 
+def check_valid(valid, n_tokens):
+    """Check the padding mask: bool (N,), False where a token is padding; None is no padding. Return the mask."""
+    if valid is None:
+        return np.ones(n_tokens, bool)
+    valid = np.asarray(valid)
+    if valid.dtype != bool or valid.shape != (n_tokens,):
+        raise InputError(f"valid: wanted bool of shape ({n_tokens},), got {valid.dtype} of shape {valid.shape}")
+    return valid
+
+
 def top_k(scores, k):
     """Indices (N, k) of the k largest of each row, largest first; the lowest index wins a tie. scores (N, E)."""
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
