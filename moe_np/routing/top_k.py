@@ -39,7 +39,7 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 
 def route(params, x, *, k, renormalise, rng=None):
-    """Send each token to its k largest logits: x (N, D) -> (Routing with A = k·N, cache). No noise: `rng` is not used."""
+    """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise: no `rng`."""
     x, w = contract.check_tokens(x, params), params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
