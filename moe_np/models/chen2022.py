@@ -66,7 +66,7 @@ def accuracy(out, y):
     return 100 * float((out.argmax(axis=1) == y).mean())
 
 
-def _check(activation, gate, loss="once"):
+def _check(activation, gate="raw", loss="once"):
     checks.choice("activation", activation, patch_cnn.ACTIVATIONS)
     checks.choice("gate", gate, patch_cnn.GATES)
     checks.choice("loss", loss, patch_cnn.LOSSES)
@@ -134,3 +134,47 @@ def _update(params, grads, lr, lr_router, norm):
     else:
         experts = optim.normalised_step(experts, dexperts, lr=lr, norm=norm)
     return {**experts, "theta": params["theta"] - lr_router * grads["theta"]}
+
+
+# --- a single model ---------------------------------------------------------------------------------------------------
+
+
+def single_gradients(params, batch, *, activation):
+    """One pass of a single network (one expert, no router) and its gradients: -> (loss, {"w", "b"}). One softmax."""
+    _check(activation)
+    if kernels.backend() == "numba":
+        from moe_np.kernels import clusters
+
+        return clusters.single_gradients(params, batch, activation=activation)
+    return single_gradients_numpy(params, batch, activation=activation)
+
+
+def single_gradients_numpy(params, batch, *, activation):
+    """`single_gradients` in NumPy."""
+    out, cache = patch_cnn.expert_forward(params, batch.x, np.zeros(len(batch.y), int), activation=activation)
+    value, loss_cache = patch_cnn.loss_forward(out, batch.y, loss="once")
+    _, grads = patch_cnn.expert_backward(patch_cnn.loss_backward(1.0, loss_cache), cache)
+    return float(value), grads
+
+
+def single_predict(params, batch, *, activation):
+    """Outputs (N, 2) of a single network."""
+    return patch_cnn.expert_forward(params, batch.x, np.zeros(len(batch.y), int), activation=activation)[0]
+
+
+def train_single(params, batch, *, epochs, activation, lr, weight_decay=5e-4, stop_after=500):
+    """Train a single network with Adam on all samples at once; yields a `Step` a pass (entropy and expert are None).
+
+    Ends before the update of a pass after number `stop_after` whose loss is more than .02 above the smallest so far
+    (authors' code).
+    """
+    state, smallest = None, np.inf
+    for epoch in range(epochs):
+        value, grads = single_gradients(params, batch, activation=activation)
+        stopped = epoch > stop_after and value > smallest + 0.02
+        smallest = min(smallest, value)
+        if not stopped:
+            params, state = optim.adam(params, grads, state, lr=lr, weight_decay=weight_decay)
+        yield Step(epoch, value, None, None, params, stopped)
+        if stopped:
+            return
