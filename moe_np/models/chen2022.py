@@ -145,7 +145,8 @@ def single_gradients(params, batch, *, activation):
     if kernels.backend() == "numba":
         from moe_np.kernels import clusters
 
-        return clusters.single_gradients(params, batch, activation=activation)
+        value, _, grads = clusters.single(params, batch, activation=activation)
+        return value, grads
     return single_gradients_numpy(params, batch, activation=activation)
 
 
@@ -159,6 +160,11 @@ def single_gradients_numpy(params, batch, *, activation):
 
 def single_predict(params, batch, *, activation):
     """Outputs (N, 2) of a single network."""
+    _check(activation)
+    if kernels.backend() == "numba":
+        from moe_np.kernels import clusters
+
+        return clusters.single(params, batch, activation=activation, backward=False)[1]
     return patch_cnn.expert_forward(params, batch.x, np.zeros(len(batch.y), int), activation=activation)[0]
 
 

@@ -140,12 +140,14 @@ def gate_forward(h, noise, *, gate):
 def gate_backward(dweight, cache):
     """dweight (N,) -> dh (N, E). Raw: only the chosen logit. Softmax: dh_m = dπ · π (1[m chosen] − softmax(h)_m)."""
     rows = np.arange(len(dweight))
-    dh = np.zeros(cache.shape, dweight.dtype)
     if cache.gate == "raw":
+        dh = np.zeros(cache.shape, dweight.dtype)
         dh[rows, cache.expert] = dweight
         return dh
-    dh[rows, cache.expert] = 1
-    return (dh - cache.probs) * (dweight * cache.weight)[:, None]
+    dlog = dweight * cache.weight  # of log π
+    dh = -cache.probs * dlog[:, None]
+    dh[rows, cache.expert] += dlog
+    return dh
 
 
 # --- mixture ----------------------------------------------------------------------------------------------------------
