@@ -8,8 +8,8 @@ A sample is four patches of D = 50 numbers in random order. With y = ±1 and clu
     γ ε v_k'    features   the signal of another cluster k' ≠ k with a random sign ε    γ ~ U(.5, 3) or U(.5, 2)
     ξ           –          Gaussian noise, N(0, σ² / D) in every coordinate             σ = 1 or 2
 
-v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches tells the classes apart: the sign of v_k counts in one
-cluster and misleads in the others. All inputs are multiplied by 10, as in the authors' notebooks.
+v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches tells the classes apart: the sign of v_k
+counts in one cluster and misleads in the others. All inputs are multiplied by 10, as in the authors' notebooks.
 """
 
 from typing import NamedTuple
@@ -52,7 +52,8 @@ class _Draws(NamedTuple):
 def clusters(setting, n_train, n_test, rng, *, n_clusters=4, patch_len=50):
     """Fresh training and test samples of setting 1 to 4: (Clusters, Clusters), with the same v and c.
 
-    `rng` is a numpy Generator. Raises InputError for an unknown setting and for sizes that leave no room for 2K orthonormal vectors.
+    `rng` is a numpy Generator. Raises InputError for an unknown setting, and where D numbers have no room for 2K
+    orthonormal vectors.
     """
     choice("setting", setting, tuple(SETTINGS))
     n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
@@ -102,9 +103,9 @@ def _split(data, n_train):
 def notebook_clusters(setting, *, n_train=16000, n_test=16000):
     """The very samples of the authors' notebook, from its seed: (training, test), 16,000 each as published.
 
-    Two streams start from the same seed: NumPy's old global generator for everything but the order of the patches, which is
-    PyTorch's. The draws of a sample follow those of the one before, and how many there are depends on what was drawn, so this
-    is a loop over samples; smaller sizes give the first samples of the published ones.
+    Two streams start from the same seed: NumPy's old global generator for everything but the order of the patches, which
+    is PyTorch's. The draws of a sample follow those of the one before, and how many there are depends on what was drawn, so
+    this is a loop over samples; smaller sizes give the first of the published samples.
     """
     gamma, sigma, seed = SETTINGS[choice("setting", setting, tuple(SETTINGS))]
     n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
@@ -147,7 +148,7 @@ def _sample_draws(source, stream, N, D):
     """The raw words around each sample's D normal numbers: first (N, 2), noise (N, D), after (N, 8) int64.
 
     first   y, k
-    after   sign, k', and two words each for α, β, γ. k' is one of three, from two bits: a 3 is thrown away and drawn again.
+    after   sign, k', and two words each for α, β, γ. k' is one of three, from two bits: a 3 is drawn again.
     """
     noise = np.empty((N, D))
     taken = np.empty((N + 1, 10), np.int64)

@@ -1,8 +1,8 @@
 """PyTorch's CPU random numbers without PyTorch, to the bit.
 
-Both libraries sit on the same generator, MT19937, seeded the same way from one integer; they differ in how they turn its 32-bit
-words into numbers. So a `numpy.random.RandomState` is the stream here, and each function takes from it the words that its namesake
-in PyTorch takes, in that order:
+Both libraries sit on the same generator, MT19937, seeded the same way from one integer; they differ in how they turn
+its 32-bit words into numbers. So a `numpy.random.RandomState` is the stream here, and each function takes from it the
+words that its namesake in PyTorch takes, in that order:
 
     rand            one word a number       (word mod 2²⁴) · 2⁻²⁴
     uniform         one word a number       low + (high − low) · rand, rounded once to float32
@@ -51,7 +51,8 @@ def uniform(stream, low, high, *shape):
 def conv1d(stream, filters, fan_in):
     """Default start of `torch.nn.Conv1d`: weights (filters, fan_in) and biases (filters,), drawn in this order.
 
-    Kaiming uniform with a = √5: the gain √(2 / (1 + a²)) makes the bound of the weights equal to that of the biases up to rounding.
+    Kaiming uniform with a = √5: the gain √(2 / (1 + a²)) makes the bound of the weights equal to that of the biases, up
+    to rounding.
     """
     gain = math.sqrt(2 / (1 + 5))
     bound = math.sqrt(3) * (gain / math.sqrt(fan_in))
@@ -61,9 +62,9 @@ def conv1d(stream, filters, fan_in):
 
 
 def skip_normal(stream, count):
-    """Take the words of `torch.normal(mean, std, size)` with `count` numbers, and give nothing back. At least 16 numbers.
+    """Take the words that `torch.normal` takes for `count` numbers (at least 16), and give nothing back.
 
-    The stream goes on behind them; the numbers themselves are a Box-Müller transform whose last bits depend on the processor.
+    The numbers themselves would be a Box-Müller transform whose last bits depend on the processor.
     """
     count = integer("count", count, minimum=16)
     words(stream, count + (16 if count % 16 else 0))

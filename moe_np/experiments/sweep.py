@@ -66,7 +66,7 @@ def source_fingerprint():
     return digest.hexdigest()[:16]
 
 
-def _one_blas_thread(_state=[]):  # noqa: B006 - a cache: building the controller takes 1 ms, using it 9 µs
+def one_blas_thread(_state=[]):  # noqa: B006 - a cache: building the controller takes 1 ms, using it 9 µs
     import threadpoolctl
 
     if not _state:
@@ -76,7 +76,7 @@ def _one_blas_thread(_state=[]):  # noqa: B006 - a cache: building the controlle
 
 def _guarded(run_one, spec):
     """Run one spec with one BLAS thread: two would change the order of sums, and crowd the other processes."""
-    with _one_blas_thread():
+    with one_blas_thread():
         return run_one(spec)
 
 
