@@ -103,9 +103,9 @@ def _split(data, n_train):
 def notebook_clusters(setting, *, n_train=16000, n_test=16000):
     """The very samples of the authors' notebook, from its seed: (training, test), 16,000 each as published.
 
-    Two streams start from the same seed: NumPy's old global generator for everything but the order of the patches, which
-    is PyTorch's. The draws of a sample follow those of the one before, and how many there are depends on what was drawn, so
-    this is a loop over samples; smaller sizes give the first of the published samples.
+    Two streams start from the same seed: NumPy's old global generator for everything but the order of the patches,
+    which is PyTorch's. The draws of a sample follow those of the one before, and how many there are depends on what was
+    drawn, so this is a loop over samples; smaller sizes give the first of the published samples.
     """
     gamma, sigma, seed = SETTINGS[choice("setting", setting, tuple(SETTINGS))]
     n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)

@@ -1,18 +1,19 @@
 """The recorded notebook runs of Chen et al. 2022 (arXiv 2208.02813), repeated from the same random numbers.
 
 The authors published one notebook per setting of their synthetic data, with its outputs (repository uclaml/MoE,
-synthetic_demo_s1.ipynb to s4). Everything random in them came from PyTorch's CPU generator, which `moe_np.data.torch_random`
-reproduces to the bit, so the runs can be repeated one by one. What is random, in the notebook's order and in one stream:
+synthetic_demo_s1.ipynb to s4). Everything random in them came from PyTorch's CPU generator, which
+`moe_np.data.torch_random` reproduces to the bit, so the runs can be repeated one by one. What is random, in the
+notebook's order and in one stream:
 
     the start of two single models, linear and cubic    weights and biases; their training draws nothing
     cubic mixtures, then linear ones, each kind as
         a first run     start, one pass, training for pictures, a pass on the training data, a pass on the test data
         ten runs        start, training, a pass on the test data
-    start of a mixture  router weights (then set to zero), N × E normal numbers that nothing uses, the experts one by one
+    start of a mixture  router weights (then set to zero), N × E normal numbers that nothing uses, the experts in turn
     a pass              N × E uniform numbers, the routing noise: also in passes that only measure accuracy
 
-So the position in the stream depends on how many passes every run before took: a run that stopped one pass early would give
-all later runs other numbers. Rounding is the only difference left (the notebooks ran on a graphics card).
+So the position in the stream depends on how many passes every run before took: a run that stopped one pass early would
+give all later runs other numbers. Rounding is the only difference left (the notebooks ran on a graphics card).
 """
 
 import hashlib
@@ -107,7 +108,7 @@ REMARK = {
 
 
 def start_mixture(stream):
-    """A mixture at its start, drawn as the notebook draws it: {"w": (E, 2J, D), "b": (E, 2J), "theta": (E, D)} float32."""
+    """A mixture as the notebook draws it, float32: {"w": (E, 2J, D), "b": (E, 2J), "theta": (E, D)}."""
     torch_random.words(stream, E * D)  # router weights, set to zero at once
     torch_random.skip_normal(stream, N * E)  # for breaking ties, never used
     experts = [torch_random.conv1d(stream, FILTERS, D) for _ in range(E)]
@@ -116,7 +117,7 @@ def start_mixture(stream):
 
 
 def train_and_test(stream, kind, data, epochs, *, first):
-    """One mixture from its start to its test accuracy: {"accuracy", "epochs", "entropy_per_epoch"}, accuracy in percent."""
+    """One mixture from its start to its test accuracy: {"accuracy" in percent, "epochs", "entropy_per_epoch"}."""
     train, cluster, test = data
 
     def draw(shape):
@@ -147,11 +148,11 @@ def replay(setting, *, store=None, progress=True):
     """Repeat the notebook of `setting` 1 to 4: both kinds of mixture, a first run and ten more of each.
 
     Returns {"name", "setting", kind: {"accuracy": [10], "entropy": [10], "epochs": [10], "difference": [10],
-    "entropy_per_epoch": [10 lists], "recorded", "first_run"}, "versions"} for the kinds "moe_nonlinear" and "moe_linear".
-    Accuracies are percent of the 16,000 test samples, and their difference is replayed minus recorded. Entropies are nats, of
-    the noisy routing of a training pass; "entropy" is that of the last one, as in the notebooks.
+    "entropy_per_epoch": [10 lists], "recorded", "first_run"}, "remark", "versions"} for the kinds "moe_nonlinear"
+    and "moe_linear". Accuracies are percent of the 16,000 test samples; their difference is replayed minus recorded.
+    Entropies are nats, of the noisy routing of a training pass; "entropy" is that of the last one, as in the notebooks.
 
-    `store` is a folder: each finished run is kept there with the position of the stream, so that a replay that was ended
+    `store` is a folder: each finished run is kept there with the position of the stream, and a replay that was ended
     goes on from there. InputError for an unknown setting or a damaged file.
     """
     choice("setting", setting, tuple(PAPER))
@@ -212,7 +213,7 @@ def _result(setting, runs):
 
 
 def difference(replayed, recorded):
-    """Percent points between two test accuracies, after undoing that the notebook printed only four digits of its own."""
+    """Percent points between two test accuracies, with the recorded one put back on the sample it was rounded from."""
     return round(replayed - round(recorded * N / 100) * 100 / N, 5)
 
 
@@ -267,14 +268,16 @@ def table(result):
     for name, spread in (("accuracy", _spread_accuracy), ("entropy", _spread_entropy)):
         cells = " | ".join(" | ".join(spread(result[kind])) for kind in ACTIVATION)
         lines.append(f"| {name} | {cells} |")
-    worst = {kind: max(map(abs, result[kind]["difference"])) for kind in ACTIVATION}
-    exact = sum(d == 0 for kind in ACTIVATION for d in result[kind]["difference"])
-    lines += [
-        "",
-        f"{exact} of {2 * RUNS} runs agree to the last sample; the largest difference is {max(worst.values()):.4f}",
-    ]
-    lines[-1] += f" points ({round(max(worst.values()) * N / 100)} of {N} test samples)."
-    return "\n".join([*lines, *(["", result["remark"]] if result["remark"] else [])])
+    return "\n".join([*lines, "", agreement(result), *(["", result["remark"]] if result["remark"] else [])])
+
+
+def agreement(result):
+    """One sentence: how many runs are repeated to the last sample, and how far off the worst one is."""
+    gaps = [abs(d) for kind in ACTIVATION for d in result[kind]["difference"]]
+    return (
+        f"{sum(d == 0 for d in gaps)} of {len(gaps)} runs give the recorded accuracy to the last sample; the largest "
+        f"difference is {max(gaps):.4f} points ({round(max(gaps) * N / 100)} of {N} test samples)."
+    )
 
 
 def _spread_accuracy(of):
