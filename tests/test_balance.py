@@ -11,7 +11,7 @@ from moe_np.gradcheck import gradient_error
 from moe_np.routing import contract, top_k
 from moe_np.routing.contract import Routing
 
-E, DEVICE, SEQUENCE = 4, np.array([1, 1, 1, 0]), np.array([5, 5, 2, 2, 5, 2, 2, 2, 5, 5, 9, 9])
+E, DEVICE, SEQUENCE = 4, np.array([2, 0, 2, 1]), np.array([5, 5, 2, 2, 5, 2, 2, 2, 5, 5, 9, 9])
 
 LOSSES = {
     "switch": balance.switch,
