@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.routing import top_k
+from moe_np.routing import dense, gshard, hierarchical, noisy_top_k, st_moe, strictly_balanced, switch, top_k
 
 
 class Case(NamedTuple):
@@ -22,6 +22,35 @@ CASES = {
     "top_k renormalised": Case(top_k, {"k": 2, "renormalise": True}, fewest=2),
     "top_k": Case(top_k, {"k": 2, "renormalise": False}, fewest=2),
     "top_k k=1": Case(top_k, {"k": 1, "renormalise": False}),
+    "dense": Case(dense, {}),
+    "noisy_top_k": Case(noisy_top_k, {"k": 2}, {"scale": 1.0}, noisy=True, fewest=2),
+    "noisy_top_k epsilon": Case(noisy_top_k, {"k": 3, "noise_epsilon": 1e-2}, {"scale": 1.0}, noisy=True, fewest=3),
+    "noisy_top_k k=E": Case(noisy_top_k, {"k": 4}, {"scale": 1.0}, noisy=True, fewest=4),
+    "strictly_balanced batch": Case(strictly_balanced, {"k": 2, "mask": "batch"}, causal=False, full=False, fewest=2),
+    "strictly_balanced threshold": Case(strictly_balanced, {"k": 2, "mask": "threshold"}, full=False, fewest=2),
+    "switch": Case(switch, {}),
+    "switch jitter": Case(switch, {"jitter": 0.1}, noisy=True),
+    "switch capacity": Case(switch, {"capacity_factor": 1.0}, full=False),
+    "gshard": Case(gshard, {}, noisy=True, full=False, fewest=2),
+    "gshard capacity": Case(gshard, {"capacity_factor": 0.75}, noisy=True, causal=False, full=False, fewest=2),
+    "gshard code": Case(
+        gshard, {"capacity_factor": 0.75, "variant": "code"}, noisy=True, causal=False, full=False, fewest=2
+    ),
+    "st_moe": Case(st_moe, {"threshold": 0.4}, full=False, fewest=2),
+    "st_moe random": Case(
+        st_moe,
+        {"of": "pair", "second": "random", "capacity_factor": 0.75},
+        noisy=True,
+        causal=False,
+        full=False,
+        fewest=2,
+    ),
+    "hierarchical": Case(
+        hierarchical, {"k_primary": 2, "k_secondary": 2, "renormalise": True}, {"groups": 2}, fewest=4
+    ),
+    "hierarchical not renormalised": Case(
+        hierarchical, {"k_primary": 1, "k_secondary": 1, "renormalise": False}, {"groups": 2}, fewest=2
+    ),
 }
 
 

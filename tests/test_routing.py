@@ -82,6 +82,22 @@ def test_evaluation_is_deterministic(case):
 
 
 @every
+def test_errata_13_causality(case):
+    """Other later tokens change nothing for the earlier ones, unless the case says that the router is not causal."""
+
+    def early(routing):
+        mine = routing.token < 6
+        return sorted(zip(routing.token[mine], routing.expert[mine], routing.weight[mine].round(12), strict=True))
+
+    same = True
+    for seed in range(10):
+        params, x = setup(case, seed)
+        later = np.concatenate([x[:6], np.random.default_rng(seed + 50).normal(size=x[6:].shape)])
+        same &= early(route(case, params, x, seed)[0]) == early(route(case, params, later, seed)[0])
+    assert same == case.causal
+
+
+@every
 def test_no_tokens(case):
     params, x = setup(case, n_tokens=0)
     routing, cache = route(case, params, x, 0)
