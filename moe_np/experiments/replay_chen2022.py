@@ -244,10 +244,14 @@ def _load(path, setting):
         return [], stream
     try:
         stored = json.loads(text)
-        at, *key = stored["stream"]
+        runs, (at, *key) = stored["runs"], stored["stream"]
+        if not (0 < len(runs) <= len(PLAN) and all(run["entropy_per_epoch"] for run in runs)):
+            raise ValueError(f"{len(runs)} runs")
+        if not (len(key) == 624 and 0 <= at <= 624):
+            raise ValueError("a position outside the stream")
         stream.set_state(("MT19937", np.array(key, np.uint32), at))
-        return list(stored["runs"]), stream
-    except (ValueError, KeyError, TypeError) as error:
+        return runs, stream
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{path}: wanted a stored replay, got a damaged file ({error}); delete it to start again"
         ) from None
