@@ -1,0 +1,96 @@
+"""Which claims of Jacobs et al. (1991) survive other choices of what the paper does not say?
+
+Start range × target coding × split. In each cell all four systems get step sizes of their own, explored on separate
+seeds, and then run on fresh ones. Not the full product: the start ranges are crossed with the splits under one coding,
+and the other codings are tried at the ends of the range.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from moe_np.experiments import jacobs1991 as vowels
+
+SPREADS = (0.05, 0.1, 0.25, 0.5)
+SPLITS = {  # label -> settings
+    "file order, no man 1": {"drop": 1, "split": "file order"},
+    "file order, no man 17": {"drop": 17, "split": "file order"},
+    "random speakers, A": {"drop": 1, "split": "random", "split_seed": 1},
+    "random speakers, B": {"drop": 1, "split": "random", "split_seed": 2},
+}
+OTHER_CODINGS = ("IY+AA", "IY+IH", "one-hot")
+SEEDS = 10
+GRID = (0.03, 0.04, 0.06, 0.09)
+ONE_HOT_GRID = (0.005, 0.01, 0.02, 0.03)  # four outputs: larger steps do not settle
+
+
+def cells(quick=False):
+    """[(coding, split label, Config)]: 4 ranges × 4 splits, and 3 more codings × 2 ranges."""
+    first = next(iter(SPLITS))
+    where = [("IY+AH", split, spread) for split, spread in itertools.product(SPLITS, SPREADS)]
+    where += [(coding, first, spread) for coding, spread in itertools.product(OTHER_CODINGS, (SPREADS[0], SPREADS[-1]))]
+    if quick:
+        where = [("IY+AH", first, SPREADS[0]), ("one-hot", first, SPREADS[0])]
+    return [(coding, split, _config(coding, split, spread, quick)) for coding, split, spread in where]
+
+
+def _config(coding, split, spread, quick):
+    grid = ONE_HOT_GRID if coding == "one-hot" else GRID
+    if quick:
+        grid = (0.01,) if coding == "one-hot" else (0.04, 0.06)
+    sizes = {"grid": grid, "grid_seeds": 1 if quick else 3, "grid_epochs": 3_000, "max_epochs": 6_000}
+    return vowels.Config(seeds=3 if quick else SEEDS, coding=coding, spread=spread, **SPLITS[split], **sizes)
+
+
+def run(*, sweep, quick=False):
+    """All cells: [{"coding", "split", "spread", "lr", "seeds", "summary", "tests", "claims"}], JSON-able."""
+    out = []
+    for coding, split, config in cells(quick):
+        found = vowels.explore(config, sweep, "sensitivity, steps")
+        config = dataclasses.replace(config, lr=tuple(one["best"] for one in found))
+        specs = [vowels.spec_of(config, s, seed) for s in vowels.SYSTEMS for seed in range(config.seeds)]
+        systems = vowels.by_system(config, sweep.map(vowels.run_one, specs, "sensitivity"))
+        tests = vowels.compare(systems)
+        cell = {"coding": coding, "split": split, "spread": config.spread, "lr": config.lr, "seeds": config.seeds}
+        summary = [vowels.summarise(one) for one in systems]
+        out.append({**cell, "summary": summary, "tests": tests, "claims": verdicts(tests)})
+    return out
+
+
+def verdicts(tests):
+    """For each claim: "holds" (every test right and p < .05), "direction" (right sign in every test), or "fails"."""
+    out = {}
+    for claim, held in vowels.claims(tests).items():
+        right = all(t["difference"] > 0 for t in tests if t["claim"] == claim)
+        out[claim] = "holds" if held else "direction" if right else "fails"
+    return out
+
+
+def one_softmax_expert(*, sweep, quick=False):
+    """One softmax expert alone on one-hot targets: {"lr", "epochs", "train", "test"}, means over the seeds."""
+    config = _config("one-hot", next(iter(SPLITS)), SPREADS[0], quick)
+    best = vowels.explore(config, sweep, "one expert, steps", ("1 expert",))[0]["best"]
+    specs = [vowels.spec_of(config, "1 expert", seed, best) for seed in range(config.seeds)]
+    runs = sweep.map(vowels.run_one, specs, "one expert")
+    return {"lr": best, **{k: float(np.mean([r[k] for r in runs])) for k in ("epochs", "train", "test")}}
+
+
+def eight_against_four(*, sweep, batches=8, seeds=25):
+    """The paper's test of 8 against 4 experts, made `batches` times with `seeds` fresh runs each, and once with all.
+
+    {"p": [...], "difference": epochs, "sd": [4 experts, 8 experts], "p_all"}: 25 runs can miss what is true.
+    """
+    from scipy import stats
+
+    config = vowels.Config()
+    pair = vowels.SYSTEMS[:2]
+    specs = [vowels.spec_of(config, system, seed) for system in pair for seed in range(batches * seeds)]
+    runs = sweep.map(vowels.run_one, specs, "8 against 4 experts")
+    four, eight = np.array([r["epochs"] for r in runs], dtype=float).reshape(2, batches, seeds)
+    return {
+        "p": [float(stats.ttest_ind(a, b).pvalue) for a, b in zip(four, eight, strict=True)],
+        "difference": float(four.mean() - eight.mean()),
+        "sd": [float(four.std(ddof=1)), float(eight.std(ddof=1))],
+        "p_all": float(stats.ttest_ind(four.ravel(), eight.ravel()).pvalue),
+    }
