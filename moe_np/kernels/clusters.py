@@ -14,6 +14,7 @@ from numba import njit
 from moe_np.models import patch_cnn
 
 ROWS = 128  # patches in a block: small enough for the nearest cache and for BLAS's kernels without packing
+CHUNK = 4096  # samples sorted at a time: picking rows from all over 13 MB costs as much as a product with them
 
 
 @njit(cache=True, error_model="numpy")
@@ -79,6 +80,18 @@ def _cubic_dz(z, df, of_class, db):
 
 
 @njit(cache=True, error_model="numpy")
+def _choose(h, noise, expert):
+    """argmax_m h + r, the lowest index at a tie; without a branch, since which expert wins cannot be predicted."""
+    for n in range(len(h)):
+        best, chosen = h[n, 0] + noise[n, 0], 0
+        for m in range(1, h.shape[1]):
+            v = h[n, m] + noise[n, m]
+            chosen = m if v > best else chosen
+            best = v if v > best else best
+        expert[n] = chosen
+
+
+@njit(cache=True, error_model="numpy")
 def _gather(x, rows, out):
     for s in range(len(rows)):
         r = rows[s]
@@ -91,16 +104,17 @@ def _experts(x, y, weight, order, start, wt, bias, of_class, cubic, twice, out, 
     """The chosen expert of every sample, the loss, and back: fills out, and unless dw is empty dweight, loss, dw, db.
 
     x       (N, P · D), or the sums of the patches (N, D) for linear experts
-    order   samples sorted by expert, order[start[m] : start[m + 1]] for expert m
+    order   samples sorted by expert within each chunk: order[start[g] : start[g + 1]] are those of expert g mod E
     wt      (E, D, 2J) filters as columns; linear: (E, D, 2), their sums over each class
     bias    (E, P · 2J) repeated for every patch, as is of_class (2, P · 2J); linear: (E, 2), summed like wt, times P
     """
     xb, z, f, df, margin, dmargin, dw_block, db_block = work
     size, D, F = len(xb), wt.shape[1], wt.shape[2]
     P = x.shape[1] // D
-    for m in range(len(wt)):
-        for i in range(start[m], start[m + 1], size):
-            rows = order[i : min(i + size, start[m + 1])]
+    for g in range(len(start) - 1):
+        m = g % len(wt)
+        for i in range(start[g], start[g + 1], size):
+            rows = order[i : min(i + size, start[g + 1])]
             n = len(rows)
             _gather(x, rows, xb)
             patches, zn = xb[:n].reshape(n * P, D), z[: n * P]
@@ -120,9 +134,9 @@ def _experts(x, y, weight, order, start, wt, bias, of_class, cubic, twice, out, 
             for s in range(n):
                 r = rows[s]
                 loss[r] = margin[s]
-                g = dmargin[s] * (2 * y[r] - 1) / len(y)  # gradient of out₁; that of out₀ is its opposite
-                dweight[r] = g * (f[s, 1] - f[s, 0])
-                df[s, 0], df[s, 1] = -g * weight[r], g * weight[r]
+                slope = dmargin[s] * (2 * y[r] - 1) / len(y)  # gradient of out₁; that of out₀ is its opposite
+                dweight[r] = slope * (f[s, 1] - f[s, 0])
+                df[s, 0], df[s, 1] = -slope * weight[r], slope * weight[r]
                 if not cubic:
                     z[s, 0], z[s, 1] = df[s, 0], df[s, 1]
                     db[m, 0] += df[s, 0]
@@ -142,8 +156,9 @@ def _run(params, batch, expert, weight, cubic, twice, backward):
     """Lay out the arguments of `_experts`: -> loss (N,), out (N, 2), dweight (N,), {"w", "b"}."""
     w, b = params["w"], params["b"]
     (N, P, D), (E, F), dtype = batch.x.shape, b.shape, batch.x.dtype
-    start = np.concatenate([[0], np.bincount(expert, minlength=E).cumsum()])
-    order = np.argsort(expert.astype(np.uint16), kind="stable")  # a radix sort
+    group = (expert + np.arange(N) // CHUNK * E).astype(np.uint16 if N * E < 2**16 * CHUNK else np.int64)
+    order = np.argsort(group, kind="stable")  # of 16-bit numbers: a radix sort
+    start = np.concatenate([[0], np.bincount(group, minlength=-(-N // CHUNK) * E).cumsum()])
     if cubic:
         x, wt, bias = batch.x.reshape(N, P * D), w.transpose(0, 2, 1), np.tile(b, (1, P))
         size, rows = max(ROWS // P, 1), P
@@ -168,16 +183,18 @@ def _run(params, batch, expert, weight, cubic, twice, backward):
     return loss, out, dweight, {"w": dw.astype(dtype), "b": db.astype(dtype)}
 
 
-def _choose(params, batch, noise, gate):
+def _gate(params, batch, noise, gate):
     h = batch.xsum @ params["theta"].T
+    expert = np.empty(len(h), np.int64)
+    _choose(h, np.zeros_like(h) if noise is None else noise, expert)
     if gate == "softmax":
         h = np.asfortranarray(h)  # NumPy reduces over short rows eight times faster if they are columns
-    return patch_cnn.gate_forward(h, noise, gate=gate)
+    return patch_cnn.gate_weight(h, noise, expert, gate=gate)
 
 
 def gradients(params, batch, noise, *, activation, gate, loss):
     """The same as `chen2022.gradients_numpy`, to rounding."""
-    (expert, weight), cache = _choose(params, batch, noise, gate)
+    (expert, weight), cache = _gate(params, batch, noise, gate)
     each, _, dweight, grads = _run(params, batch, expert, weight, activation == "cubic", loss == "twice", True)
     dh = patch_cnn.gate_backward(dweight, cache)
     return float(each.mean()), expert, {**grads, "theta": dh.T @ batch.xsum}
@@ -185,7 +202,7 @@ def gradients(params, batch, noise, *, activation, gate, loss):
 
 def predict(params, batch, noise, *, activation, gate):
     """The same as `patch_cnn.mixture_forward`, to rounding: -> (out, expert)."""
-    (expert, weight), _ = _choose(params, batch, noise, gate)
+    (expert, weight), _ = _gate(params, batch, noise, gate)
     return _run(params, batch, expert, weight, activation == "cubic", False, False)[1], expert
 
 

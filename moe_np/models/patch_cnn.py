@@ -129,11 +129,17 @@ def gate_forward(h, noise, *, gate):
 
     h (N, E), noise (N, E) or None -> (expert (N,), weight (N,)). See the top of the file for `gate`.
     """
-    noisy = h if noise is None else h + noise
-    expert = noisy.argmax(axis=1)
+    return gate_weight(h, noise, (h if noise is None else h + noise).argmax(axis=1), gate=gate)
+
+
+def gate_weight(h, noise, expert, *, gate):
+    """`gate_forward` after the choice."""
     rows = np.arange(len(h))
-    probs = numerics.softmax(h) if gate == "softmax" else None
-    weight = (noisy if gate == "raw" else probs)[rows, expert]
+    if gate == "raw":
+        weight = h[rows, expert] if noise is None else h[rows, expert] + noise[rows, expert]
+        return (expert, weight), GateCache(expert, weight, None, h.shape, gate)
+    probs = numerics.softmax(h)
+    weight = probs[rows, expert]
     return (expert, weight), GateCache(expert, weight, probs, h.shape, gate)
 
 
