@@ -1,4 +1,4 @@
-"""The command line, `moe-np`: list, run, replay.
+"""The command line, `moe-np`: list, run, replay, count.
 
 Results go to files (atomically) and, with --json, to stdout; progress and remarks go to stderr. An error is one line
 and an exit status other than 0: 2 for bad input, 1 for the system's refusals, 130 for Ctrl-C.
@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import moe_np
+from moe_np import accounting
 from moe_np.checks import InputError, choice, integer
 from moe_np.experiments import EXPERIMENTS
 from moe_np.experiments.sweep import Sweep, to_json, write_atomically
@@ -78,6 +79,12 @@ def parser():
     replay.add_argument("name", metavar="NAME", help=" | ".join(REPLAYS))
     replay.add_argument("--setting", type=int, default=1, metavar="S", help="1 (the default), 2, 3 or 4")
 
+    counting = commands.add_parser("count", help="parameters, memory and operations of a published model")
+    counting.add_argument(
+        "name", metavar="NAME", help="mixtral-8x7b, switch-base, moe-4096-h, ...; an unknown one lists all"
+    )
+    counting.add_argument("--json", action="store_true", help="print as JSON")
+
     for command in (run, replay):
         command.add_argument("--out", default="results", metavar="DIR", help="where results go (default: results)")
         command.add_argument("--json", action="store_true", help="print the result as JSON instead of the table")
@@ -92,7 +99,7 @@ def main(argv=None):
 
 def _main(argv):
     args = parser().parse_args(argv)
-    return {"list": list_experiments, "run": run, "replay": replay}[args.command](args)
+    return {"list": list_experiments, "run": run, "replay": replay, "count": count}[args.command](args)
 
 
 def list_experiments(args):
@@ -100,6 +107,12 @@ def list_experiments(args):
         print(json.dumps({name: text for name, (_, text) in EXPERIMENTS.items()}, indent=1))
     for name, (_, text) in () if args.json else EXPERIMENTS.items():
         print(f"{name:12} {text}")
+
+
+def count(args):
+    counts = accounting.count(args.name)
+    parts = {name: part._asdict() for name, part in counts.parts.items()}
+    print(to_json({**counts._asdict(), "parts": parts}).rstrip() if args.json else accounting.table(counts))
 
 
 def run(args):

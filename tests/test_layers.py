@@ -23,7 +23,7 @@ ROWS = (
     ("sparse_layer", "balance", "diagnostics"),
     ("routing",),
     ("mixtures",),
-    ("experts", "layers"),
+    ("experts", "layers", "accounting"),
     ("data",),
     ("optim",),
     ("gradcheck",),
