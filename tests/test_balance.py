@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routers import CASES, route, setup
 
 from moe_np import balance, numerics
 from moe_np.checks import InputError
@@ -221,6 +222,25 @@ def test_importance_reaches_the_router_through_the_weights(renormalise):
 def test_an_expert_without_a_token_counts_in_the_importance():
     r = routed(np.array([[5.0, 1, 0, -1]]), 1)
     assert balance.importance(r)[0] == pytest.approx(3)  # CV² of (w, 0, 0, 0) is E − 1
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES.values() if c.learned], ids=[n for n, c in CASES.items() if c.learned]
+)
+def test_a_loss_of_the_logits_trains_every_learned_router(case):
+    """Through route_backward, with the choice held: at an uneven demand, as at an even one the gradient is 0."""
+    rng, (params, x) = np.random.default_rng(4), setup(case)
+    routing, cache = route(case, params, x, 0)
+    demand = rng.random(routing.demand.shape) < [0.2, 0.4, 0.6, 0.8]
+    _, dlogits = balance.switch(routing._replace(demand=demand))
+    dx, grads = case.router.route_backward(np.zeros_like(routing.weight), dlogits, cache)
+
+    def loss(p):
+        moved = route(case, {k: v for k, v in p.items() if k != "x"}, p["x"], 0)[0]
+        return balance.switch(moved._replace(demand=demand))[0]
+
+    errors = gradient_error(loss, {**params, "x": x}, {**grads, "x": dx}, rng, step=1e-4)
+    assert max(errors.values()) < 1e-7, errors
 
 
 # --- errata -----------------------------------------------------------------------------------------------------------
