@@ -80,8 +80,10 @@ def _cubic_dz(z, df, of_class, db):
 
 
 @njit(cache=True, error_model="numpy")
-def _choose(h, noise, expert):
-    """argmax_m h + r, the lowest index at a tie; without a branch, since which expert wins cannot be predicted."""
+def _route(xsum, columns, noise, h, expert):
+    """h = xsum · columns and argmax_m h + r, the lowest index at a tie (no branch: who wins is hard to predict)."""
+    for i in range(0, len(h), ROWS):
+        np.dot(xsum[i : i + ROWS], columns, h[i : i + ROWS])
     for n in range(len(h)):
         best, chosen = h[n, 0] + noise[n, 0], 0
         for m in range(1, h.shape[1]):
@@ -89,6 +91,16 @@ def _choose(h, noise, expert):
             chosen = m if v > best else chosen
             best = v if v > best else best
         expert[n] = chosen
+
+
+@njit(cache=True, error_model="numpy")
+def _route_backward(dh, xsum, block, dtheta):
+    """dtheta += dhᵀ xsum."""
+    for i in range(0, len(dh), ROWS):
+        np.dot(dh[i : i + ROWS].T, xsum[i : i + ROWS], block)
+        for m in range(dtheta.shape[0]):
+            for d in range(dtheta.shape[1]):
+                dtheta[m, d] += block[m, d]
 
 
 @njit(cache=True, error_model="numpy")
@@ -184,9 +196,9 @@ def _run(params, batch, expert, weight, cubic, twice, backward):
 
 
 def _gate(params, batch, noise, gate):
-    h = batch.xsum @ params["theta"].T
-    expert = np.empty(len(h), np.int64)
-    _choose(h, np.zeros_like(h) if noise is None else noise, expert)
+    theta = params["theta"]
+    h, expert = np.empty((len(batch.y), len(theta)), theta.dtype), np.empty(len(batch.y), np.int64)
+    _route(batch.xsum, np.ascontiguousarray(theta.T), np.zeros_like(h) if noise is None else noise, h, expert)
     if gate == "softmax":
         h = np.asfortranarray(h)  # NumPy reduces over short rows eight times faster if they are columns
     return patch_cnn.gate_weight(h, noise, expert, gate=gate)
@@ -196,8 +208,10 @@ def gradients(params, batch, noise, *, activation, gate, loss):
     """The same as `chen2022.gradients_numpy`, to rounding."""
     (expert, weight), cache = _gate(params, batch, noise, gate)
     each, _, dweight, grads = _run(params, batch, expert, weight, activation == "cubic", loss == "twice", True)
-    dh = patch_cnn.gate_backward(dweight, cache)
-    return float(each.mean()), expert, {**grads, "theta": dh.T @ batch.xsum}
+    dtheta = np.zeros(params["theta"].shape)
+    dh = np.ascontiguousarray(patch_cnn.gate_backward(dweight, cache))
+    _route_backward(dh, batch.xsum, np.empty_like(params["theta"]), dtheta)
+    return float(each.mean()), expert, {**grads, "theta": dtheta.astype(params["theta"].dtype)}
 
 
 def predict(params, batch, noise, *, activation, gate):
