@@ -25,15 +25,20 @@ from moe_np.routing import contract
 
 
 def _counted(routing, valid):
-    """The logits and the demand of the tokens that count, and the mask that says which."""
+    """The logits and the demand of the tokens that count, and the mask that says which, None for all."""
     if routing.logits is None:
         raise InputError("routing: wanted one with logits, got None: this router learns none, and no loss balances it")
-    valid = contract.check_valid(valid, len(routing.logits))
-    return checks.array("routing.logits", routing.logits[valid], ("N", "E")), routing.demand[valid], valid
+    logits, demand = routing.logits, routing.demand
+    if valid is not None:
+        valid = contract.check_valid(valid, len(logits))
+        logits, demand = logits[valid], demand[valid]
+    return checks.array("routing.logits", logits, ("N", "E")), demand, valid
 
 
 def _in_place(dlogits, valid):
     """Gradients of the counted tokens -> dlogits (N, E), with rows of 0 for the others."""
+    if valid is None:
+        return dlogits
     out = np.zeros((len(valid), dlogits.shape[1]), dlogits.dtype)
     out[valid] = dlogits
     return out
@@ -42,13 +47,15 @@ def _in_place(dlogits, valid):
 def _f_times_P(f, logits, valid):
     """Σ_i f_i P_i and its gradient  dlogits = p (f − Σ_i f_i p_i) / N,  f held; f (E,) in any normalisation."""
     p, N = numerics.softmax(logits), max(len(logits), 1)
-    value = float((f * p.mean(axis=0, dtype=np.float64)).sum()) if len(p) else 0.0
-    return value, _in_place(numerics.softmax_backward((f / N).astype(p.dtype), p), valid)
+    f = f.astype(p.dtype)
+    own = (p @ f)[:, None]  # Σ_i f_i p_i of each token; their mean is the value
+    return float(own.sum(dtype=np.float64)) / N, _in_place(p * ((f - own) / N), valid)
 
 
 def _share(demand):
     """The share of all choices that fell on each expert: (N, E) bool -> (E,), sum 1."""
-    return demand.sum(axis=0) / max(demand.sum(), 1)
+    choices = np.count_nonzero(demand, axis=0)
+    return choices / max(choices.sum(), 1)
 
 
 # --- Shazeer et al. 2017 (arXiv 1701.06538) ---------------------------------------------------------------------------
@@ -91,7 +98,7 @@ def switch(routing, *, valid=None, divide_by_k=True):
     takes choices / tokens, as Transformers does for Mixtral, and gives k. For Switch itself, k = 1, the two are one.
     """
     logits, demand, valid = _counted(routing, valid)
-    f = _share(demand) if divide_by_k else demand.sum(axis=0) / max(len(demand), 1)
+    f = _share(demand) if divide_by_k else np.count_nonzero(demand, axis=0) / max(len(demand), 1)
     return _f_times_P(logits.shape[1] * f, logits, valid)
 
 
@@ -177,11 +184,11 @@ def sequence_wise(routing, sequence, *, k, valid=None):
     """
     logits, _, valid = _counted(routing, valid)
     E, k = logits.shape[1], contract.check_k(k, logits.shape[1])
-    sequence = checks.array("sequence", sequence, (len(valid),), kind="i")[valid]
-    _, row, T = np.unique(sequence, return_inverse=True, return_counts=True)
-    f = np.zeros((len(T), E))
-    np.add.at(f, row, E / k * contract.demand_of(contract.top_k(logits, k), E))  # logits, because s has ties at 1
-    f = ((f / T[:, None])[row] / (T[row, None] * max(len(T), 1))).astype(logits.dtype)  # (N, E), with the means in it
+    sequence = checks.array("sequence", sequence, (len(routing.logits),), kind="i")
+    _, row, T = np.unique(sequence if valid is None else sequence[valid], return_inverse=True, return_counts=True)
+    choice = contract.top_k(logits, k)  # of the logits, because s has ties at 1
+    f = np.bincount((row[:, None] * E + choice).ravel(), minlength=len(T) * E).reshape(len(T), E) * E / (k * T[:, None])
+    f = (f / (T[:, None] * max(len(T), 1)))[row].astype(logits.dtype)  # (N, E), with both means in it
     p = numerics.softmax(-numerics.softplus(-logits))  # s / Σ s by way of ln s, which cannot be 0/0
     ds = numerics.softmax_backward(f, p)  # with respect to ln s, and d(ln s)/dlogits = sigmoid(−logits)
     return float((f * p).sum(dtype=np.float64)), _in_place(ds * numerics.sigmoid(-logits), valid)

@@ -9,7 +9,7 @@ from routers import CASES, route, setup
 from moe_np import balance, numerics
 from moe_np.checks import InputError
 from moe_np.gradcheck import gradient_error
-from moe_np.routing import contract, top_k
+from moe_np.routing import contract, noisy_top_k, top_k
 from moe_np.routing.contract import Routing
 
 E, DEVICE, SEQUENCE = 4, np.array([2, 0, 2, 1]), np.array([5, 5, 2, 2, 5, 2, 2, 2, 5, 5, 9, 9])
@@ -217,6 +217,20 @@ def test_importance_reaches_the_router_through_the_weights(renormalise):
     assert (dweight[routing.token == 7] == 0).all() and dweight.shape == routing.weight.shape
     kept = np.bincount(routing.expert[routing.token != 7], routing.weight[routing.token != 7])
     assert value == pytest.approx(np.var(kept) / np.mean(kept) ** 2)
+
+
+def test_the_loss_of_the_load_trains_both_matrices_of_the_noisy_gate():
+    rng = np.random.default_rng(8)
+    params, x = {name: rng.normal(size=(5, E)) for name in ("w", "w_noise")}, rng.normal(size=(12, 5))
+
+    def forward(p):
+        cache = noisy_top_k.route({n: p[n] for n in params}, p["x"], k=2, rng=np.random.default_rng(0))[1]
+        return balance.cv_squared(noisy_top_k.load_forward(cache)[0]), cache
+
+    (_, dload), cache = forward({**params, "x": x})
+    dx, grads = noisy_top_k.load_backward(dload, cache)
+    errors = gradient_error(lambda p: forward(p)[0][0], {**params, "x": x}, {**grads, "x": dx}, rng, step=1e-4)
+    assert max(errors.values()) < 1e-7, errors
 
 
 def test_an_expert_without_a_token_counts_in_the_importance():
