@@ -70,6 +70,10 @@ def one_blas_thread(_state=[]):  # noqa: B006 - a cache: building the controller
     import threadpoolctl
 
     if not _state:
+        if (
+            kernels.backend() == "numba"
+        ):  # compiled products use SciPy's BLAS, which the controller only sees once loaded
+            import scipy.linalg.cython_blas  # noqa: F401
         _state.append(threadpoolctl.ThreadpoolController())
     return _state[0].limit(limits=1, user_api="blas")
 

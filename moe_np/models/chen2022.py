@@ -184,3 +184,31 @@ def train_single(params, batch, *, epochs, activation, lr, weight_decay=5e-4, st
         yield Step(epoch, value, None, None, params, stopped)
         if stopped:
             return
+
+
+# --- what a mixture has learned ---------------------------------------------------------------------------------------
+
+
+def alignment(params, features, centers):
+    """How far experts and router point at each cluster (paper, appendix A): four arrays (E, K).
+
+    "expert_feature"  max_j |w_{m,j}·v_k|     "router_feature"  |θ_m·v_k|
+    "expert_center"   max_j |w_{m,j}·c_k|     "router_center"   |θ_m·c_k|
+    """
+    w, theta = params["w"], params["theta"]
+    out = {}
+    for name, vectors in (("feature", features), ("center", centers)):
+        out[f"expert_{name}"] = np.abs(w @ vectors.T).max(axis=1)
+        out[f"router_{name}"] = np.abs(theta @ vectors.T)
+    return out
+
+
+def expert_accuracy(params, batch, cluster, *, activation):
+    """Percent right of every expert on every cluster, wherever the router would send its samples: (E, K)."""
+    E, K = len(params["w"]), int(cluster.max()) + 1
+    out = np.empty((E, K))
+    for m in range(E):
+        alone = {k: params[k][m : m + 1] for k in ("w", "b")}
+        right = single_predict(alone, batch, activation=activation).argmax(axis=1) == batch.y
+        out[m] = [100 * right[cluster == k].mean() for k in range(K)]
+    return out
