@@ -57,6 +57,11 @@ def test_a_token_that_no_expert_takes_has_no_row_and_no_gradient():
 def test_errata_11_a_tie_goes_to_the_earlier_token():
     routing, _ = balanced.route({"w": np.zeros((3, 2)), "threshold": np.zeros(2)}, np.ones((400, 3)), k=1, mask="batch")
     assert routing.token.tolist() == np.repeat(np.arange(200), 2).tolist()
+    level = np.random.default_rng(0).integers(0, 3, 400)  # many ties, out of order
+    params = {"w": np.array([[1.0, 0.0]]), "threshold": np.zeros(2)}
+    routing, _ = balanced.route(params, level[:, None].astype(float), k=1, mask="batch")
+    assert set(routing.token[routing.expert == 0]) == set(sorted(range(400), key=lambda n: (-level[n], n))[:200])
+    assert set(routing.token[routing.expert == 1]) == set(sorted(range(400), key=lambda n: (level[n], n))[:200])
 
 
 def test_probabilities_that_underflow_are_still_ranked():

@@ -8,11 +8,11 @@
                      share       (N,)      what is compared with it: p2/p1, or g2
 
 A token goes to its second expert only if that one is worth it: deterministically if share > threshold, or at random
-with probability min(1, share/threshold). The article keeps the second if its probability exceeds one fifth
-of the first's, share = p2/p1 (`of="first"`); the authors' Mesh TensorFlow code compares the renormalised g2
-with 0.2 (`of="pair"`), which is p2/p1 > 1/4. The gates are renormalised first and stay so when the second is not
-asked. Places go to all first choices before the second ones (not causal, as in gshard.py); a second choice that was
-not asked takes none.
+with probability min(1, share/threshold). The article keeps the second if its probability exceeds one fifth of the
+first's, share = p2/p1 (`of="first"`); the authors' Mesh TensorFlow code compares the renormalised g2 with 0.2
+(`of="pair"`), which is p2/p1 > 1/4. The gates are renormalised first and stay so when the second is not asked. Places
+go to all first choices before the second ones (not causal, as in gshard.py); a second choice that was not asked takes
+none.
 With share g2, threshold 1/2 and chance, this is GShard's rule.
 """
 
