@@ -13,8 +13,8 @@ tokens that count; padding is left out of every mean, and its gradient is 0. Wit
     DeepSeek  s_{i,t}                      p               (N, E)  softmax (DeepSeekMoE), sigmoid (DeepSeek-V3)
 
 f counts what tokens asked for, before any capacity: an expert that drops half of its tokens must still be relieved.
-Balance is not the minimum of Σ f P: f jumps where P hardly moves. With two experts, nine tokens at
-(.51, .49) and one at (0, 1), Switch's loss is .934 with loads .9 and .1, and at perfect balance it is 1.
+Balance is not the minimum of Σ f P: f jumps where P hardly moves. With two experts, nine tokens at (.51, .49) and one
+at (0, 1), Switch's loss is .934 with loads .9 and .1; at perfect balance it is 1.
 """
 
 import numpy as np

@@ -8,6 +8,8 @@ import contextlib
 
 import numpy as np
 
+from moe_np import diagnostics, numerics
+
 # Okabe and Ito (2008), Color universal design
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, YELLOW, BLACK = "#56B4E9", "#E69F00", "#F0E442", "#000000"
@@ -117,3 +119,64 @@ def tile(x, y, colour, size=0.92):
 
     box = "round,pad=0,rounding_size=.1"
     return FancyBboxPatch((x - size / 2, y - size / 2), size, size, boxstyle=box, facecolor=colour, edgecolor="none")
+
+
+# --- how a gate uses its experts: pictures of moe_np.diagnostics ------------------------------------------------------
+
+
+def expert_load(ax, load, demand=None, colour=BLUE):
+    """A bar an expert: what it processes, and outlined above it what was dropped; the mean as a line.
+
+    load (E,), demand (E,) or None: diagnostics.load and .demand. The title gives CV, max/mean and the dropped share.
+    """
+    load = np.asarray(load)
+    asked = load if demand is None else np.asarray(demand)
+    place, mean = np.arange(len(load)), load.mean()
+    ax.bar(place, asked, 0.8, facecolor="none", edgecolor=colour, linestyle=":", linewidth=1.5)
+    ax.bar(place, load, 0.8, color=colour)
+    ax.axhline(mean, color=BLACK, linewidth=1.2, linestyle="--")
+    lost = 1 - load.sum() / asked.sum() if asked.sum() else 0
+    words = f"CV {diagnostics.cv(load):.2f}, max/mean {diagnostics.max_over_mean(load):.2f}"
+    ax.set_title(words + ("" if demand is None else f", dropped {100 * lost:.1f} %"))
+    ax.set(xlabel="expert", ylabel="tokens", xticks=place if len(load) <= 16 else place[:: len(load) // 8])
+
+
+def over_time(ax, steps, series, even=None, colours=COLOURS):
+    """Lines {name: values} over the training steps, each named at its end; `even`: the value at balance."""
+    if even is not None:
+        ax.hlines(even, steps[0], steps[-1], color=GREY, linewidth=1.2, linestyle="--")
+    for colour, (name, values) in zip(colours, series.items(), strict=False):
+        ax.plot(steps, values, color=colour, linewidth=2)
+        ax.annotate(name, (steps[-1], values[-1]), (6, 0), textcoords="offset points", color=colour, va="center")
+    ax.set_xlabel("step")
+
+
+def dispatch(ax, table, names=None):
+    """Who gets what: table (E, K) of diagnostics.table, in each row the expert's share of each label, darker for more.
+
+    A row of one dark cell is a specialist, an even row a generalist; the title gives the dispatch entropy.
+    """
+    table = np.asarray(table)
+    n = table.sum(axis=1, keepdims=True)
+    share = table / np.maximum(n, 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (m, c), p in np.ndenumerate(share if share.size <= 200 else np.zeros((0, 0))):
+        if p >= 0.01:
+            ax.text(c, m, f"{100 * p:.0f}", ha="center", va="center", color="white" if p > 0.5 else BLACK)
+    H = (n[:, 0] * numerics.entropy(share)).sum() / max(n.sum(), 1)
+    ax.set_title(f"% of the expert's tokens; entropy {H:.2f} of {np.log(max(table.shape[1], 1)):.2f} nats")
+    ax.set(xlabel="label", ylabel="expert", yticks=range(len(table)))
+    ax.set_xticks(range(table.shape[1]), names)
+
+
+def information(ax, found, colour=BLUE):
+    """For each {name: diagnostics.Information} a bar of its bits, grey as far as chance alone goes, and a mark at the
+    most it could be, the smaller of the two entropies."""
+    for row, own in enumerate(found.values()):
+        ax.barh(row, own.bits, 0.6, color=colour)
+        ax.barh(row, min(own.permuted, own.bits), 0.6, color=GREY)
+        ceiling = min(own.expert_bits, own.label_bits)
+        ax.plot([ceiling] * 2, [row - 0.38, row + 0.38], color=BLACK, linewidth=2)
+    ax.set_yticks(range(len(found)), found)
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_xlabel("bits about the label (grey: chance; line: all there are)")
