@@ -1,0 +1,128 @@
+"""Expert choice: the experts pick their tokens (Zhou et al. 2022, arXiv 2202.09368, sections 3.2 and 3.3).
+
+    paper                  here              shape       meaning
+    W_g                    w                 (D, E)      router matrix
+    S = Softmax(X·W_g)     probs             (N, E)      softmax over the experts, one row a token
+    k = n·c/e              C                             tokens that every expert takes
+    c                      capacity_factor               experts a token gets on average; 2 in most of the paper's runs
+    I = TopK(Sᵀ, k)        token, expert     (A,)        the assignments, A = E·C
+    G                      weight            (A,)        S at those places, not renormalised
+    b                      cap                           the most experts one token gets (section 3.3), None: no limit
+    A                      plan              (E, N)      relaxed assignment of section 3.3
+    λ                      temperature                   weight of the entropy there; .001 in the paper
+
+Every expert is equally full, so there is no balance loss; a token gets any number of experts from none to E.
+Where n·c/e is not whole it is rounded up, and no expert takes more tokens than there are. S has every logit
+in it, so every logit of a picked token gets a gradient.
+
+Not causal: whether a token is picked depends on the whole batch, later tokens included, so a language model that
+predicts the next token must not use it (errata 13).
+
+With a cap the paper solves   max_A ⟨Sᵀ, A⟩ + λ H(A),   Σ_j A_ij = k,   Σ_i A_ij ≤ b,   0 ≤ A_ij ≤ 1   by Dykstra's
+alternating projections, 100 rounds, and then takes TopK(A, k): the cap holds only as far as the rounds have converged
+and A is nearly whole (solver="dykstra"). On random scores a quarter of the tokens can still be over the cap after 100
+rounds, and nearly none after 3,000. Without the entropy it is a transport problem whose best corner is whole:
+solver="exact" finds that corner with SciPy's simplex, so that the cap always holds. This differs from the paper, and
+is the default.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_np import checks, numerics
+from moe_np.checks import InputError
+from moe_np.routing import contract, top_k
+from moe_np.routing.contract import Routing
+
+init = top_k.init  # {"w": (D, E)}
+
+
+class Cache(NamedTuple):
+    x: np.ndarray
+    w: np.ndarray
+    probs: np.ndarray  # (N, E)
+    token: np.ndarray  # (A,)
+    expert: np.ndarray  # (A,)
+
+
+def exact(scores, C, b):
+    """The best whole plan: scores (N, E) -> bool (N, E), C tokens an expert, at most b experts a token."""
+    from scipy import sparse
+    from scipy.optimize import linprog
+
+    N, E = scores.shape
+    per_expert = sparse.kron(np.ones((1, N)), sparse.eye(E), format="csr")
+    per_token = sparse.kron(sparse.eye(N), np.ones((1, E)), format="csr")
+    # the dual simplex ends in a corner, and the corners are whole because the constraints are a bipartite graph's
+    found = linprog(
+        -scores.ravel().astype(np.float64), per_token, np.full(N, b), per_expert, np.full(E, C), (0, 1), "highs-ds"
+    )
+    return found.x.reshape(N, E) > 0.5
+
+
+def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
+    """The paper's solution: Dykstra's projections in the logarithm, then each expert's top C. scores (N, E) -> bool.
+
+    From exp(S/λ), in turn: make each expert's sum C, each token's sum at most b, each entry at most 1. The two
+    inequalities give back, before their next turn, what they took (Dykstra's correction).
+    """
+    log_plan = scores.T / temperature  # (E, N)
+    from_cap = from_one = 0.0
+    for _ in range(rounds):
+        log_plan = log_plan + np.log(C) - numerics.logsumexp(log_plan, axis=1, keepdims=True)
+        before = log_plan + from_cap
+        log_plan = before + np.minimum(0, np.log(b) - numerics.logsumexp(before, axis=0, keepdims=True))
+        from_cap = before - log_plan
+        before = log_plan + from_one
+        log_plan = np.minimum(0, before)
+        from_one = before - log_plan
+    return contract.demand_of(contract.top_k(log_plan, C), len(scores)).T
+
+
+SOLVERS = {"exact": exact, "dykstra": dykstra}
+
+
+def pick(scores, C, cap=None, solver="exact"):
+    """Which tokens each expert takes: scores (N, E) -> bool (N, E). Without a cap the lowest token wins a tie."""
+    N, E = scores.shape
+    if C == 0:
+        return np.zeros((N, E), bool)
+    if cap is None or cap >= E:
+        return contract.demand_of(contract.top_k(scores.T, C), N).T
+    fewest = -(-E * C // N)  # places divided by tokens, rounded up
+    if cap < fewest:
+        raise InputError(f"cap: wanted at least {fewest} for {E} experts that take {C} of {N} tokens, got {cap}")
+    return SOLVERS[solver](scores, C, cap)
+
+
+def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, rng=None):
+    """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache). `rng` is not used.
+
+    C = min(ceil(N·capacity_factor/E), N). Padding (valid[n] = False) is not picked and does not count in N. Raises
+    InputError for a cap that leaves too few places. A row's demand is what it got: no token asks for an expert.
+    """
+    x, w = contract.check_tokens(x, params), params["w"]
+    valid = contract.check_valid(valid, len(x))
+    checks.choice("solver", solver, SOLVERS)
+    cap = None if cap is None else checks.integer("cap", cap)
+    n_valid = int(valid.sum())
+    C = min(contract.capacity(n_valid, w.shape[1], 1, capacity_factor), n_valid)
+    logits = x @ w
+    probs = numerics.softmax(logits)
+    demand = np.zeros(probs.shape, bool)
+    demand[valid] = pick(probs[valid], C, cap, solver)
+    token, expert = np.nonzero(demand)
+    best_first = np.lexsort((-probs[token, expert], token))
+    token, expert = token[best_first], expert[best_first]
+    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(x, w, probs, token, expert)
+
+
+def route_backward(dweight, dlogits, cache):
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Who picks whom is held."""
+    x, w, probs, token, expert = cache
+    dprobs = np.zeros_like(probs)
+    dprobs[token, expert] = dweight
+    spread = numerics.softmax_backward(dprobs, probs)
+    dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)
+    return dx, {"w": dw}
