@@ -34,10 +34,11 @@ def exp_negative(x):
 
 @njit(error_model="numpy")
 def affine(w, x, out):
-    """out = Σ_j w_j x_j, x (J, N)."""
+    """out = Σ_j w_j x_j, x (J, N) with J of at least 2."""
+    last = x.shape[0] - 1
     for i in range(out.size):
-        out[i] = w[0] * x[0, i]
-    for j in range(1, x.shape[0]):
+        out[i] = w[0] * x[0, i] + w[last] * x[last, i]
+    for j in range(1, last):
         for i in range(out.size):
             out[i] += w[j] * x[j, i]
 
@@ -134,7 +135,8 @@ def mean_squared_error(d, y, x, room, part, g):
 
 @njit(inline="always", error_model="numpy")
 def mixture_answer(x, d, W, U, o, p, q, y, sum_p, sum_q, room):
-    """Experts, gate and eq. 3 on all cases: fills o, p, y, and q with the responsibilities."""
+    """Experts, gate and eq. 3 on all cases: fills o and y, and p and q such that p · sum_p is the gate's output and
+    q · sum_q the responsibility."""
     E, C, N = o.shape
     for i in range(N):
         sum_p[i] = 0.0
@@ -159,19 +161,19 @@ def mixture_answer(x, d, W, U, o, p, q, y, sum_p, sum_q, room):
                 q[e, i] -= 0.5 * (d[c, i] - o[e, c, i]) ** 2
         for i in range(N):
             p[e, i] = exp_negative(p[e, i] - room[i])
-            q[e, i] = p[e, i] * exp_negative(q[e, i])
             sum_p[i] += p[e, i]
-            sum_q[i] += q[e, i]
-    for i in range(N):
-        sum_p[i] = 1 / sum_p[i]
-        sum_q[i] = 1 / sum_q[i]
-    for e in range(E):
         for i in range(N):
-            p[e, i] *= sum_p[i]
-            q[e, i] *= sum_q[i]
+            q[e, i] = p[e, i] * exp_negative(q[e, i])
+            sum_q[i] += q[e, i]
         for c in range(C):
             for i in range(N):
                 y[c, i] += p[e, i] * o[e, c, i]
+    for i in range(N):
+        sum_p[i] = 1 / sum_p[i]
+        sum_q[i] = 1 / sum_q[i]
+    for c in range(C):
+        for i in range(N):
+            y[c, i] *= sum_p[i]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -193,13 +195,13 @@ def mixture_run(x, d, W, U, lr, stop, max_epochs, W_history, U_history):
         for e in range(E):
             for c in range(C):
                 for i in range(N):
-                    do[c, i] = q[e, i] * (d[c, i] - o[e, c, i])  # −∂E/∂o
+                    do[c, i] = q[e, i] * sum_q[i] * (d[c, i] - o[e, c, i])  # −∂E/∂o
             squash_backward(do, o[e], room)
             for c in range(C):
                 dots(do[c], x, part, g)
                 ascend(W[e, c], lr, g)
             for i in range(N):
-                room[i] = q[e, i] - p[e, i]  # −∂E/∂s
+                room[i] = q[e, i] * sum_q[i] - p[e, i] * sum_p[i]  # −∂E/∂s
             dots(room, x, part, g)
             ascend(U[e], lr, g)
     return -1, np.nan
