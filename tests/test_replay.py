@@ -82,9 +82,19 @@ def test_a_killed_replay_goes_on_with_the_same_numbers(fake, monkeypatch, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         again.replay(2, store=tmp_path, progress=False)
     calls = [None] * 100  # lives from here on
-    assert again.run_one({"setting": 2, "store": str(tmp_path)}) == whole
+    assert again.run_one({"setting": 2, "limit": 22, "store": str(tmp_path)}) == whole
     assert len(calls) == 100 + len(again.PLAN) - killed_in  # only what was missing
     assert again.replay(2, store=tmp_path, progress=False) == whole and len(calls) == 122 - killed_in
+
+
+def test_a_limit_gives_the_beginning_and_a_later_call_the_rest(fake, tmp_path):
+    whole = again.replay(4, progress=False)
+    part = again.replay(4, store=tmp_path, progress=False, limit=3)
+    assert part["moe_nonlinear"]["accuracy"] == whole["moe_nonlinear"]["accuracy"][:2]
+    assert part["moe_linear"]["accuracy"] == [] and part["moe_linear"]["first_run"] is None
+    assert "| 3 | 99.3375 | – |" in again.table(part) and "of 2 runs" in again.table(part)
+    assert again.replay(4, store=tmp_path, progress=False) == whole
+    assert again.replay(4, store=tmp_path, progress=False, limit=3) == part
 
 
 def test_a_damaged_file_is_named(fake, tmp_path):

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_np import kernels
-from moe_np.checks import InputError, choice
+from moe_np.checks import InputError, choice, integer
 from moe_np.data import clusters, torch_random
 from moe_np.experiments.sweep import one_blas_thread, source_fingerprint, to_json, versions, write_atomically
 from moe_np.models import chen2022
@@ -38,6 +38,7 @@ TRAINING = {"gate": "raw", "loss": "twice", "lr": 1e-3, "lr_router": 0.1, "norm"
 EPOCHS = 501
 FIRST_EPOCHS = {1: 601, 2: 501, 3: 601, 4: 601}  # of the first cubic mixture in each notebook; all others take EPOCHS
 SEED = {1: 11, 2: 9, 3: 11, 4: 11}  # torch.manual_seed of each notebook
+MIXTURES = len(ACTIVATION) * (RUNS + 1)
 PLAN = [(kind, run == 0) for kind in ACTIVATION for run in range(RUNS + 1)]  # (kind, is it the first run?)
 
 
@@ -52,48 +53,48 @@ PAPER = {
     1: {
         "moe_nonlinear": Recorded(
             [99.7812, 99.9688, 98.8375, 98.0938, 99.5500, 99.6625, 99.4125, 99.5250, 99.7375, 100.0000],
-            ".098 ± .088",
+            "0.098 ± 0.088",
             100.0,
         ),
         "moe_linear": Recorded(
             [95.6625, 91.8688, 88.9437, 92.0625, 95.3312, 91.0812, 95.8438, 92.4250, 92.6000, 94.1312],
-            "1.300 ± .044",
+            "1.300 ± 0.044",
             92.8750,
         ),
     },
     2: {
         "moe_nonlinear": Recorded(
             [98.2188, 99.4375, 93.7188, 99.0625, 98.1063, 98.6625, 97.6875, 99.4125, 98.2313, 98.4250],
-            ".183 ± .144",
+            "0.183 ± 0.144",
             95.2938,
         ),
         "moe_linear": Recorded(
             [89.4500, 90.6937, 91.1937, 89.1437, 87.3563, 88.8375, 90.8438, 90.5312, 89.7375, 87.0812],
-            "1.262 ± .095",
+            "1.262 ± 0.095",
             92.4437,
         ),
     },
     3: {
         "moe_nonlinear": Recorded(
             [100.0000, 100.0000, 100.0000, 99.9938, 100.0000, 99.9500, 99.9750, 100.0000, 100.0000, 99.9938],
-            ".008 ± .011",
+            "0.008 ± 0.011",
             None,
         ),
         "moe_linear": Recorded(
             [96.2500, 96.9125, 95.9813, 96.4875, 97.5625, 97.2500, 92.5687, 95.4000, 95.4313, 95.4437],
-            "1.160 ± .100",
+            "1.160 ± 0.100",
             97.0062,
         ),
     },
     4: {
         "moe_nonlinear": Recorded(
             [99.3750, 99.2938, 99.3375, 95.4000, 99.3375, 99.3688, 99.3875, 99.1188, 99.3750, 99.2313],
-            ".089 ± .120",
+            "0.089 ± 0.120",
             None,
         ),
         "moe_linear": Recorded(
             [92.1875, 95.3187, 93.8125, 94.8438, 93.9500, 91.0000, 94.4813, 94.0687, 90.9813, 92.3125],
-            "1.160 ± .155",
+            "1.160 ± 0.155",
             93.3375,
         ),
     },
@@ -144,7 +145,7 @@ def train_and_test(stream, kind, data, epochs, *, first):
 # --- the chain of runs ------------------------------------------------------------------------------------------------
 
 
-def replay(setting, *, store=None, progress=True):
+def replay(setting, *, store=None, progress=True, limit=MIXTURES):
     """Repeat the notebook of `setting` 1 to 4: both kinds of mixture, a first run and ten more of each.
 
     Returns {"name", "setting", kind: {"accuracy": [10], "entropy": [10], "epochs": [10], "difference": [10],
@@ -153,14 +154,16 @@ def replay(setting, *, store=None, progress=True):
     Entropies are nats, of the noisy routing of a training pass; "entropy" is that of the last one, as in the notebooks.
 
     `store` is a folder: each finished run is kept there with the position of the stream, and a replay that was ended
-    goes on from there. InputError for an unknown setting or a damaged file.
+    goes on from there. `limit` ends the chain after so many of its 22 mixtures; the lists are shorter then.
+    InputError for an unknown setting or a damaged file.
     """
     choice("setting", setting, tuple(PAPER))
+    plan = PLAN[: integer("limit", limit, minimum=1, maximum=MIXTURES)]
     path = None if store is None else _path(pathlib.Path(store), setting)
     runs, stream = _load(path, setting)
-    todo = PLAN[len(runs) :]
+    todo = plan[len(runs) :]
     data = _data(setting) if todo else None
-    with one_blas_thread(), _bar(setting, len(runs), progress) as bar:
+    with one_blas_thread(), _bar(setting, len(runs), len(plan), progress) as bar:
         for kind, first in todo:
             epochs = FIRST_EPOCHS[setting] if (kind, first) == ("moe_nonlinear", True) else EPOCHS
             runs.append(train_and_test(stream, kind, data, epochs, first=first))
@@ -168,12 +171,12 @@ def replay(setting, *, store=None, progress=True):
                 write_atomically(path, to_json({"runs": runs, "stream": _position(stream)}))
             bar.set_postfix_str(f"{kind} {runs[-1]['accuracy']:.2f} %", refresh=False)
             bar.update()
-    return _result(setting, runs)
+    return _result(setting, runs[: len(plan)])
 
 
 def run_one(spec):
-    """`replay` for a sweep. spec: {"setting": 1 to 4, "store": a folder or None}."""
-    return replay(spec["setting"], store=spec["store"], progress=False)
+    """`replay` for a sweep. spec: {"setting": 1 to 4, "limit": 1 to 22, "store": a folder or None}."""
+    return replay(**spec, progress=False)
 
 
 def _data(setting):
@@ -181,11 +184,11 @@ def _data(setting):
     return chen2022.batch(train.x, train.y), train.cluster, chen2022.batch(test.x, test.y)
 
 
-def _bar(setting, done, progress):
+def _bar(setting, done, total, progress):
     from tqdm import tqdm
 
     return tqdm(
-        total=len(PLAN),
+        total=total,
         initial=done,
         desc=f"replay of setting {setting}",
         unit="run",
@@ -199,12 +202,12 @@ def _bar(setting, done, progress):
 def _result(setting, runs):
     result = {"name": "replay_chen2022", "setting": setting}
     for kind, recorded in PAPER[setting].items():
-        first, *ten = (run for run, (of, _) in zip(runs, PLAN, strict=True) if of == kind)
+        first, *ten = [run for run, (of, _) in zip(runs, PLAN, strict=False) if of == kind] or [None]
         result[kind] = {
             "accuracy": [run["accuracy"] for run in ten],
             "entropy": [run["entropy_per_epoch"][-1] for run in ten],
             "epochs": [run["epochs"] for run in ten],
-            "difference": [difference(run["accuracy"], a) for run, a in zip(ten, recorded.accuracy, strict=True)],
+            "difference": [difference(run["accuracy"], a) for run, a in zip(ten, recorded.accuracy, strict=False)],
             "entropy_per_epoch": [run["entropy_per_epoch"] for run in ten],
             "recorded": recorded._asdict(),
             "first_run": first,
@@ -261,32 +264,31 @@ def _load(path, setting):
 
 
 def table(result):
-    """Recorded and replayed test accuracy of every run, and the ten runs' means, as Markdown."""
-    setting = result["setting"]
-    lines = [f"Setting {setting}: test accuracy of the ten recorded runs and of their replay, percent.", ""]
-    lines += ["| run | cubic recorded | replayed | linear recorded | replayed |", "|---|---|---|---|---|"]
-    columns = [(result[kind]["recorded"]["accuracy"], result[kind]["accuracy"]) for kind in ACTIVATION]
+    """Recorded and replayed test accuracy of every run, and means of the runs, as Markdown."""
+    head = f"Setting {result['setting']}: test accuracy of the recorded runs and of their replay, percent.\n"
+    lines = [head, "| run | cubic, recorded | replayed | linear, recorded | replayed |", "|---|---|---|---|---|"]
+    columns = [
+        column for kind in ACTIVATION for column in (result[kind]["recorded"]["accuracy"], result[kind]["accuracy"])
+    ]
     for i in range(RUNS):
-        cells = " | ".join(f"{recorded[i]:.4f} | {replayed[i]:.4f}" for recorded, replayed in columns)
-        lines.append(f"| {i + 1} | {cells} |")
-    for name, spread in (("accuracy", _spread_accuracy), ("entropy", _spread_entropy)):
-        cells = " | ".join(" | ".join(spread(result[kind])) for kind in ACTIVATION)
-        lines.append(f"| {name} | {cells} |")
+        cells = (f"{column[i]:.4f}" if i < len(column) else "–" for column in columns)
+        lines.append(f"| {i + 1} | {' | '.join(cells)} |")
+    lines.append("| mean ± SD | " + " | ".join(_spread(column, 2) for column in columns) + " |")
+    entropy = [cell for kind in ACTIVATION for cell in (result[kind]["recorded"]["entropy"], result[kind]["entropy"])]
+    cells = (cell if isinstance(cell, str) else _spread(cell, 3) for cell in entropy)
+    lines.append("| dispatch entropy | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", agreement(result), *(["", result["remark"]] if result["remark"] else [])])
+
+
+def _spread(values, digits):
+    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}" if values else "–"
 
 
 def agreement(result):
     """One sentence: how many runs are repeated to the last sample, and how far off the worst one is."""
     gaps = [abs(d) for kind in ACTIVATION for d in result[kind]["difference"]]
+    worst = max(gaps, default=0)
     return (
         f"{sum(d == 0 for d in gaps)} of {len(gaps)} runs give the recorded accuracy to the last sample; the largest "
-        f"difference is {max(gaps):.4f} points ({round(max(gaps) * N / 100)} of {N} test samples)."
+        f"difference is {worst:.4f} points ({round(worst * N / 100)} of {N} test samples)."
     )
-
-
-def _spread_accuracy(of):
-    return [f"{np.mean(a):.2f} ± {np.std(a):.2f}" for a in (of["recorded"]["accuracy"], of["accuracy"])]
-
-
-def _spread_entropy(of):
-    return [of["recorded"]["entropy"], f"{np.mean(of['entropy']):.3f} ± {np.std(of['entropy']):.3f}".replace("0.", ".")]
