@@ -1,10 +1,27 @@
 """Every router with the arguments under which the common tests run it. A new router adds a file and a `Case`."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.routing import dense, gshard, hierarchical, noisy_top_k, st_moe, strictly_balanced, switch, top_k
+from moe_np.routing import (
+    base_assignment,
+    bias_balanced,
+    dense,
+    estimators,
+    expert_choice,
+    gshard,
+    hashing,
+    hierarchical,
+    kmeans,
+    noisy_top_k,
+    st_moe,
+    strictly_balanced,
+    switch,
+    top_k,
+    top_p,
+)
 
 
 class Case(NamedTuple):
@@ -17,6 +34,14 @@ class Case(NamedTuple):
     full: bool = True  # every token gets its k experts (no capacity, no choice by the experts)
     fewest: int = 1  # experts needed
 
+
+# a hash looks at token ids and has no use for what the common tests vary: here the id is the place in the batch
+HASH = SimpleNamespace(
+    init=lambda rng, d_model, n_experts: {},
+    route=lambda params, x, rng=None: hashing.route(
+        {"table": np.array([2, 0, 3, 3, 1, 0, 1])}, x, ids=np.arange(len(x)) % 7, n_experts=4
+    ),
+)
 
 CASES = {
     "top_k renormalised": Case(top_k, {"k": 2, "renormalise": True}, fewest=2),
@@ -51,6 +76,22 @@ CASES = {
     "hierarchical not renormalised": Case(
         hierarchical, {"k_primary": 1, "k_secondary": 1, "renormalise": False}, {"groups": 2}, fewest=2
     ),
+    "expert_choice": Case(expert_choice, {"capacity_factor": 2.0}, causal=False, full=False),
+    "expert_choice capped": Case(expert_choice, {"capacity_factor": 1.5, "cap": 2}, causal=False, full=False),
+    "hashing": Case(HASH, {}, learned=False),
+    "kmeans": Case(kmeans, {"k": 1, "weights": "one"}),
+    "kmeans softmax": Case(kmeans, {"k": 2, "weights": "softmax", "temperature": 2.0}, fewest=2),
+    "kmeans renormalised": Case(kmeans, {"k": 2, "weights": "renormalised", "temperature": 2.0}, fewest=2),
+    "base_assignment balanced": Case(base_assignment, {"balanced": True}, causal=False),
+    "base_assignment greedy": Case(base_assignment, {"balanced": False}),
+    "top_p": Case(top_p, {"p": 0.6}),
+    "bias_balanced": Case(bias_balanced, {"k": 2, "renormalise": True, "scale": 2.5}, fewest=2),
+    "bias_balanced groups": Case(
+        bias_balanced, {"k": 2, "renormalise": False, "n_group": 2, "topk_group": 1}, fewest=2
+    ),
+    "estimators reinforce": Case(estimators, {"estimator": "reinforce"}, noisy=True),
+    # the gradient that straight-through gives is not that of the weight, which is 1
+    "estimators straight_through": Case(estimators, {"estimator": "straight_through"}, learned=False, noisy=True),
 }
 
 

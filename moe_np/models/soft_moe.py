@@ -19,10 +19,10 @@ paper's remedy for large D).
 
 Not causal: a slot averages all tokens of the sequence, and every output mixes all slots (errata 13).
 
-The experts are one pair of functions over slots stacked by expert, M = B·S of them each:
+The experts are an `Expert` of moe_np.experts, or anything with its two functions; they get E·B·S rows sorted by expert:
 
-    forward(expert_params, slots (E, M, D))  -> (out (E, M, F), cache)
-    backward(dout, cache)                    -> (dslots, grads)
+    expert.forward(expert_params, rows (E·B·S, D), offsets (E + 1,))  -> (y (E·B·S, F), cache)
+    expert.backward(dy, cache)                                        -> (drows, grads)
 """
 
 from typing import NamedTuple
@@ -48,6 +48,7 @@ class Cache(NamedTuple):
     combine: np.ndarray  # (B, N, E·S)
     out: np.ndarray  # (B, E·S, F)
     shape: tuple  # (E, S)
+    expert: object
     expert_cache: object
 
 
@@ -60,15 +61,15 @@ def init(rng, d_model, n_experts, slots, *, normalise=True, dtype=np.float64):
 
 
 def to_experts(a, E, S):
-    """(B, E·S, D) -> (E, B·S, D)"""
+    """(B, E·S, D) -> (E·B·S, D): the slots of expert 0 in all sequences first."""
     B, _, D = a.shape
-    return a.reshape(B, E, S, D).transpose(1, 0, 2, 3).reshape(E, B * S, D)
+    return a.reshape(B, E, S, D).transpose(1, 0, 2, 3).reshape(E * B * S, D)
 
 
 def from_experts(a, E, S):
-    """(E, B·S, D) -> (B, E·S, D)"""
-    B, D = a.shape[1] // S, a.shape[2]
-    return a.reshape(E, B, S, D).transpose(1, 0, 2, 3).reshape(B, E * S, D)
+    """(E·B·S, F) -> (B, E·S, F)"""
+    B, F = len(a) // (E * S), a.shape[1]
+    return a.reshape(E, B, S, F).transpose(1, 0, 2, 3).reshape(B, E * S, F)
 
 
 def unit_forward(a, axis):
@@ -104,7 +105,7 @@ def check(params, x, valid):
 
 
 def soft_moe_forward(params, expert_params, x, expert, *, valid=None):
-    """Y = C·experts(Dᵀ X): x (B, N, D), expert (forward, backward) -> y (B, N, F), cache.
+    """Y = C·experts(Dᵀ X): x (B, N, D) -> y (B, N, F), cache.
 
     Padding (valid[b, n] = False) is in no slot, and its y is 0.
     """
@@ -120,20 +121,19 @@ def soft_moe_forward(params, expert_params, x, expert, *, valid=None):
     dispatch = over_tokens(logits, valid)
     combine = numerics.softmax(logits) * valid
     slots = dispatch.transpose(0, 2, 1) @ x
-    answer, expert_cache = expert[0](expert_params, to_experts(slots, E, S))
+    rows, offsets = to_experts(slots, E, S), np.arange(E + 1) * (len(x) * S)
+    answer, own = expert.forward(expert_params, rows, offsets)
     out = from_experts(answer, E, S)
-    y = combine @ out
-    return y, Cache(
-        x, valid, x_unit, x_norm, phi_unit, phi_norm, scale, logits, dispatch, combine, out, (E, S), expert_cache
-    )
+    units = (x_unit, x_norm, phi_unit, phi_norm, scale)
+    return combine @ out, Cache(x, valid, *units, logits, dispatch, combine, out, (E, S), expert, own)
 
 
-def soft_moe_backward(dy, cache, expert):
+def soft_moe_backward(dy, cache):
     """dy (B, N, F) -> dx (B, N, D), grads as params, grads as expert_params. Nothing is held: all of it is smooth."""
     c, (E, S) = cache, cache.shape
     dcombine = dy @ c.out.transpose(0, 2, 1)
     dout = c.combine.transpose(0, 2, 1) @ dy
-    dslots, expert_grads = expert[1](to_experts(dout, E, S), c.expert_cache)
+    dslots, expert_grads = c.expert.backward(to_experts(dout, E, S), c.expert_cache)
     dslots = from_experts(dslots, E, S)
     ddispatch = c.x @ dslots.transpose(0, 2, 1)
     dx = c.dispatch @ dslots

@@ -7,7 +7,7 @@
     b_i                    bias       (E,)      not learned by gradient
     Topk(s + b)  (eq. 16)  choice     (N, k)    the bias enters here
     g_i,t  (eqs. 13, 14)   weight     (N, k)    and not here (errata 19): s of the chosen, divided by their sum
-    γ                      speed                .001 in both papers
+    γ                      speed                step of the bias
 
 The bias only says who is chosen; what a chosen expert counts is its own score, so balancing adds nothing to
 the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean and falls by γ where
@@ -15,12 +15,12 @@ it got more: a comparison of counts with counts (`update_bias`).
 
 Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids that
 underflow would give 0/0. Wang et al. do not renormalise, DeepSeek-V3 does; the argument has no default.
-`scale` multiplies the weights (2.5 in DeepSeek-V3's configuration).
+`scale` multiplies the weights (2.5 in DeepSeek-V3's configuration: routed_scaling_factor).
 
 Groups (node-limited routing, section 2.1.2): experts in n_group blocks of equal size; a block's score is the
 sum of its best k/topk_group values of s + b (2 in DeepSeek-V3: 8 experts from 4 of 8 groups; public code
 fixes it at 2, hence `group_best`), and only the topk_group best blocks take part. The others are masked by
-−inf: with 0, as some code has it, a masked expert would beat a negative s + b.
+−inf: with 0, as public code has it, a masked expert would beat a negative s + b.
 """
 
 from typing import NamedTuple

@@ -9,7 +9,7 @@
     G                      weight            (A,)        S at those places, not renormalised
     b                      cap                           the most experts one token gets (section 3.3), None: no limit
     A                      plan              (E, N)      relaxed assignment of section 3.3
-    λ                      temperature                   weight of the entropy there; .001 in the paper
+    λ                      temperature                   weight of the entropy there
 
 Every expert is equally full, so there is no balance loss; a token gets any number of experts from none to E.
 Where n·c/e is not whole it is rounded up, and no expert takes more tokens than there are. S has every logit
@@ -19,11 +19,11 @@ Not causal: whether a token is picked depends on the whole batch, later tokens i
 predicts the next token must not use it (errata 13).
 
 With a cap the paper solves   max_A ⟨Sᵀ, A⟩ + λ H(A),   Σ_j A_ij = k,   Σ_i A_ij ≤ b,   0 ≤ A_ij ≤ 1   by Dykstra's
-alternating projections, 100 rounds, and then takes TopK(A, k): the cap holds only as far as the rounds have converged
-and A is nearly whole (solver="dykstra"). On random scores a quarter of the tokens can still be over the cap after 100
-rounds, and nearly none after 3,000. Without the entropy it is a transport problem whose best corner is whole:
-solver="exact" finds that corner with SciPy's simplex, so that the cap always holds. This differs from the paper, and
-is the default.
+alternating projections and then takes TopK(A, k): the cap holds only as far as the rounds have converged and A is
+nearly whole (solver="dykstra"). With λ = .001 a quarter of the tokens can be over the cap after 100 rounds on
+random scores, and nearly none after 3,000. Without the entropy it is a transport problem whose best corner is
+whole: solver="exact" finds that corner with SciPy's simplex, so that the cap always holds. This differs from the
+paper, and is the default.
 """
 
 from typing import NamedTuple
