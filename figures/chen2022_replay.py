@@ -24,7 +24,7 @@ def runs(ax, result):
         ax.plot(
             range(1, 11), recorded, "o", markerfacecolor="none", markeredgecolor=colour, markersize=11, clip_on=False
         )
-        ax.plot(range(1, len(replayed) + 1), replayed, "o", color=colour, markersize=5, clip_on=False)
+        ax.scatter(range(1, len(replayed) + 1), replayed, s=25, color=colour, zorder=3)
     ax.set(xlim=(0.4, 10.6), ylim=(86, 100.6), xticks=(1, 5, 10), xlabel="run", title=f"setting {result['setting']}")
 
 
@@ -35,9 +35,13 @@ def curves(ax, result):
         for curve in result[kind]["entropy_per_epoch"]:
             ax.plot(curve, color=colour, linewidth=0.9, alpha=0.65)
             ax.plot(len(curve) - 1, curve[-1], ".", color=colour, markersize=6)
-        mean, sd = map(float, result[kind]["recorded"]["entropy"].split(" ± "))
-        ax.errorbar(535, mean, sd, fmt="D", color=colour, markersize=6, capsize=4, clip_on=False, zorder=5)
+        ax.errorbar(535, *spread(result[kind]), fmt="D", color=colour, markersize=6, capsize=4, clip_on=False, zorder=5)
     ax.set(xlim=(0, 550), ylim=(-0.03, 1.5), xticks=(0, 250, 500), yticks=(0, 0.5, 1), xlabel="epoch")
+
+
+def spread(of):
+    """Recorded mean and standard deviation of the entropy, as numbers."""
+    return map(float, of["recorded"]["entropy"].split(" ± "))
 
 
 def draw(results):
@@ -49,22 +53,20 @@ def draw(results):
         curves(column[1], result)
     axes[0, 0].set_ylabel("test accuracy (%)")
     axes[1, 0].set_ylabel("dispatch entropy (nats)")
-    name(*axes[:, 0], *axes[:, -1])
+    mean, sd = spread(results[-1]["moe_linear"])
+    name(*axes[:, 0], axes[1, -1], mean - sd)
     return fig
 
 
-def name(first, below, _, last_below):
-    """Labels at what they name: kinds and marks in the first column, the diamonds in the last."""
+def name(first, below, last, whisker):
+    """Labels at what they name: kinds, ring and dot in the first column, the diamonds in the last."""
     for ax, places in ((first, (97.1, 89.9)), (below, (0.42, 1.1))):
         for (text, colour), y in zip(KINDS.values(), places, strict=True):
             plots.label(ax, 0.72, y, text, colour, transform=ax.get_yaxis_transform(), weight="bold")
-    rule = {"arrowstyle": "-", "color": plots.BLACK, "linewidth": 1, "shrinkB": 8}
-    first.annotate("ring: recorded\ndot: replayed", (3, 88.94), (4.4, 87.4), size=12, va="center", arrowprops=rule)
+    rule = {"arrowprops": {"arrowstyle": "-", "linewidth": 1, "shrinkB": 8}, "size": 12, "va": "center"}
+    first.annotate("ring: recorded\ndot: replayed", (3, 88.94), (4.4, 87.4), **rule)
     below.text(545, 1.395, "ln 4: clusters not divided", size=11, color="#606060", ha="right", va="bottom")
-    rule = {"arrowstyle": "-", "color": plots.BLACK, "linewidth": 1, "shrinkB": 6}
-    last_below.annotate(
-        "recorded\nmean ± SD", (535, 1.0), (400, 0.72), size=12, ha="center", va="center", arrowprops=rule
-    )
+    last.annotate("recorded\nmean ± SD", (535, whisker), (400, 0.72), ha="center", **rule)
 
 
 def make(job):
