@@ -33,7 +33,7 @@ class Expert(NamedTuple):
     forward: Callable
     backward: Callable
     features: Callable | None = None  # features(params): the size of the last axis of rows
-    kernel: str | None = None  # the name under which `moe_np.kernels.dispatch` computes the same
+    kernel: tuple | None = None  # its name in `moe_np.kernels.dispatch`, and what makes a cache of the arrays there
 
 
 def blocks(offsets):
@@ -281,8 +281,15 @@ def _size_of(name, axis):
     return lambda params: params[name].shape[axis]
 
 
+def _mlp(activation):
+    def cache_of(params, rows, offsets, z, _, h):
+        return MlpCache(params, rows, offsets, z, h, activation)
+
+    forward = functools.partial(mlp_forward, activation=activation)
+    return Expert(mlp_init, forward, mlp_backward, _size_of("w1", 1), (activation, cache_of))
+
+
 LINEAR = Expert(linear_init, linear_forward, linear_backward, _size_of("w", 1))
-RELU = Expert(mlp_init, functools.partial(mlp_forward, activation="relu"), mlp_backward, _size_of("w1", 1), "relu")
-GELU = Expert(mlp_init, functools.partial(mlp_forward, activation="gelu"), mlp_backward, _size_of("w1", 1), "gelu")
-SWIGLU = Expert(swiglu_init, swiglu_forward, swiglu_backward, _size_of("w1", 1), "swiglu")
+RELU, GELU = _mlp("relu"), _mlp("gelu")
+SWIGLU = Expert(swiglu_init, swiglu_forward, swiglu_backward, _size_of("w1", 1), ("swiglu", SwigluCache))
 CUBIC = Expert(cubic_init, cubic_forward, cubic_backward, _size_of("w", 2))

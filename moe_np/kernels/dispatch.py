@@ -1,0 +1,363 @@
+"""The sparse layer as compiled loops: sort, one task an expert, combine. The equations are in `moe_np.sparse_layer`.
+
+What makes it fast. Assignments are sorted by expert once (counting sort). A task is a whole expert: it gathers its rows
+and does its products one after the other, on a BLAS of one thread, while other threads do other experts. That is faster
+than one expert after the other on a BLAS of many threads, because most of these products are too small to share out.
+The outputs are then summed token by token ("gather form"): no two threads write to one place.
+
+What makes it repeatable. Which thread does a task changes nothing in it, and how the work is cut into tasks depends on
+the routing alone: only an expert with more than a quarter of all rows is cut, into pieces of about an eighth, whose
+weight gradients are added in order. A token's rows are added in the order of its experts. So the bits do not depend
+on the number of threads.
+"""
+
+import contextlib
+import functools
+import heapq
+import threading
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
+import threadpoolctl
+from numba import njit, prange
+
+from moe_np.kernels import activations
+
+RELU, GELU, SWIGLU = range(3)
+KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
+
+
+# --- threads and memory -----------------------------------------------------------------------------------------------
+
+_pools = threading.RLock()  # the number of BLAS threads belongs to the whole process: one caller at a time changes it
+
+
+@functools.cache
+def _controller():
+    return threadpoolctl.ThreadpoolController()
+
+
+@contextlib.contextmanager
+def _one_blas_thread():
+    with _pools, _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+def _fixed(a, dtype=None):
+    """`a` contiguous and read-only: then every call has the same types, and nothing is compiled twice."""
+    view = np.ascontiguousarray(a, dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def _none(axes, dtype):
+    return _fixed(np.empty((0,) * axes, dtype))
+
+
+def _room(workspace, name, shape, *, dtype):
+    """An array of that shape in `workspace`, which grows when it has to. Its contents are whatever was there."""
+    size = int(np.prod(shape))
+    have = workspace.get(name)
+    if have is None or have.size < size or have.dtype != dtype:
+        have = workspace[name] = np.empty(size, dtype)
+    return have[:size].reshape(shape)
+
+
+# --- sorting ----------------------------------------------------------------------------------------------------------
+
+
+class Sorted(NamedTuple):
+    order: np.ndarray  # (A,) the assignment at each place
+    offsets: np.ndarray  # (E + 1,)
+    token: np.ndarray  # (A,) by place
+    weight: np.ndarray  # (A,) by place
+    start: np.ndarray  # (N + 1,) token n has places[start[n]:start[n + 1]], in the order of its experts
+    places: np.ndarray  # (A,)
+    twice: bool  # some token has one expert twice
+
+
+@njit(cache=True)
+def _sort(token, expert, weight, n_tokens, n_experts):
+    A = len(token)
+    offsets, start = np.zeros(n_experts + 1, np.int64), np.zeros(n_tokens + 1, np.int64)
+    for a in range(A):
+        offsets[expert[a] + 1] += 1
+        start[token[a] + 1] += 1
+    for m in range(n_experts):
+        offsets[m + 1] += offsets[m]
+    for n in range(n_tokens):
+        start[n + 1] += start[n]
+    order, places, free = np.empty(A, np.int64), np.empty(A, np.int64), offsets.copy()
+    sorted_token, sorted_weight = np.empty(A, np.int64), np.empty(A, weight.dtype)
+    for a in range(A):
+        i = free[expert[a]]
+        free[expert[a]] += 1
+        order[i], sorted_token[i], sorted_weight[i] = a, token[a], weight[a]
+    free = start.copy()
+    twice = False
+    for i in range(A):
+        n = sorted_token[i]
+        p = free[n]
+        free[n] += 1
+        places[p] = i
+        twice |= p > start[n] and expert[order[places[p - 1]]] == expert[order[i]]
+    return order, offsets, sorted_token, sorted_weight, start, places, twice
+
+
+def sort(token, expert, weight, n_tokens, n_experts):
+    """Counting sort of the assignments by expert (twin: `sparse_layer.by_expert`), and of their places by token."""
+    token, expert = _fixed(token, np.int64), _fixed(expert, np.int64)
+    return Sorted(*_sort(token, expert, _fixed(weight), n_tokens, n_experts))
+
+
+class Plan(NamedTuple):
+    tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
+    queue: np.ndarray  # (T,) tasks, thread by thread
+    first: np.ndarray  # (threads + 1,) thread t has queue[first[t]:first[t + 1]]
+    extra: np.ndarray  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
+
+
+def plan(offsets, threads):
+    """Cut the work into tasks and share these out: the longest first, each to the thread with least to do."""
+    E, A, n = len(offsets) - 1, int(offsets[-1]), np.diff(offsets)
+    pieces = np.where(n > max(512, A // 4), n // max(256, A // 8), 1)
+    expert = np.repeat(np.arange(E), pieces)
+    piece = np.arange(len(expert)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    lo = offsets[expert] + piece * n[expert] // pieces[expert]
+    hi = offsets[expert] + (piece + 1) * n[expert] // pieces[expert]
+    extra = expert[piece > 0]
+    place = expert.copy()
+    place[piece > 0] = E + np.arange(len(extra))
+    cost = hi - lo + 32  # reading an expert's weights takes as long as some 32 rows
+    todo, load = [[] for _ in range(threads)], [(0, t) for t in range(threads)]
+    for i, c in sorted(enumerate(cost.tolist()), key=lambda ic: -ic[1]):
+        least, t = load[0]
+        todo[t].append(i)
+        heapq.heapreplace(load, (least + c, t))
+    queue = np.array([i for own in todo for i in own], np.int64)
+    first = np.cumsum([0] + [len(own) for own in todo])
+    return Plan(np.stack([expert, lo, hi, place], axis=1), queue, first, extra)
+
+
+# --- the tasks --------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, error_model="numpy")
+def _times(lo, hi, a, w, m, out):
+    """out = a W_m, rows lo to hi. A shared w has length 1."""
+    np.dot(a[lo:hi], w[m % len(w)], out[lo:hi])
+
+
+@njit(cache=True, error_model="numpy")
+def _times_transposed(lo, hi, a, w, m, out):
+    """out = a W_mᵀ, rows lo to hi."""
+    np.dot(a[lo:hi], w[m % len(w)].T, out[lo:hi])
+
+
+@njit(cache=True, error_model="numpy")
+def _outer(lo, hi, a, b, out):
+    """out = Σ aᵀ b over the rows lo to hi."""
+    np.dot(a[lo:hi].T, b[lo:hi], out)
+
+
+@njit(cache=True, error_model="numpy")
+def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y):
+    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2."""
+    for t in todo:
+        m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
+        if lo == hi:
+            continue
+        for i in range(lo, hi):
+            n = token[i]
+            for d in range(x.shape[1]):
+                rows[i, d] = x[n, d]
+        _times(lo, hi, rows, w1, m, z)
+        if kind == SWIGLU:
+            _times(lo, hi, rows, w3, m, g)
+            activations.swiglu_forward(lo, hi, z, g, h)
+        elif kind == GELU:
+            activations.gelu_forward(lo, hi, z, b1[m % len(b1)], h)
+        else:
+            activations.relu_forward(lo, hi, z, b1[m % len(b1)], h)
+        _times(lo, hi, h, w2, m, y)
+        if kind != SWIGLU:
+            b = b2[m % len(b2)]
+            for i in range(lo, hi):
+                for d in range(y.shape[1]):
+                    y[i, d] += b[d]
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _forward_parallel(first, queue, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y):
+    for t in prange(len(first) - 1):
+        todo = queue[first[t] : first[t + 1]]
+        _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
+    """dy = weight dout, dweight = dout·y, db2 = Σ dy."""
+    db2[:] = 0
+    for i in range(lo, hi):
+        n, w = token[i], weight[i]
+        total = w - w
+        for d in range(y.shape[1]):
+            v = dout[n, d]
+            total += v * y[i, d]
+            dy[i, d] = w * v
+            db2[d] += w * v
+        dweight[order[i]] = total
+
+
+@njit(cache=True, error_model="numpy")
+def _backward_tasks(
+    todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
+    dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
+):  # fmt: skip
+    """For each task: all that is the expert's own, up to the gradient of its rows."""
+    for t in todo:
+        m, lo, hi, p = tasks[t, 0], tasks[t, 1], tasks[t, 2], tasks[t, 3]
+        if lo == hi:
+            dw1[p], db1[p], dw2[p], db2[p] = 0, 0, 0, 0
+            if kind == SWIGLU:
+                dw3[p] = 0
+            continue
+        _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
+        _outer(lo, hi, h, dy, dw2[p])
+        _times_transposed(lo, hi, dy, w2, m, dh)
+        if kind == SWIGLU:
+            activations.swiglu_backward(lo, hi, dh, z, g, dg)
+            _outer(lo, hi, rows, dg, dw3[p])
+            _times_transposed(lo, hi, dg, w3, m, more)
+        elif kind == GELU:
+            activations.gelu_backward(lo, hi, dh, z, db1[p])
+        else:
+            activations.relu_backward(lo, hi, dh, h, db1[p])
+        _outer(lo, hi, rows, dh, dw1[p])
+        _times_transposed(lo, hi, dh, w1, m, drows)
+        if kind == SWIGLU:
+            for i in range(lo, hi):
+                for d in range(drows.shape[1]):
+                    drows[i, d] += more[i, d]
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _backward_parallel(
+    first, queue, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
+    dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
+):  # fmt: skip
+    for t in prange(len(first) - 1):
+        todo = queue[first[t] : first[t + 1]]
+        _backward_tasks(
+            todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
+            dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
+        )  # fmt: skip
+
+
+# --- combine ----------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, error_model="numpy")
+def _combine_tokens(lo, hi, rows, weight, weighted, start, places, out):
+    """out_n = Σ weight · row over the places of token n (or without the weight), for n from lo to hi."""
+    for n in range(lo, hi):
+        out[n] = 0
+        for p in range(start[n], start[n + 1]):
+            i = places[p]
+            if weighted:
+                w = weight[i]
+                for d in range(out.shape[1]):
+                    out[n, d] += w * rows[i, d]
+            else:
+                for d in range(out.shape[1]):
+                    out[n, d] += rows[i, d]
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _combine_parallel(threads, rows, weight, weighted, start, places, out):
+    N = len(out)
+    for t in prange(threads):
+        _combine_tokens(t * N // threads, (t + 1) * N // threads, rows, weight, weighted, start, places, out)
+
+
+def _combine(threads, rows, weight, weighted, start, places, out):
+    if threads == 1:
+        _combine_tokens(0, len(out), rows, weight, weighted, start, places, out)
+    else:
+        _combine_parallel(threads, rows, weight, weighted, start, places, out)
+
+
+# --- the two passes ---------------------------------------------------------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """What the backward pass needs."""
+
+    kind: int
+    params: dict
+    sorted: Sorted
+    plan: Plan
+    threads: int
+    workspace: dict
+    rows: np.ndarray  # (A, D)
+    z: np.ndarray  # (A, H)  SwiGLU: a; ReLU: the same array as h
+    g: np.ndarray  # (A, H)  SwiGLU: b; otherwise empty
+    h: np.ndarray  # (A, H)
+    y: np.ndarray  # (A, D_out)
+
+
+def forward(params, x, s, name, workspace):
+    """The same as `sparse_layer.forward_numpy` to rounding, s from `sort`: -> (out, Kept)."""
+    kind, dtype, threads = KINDS[name], x.dtype, numba.get_num_threads()
+    w = {k: _fixed(p) for k, p in params.items()}
+    (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
+    A, N = len(s.order), len(s.start) - 1
+    p = plan(s.offsets, threads)
+    room = functools.partial(_room, workspace, dtype=dtype)
+    rows, h, y, out = room("rows", (A, D)), room("h", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
+    z = h if kind == RELU else room("z", (A, H))  # what ReLU's backward pass asks of z, h knows too
+    g = room("g", (A if kind == SWIGLU else 0, H))
+    w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
+    arguments = (p.tasks, _fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, h, y)
+    with _one_blas_thread():
+        if threads == 1:
+            _forward_tasks(p.queue, *arguments)
+        else:
+            _forward_parallel(p.first, p.queue, *arguments)
+        _combine(threads, y, s.weight, True, s.start, s.places, out)
+    return out, Kept(kind, w, s, p, threads, workspace, rows, z, g, h, y)
+
+
+def backward(dout, kept):
+    """The same as `sparse_layer.backward_numpy` to rounding: -> (dx, grads, dweight)."""
+    kind, w, s, p, threads, workspace, rows, z, g, h, y = kept
+    A, E, N = len(s.order), len(s.offsets) - 1, len(s.start) - 1
+    (_, D, H), Dout = w["w1"].shape, y.shape[1]
+    P = E + len(p.extra)
+    room = functools.partial(_room, workspace, dtype=y.dtype)
+    dw = {"w1": room("dw1", (P, D, H)), "b1": room("db1", (P, H)), "w2": room("dw2", (P, H, Dout))}
+    dw |= {"b2": room("db2", (P, Dout)), "w3": room("dw3", (P if kind == SWIGLU else 0, D, H))}
+    dy, dh, drows = room("dy", (A, Dout)), room("dh", (A, H)), room("drows", (A, D))
+    dg, more = room("dg", g.shape), room("more", (len(g), D))
+    dweight, dx = room("dweight", (A,)), room("dx", (N, D))
+    w3 = w.get("w3", _none(3, y.dtype))
+    arguments = (
+        *(p.tasks, _fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, h, y),
+        *(dy, dh, dg, drows, more, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
+    )
+    with _one_blas_thread():
+        if threads == 1:
+            _backward_tasks(p.queue, *arguments)
+        else:
+            _backward_parallel(p.first, p.queue, *arguments)
+        _combine(threads, drows, s.weight, False, s.start, s.places, dx)
+    return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
+
+
+def _added(dw, extra, E, length):
+    """Add the pieces of a hot expert to its first one, in order; add up all experts where the parameter is shared."""
+    for i, m in enumerate(extra):
+        dw[m] += dw[E + i]
+    return dw[:E] if length == E else dw[:E].sum(axis=0, keepdims=True)
