@@ -158,5 +158,5 @@ def test_every_recorded_accuracy(setting, tmp_path):
     result = again.replay(setting, progress=False)
     for kind in again.ACTIVATION:
         gaps = np.abs(result[kind]["difference"])
-        assert gaps.max() <= (0.0126 if setting != 2 else 0.1)
+        assert gaps.max() <= (0.0126 if setting != 2 else 0.05)  # rounding decides the last samples
         assert (gaps == 0).sum() >= 5
