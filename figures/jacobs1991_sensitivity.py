@@ -92,8 +92,8 @@ def says(results, one):
     accuracy = [s["test"]["mean"] for r in hot for s in r["summary"]]
     return (
         f"With [i] and [ʌ] coded 1, of {len(binary)} cells mixtures are faster in {mixtures}, 8 experts are faster "
-        f"than 4 in {eight}, 12 hidden units are slower than 6 in {twelve}, and all three claims hold in {whole}. The start "
-        "range of Table 1 (±.05) was chosen among these.\n\n"
+        f"than 4 in {eight}, 12 hidden units are slower than 6 in {twelve}, and all three claims hold in {whole}. The "
+        "start range of Table 1 (±.05) was chosen among these.\n\n"
         f"One-hot targets do not reproduce the paper: all three claims hold in {whole_hot} of {len(hot)} cells, the "
         f"systems stop at {min(accuracy):.0f} to {max(accuracy):.0f} % correct on the test set, and one softmax expert "
         f"alone is there after {one['epochs']:.0f} epochs ({one['train']:.0f} % training, {one['test']:.0f} % test): "

@@ -48,5 +48,6 @@ def again(found):
         f"**Are 8 experts faster than 4?** The paper's test, made {len(found['p'])} times with 25 runs each, is below "
         f".05 in {below} of them: p = {', '.join(f'{p:.2g}' for p in found['p'])}. Over all these runs the difference "
         f"is {found['difference']:.0f} epochs beside standard deviations of {found['sd'][0]:.0f} and "
-        f"{found['sd'][1]:.0f}, p = {found['p_all']:.1g}.{verdict}"
+        f"{found['sd'][1]:.0f}, p = {found['p_all']:.1g}.{verdict} "
+        "Whether the table's own 25 show it is decided by rounding: no more should be read into that line."
     )
