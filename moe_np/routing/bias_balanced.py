@@ -59,7 +59,7 @@ def best_groups(scores, n_group, topk_group, group_best):
 
 
 def check_groups(n_experts, k, n_group, topk_group, group_best):
-    """Check that the groups are equal blocks and that the kept ones have k experts and group_best each."""
+    """Check that the groups are equal and the kept ones have k experts; return group_best, or else k/topk_group."""
     checks.integer("n_group", n_group)
     if n_experts % n_group:
         raise InputError(f"n_group: wanted a divisor of the {n_experts} experts, got {n_group}")
@@ -67,7 +67,7 @@ def check_groups(n_experts, k, n_group, topk_group, group_best):
     checks.integer("topk_group", topk_group, maximum=n_group)
     if k > topk_group * size:
         raise InputError(f"k: wanted at most the {topk_group * size} experts of {topk_group} groups, got {k}")
-    checks.integer("group_best", group_best, maximum=size)
+    return checks.integer("group_best", max(1, k // topk_group) if group_best is None else group_best, maximum=size)
 
 
 def route(params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, group_best=None, rng=None):
@@ -79,9 +79,8 @@ def route(params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, grou
     logits = x @ w
     probs = numerics.sigmoid(logits)
     scores = probs + bias
+    group_best = check_groups(E, k, n_group, topk_group, group_best)
     if n_group > 1:
-        group_best = max(1, k // topk_group) if group_best is None else group_best
-        check_groups(E, k, n_group, topk_group, group_best)
         scores = best_groups(scores, n_group, topk_group, group_best)
     choice = contract.top_k(scores, k)
     if renormalise:
