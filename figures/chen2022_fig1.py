@@ -1,8 +1,9 @@
 """Fig. 1 of Chen et al. (2022): four experts and four clusters, at the start, during training and at the end.
 
-1,600 samples, 4 experts, 20 filters a class, the paper's algorithm. Each cluster is drawn in its own two directions: to
-the right what it shows of its signal v_k, whose sign is the class; upwards how strongly it shows its centre c_k. See how
-cubic experts end with one cluster each and one upright cut between its classes, and linear ones go on sharing them all.
+1,600 samples, 4 experts, 20 filters a class, the paper's algorithm. Each cluster is drawn in its own two directions:
+to the right what it shows of its signal v_k, whose sign is the class; upwards how strongly it shows its centre
+c_k. Cubic experts end with one cluster each and one upright cut between its classes; linear ones go on sharing
+them all.
 """
 
 import numpy as np
@@ -127,6 +128,6 @@ def make(job):
         "charge changes its answer.\n\n"
         f"Setting {SETTING}, the paper's algorithm (softmax gate, one cross-entropy), {E} experts of {FILTERS} filters "
         f"a class, seed {SEED}. With as many experts as clusters not every start ends like this one: cubic "
-        f"experts from {len(ends)} starts ended at the entropies {', '.join(f'{e:.2f}' for e in ends)}; {apart} of them "
-        "gave every cluster an expert of its own. Published: the same picture in an embedding of its own, from one run.\n"
+        f"experts from {len(ends)} starts ended at the entropies {', '.join(f'{e:.2f}' for e in ends)}; {apart} of "
+        "them gave every cluster an expert of its own. Published: the same in another embedding, from one run.\n"
     )

@@ -137,9 +137,10 @@ def _run_mixture(s):
 
 
 def _recorded(step, params, test, test_batch, activation):
-    """Before the update of this step: directions of experts and router, and how well each expert does each cluster."""
+    """Before the update: directions of experts and router, each expert's accuracy on each cluster and its load."""
     known = chen2022.alignment(params, test.features, test.centers)
     known["accuracy"] = chen2022.expert_accuracy(params, test_batch, test.cluster, activation=activation)
+    known["load"] = np.bincount(step.expert, minlength=len(params["w"])) / len(step.expert)
     return {"epoch": step.epoch, **{k: v.round(6).tolist() for k, v in known.items()}}
 
 
