@@ -156,6 +156,22 @@ def test_errata_11_the_lowest_index_wins_a_tie():
     assert contract.top_k(np.array([[1.0, 3, 3, 2]]), 3).tolist() == [[1, 2, 3]]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("values", [2, 5, None])
+def test_errata_11_top_k_is_a_stable_sort(dtype, values):
+    """Few different values: ties everywhere, also across the k-th place; −inf, ±0, rows in any memory order."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        N, E = rng.integers(0, 9), int(rng.integers(1, 40))
+        scores = rng.normal(size=(N, E)) if values is None else rng.integers(-(values // 2), values, (N, E)) * -1.0
+        scores[rng.random((N, E)) < rng.choice([0, 0.1, 0.9])] = -np.inf
+        scores = np.asarray(scores, dtype, order=rng.choice(["C", "F"]))
+        scores.flags.writeable = False
+        for k in {1, min(2, E), int(rng.integers(1, E + 1)), E}:
+            expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            np.testing.assert_array_equal(contract.top_k(scores, k), expected)
+
+
 def test_within_capacity_equals_a_naive_loop():
     rng = np.random.default_rng(0)
     for _ in range(50):
