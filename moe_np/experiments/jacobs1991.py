@@ -272,7 +272,7 @@ def limits(result):
         "**What does not reproduce.** The paper gives neither the target coding nor the start range nor the step "
         f"sizes. Here {config['coding'].replace('+', ' and ')} are coded 1 (one logistic output), weights start in "
         f"±{config['spread']:g}, and the steps were explored on separate seeds; the start range is one of several that "
-        "were tried, and other choices give other answers (see the sensitivity table). "
+        "were tried, and other choices give other answers (figures/jacobs1991_sensitivity.py). "
         f"Mean accuracies are {min(means):.1f} to {max(means):.1f} %, where the paper has 88 (training) and 90 (test) "
         "for every system. "
         f"Exactly two experts are in use at the end of {two} of {len(active)} mixture runs: the third net of the "
