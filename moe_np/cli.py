@@ -73,6 +73,7 @@ def parser():
     run.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: the paper's number)")
     run.add_argument("--variant", metavar="V", help="chen2022: code (as published, the default) or paper (as written)")
     run.add_argument("--setting", type=int, metavar="S", help="chen2022: data of setting 1 (the default), 2, 3 or 4")
+    run.add_argument("--sensitivity", action="store_true", default=None, help="jacobs1991: other start ranges, codings")
     run.add_argument("--quick", action="store_true", help="few seeds and short runs: a look, not a result")
 
     replay = commands.add_parser("replay", help="repeat a publication's recorded runs from its random numbers")
@@ -84,6 +85,11 @@ def parser():
         "name", metavar="NAME", help="mixtral-8x7b, switch-base, moe-4096-h, ...; an unknown one lists all"
     )
     counting.add_argument("--json", action="store_true", help="print as JSON")
+
+    timing = commands.add_parser("bench", help="time the sparse layer, beside a dense net and what peers are installed")
+    timing.add_argument("--expert", default="swiglu", metavar="X", help="swiglu (the default) or relu")
+    timing.add_argument("--quick", action="store_true", help="two small shapes: a look, not a result")
+    timing.add_argument("--json", action="store_true", help="print as JSON: a list, one object a shape and contestant")
 
     for command in (run, replay):
         command.add_argument("--out", default="results", metavar="DIR", help="where results go (default: results)")
@@ -99,7 +105,7 @@ def main(argv=None):
 
 def _main(argv):
     args = parser().parse_args(argv)
-    return {"list": list_experiments, "run": run, "replay": replay, "count": count}[args.command](args)
+    return {"list": list_experiments, "run": run, "replay": replay, "count": count, "bench": bench}[args.command](args)
 
 
 def list_experiments(args):
@@ -115,10 +121,19 @@ def count(args):
     print(to_json({**counts._asdict(), "parts": parts}).rstrip() if args.json else accounting.table(counts))
 
 
+def bench(args):
+    bench_layer = importlib.import_module("moe_np.experiments.bench_layer")
+    rows, facts = bench_layer.run(
+        args.expert, quick=args.quick, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    print(json.dumps(rows, indent=1) if args.json else bench_layer.table(rows, facts))
+
+
 def run(args):
     module, _ = EXPERIMENTS[choice("experiment", args.name, tuple(EXPERIMENTS))]
     experiment = importlib.import_module(module)
-    options = {k: v for k, v in (("setting", args.setting), ("variant", args.variant)) if v is not None}
+    own = {k: getattr(args, k) for k in ("setting", "variant", "sensitivity")}
+    options = {k: v for k, v in own.items() if v is not None}
     unknown = set(options) - set(getattr(experiment, "OPTIONS", ()))
     if unknown:
         raise InputError(f"--{min(unknown)}: {args.name} has no such option")
