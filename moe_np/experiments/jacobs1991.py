@@ -20,6 +20,7 @@ from moe_np.data import vowel_task
 from moe_np.experiments.sweep import versions
 from moe_np.mixtures import jacobs1991 as model
 
+OPTIONS = ("sensitivity",)
 SYSTEMS = ("4 experts", "8 experts", "backprop 6", "backprop 12")
 
 
@@ -159,16 +160,23 @@ def explore_table(explored, config):
 # --- The experiment ---------------------------------------------------------------------------------------------
 
 
-def run(config=None, *, seeds=None, sweep, quick=False):
+def run(config=None, *, seeds=None, sweep, quick=False, sensitivity=False):
     """All systems, `seeds` runs each (25; 5 if quick), and what they say: the dict that is written as jacobs1991.json.
 
-    Seed s is the same run however many seeds are asked for.
+    Seed s is the same run however many seeds are asked for. `sensitivity` adds the runs that say which claims hold
+    under other choices of what the paper leaves open (moe_np.experiments.jacobs1991_sensitivity).
     """
     config = Config() if config is None else config
     seeds = (5 if quick else config.seeds) if seeds is None else integer("seeds", seeds)
     specs = [spec_of(config, system, seed) for system in SYSTEMS for seed in range(seeds)]
     systems = by_system(config, sweep.map(run_one, specs, "vowels, Table 1"))
     tests = compare(systems)
+    more = {}
+    if sensitivity:
+        from moe_np.experiments import jacobs1991_sensitivity as others
+
+        found = {"cells": others.run(sweep=sweep, quick=quick), "quick": quick}
+        more["sensitivity"] = {**found, "one_softmax_expert": others.one_softmax_expert(sweep=sweep, quick=quick)}
     return {
         "name": "jacobs1991",
         "config": dataclasses.asdict(config),
@@ -178,6 +186,7 @@ def run(config=None, *, seeds=None, sweep, quick=False):
         "tests": tests,
         "claims": claims(tests),
         "paper": PAPER,
+        **more,
         "versions": versions(),
     }
 
@@ -256,7 +265,13 @@ def table(result):
         verdict = "yes" if holds(test) else "**no**"
         names = f"{test['fast']} < {test['slow']}, df {test['df']}"
         lines.append(f"| {result['paper']['claims'][test['claim']]} | {names} | {t} | {p} | {verdict} |")
-    return "\n".join([*lines, "", limits(result)])
+    lines += ["", limits(result)]
+    if "sensitivity" in result:
+        from moe_np.experiments import jacobs1991_sensitivity as others
+
+        cells, one, quick = (result["sensitivity"][k] for k in ("cells", "one_softmax_expert", "quick"))
+        lines += ["", "**Other choices of what the paper leaves open.** " + others.table(cells, one, quick=quick)]
+    return "\n".join(lines)
 
 
 def limits(result):
@@ -272,7 +287,7 @@ def limits(result):
         "**What does not reproduce.** The paper gives neither the target coding nor the start range nor the step "
         f"sizes. Here {config['coding'].replace('+', ' and ')} are coded 1 (one logistic output), weights start in "
         f"±{config['spread']:g}, and the steps were explored on separate seeds; the start range is one of several that "
-        "were tried, and other choices give other answers (figures/jacobs1991_sensitivity.py). "
+        "were tried, and other choices give other answers (`moe-np run jacobs1991 --sensitivity`). "
         f"Mean accuracies are {min(means):.1f} to {max(means):.1f} %, where the paper has 88 (training) and 90 (test) "
         "for every system. "
         f"Exactly two experts are in use at the end of {two} of {len(active)} mixture runs: the third net of the "

@@ -1,0 +1,42 @@
+"""The picture at the top of the README: thirty years apart, the same thing happens twice.
+
+Left, the vowels of 1991; right, the clusters of 2022. Nobody told any expert which part of the data is its own.
+`figures/readme.png` is a copy of what this script makes.
+"""
+
+import numpy as np
+
+from figures import chen2022_fig1, jacobs1991_fig2
+from moe_np import plots
+from moe_np.data.clusters import clusters
+from moe_np.experiments import chen2022, jacobs1991
+from moe_np.experiments.sweep import one_blas_thread
+
+TITLE = "Experts find their own part of the data, 1991 and 2022"
+
+
+def make(job):
+    import matplotlib.pyplot as plt
+
+    vowels, _, mixture = jacobs1991.train(jacobs1991.spec_of(jacobs1991.Config(), "4 experts", jacobs1991_fig2.SEED))
+    rng = np.random.default_rng(chen2022.Config().data_seed)
+    data, _ = clusters(chen2022_fig1.SETTING, chen2022_fig1.N, 0, rng)
+    with one_blas_thread():
+        seen, _ = chen2022_fig1.snapshots(data, "cubic")
+    last = seen[max(seen)]
+    with plots.style():
+        fig, (left, right) = plt.subplots(1, 2, figsize=(13, 5.6), width_ratios=(1.25, 1))
+        jacobs1991_fig2.draw(left, vowels, mixture.params)
+        left.set_title("1991: two experts of four share the vowels", fontsize=17, pad=14)
+        chen2022_fig1.draw(right, data, last, "cubic", routed=True)
+        for k in range(4):
+            mine = data.cluster == k
+            m = np.bincount(last[0][mine]).argmax()
+            plots.label(right, *chen2022_fig1.spot(k), f"expert {m + 1}", plots.COLOURS[m], size=15, weight="bold")
+        right.set_title("2022: four experts, a cluster each", fontsize=17, pad=14)
+        job.save(fig, "cover")
+    return (
+        "![vowels and clusters](cover.png)\n\n"
+        "Left, a trained mixture of four experts on the vowels (Fig. 2 below); right, four cubic experts on four "
+        "clusters at the end of training (the last column of Chen et al.'s Fig. 1 below)."
+    )
