@@ -1,0 +1,263 @@
+"""The compiled loops against their NumPy twins and against naive loops, and the same bits from any number of threads.
+
+With NUMBA_DISABLE_JIT=1 the loops run in the interpreter; the large shapes are left out then.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_sparse_layer import KINDS, random_routing
+
+from moe_np import experts, sparse_layer
+
+numba = pytest.importorskip("numba")
+from moe_np.kernels import activations, dispatch  # noqa: E402 - needs Numba
+
+JIT = not numba.config.DISABLE_JIT
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+kinds = pytest.mark.parametrize("kind", ["relu", "gelu", "swiglu"])
+
+
+def close(a, b, dtype, loose=1):
+    tolerance = loose * (2e-6 if dtype == np.float32 else 2e-14)
+    assert a.shape == b.shape and a.dtype == b.dtype == dtype
+    assert np.abs(a - b).max(initial=0) <= tolerance * (1 + np.abs(b).max(initial=0))
+
+
+# --- sorting ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_tokens", "n_experts", "k"), [(0, 3, 1), (1, 1, 1), (9, 4, 2), (20, 6, 6), (5, 40, 3)])
+def test_sort(n_tokens, n_experts, k):
+    rng = np.random.default_rng(n_tokens)
+    routing = random_routing(rng, n_tokens, n_experts, k, drop=0.2)
+    s = dispatch.sort(routing.token, routing.expert, routing.weight, n_tokens, n_experts)
+    order, offsets = sparse_layer.by_expert(routing.expert, n_experts)
+    assert np.array_equal(s.order, order) and np.array_equal(s.offsets, offsets) and not s.twice
+    naive = [a for m in range(n_experts) for a in range(len(routing.token)) if routing.expert[a] == m]
+    assert s.order.tolist() == naive
+    assert np.array_equal(s.token, routing.token[order]) and np.array_equal(s.weight, routing.weight[order])
+    for n in range(n_tokens):
+        assert s.places[s.start[n] : s.start[n + 1]].tolist() == np.flatnonzero(s.token == n).tolist()
+
+
+def test_sort_sees_an_expert_that_comes_twice():
+    token, expert = np.array([0, 1, 2, 1, 0]), np.array([3, 2, 3, 2, 1])
+    assert dispatch.sort(token, expert, np.ones(5), 3, 4).twice
+    assert not dispatch.sort(token[:3], expert[:3], np.ones(3), 3, 4).twice
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("count", [[0], [5], [0, 0, 3], [4000], [100, 3000, 0, 900], [10] * 50, [600, 600]])
+def test_plan_covers_every_row_once(count, threads):
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    p = dispatch.plan(offsets, threads)
+    expert, lo, hi, place = p.tasks.T
+    assert sorted(p.queue.tolist()) == list(range(len(p.tasks)))
+    assert p.first[0] == 0 and p.first[-1] == len(p.queue) and len(p.first) == threads + 1
+    for m, n in enumerate(count):
+        mine = expert == m
+        assert lo[mine][0] == offsets[m] and hi[mine][-1] == offsets[m + 1]
+        assert (lo[mine][1:] == hi[mine][:-1]).all()
+        assert mine.sum() == 1 or n > max(512, sum(count) / 4)
+    assert sorted(place.tolist()) == list(range(len(place)))
+    assert np.array_equal(p.extra, expert[place >= len(count)])
+    load = [(hi - lo + 32)[p.queue[p.first[t] : p.first[t + 1]]].sum() for t in range(threads)]
+    assert max(load) - min(load) <= (hi - lo + 32).max()
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+
+
+@dtypes
+def test_exp(dtype):
+    x = np.concatenate([np.linspace(-80, 80, 500), [0.0, -1e-9, -1e4]]).astype(dtype)
+    e = np.array([activations.exp(v) for v in x]) if not JIT else _each(activations.exp, x)
+    assert e.dtype == dtype
+    np.testing.assert_allclose(e[:-1], np.exp(x[:-1].astype(np.float64)), rtol=5e-7 if dtype == np.float32 else 1e-15)
+    assert 0 <= e[-1] < 1e-37
+
+
+def _each(function, x):
+    @numba.njit
+    def loop(x, out):
+        for i in range(len(x)):
+            out[i] = function(x[i])
+        return out
+
+    return loop(x, np.empty_like(x))
+
+
+def values(dtype, rows=7, columns=19):
+    rng = np.random.default_rng(0)
+    z = 3 * rng.normal(size=(rows, columns))
+    z[0, :6] = [0, -0.0, 30, -30, 1e-8, -9]
+    return z.astype(dtype), rng.normal(size=z.shape).astype(dtype), rng.normal(size=columns).astype(dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("kind", ["relu", "gelu"])
+def test_activation(kind, dtype):
+    z, dh, b = values(dtype)
+    act, act_backward = experts.ACTIVATIONS[kind]
+    z2, h, db, dz = z.copy(), np.full_like(z, 7), np.empty_like(b), dh.copy()
+    getattr(activations, f"{kind}_forward")(2, 6, z2, b, h)
+    close(h[2:6], act(z[2:6] + b), dtype)
+    assert (h[:2] == 7).all() and (h[6:] == 7).all() and np.array_equal(z2[:2], z[:2])
+    close(h[3], np.array([act(v) for v in z[3] + b]), dtype)  # one by one
+    known = h if kind == "relu" else z2
+    getattr(activations, f"{kind}_backward")(2, 6, dz, known, db)
+    expected = act_backward(dh[2:6], z[2:6] + b)
+    close(dz[2:6], expected, dtype)
+    close(db, expected.sum(axis=0), dtype)
+    assert np.array_equal(dz[:2], dh[:2])
+
+
+@dtypes
+def test_swiglu(dtype):
+    a, dh, _ = values(dtype)
+    b = np.roll(dh, 1, axis=0)
+    h, da, db = np.empty_like(a), dh.copy(), np.empty_like(a)
+    activations.swiglu_forward(0, 7, a, b, h)
+    activations.swiglu_backward(0, 7, da, a, b, db)
+    wide = a.astype(np.float64)
+    s = 1 / (1 + np.exp(-wide))
+    close(h, (wide * s * b).astype(dtype), dtype)
+    close(da, (dh * b * s * (1 + wide * (1 - s))).astype(dtype), dtype)
+    close(db, (dh * wide * s).astype(dtype), dtype)
+
+
+# --- the layer --------------------------------------------------------------------------------------------------------
+
+
+def problem(kind, n_tokens, n_experts, k, d, hidden, dtype, share=(), seed=0, weights=None):
+    rng = np.random.default_rng(seed)
+    expert = KINDS[kind][0]
+    params = expert.init(rng, d, n_experts, hidden, d + 1, share=share)
+    params = {name: (p + 0.1 * rng.normal(size=p.shape)).astype(dtype) for name, p in params.items()}
+    x = rng.normal(size=(n_tokens, d)).astype(dtype)
+    return expert, params, x, random_routing(rng, n_tokens, n_experts, k, 0.1, dtype)
+
+
+def compiled(expert, params, x, routing, dout, workspace=None):
+    s = dispatch.sort(routing.token, routing.expert, routing.weight, *routing.demand.shape)
+    out, kept = dispatch.forward(params, x, s, expert.kernel[0], {} if workspace is None else workspace)
+    return out, *dispatch.backward(dout, kept)
+
+
+def in_numpy(expert, params, x, routing, dout):
+    out, cache = sparse_layer.forward_numpy(params, x, routing, expert, routing.demand.shape[1])
+    return out, *sparse_layer.backward_numpy(dout, cache)
+
+
+SMALL = [(13, 4, 2, 5, 6), (1, 3, 1, 5, 6), (0, 2, 1, 5, 6), (9, 1, 1, 4, 3), (8, 12, 2, 3, 4), (6, 3, 3, 4, 5)]
+LARGE = [(700, 5, 2, 17, 33), (3000, 3, 2, 16, 32), (300, 64, 2, 16, 24)]  # the second with experts cut into pieces
+
+
+@kinds
+@dtypes
+@pytest.mark.parametrize("shape", SMALL + (LARGE if JIT else []), ids=str)
+@pytest.mark.parametrize("share", [False, True])
+def test_loops_and_twin(kind, dtype, shape, share):
+    share = () if not share else {"relu": ("w1", "b1"), "gelu": ("w2", "b2"), "swiglu": ("w1", "w3")}[kind]
+    expert, params, x, routing = problem(kind, *shape, dtype, share)
+    dout = np.random.default_rng(1).normal(size=(len(x), shape[3] + 1)).astype(dtype)
+    out, dx, grads, dweight = compiled(expert, params, x, routing, dout)
+    out2, dx2, grads2, dweight2 = in_numpy(expert, params, x, routing, dout)
+    close(out, out2, dtype, 10)
+    close(dx, dx2, dtype, 10)
+    close(dweight, dweight2, dtype, 10)
+    assert set(grads) == set(grads2)
+    for name in grads:
+        close(grads[name], grads2[name], dtype, 30)
+
+
+@kinds
+def test_the_caches_are_the_same(kind):
+    expert, params, x, routing = problem(kind, 13, 4, 2, 5, 6, np.float64)
+    s = dispatch.sort(routing.token, routing.expert, routing.weight, *routing.demand.shape)
+    _, kept = dispatch.forward(params, x, s, kind, {})
+    ours = expert.kernel[1](params, kept.rows, s.offsets, kept.z, kept.g, kept.h)
+    _, theirs = sparse_layer.forward_numpy(params, x, routing, expert, 4)
+    for name, a in ours._asdict().items():
+        b = getattr(theirs.experts, name)
+        if name == "z" and kind == "relu":
+            assert np.array_equal(a > 0, b > 0)
+        elif isinstance(a, np.ndarray):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14, err_msg=name)
+    np.testing.assert_allclose(kept.y, theirs.y, rtol=1e-12, atol=1e-14)
+
+
+@kinds
+def test_a_workspace_is_used_again_and_changes_nothing(kind):
+    workspace = {}
+    shapes = [(13, 4, 2, 5, 6), (30, 4, 2, 5, 6), (7, 3, 2, 5, 6), (13, 4, 2, 5, 6)]
+    for i, shape in enumerate(shapes):
+        expert, params, x, routing = problem(kind, *shape, np.float64, seed=i)
+        dout = np.ones((len(x), 6))
+        before = {k: v for k, v in workspace.items() if i == 3}
+        a = compiled(expert, params, x, routing, dout, workspace)
+        b = compiled(expert, params, x, routing, dout)
+        assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) and np.array_equal(a[3], b[3])
+        assert all(np.array_equal(a[2][k], b[2][k]) for k in b[2])
+        assert all(workspace[k] is v for k, v in before.items())
+
+
+def test_without_a_workspace_results_stay():
+    expert, params, x, routing = problem("gelu", 13, 4, 2, 5, 6, np.float64)
+    first = compiled(expert, params, x, routing, np.ones((13, 6)))
+    kept = [a.copy() for a in (first[0], first[1], first[3], *first[2].values())]
+    compiled(expert, params, x[::-1], routing, np.ones((13, 6)))
+    assert all(
+        np.array_equal(a, b) for a, b in zip((first[0], first[1], first[3], *first[2].values()), kept, strict=True)
+    )
+
+
+BITS = """
+import hashlib, os, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+import test_kernels_dispatch as t
+from moe_np.kernels import dispatch
+digest = hashlib.sha256()
+for kind in ("relu", "swiglu"):
+    for shape in [(3000, 3, 2, 16, 32), (400, 8, 2, 16, 32)]:
+        expert, params, x, routing = t.problem(kind, *shape, np.float32)
+        out, dx, grads, dweight = t.compiled(expert, params, x, routing, x @ np.ones((16, 17), np.float32))
+        for a in (out, dx, dweight, *(grads[k] for k in sorted(grads))):
+            digest.update(a.tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(not JIT, reason="threads of compiled code")
+def test_the_same_bits_from_any_number_of_threads():
+    code = BITS.format(tests=os.path.dirname(__file__))
+    seen = set()
+    for threads in ("1", "2", "3"):
+        environment = {**os.environ, "NUMBA_NUM_THREADS": threads}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        seen.add(done.stdout)
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(not JIT, reason="threads of compiled code")
+def test_from_several_threads_at_once_and_the_blas_threads_come_back():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import threadpool_info
+
+    def pools():
+        return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+
+    expert, params, x, routing = problem("swiglu", 300, 8, 2, 16, 24, np.float64)
+    dout = np.ones((300, 17))
+    alone, before = compiled(expert, params, x, routing, dout), pools()
+    with ThreadPoolExecutor(4) as pool:
+        for out, dx, _, _ in pool.map(lambda _: compiled(expert, params, x, routing, dout), range(12)):
+            assert np.array_equal(out, alone[0]) and np.array_equal(dx, alone[1])
+    assert pools() == before
