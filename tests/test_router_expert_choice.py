@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from moe_np import numerics
 from moe_np.checks import InputError
@@ -123,6 +124,32 @@ def test_a_cap_binds_and_a_loose_one_does_not():
 def test_ties_give_a_whole_plan_too():
     plan = expert_choice.exact(np.full((6, 3), 1 / 3), 4, 2)
     assert (plan.sum(axis=0) == 4).all() and (plan.sum(axis=1) == 2).all()
+
+
+def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
+    """Against a general optimiser, at a temperature where all three constraints bind."""
+    S, C, b, lam = 3 * np.random.default_rng(3).normal(size=(5, 3)), 2, 1.6, 0.4
+    plan = np.exp(expert_choice.relaxed(S, C, b, temperature=lam, rounds=3000)).T
+    np.testing.assert_allclose(plan.sum(axis=0), C, rtol=1e-9)
+    assert plan.max() < 1 + 1e-9 and plan.sum(axis=1).max() < b + 1e-9
+    assert (plan > 1 - 1e-6).any() and (plan.sum(axis=1) > b - 1e-6).any()
+
+    def loss(a):
+        return -(S.ravel() @ a) + lam * (a * np.log(a)).sum()
+
+    found = minimize(
+        loss,
+        np.full(15, 0.4),
+        jac=lambda a: -S.ravel() + lam * (np.log(a) + 1),
+        bounds=[(1e-9, 1)] * 15,
+        constraints=[
+            {"type": "eq", "fun": lambda a: a.reshape(5, 3).sum(axis=0) - C},
+            {"type": "ineq", "fun": lambda a: b - a.reshape(5, 3).sum(axis=1)},
+        ],
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert found.success
+    np.testing.assert_allclose(plan, found.x.reshape(5, 3), atol=1e-5)
 
 
 def test_dykstra_comes_to_the_exact_plan():

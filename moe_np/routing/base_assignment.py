@@ -15,9 +15,9 @@ layer's output is σ(h·w_a) f(h) + h; the + h is the residual outside of this r
 
 Where E does not divide N (the paper's batches are cut so that it does) every expert takes floor(N/E) or
 ceil(N/E) tokens, and which experts take one more is chosen for the sum too. The paper finds the assignment by
-an auction among the workers; here it is SciPy's Jonker-Volgenant algorithm: the same optimum, exact, about N³
-operations. Among equal optima it is SciPy that decides, not the lowest index. The balanced form looks at the
-whole batch and is not causal; the greedy form is.
+an auction among the workers; here it is SciPy's Jonker-Volgenant algorithm: the same optimum, exact, but about N³
+operations (a tenth of a second for 1,000 tokens, 15 s for 4,000). Among equal optima it is SciPy that decides, not
+the lowest index. The balanced form looks at the whole batch and is not causal; the greedy form is.
 """
 
 from typing import NamedTuple

@@ -61,8 +61,8 @@ def exact(scores, C, b):
     return found.x.reshape(N, E) > 0.5
 
 
-def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
-    """The paper's solution: Dykstra's projections in the logarithm, then each expert's top C. scores (N, E) -> bool.
+def relaxed(scores, C, b, *, temperature, rounds):
+    """log A of the problem with the entropy: scores (N, E) -> (E, N), after so many rounds of Dykstra's projections.
 
     From exp(S/λ), in turn: make each expert's sum C, each token's sum at most b, each entry at most 1. The two
     inequalities give back, before their next turn, what they took (Dykstra's correction).
@@ -77,6 +77,12 @@ def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
         before = log_plan + from_one
         log_plan = np.minimum(0, before)
         from_one = before - log_plan
+    return log_plan
+
+
+def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
+    """The paper's plan: each expert's top C of the relaxed assignment. scores (N, E) -> bool (N, E)."""
+    log_plan = relaxed(scores, C, b, temperature=temperature, rounds=rounds)
     return contract.demand_of(contract.top_k(log_plan, C), len(scores)).T
 
 
