@@ -10,7 +10,7 @@
     Ỹ                                out         (B, E·S, F)      what they answer
     C = softmax over slots           combine     (B, N, E·S)      rows sum to 1           (eq. 2)
     Y = CỸ                           y           (B, N, F)                                (eq. 2)
-    α                                scale       ()               of the normalised logits
+    scale                            scale       ()               of the normalised logits
 
 No token is chosen or dropped, no expert is idle, and everything has a gradient. There is no list of
 assignments either, so this is a file of its own and not a router. If params has a "scale", logits are cosines
