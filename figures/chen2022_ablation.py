@@ -64,5 +64,5 @@ def make(job):
         "cross-entropy is trained without the stop rule, which was made for the floor of two softmaxes:\n\n"
         f"{gate_table(gates)}\n\n"
         "Linear experts gain most from a single softmax before the cross-entropy: the second one flattens the loss "
-        "of the samples they get wrong. The gap in entropy between the two kinds of experts stays.\n"
+        "of the samples they get wrong. Entropy is lower with cubic experts in every row and setting.\n"
     )
