@@ -112,5 +112,6 @@ def make(job):
         "sample sent to the wrong expert is enough to throw the router, whose steps, unlike the experts', have no "
         "fixed length. The code's second softmax keeps every sample's loss under 1.32.\n\nThe published numbers "
         "are second-hand: they agree with the authors' notebooks for settings 1, 3 and 4, while the notebook of "
-        "setting 2 is another run than the table's, and the single networks' numbers stand in no notebook (setting 1's records 68.31 and 79.57).\n"
+        "setting 2 is another run than the table's, and the single networks' numbers stand in no "
+        "notebook (setting 1's records 68.31 and 79.57).\n"
     )
