@@ -3,18 +3,20 @@
 With NUMBA_DISABLE_JIT=1 the loops run in the interpreter; the large shapes are left out then.
 """
 
+import multiprocessing
 import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import threadpoolctl
 from test_sparse_layer import KINDS, random_routing
 
 from moe_np import experts, sparse_layer
+from moe_np.routing import contract, top_k
 
 numba = pytest.importorskip("numba")
-from moe_np.kernels import activations, dispatch  # noqa: E402 - needs Numba
+from moe_np.kernels import activations, dispatch, gate  # noqa: E402 - needs Numba
 
 JIT = not numba.config.DISABLE_JIT
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -56,8 +58,7 @@ def test_plan_covers_every_row_once(count, threads):
     offsets = np.concatenate([[0], np.cumsum(count)])
     p = dispatch.plan(offsets, threads)
     expert, lo, hi, place = p.tasks.T
-    assert sorted(p.queue.tolist()) == list(range(len(p.tasks)))
-    assert p.first[0] == 0 and p.first[-1] == len(p.queue) and len(p.first) == threads + 1
+    assert sorted(i for own in p.queues for i in own) == list(range(len(p.tasks))) and len(p.queues) == threads
     for m, n in enumerate(count):
         mine = expert == m
         assert lo[mine][0] == offsets[m] and hi[mine][-1] == offsets[m + 1]
@@ -65,7 +66,7 @@ def test_plan_covers_every_row_once(count, threads):
         assert mine.sum() == 1 or n > max(512, sum(count) / 4)
     assert sorted(place.tolist()) == list(range(len(place)))
     assert np.array_equal(p.extra, expert[place >= len(count)])
-    load = [(hi - lo + 32)[p.queue[p.first[t] : p.first[t + 1]]].sum() for t in range(threads)]
+    load = [(hi - lo + 32)[own].sum() for own in p.queues]
     assert max(load) - min(load) <= (hi - lo + 32).max()
 
 
@@ -128,6 +129,58 @@ def test_swiglu(dtype):
     close(h, (wide * s * b).astype(dtype), dtype)
     close(da, (dh * b * s * (1 + wide * (1 - s))).astype(dtype), dtype)
     close(db, (dh * wide * s).astype(dtype), dtype)
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize("renormalise", [True, False])
+@pytest.mark.parametrize(
+    ("N", "E", "k"), [(0, 3, 2), (1, 1, 1), (9, 4, 2), (5, 6, 6), (30, 40, 3)] + [(5000, 8, 2)] * JIT
+)
+def test_top_k_gate(N, E, k, renormalise, dtype):
+    rng = np.random.default_rng(N)
+    logits = (rng.integers(-4, 5, (N, E)) if N == 30 else 3 * rng.normal(size=(N, E))).astype(dtype)  # N = 30: ties
+    probs, choice, weight, demand = gate.forward(logits, k, renormalise)
+    probs2, choice2, weight2, demand2 = top_k.forward_numpy(logits, k, renormalise)
+    assert np.array_equal(choice, choice2) and np.array_equal(demand, demand2)
+    assert choice[:50].tolist() == [sorted(range(E), key=lambda e: (-row[e], e))[:k] for row in logits[:50]]
+    close(probs, probs2, dtype)
+    close(weight, weight2, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize(("N", "E", "k", "D"), [(0, 3, 2, 4), (1, 1, 1, 1), (9, 4, 2, 3)] + [(9000, 8, 2, 5)] * JIT)
+def test_top_k_gate_backward(N, E, k, D, dtype):
+    rng = np.random.default_rng(N)
+    x, w, dkept = (rng.normal(size=s).astype(dtype) for s in ((N, D), (D, E), (N, k)))
+    choice = np.argsort(rng.random((N, E)), axis=1)[:, :k]
+    dx, dw = gate.backward(dkept, choice, x, w)
+    spread = np.zeros((N, E), dtype)
+    np.put_along_axis(spread, choice, dkept, axis=1)
+    dx2, dw2 = contract.linear_backward(spread, x, w)
+    close(dx, dx2, dtype)
+    close(dw, dw2, dtype, 30)
+    if N == 9:
+        naive = np.zeros((D, E))
+        for n in range(N):
+            for j in range(k):
+                naive[:, choice[n, j]] += dkept[n, j] * x[n]
+        close(dw, naive.astype(dtype), dtype)
+
+
+@pytest.mark.skipif(not JIT, reason="threads of compiled code")
+def test_the_gate_has_the_same_bits_from_any_number_of_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w, dkept = (rng.normal(size=s).astype(np.float32) for s in ((9001, 8), (8, 16), (9001, 2)))
+    seen = set()
+    for threads in (1, 2, 3, 8):
+        monkeypatch.setattr(gate, "threads", lambda n=threads: n)
+        probs, choice, weight, _ = gate.forward(x @ w, 2, True)
+        dx, dw = gate.backward(dkept, choice, x, w)
+        seen.add(b"".join(a.tobytes() for a in (probs, choice, weight, dx, dw)))
+    assert len(seen) == 1
 
 
 # --- the layer --------------------------------------------------------------------------------------------------------
@@ -216,43 +269,47 @@ def test_without_a_workspace_results_stay():
     )
 
 
-BITS = """
-import hashlib, os, sys
-import numpy as np
-sys.path.insert(0, {tests!r})
-import test_kernels_dispatch as t
-from moe_np.kernels import dispatch
-digest = hashlib.sha256()
-for kind in ("relu", "swiglu"):
-    for shape in [(3000, 3, 2, 16, 32), (400, 8, 2, 16, 32)]:
-        expert, params, x, routing = t.problem(kind, *shape, np.float32)
-        out, dx, grads, dweight = t.compiled(expert, params, x, routing, x @ np.ones((16, 17), np.float32))
-        for a in (out, dx, dweight, *(grads[k] for k in sorted(grads))):
-            digest.update(a.tobytes())
-print(digest.hexdigest())
-"""
-
-
 @pytest.mark.skipif(not JIT, reason="threads of compiled code")
-def test_the_same_bits_from_any_number_of_threads():
-    code = BITS.format(tests=os.path.dirname(__file__))
+@kinds
+@pytest.mark.parametrize("shape", [(3000, 3, 2, 16, 32), (400, 8, 2, 16, 32)], ids=str)
+def test_the_same_bits_from_any_number_of_threads(kind, shape, monkeypatch):
+    expert, params, x, routing = problem(kind, *shape, np.float32)
+    dout = x @ np.ones((16, 17), np.float32)
     seen = set()
-    for threads in ("1", "2", "3"):
-        environment = {**os.environ, "NUMBA_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        seen.add(done.stdout)
+    for threads in (1, 2, 3, 8):
+        monkeypatch.setattr(dispatch, "threads", lambda n=threads: n)
+        out, dx, grads, dweight = compiled(expert, params, x, routing, dout)
+        seen.add(b"".join(a.tobytes() for a in (out, dx, dweight, *(grads[k] for k in sorted(grads)))))
     assert len(seen) == 1
 
 
 @pytest.mark.skipif(not JIT, reason="threads of compiled code")
+def test_who_limits_blas_limits_the_loops():
+    before = dispatch.threads()
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        assert dispatch.threads() == 1
+    assert dispatch.threads() == before
+
+
+@pytest.mark.skipif(not JIT or not hasattr(os, "fork"), reason="threads of compiled code, and fork")
+def test_a_forked_process_gets_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(dispatch, "threads", lambda: 2)
+    expert, params, x, routing = problem("relu", 30, 4, 2, 5, 6, np.float64)
+    alone = compiled(expert, params, x, routing, np.ones((30, 6)))
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(_in_another_process).get(timeout=60)
+    assert np.array_equal(result, alone[1])
+
+
+def _in_another_process():
+    expert, params, x, routing = problem("relu", 30, 4, 2, 5, 6, np.float64)
+    return compiled(expert, params, x, routing, np.ones((30, 6)))[1]
+
+
+@pytest.mark.skipif(not JIT, reason="threads of compiled code")
 def test_from_several_threads_at_once_and_the_blas_threads_come_back():
-    from concurrent.futures import ThreadPoolExecutor
-
-    from threadpoolctl import threadpool_info
-
     def pools():
-        return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
 
     expert, params, x, routing = problem("swiglu", 300, 8, 2, 16, 24, np.float64)
     dout = np.ones((300, 17))

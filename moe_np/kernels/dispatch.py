@@ -11,27 +11,28 @@ weight gradients are added in order. A token's rows are added in the order of it
 on the number of threads.
 """
 
-import contextlib
+import concurrent.futures
 import functools
 import heapq
+import os
 import threading
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
 import threadpoolctl
-from numba import njit, prange
+from numba import njit
 
 from moe_np.kernels import activations
 
 RELU, GELU, SWIGLU = range(3)
+SMALL = 1 << 17  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
 
 # --- threads and memory -----------------------------------------------------------------------------------------------
 
-_pools = threading.RLock()  # the number of BLAS threads belongs to the whole process: one caller at a time changes it
+_one_at_a_time = threading.RLock()  # the number of BLAS threads belongs to the whole process
 
 
 @functools.cache
@@ -39,10 +40,25 @@ def _controller():
     return threadpoolctl.ThreadpoolController()
 
 
-@contextlib.contextmanager
-def _one_blas_thread():
-    with _pools, _controller().limit(limits=1, user_api="blas"):
-        yield
+@functools.cache
+def _workers(process):
+    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "moe_np")
+
+
+def threads():
+    """As many as BLAS may use: who limits the one (threadpoolctl, OPENBLAS_NUM_THREADS) limits the other."""
+    return max(c.num_threads for c in _controller().lib_controllers if c.user_api == "blas")
+
+
+def share(function, calls):
+    """function(*arguments) for each of `calls`: the first here, the others in threads, BLAS with one thread each."""
+    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
+        waiting = [_workers(os.getpid()).submit(function, *arguments) for arguments in calls[1:]]
+        try:
+            function(*calls[0])
+        finally:
+            for other in waiting:
+                other.result()
 
 
 def _fixed(a, dtype=None):
@@ -114,13 +130,12 @@ def sort(token, expert, weight, n_tokens, n_experts):
 
 class Plan(NamedTuple):
     tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
-    queue: np.ndarray  # (T,) tasks, thread by thread
-    first: np.ndarray  # (threads + 1,) thread t has queue[first[t]:first[t + 1]]
+    queues: tuple  # the tasks of each thread
     extra: np.ndarray  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
 
 
-def plan(offsets, threads):
-    """Cut the work into tasks and share these out: the longest first, each to the thread with least to do."""
+def plan(offsets, crew):
+    """Cut the work into tasks and share these out to `crew` threads: the longest first, to whom has least to do."""
     E, A, n = len(offsets) - 1, int(offsets[-1]), np.diff(offsets)
     pieces = np.where(n > max(512, A // 4), n // max(256, A // 8), 1)
     expert = np.repeat(np.arange(E), pieces)
@@ -131,38 +146,37 @@ def plan(offsets, threads):
     place = expert.copy()
     place[piece > 0] = E + np.arange(len(extra))
     cost = hi - lo + 32  # reading an expert's weights takes as long as some 32 rows
-    todo, load = [[] for _ in range(threads)], [(0, t) for t in range(threads)]
+    todo, load = [[] for _ in range(crew)], [(0, t) for t in range(crew)]
     for i, c in sorted(enumerate(cost.tolist()), key=lambda ic: -ic[1]):
         least, t = load[0]
         todo[t].append(i)
         heapq.heapreplace(load, (least + c, t))
-    queue = np.array([i for own in todo for i in own], np.int64)
-    first = np.cumsum([0] + [len(own) for own in todo])
-    return Plan(np.stack([expert, lo, hi, place], axis=1), queue, first, extra)
+    queues = tuple(np.array(own, np.int64) for own in todo)
+    return Plan(np.stack([expert, lo, hi, place], axis=1), queues, extra)
 
 
 # --- the tasks --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _times(lo, hi, a, w, m, out):
     """out = a W_m, rows lo to hi. A shared w has length 1."""
     np.dot(a[lo:hi], w[m % len(w)], out[lo:hi])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _times_transposed(lo, hi, a, w, m, out):
     """out = a W_mᵀ, rows lo to hi."""
     np.dot(a[lo:hi], w[m % len(w)].T, out[lo:hi])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _outer(lo, hi, a, b, out):
     """out = Σ aᵀ b over the rows lo to hi."""
     np.dot(a[lo:hi].T, b[lo:hi], out)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y):
     """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2."""
     for t in todo:
@@ -189,14 +203,7 @@ def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, 
                     y[i, d] += b[d]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
-def _forward_parallel(first, queue, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y):
-    for t in prange(len(first) - 1):
-        todo = queue[first[t] : first[t + 1]]
-        _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y)
-
-
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
     """dy = weight dout, dweight = dout·y, db2 = Σ dy."""
     db2[:] = 0
@@ -211,7 +218,7 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
         dweight[order[i]] = total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _backward_tasks(
     todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
     dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
@@ -243,23 +250,10 @@ def _backward_tasks(
                     drows[i, d] += more[i, d]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
-def _backward_parallel(
-    first, queue, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
-    dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
-):  # fmt: skip
-    for t in prange(len(first) - 1):
-        todo = queue[first[t] : first[t + 1]]
-        _backward_tasks(
-            todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
-            dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
-        )  # fmt: skip
-
-
 # --- combine ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _combine_tokens(lo, hi, rows, weight, weighted, start, places, out):
     """out_n = Σ weight · row over the places of token n (or without the weight), for n from lo to hi."""
     for n in range(lo, hi):
@@ -275,18 +269,12 @@ def _combine_tokens(lo, hi, rows, weight, weighted, start, places, out):
                     out[n, d] += rows[i, d]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
-def _combine_parallel(threads, rows, weight, weighted, start, places, out):
-    N = len(out)
-    for t in prange(threads):
-        _combine_tokens(t * N // threads, (t + 1) * N // threads, rows, weight, weighted, start, places, out)
-
-
-def _combine(threads, rows, weight, weighted, start, places, out):
-    if threads == 1:
-        _combine_tokens(0, len(out), rows, weight, weighted, start, places, out)
+def _combine(crew, rows, weight, weighted, start, places, out):
+    N, arguments = len(out), (rows, weight, weighted, start, places, out)
+    if len(places) * out.shape[1] < SMALL:
+        _combine_tokens(0, N, *arguments)
     else:
-        _combine_parallel(threads, rows, weight, weighted, start, places, out)
+        share(_combine_tokens, [(t * N // crew, (t + 1) * N // crew, *arguments) for t in range(crew)])
 
 
 # --- the two passes ---------------------------------------------------------------------------------------------------
@@ -299,7 +287,7 @@ class Kept(NamedTuple):
     params: dict
     sorted: Sorted
     plan: Plan
-    threads: int
+    crew: int  # threads
     workspace: dict
     rows: np.ndarray  # (A, D)
     z: np.ndarray  # (A, H)  SwiGLU: a; ReLU: the same array as h
@@ -310,29 +298,25 @@ class Kept(NamedTuple):
 
 def forward(params, x, s, name, workspace):
     """The same as `sparse_layer.forward_numpy` to rounding, s from `sort`: -> (out, Kept)."""
-    kind, dtype, threads = KINDS[name], x.dtype, numba.get_num_threads()
+    kind, dtype, crew = KINDS[name], x.dtype, threads()
     w = {k: _fixed(p) for k, p in params.items()}
     (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
     A, N = len(s.order), len(s.start) - 1
-    p = plan(s.offsets, threads)
+    p = plan(s.offsets, crew)
     room = functools.partial(_room, workspace, dtype=dtype)
     rows, h, y, out = room("rows", (A, D)), room("h", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
     z = h if kind == RELU else room("z", (A, H))  # what ReLU's backward pass asks of z, h knows too
     g = room("g", (A if kind == SWIGLU else 0, H))
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
     arguments = (p.tasks, _fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, h, y)
-    with _one_blas_thread():
-        if threads == 1:
-            _forward_tasks(p.queue, *arguments)
-        else:
-            _forward_parallel(p.first, p.queue, *arguments)
-        _combine(threads, y, s.weight, True, s.start, s.places, out)
-    return out, Kept(kind, w, s, p, threads, workspace, rows, z, g, h, y)
+    share(_forward_tasks, [(own, *arguments) for own in p.queues])
+    _combine(crew, y, s.weight, True, s.start, s.places, out)
+    return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, h, y)
 
 
 def backward(dout, kept):
     """The same as `sparse_layer.backward_numpy` to rounding: -> (dx, grads, dweight)."""
-    kind, w, s, p, threads, workspace, rows, z, g, h, y = kept
+    kind, w, s, p, crew, workspace, rows, z, g, h, y = kept
     A, E, N = len(s.order), len(s.offsets) - 1, len(s.start) - 1
     (_, D, H), Dout = w["w1"].shape, y.shape[1]
     P = E + len(p.extra)
@@ -347,12 +331,8 @@ def backward(dout, kept):
         *(p.tasks, _fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, h, y),
         *(dy, dh, dg, drows, more, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
     )
-    with _one_blas_thread():
-        if threads == 1:
-            _backward_tasks(p.queue, *arguments)
-        else:
-            _backward_parallel(p.first, p.queue, *arguments)
-        _combine(threads, drows, s.weight, False, s.start, s.places, dx)
+    share(_backward_tasks, [(own, *arguments) for own in p.queues])
+    _combine(crew, drows, s.weight, False, s.start, s.places, dx)
     return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
 
 

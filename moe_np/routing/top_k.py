@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np import checks, kernels, numerics
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -44,21 +44,37 @@ def route(params, x, *, k, renormalise, rng=None):
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
     logits = x @ w
+    if kernels.backend() == "numba":
+        from moe_np.kernels import gate
+
+        probs, choice, weight, demand = gate.forward(logits, k, renormalise)
+    else:
+        probs, choice, weight, demand = forward_numpy(logits, k, renormalise)
+    token = np.repeat(np.arange(len(x)), k)
+    routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, demand)
+    return routing, Cache(x, w, probs, choice, weight, renormalise)
+
+
+def forward_numpy(logits, k, renormalise):
+    """The gate after its matrix: logits (N, E) -> probs (N, E), choice (N, k), weight (N, k), demand (N, E)."""
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if renormalise:
         weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
     else:
         weight = np.take_along_axis(probs, choice, axis=1)
-    token = np.repeat(np.arange(len(x)), k)
-    routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, contract.demand_of(choice, w.shape[1]))
-    return routing, Cache(x, w, probs, choice, weight, renormalise)
+    return probs, choice, weight, contract.demand_of(choice, logits.shape[1])
 
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The choice is held."""
     x, w, probs, choice, weight, renormalise = cache
     dweight = dweight.reshape(choice.shape)
+    if renormalise and dlogits is None and kernels.backend() == "numba":
+        from moe_np.kernels import gate
+
+        dx, dw = gate.backward(numerics.softmax_backward(dweight, weight), choice, x, w)
+        return dx, {"w": dw}
     spread = np.zeros_like(probs)
     if renormalise:  # softmax over the kept logits, nothing to the others
         np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
