@@ -127,7 +127,10 @@ def test_a_kill_loses_at_most_the_running_seeds(tmp_path, how, jobs):
     script.write_text(textwrap.dedent(SLOW_SWEEP))
     store = tmp_path / "store"
     process = subprocess.Popen(
-        [sys.executable, str(script), str(store), str(jobs)], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), str(store), str(jobs)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores Ctrl-C
     )
     deadline = time.monotonic() + 30
     while len(list(store.rglob("*.json"))) < 3 and time.monotonic() < deadline:
