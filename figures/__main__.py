@@ -7,7 +7,8 @@
 Pictures go to figures/out as PNG and SVG, tables and texts to figures/out/REPORT.md, finished runs to
 figures/out/runs: a second call, or one after a kill, only does what is missing.
 
-A script is a module of this folder with a docstring that says what to see, TITLE, and make(job) -> Markdown.
+A script is a module of this folder with a docstring that says what to see, TITLE, and make(job) -> Markdown. It may
+have specs(job) -> (run_one, [spec, ...]): its runs start early, so that no core waits while a picture is drawn.
 """
 
 import argparse
@@ -30,11 +31,12 @@ NAMES = (
     "jacobs1991_fig3",
     "jacobs1991_sensitivity",
     "chen2022_fig1",
+    "chen2022_replay",
     "chen2022_specialisation",
     "chen2022_fig2",
     "chen2022_table1",
-    "chen2022_replay",
     "chen2022_ablation",
+    "cover",
 )
 
 
@@ -70,6 +72,13 @@ def report(out, quick):
     write_atomically(out / "REPORT.md", "\n".join(parts))
 
 
+def start_ahead(job, scripts):
+    """Start the runs that these scripts name, in their order."""
+    for script in scripts:
+        if hasattr(script, "specs"):
+            job.sweep.submit(*script.specs(job))
+
+
 def main(argv):
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
@@ -90,9 +99,13 @@ def main(argv):
     start = time.perf_counter()
     with Sweep(out / "runs", jobs=integer("--jobs", args.jobs)) as sweep:
         job = Job(sweep, out, args.quick)
-        for i, name in enumerate(names, 1):
+        scripts = {name: importlib.import_module(f"figures.{name}") for name in names}
+        started = False
+        for i, (name, script) in enumerate(scripts.items(), 1):
             before = time.perf_counter()
-            script = importlib.import_module(f"figures.{name}")
+            if hasattr(script, "specs") and not started:  # not sooner: scripts before this one want the cores now
+                started = True
+                start_ahead(job, list(scripts.values())[i - 1 :])
             text = script.make(job)
             write_atomically(out / "sections" / f"{name}.md", f"## {script.TITLE}\n\n{text.strip()}\n")
             report(out, args.quick)

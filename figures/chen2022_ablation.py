@@ -50,15 +50,24 @@ def gate_table(rows):
     return "\n".join(lines)
 
 
+def specs(job):
+    cases = chen2022.ablation_cases() + chen2022.gate_and_loss_cases()
+    return chen2022.run_one, chen2022.case_specs(cases, seeds=seeds(job), quick=job.quick)
+
+
+def seeds(job):
+    return 1 if job.quick else chen2022.ABLATION_SEEDS
+
+
 def make(job):
-    seeds = 1 if job.quick else chen2022.ABLATION_SEEDS
-    rows = chen2022.ablation(sweep=job.sweep, quick=job.quick, seeds=seeds)
-    gates = chen2022.gate_and_loss(sweep=job.sweep, quick=job.quick, seeds=seeds)
+    both = chen2022.ablation_cases(), chen2022.gate_and_loss_cases()
+    rows, gates = (chen2022.run_cases(c, seeds=seeds(job), sweep=job.sweep, quick=job.quick) for c in both)
     with plots.style():
         job.save(picture(rows), "chen2022_ablation")
     return (
         "![one thing changed at a time](chen2022_ablation.png)\n\n"
-        f"Setting 1, cubic experts, variant `code` with one change, {seeds} seeds each (mean ± standard deviation):\n\n"
+        f"Setting 1, cubic experts, variant `code` with one change, {seeds(job)} seeds each (mean ± standard "
+        "deviation):\n\n"
         f"{table(rows)}\n\n"
         "From the published code to the paper's algorithm, accuracy / entropy, means of the same seeds. A single "
         "cross-entropy is trained without the stop rule, which was made for the floor of two softmaxes:\n\n"

@@ -41,6 +41,11 @@ def draw(ax, result):
     ax.set(title=f"setting {result['setting']}", xlabel="pass", xlim=(0, None), ylim=(0, 1.5))
 
 
+def specs(job):
+    plans = [chen2022.plan(setting=s, models=tuple(MODELS), quick=job.quick) for s in (1, 2)]
+    return chen2022.run_one, [spec for _, specs in plans for spec in specs]
+
+
 def make(job):
     import matplotlib.pyplot as plt
 

@@ -69,11 +69,14 @@ def name(first, below, last, whisker):
     last.annotate("recorded\nmean ± SD", (535, whisker), (400, 0.72), ha="center", **rule)
 
 
-def make(job):
-    settings, limit = ((1,), 3) if job.quick else (LONGEST_FIRST, again.MIXTURES)
+def specs(job):
+    settings, limit = ((1,), 2) if job.quick else (LONGEST_FIRST, again.MIXTURES)
     store = None if job.sweep.store is None else str(job.sweep.store)
-    specs = [{"setting": s, "limit": limit, "store": store} for s in settings]
-    results = sorted(job.sweep.map(again.run_one, specs, "replay"), key=lambda result: result["setting"])
+    return again.run_one, [{"setting": s, "limit": limit, "store": store} for s in settings]
+
+
+def make(job):
+    results = sorted(job.sweep.map(*specs(job), "replay"), key=lambda result: result["setting"])
     with plots.style():
         job.save(draw(results), "chen2022_replay")
     return "![recorded and replayed](chen2022_replay.png)\n\n" + "\n\n".join(map(again.table, results))

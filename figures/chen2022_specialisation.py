@@ -11,6 +11,7 @@ from moe_np.experiments import chen2022
 
 TITLE = "Chen et al. 2022, appendix: what the experts and the router turn to"
 SEED, EVERY = 0, 10
+KINDS = {"cubic": "moe_nonlinear", "linear": "moe_linear"}
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PINK)
 ROWS = {"expert_feature": r"expert: $\max_j |w_{mj} \cdot v_k|$", "router_center": r"router: $|\theta_m \cdot c_k|$"}
 
@@ -60,11 +61,13 @@ def accuracies(record):
     return "\n".join(lines)
 
 
-def make(job):
+def specs(job):
     config = chen2022.quick_config(chen2022.Config()) if job.quick else chen2022.Config()
-    kinds = {"cubic": "moe_nonlinear", "linear": "moe_linear"}
-    specs = [chen2022.spec_of(config, model, 1, "code", SEED, record=EVERY) for model in kinds.values()]
-    runs = dict(zip(kinds, job.sweep.map(chen2022.run_one, specs, desc="chen2022 specialisation"), strict=True))
+    return chen2022.run_one, [chen2022.spec_of(config, m, 1, "code", SEED, record=EVERY) for m in KINDS.values()]
+
+
+def make(job):
+    runs = dict(zip(KINDS, job.sweep.map(*specs(job), desc="chen2022 specialisation"), strict=True))
     parts = []
     for kind, run in runs.items():
         with plots.style():

@@ -23,16 +23,13 @@ def make(job):
     data, _ = clusters(chen2022_fig1.SETTING, chen2022_fig1.N, 0, rng)
     with one_blas_thread():
         seen, _ = chen2022_fig1.snapshots(data, "cubic")
-    last = seen[max(seen)]
+    last = seen[max(seen)]  # the last pass
     with plots.style():
         fig, (left, right) = plt.subplots(1, 2, figsize=(13, 5.6), width_ratios=(1.25, 1))
         jacobs1991_fig2.draw(left, vowels, mixture.params)
         left.set_title("1991: two experts of four share the vowels", fontsize=17, pad=14)
         chen2022_fig1.draw(right, data, last, "cubic", routed=True)
-        for k in range(4):
-            mine = data.cluster == k
-            m = np.bincount(last[0][mine]).argmax()
-            plots.label(right, *chen2022_fig1.spot(k), f"expert {m + 1}", plots.COLOURS[m], size=15, weight="bold")
+        chen2022_fig1.name_experts(right, data, last)
         right.set_title("2022: four experts, a cluster each", fontsize=17, pad=14)
         job.save(fig, "cover")
     return (

@@ -81,13 +81,13 @@ def test_record():
 
 
 def test_ablation_rows():
-    rows = chen2022.ablation(SMALL, seeds=1, sweep=Sweep(progress=False))
+    rows = chen2022.run_cases(chen2022.ablation_cases(), SMALL, seeds=1, sweep=Sweep(progress=False))
     assert [row["row"] for row in rows] == [name for name, _ in chen2022.ABLATION]
     usual, plain = rows[0], rows[1]
     assert usual["entropy"] != plain["entropy"]
     still = next(row for row in rows if row["row"] == "router: never moves")
     assert still["entropy"][0] > 1.3
-    gates = chen2022.gate_and_loss(SMALL, seeds=1, sweep=Sweep(progress=False))
+    gates = chen2022.run_cases(chen2022.gate_and_loss_cases(), SMALL, seeds=1, sweep=Sweep(progress=False))
     assert len(gates) == 16
     assert gates[0]["accuracy"] == usual["accuracy"]
 

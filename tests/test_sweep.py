@@ -57,6 +57,23 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert (tmp_path / "count").read_text() == "x" * 5
 
 
+def test_runs_started_ahead_are_stored_and_not_run_again(tmp_path):
+    count = str(tmp_path / "count")
+    with Sweep(tmp_path / "runs", jobs=2, progress=False) as sweep:
+        ahead = sweep.submit(noise, specs(3, count=count))
+        assert len(sweep.submit(noise, specs(3, count=count))) == 3
+        results = [future.result() for future in ahead]
+        assert sweep.map(noise, specs(4, count=count))[:3] == results
+    assert (tmp_path / "count").read_text() == "x" * 4
+    with Sweep(tmp_path / "runs", jobs=2, progress=False) as sweep:
+        assert sweep.submit(noise, specs(4, count=count)) == []
+
+
+def test_with_one_job_nothing_is_started_ahead():
+    with Sweep(progress=False) as sweep:
+        assert sweep.submit(noise, specs(3)) == []
+
+
 def test_a_failure_keeps_what_is_finished(tmp_path):
     with Sweep(tmp_path, progress=False) as sweep:
         with pytest.raises(RuntimeError, match="two"):

@@ -43,7 +43,6 @@ class Config:
     single_lr_nonlinear: float = 1e-2
     weight_decay: float = 5e-4
     seeds: int = 10  # paper, Table 1
-    single_nonlinear_seeds: int = 3  # ours: published without a spread, and one costs as much as two or three mixtures
     data_seed: int = 2022  # ours
 
 
@@ -201,31 +200,34 @@ def quick_config(config):
     )
 
 
+def plan(config=None, *, setting=1, variant="code", seeds=None, models=None, quick=False):
+    """The runs that `run` makes, arguments as there: (the Config in force, a list of specs)."""
+    config = quick_config(config or Config()) if quick else config or Config()
+    choice("setting", setting, tuple(SETTINGS))
+    choice("variant", variant, tuple(VARIANTS))
+    if models is None:
+        models = MODELS if setting in SINGLE_SETTINGS else MODELS[2:]
+    seeds = _seeds(config.seeds if seeds is None else seeds)
+    return config, [spec_of(config, model, setting, variant, seed) for model in models for seed in seeds]
+
+
 def run(config=None, *, setting=1, variant="code", seeds=None, models=None, sweep=None, quick=False):
     """All models of one setting: what each run gave under "models", means and spreads under "summary".
 
     seeds    how many runs of each model (default: the paper's ten), or a list of seeds
     models   some of MODELS; by default the mixtures, and in settings 1 and 2 the single networks too
     """
-    config = quick_config(config or Config()) if quick else config or Config()
-    choice("setting", setting, tuple(SETTINGS))
-    choice("variant", variant, tuple(VARIANTS))
-    seeds = _seeds(config.seeds if seeds is None else seeds)
-    if models is None:
-        models = MODELS if setting in SINGLE_SETTINGS else MODELS[2:]
-    specs = [
-        spec_of(config, model, setting, variant, seed)
-        for model in models
-        for seed in (seeds[: config.single_nonlinear_seeds] if model == "single_nonlinear" else seeds)
-    ]
+    config, specs = plan(config, setting=setting, variant=variant, seeds=seeds, models=models, quick=quick)
     results = (sweep or Sweep()).map(run_one, specs, desc=f"chen2022 setting {setting}, {variant}")
-    of_model = {m: [r for s, r in zip(specs, results, strict=True) if s["model"] == m] for m in models}
+    of_model = {}
+    for spec, result in zip(specs, results, strict=True):
+        of_model.setdefault(spec["model"], []).append(result)
     names = ("accuracy", "train_accuracy", "loss", "epochs", "entropy", "entropy_per_epoch")
     found = {m: {k: [r[k] for r in runs] for k in names if k in runs[0]} for m, runs in of_model.items()}
     return {
         "name": "chen2022",
         "config": dataclasses.asdict(config) | VARIANTS[variant],
-        "seeds": seeds,
+        "seeds": list(dict.fromkeys(spec["seed"] for spec in specs)),
         "setting": setting,
         "variant": variant,
         "models": found,
@@ -249,37 +251,41 @@ def summary(of):
     return {k: [float(np.mean(of[k])), float(np.std(of[k]))] for k in ("accuracy", "entropy") if k in of}
 
 
-def ablation(config=None, *, sweep=None, quick=False, seeds=ABLATION_SEEDS):
-    """Setting 1, cubic experts, one thing changed at a time: [{"row", "accuracy", "entropy", "epochs", "summary"}]."""
-    config = quick_config(config or Config()) if quick else config or Config()
-    changes = [change for _, change in ABLATION]
-    return _rows(config, [row for row, _ in ABLATION], changes, [(1, "moe_nonlinear")], seeds, sweep)
+def ablation_cases():
+    """Setting 1, cubic experts, one thing changed at a time: [(row, setting, model, changes)]."""
+    return [(row, 1, "moe_nonlinear", changes) for row, changes in ABLATION]
 
 
-def gate_and_loss(config=None, *, sweep=None, quick=False, seeds=ABLATION_SEEDS):
+def gate_and_loss_cases():
     """The published code, step by step towards the paper: gate × loss, settings 1 and 2, both kinds of experts."""
-    config = quick_config(config or Config()) if quick else config or Config()
-    rows = ("as in the code", "softmax gate", "cross-entropy once", "both: as in the paper")
-    softmax = {"gate": "softmax"}
-    once = {"loss": "once", "stop": False}
-    changes = ({}, softmax, once, VARIANTS["paper"])
+    rows = {
+        "as in the code": {},
+        "softmax gate": {"gate": "softmax"},
+        "cross-entropy once": {"loss": "once", "stop": False},
+        "both: as in the paper": VARIANTS["paper"],
+    }
     systems = [(setting, model) for setting in (1, 2) for model in ("moe_nonlinear", "moe_linear")]
-    return _rows(config, rows, changes, systems, seeds, sweep)
+    return [(row, *system, changes) for row, changes in rows.items() for system in systems]
 
 
-def _rows(config, rows, changes, systems, seeds, sweep):
+def case_specs(cases, config=None, *, seeds=ABLATION_SEEDS, quick=False):
+    """The specs of all cases, seed by seed: the published code with a case's changes."""
+    config = quick_config(config or Config()) if quick else config or Config()
     seeds = _seeds(seeds)
-    keys = [(row, system) for row in rows for system in systems]
-    specs = [
-        spec_of(config, model, setting, "code", seed, **change)
-        for change in changes
-        for setting, model in systems
+    return [
+        spec_of(config, model, setting, "code", seed, **changes)
+        for _, setting, model, changes in cases
         for seed in seeds
     ]
+
+
+def run_cases(cases, config=None, *, seeds=ABLATION_SEEDS, sweep=None, quick=False):
+    """[{"row", "setting", "model", "accuracy", "entropy", "epochs", "summary"}], one a case, lists over its seeds."""
+    specs = case_specs(cases, config, seeds=seeds, quick=quick)
     results = (sweep or Sweep()).map(run_one, specs, desc="chen2022 ablation")
-    out = []
-    for i, (row, (setting, model)) in enumerate(keys):
-        runs = results[i * len(seeds) : (i + 1) * len(seeds)]
+    out, n = [], len(specs) // len(cases)
+    for i, (row, setting, model, _) in enumerate(cases):
+        runs = results[i * n : (i + 1) * n]
         of = {k: [r[k] for r in runs] for k in ("accuracy", "entropy", "epochs")}
         out.append({"row": row, "setting": setting, "model": model, **of, "summary": summary(of)})
     return out

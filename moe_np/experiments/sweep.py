@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 import numpy as np
 
@@ -112,6 +112,7 @@ class Sweep:
         self.progress = progress
         self._executor = executor
         self._own = None
+        self._flying = {}  # key of a submitted run -> future of its stored result
 
     def __enter__(self):
         return self
@@ -132,13 +133,16 @@ class Sweep:
             self._own = ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
         return self._own
 
+    @staticmethod
+    def key(run_one, spec):
+        """A name for this run that changes with anything that could change its result."""
+        code = [run_one.__module__, run_one.__qualname__, kernels.backend(), source_fingerprint()]
+        digest = hashlib.sha256(json.dumps([*code, spec], sort_keys=True).encode()).hexdigest()
+        return f"{run_one.__module__.rpartition('.')[2]}/{digest[:20]}.json"
+
     def path(self, run_one, spec):
         """Where the result of this spec is stored."""
-        name = run_one.__module__.rpartition(".")[2]
-        what = json.dumps(
-            [run_one.__module__, run_one.__qualname__, spec, kernels.backend(), source_fingerprint()], sort_keys=True
-        )
-        return self.store / name / f"{hashlib.sha256(what.encode()).hexdigest()[:20]}.json"
+        return self.store / self.key(run_one, spec)
 
     def load(self, run_one, spec):
         """The stored result of this spec, or None if it has not finished yet. InputError for a damaged file."""
@@ -165,6 +169,37 @@ class Sweep:
             write_atomically(self.path(run_one, spec), to_json({"spec": spec, "result": result}))
         return json.loads(text)  # the same types whether it was run now or read back
 
+    def _in_process(self):
+        return self._executor is None and self.jobs == 1
+
+    def submit(self, run_one, specs):
+        """Start runs that a later `map` will ask for, and return their futures. With one job there is nothing to start.
+
+        A run that is finished or under way is not started again; each is stored the moment it ends.
+        """
+        futures, in_process = [], self._in_process()
+        with _interrupts_ignored():  # inherited by the processes that this starts
+            for spec in () if in_process else specs:
+                key = self.key(run_one, spec)
+                if key not in self._flying and self.load(run_one, spec) is None:
+                    self._flying[key] = self._fly(run_one, spec)
+                if key in self._flying:
+                    futures.append(self._flying[key])
+        return futures
+
+    def _fly(self, run_one, spec):
+        """Submit one run; the future that comes back is done when its result is stored."""
+        stored = Future()
+
+        def store(done):
+            try:
+                stored.set_result(self._save(run_one, spec, done.result()))
+            except BaseException as error:
+                stored.set_exception(error)
+
+        self._pool().submit(_guarded, run_one, spec).add_done_callback(store)
+        return stored
+
     def map(self, run_one, specs, desc="runs"):
         """Results in the order of `specs`. Finished runs are read back; each new one is stored the moment it ends."""
         from tqdm import tqdm
@@ -183,18 +218,18 @@ class Sweep:
             dynamic_ncols=True,
         )
         with bar:
-            if self._executor is None and (self.jobs == 1 or len(todo) <= 1):
+            if self._in_process():
                 for i in todo:
                     results[i] = self._save(run_one, specs[i], _guarded(run_one, specs[i]))
                     bar.update()
             else:
-                pool = self._pool()
-                with _interrupts_ignored():  # inherited by the processes that this starts
-                    futures = {pool.submit(_guarded, run_one, specs[i]): i for i in todo}
-                for future in as_completed(futures):
-                    i = futures[future]
-                    results[i] = self._save(run_one, specs[i], future.result())
+                self.submit(run_one, [specs[i] for i in todo])
+                keys = {i: self.key(run_one, specs[i]) for i in todo}
+                for future in as_completed({self._flying[k] for k in keys.values() if k in self._flying}):
+                    future.result()  # a failure ends the sweep here
                     bar.update()
+                for i, key in keys.items():  # a run may have been stored between the look and the submission
+                    results[i] = self._flying[key].result() if key in self._flying else self.load(run_one, specs[i])
         return results
 
 
