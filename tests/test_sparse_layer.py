@@ -216,6 +216,19 @@ def test_nothing_is_changed(kind, dtype):
 
 
 @every
+def test_a_workspace_gives_the_same(kind):
+    workspace = {}
+    for seed in range(3):
+        expert, params, x, routing = setup(kind, seed)
+        (out, cache), (out2, cache2) = (
+            sparse_layer.forward(params, x, routing, expert, workspace=w) for w in (workspace, None)
+        )
+        assert np.array_equal(out, out2)
+        for a, b in zip(sparse_layer.backward(out, cache), sparse_layer.backward(out, cache2), strict=True):
+            assert all(np.array_equal(a[k], b[k]) for k in a) if isinstance(a, dict) else np.array_equal(a, b)
+
+
+@every
 @pytest.mark.parametrize(("n_tokens", "n_experts", "k"), [(0, 3, 2), (1, 3, 1), (1, 1, 1), (1, 4, 4), (3, 64, 2)])
 def test_the_ends_of_the_range(kind, n_tokens, n_experts, k):
     expert, params, x, routing = setup(kind, n_tokens=n_tokens, n_experts=n_experts, k=k, drop=0)

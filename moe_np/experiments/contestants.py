@@ -97,10 +97,10 @@ def _network_backward(kind, w, x, dy, kept):
     return dh @ w["w1"].T, {"w1": x.T @ dh, "b1": dh.sum(0), "w2": h.T @ dy, "b2": dy.sum(0)}
 
 
-def dense_numpy(p):
-    width = p.shape._replace(experts=1)
-    rng = np.random.default_rng(0)
-    params = EXPERTS[p.kind].init(rng, width.d, 1, p.shape.k * width.hidden, dtype=np.float32)
+def dense_numpy(p, hidden=None):
+    """One network on all tokens, of hidden size k·H unless told: as many operations as the experts do."""
+    hidden = p.shape.k * p.shape.hidden if hidden is None else hidden
+    params = EXPERTS[p.kind].init(np.random.default_rng(0), p.shape.d, 1, hidden, dtype=np.float32)
     w = {k: v[0] for k, v in params.items()}
 
     def step(backward):

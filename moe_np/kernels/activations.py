@@ -1,8 +1,10 @@
-"""ReLU, GELU and SwiGLU on the rows from lo to hi, and the exp and the normal distribution function that they need.
+"""ReLU, GELU and SwiGLU on blocks of rows, and the exp and the normal distribution function that they need.
 
-The equations are in `moe_np.experts`. Numba's own exp and erf are calls, one number at a time; these are short
-polynomials, which the compiler turns into vector instructions, in float32 and in float64 to the last few bits. The
-activations only contract a·b + c ("contract"): infinities and NaN keep their meaning.
+The equations are in `moe_np.experts`. Rows run from lo to hi; those of gradients, a thread's own, from 0.
+
+Numba's own exp and erf are calls, one number at a time; these are short polynomials, which the compiler turns into
+vector instructions, in float32 and in float64 to the last few bits. The activations only contract a·b + c
+("contract"): infinities and NaN keep their meaning.
 """
 
 import numpy as np
@@ -94,8 +96,8 @@ def relu_backward(lo, hi, dh, h, db):
     db[:] = 0
     for i in range(lo, hi):
         for j in range(h.shape[1]):
-            v = dh[i, j] if h[i, j] > 0 else h[i, j]
-            dh[i, j] = v
+            v = dh[i - lo, j] if h[i, j] > 0 else h[i, j]
+            dh[i - lo, j] = v
             db[j] += v
 
 
@@ -122,8 +124,8 @@ def gelu_backward(lo, hi, dh, z, db):
             v = z[i, j]
             density = exp(-half * v * v)
             tail = _tail(v, density)
-            v = dh[i, j] * ((one - tail if v > 0 else tail) + v * (scale * density))
-            dh[i, j] = v
+            v = dh[i - lo, j] * ((one - tail if v > 0 else tail) + v * (scale * density))
+            dh[i - lo, j] = v
             db[j] += v
 
 
@@ -143,7 +145,7 @@ def swiglu_backward(lo, hi, dh, a, b, db):
     one = a.dtype.type(1)
     for i in range(lo, hi):
         for j in range(a.shape[1]):
-            v, d = a[i, j], dh[i, j]
+            v, d = a[i, j], dh[i - lo, j]
             s = one / (one + exp(-v))
-            dh[i, j] = d * b[i, j] * (s * (one + v * (one - s)))
-            db[i, j] = d * v * s
+            dh[i - lo, j] = d * b[i, j] * (s * (one + v * (one - s)))
+            db[i - lo, j] = d * v * s

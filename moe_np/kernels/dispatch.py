@@ -13,7 +13,6 @@ on the number of threads.
 
 import concurrent.futures
 import functools
-import heapq
 import os
 import threading
 from typing import NamedTuple
@@ -47,7 +46,8 @@ def _workers(process):
 
 def threads():
     """As many as BLAS may use: who limits the one (threadpoolctl, OPENBLAS_NUM_THREADS) limits the other."""
-    return max(c.num_threads for c in _controller().lib_controllers if c.user_api == "blas")
+    found = [c.num_threads for c in _controller().lib_controllers if c.user_api == "blas"]
+    return max(found, default=os.cpu_count())
 
 
 def share(function, calls):
@@ -131,49 +131,49 @@ def sort(token, expert, weight, n_tokens, n_experts):
 class Plan(NamedTuple):
     tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
     queues: tuple  # the tasks of each thread
-    extra: np.ndarray  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
+    extra: list  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
 
 
 def plan(offsets, crew):
     """Cut the work into tasks and share these out to `crew` threads: the longest first, to whom has least to do."""
-    E, A, n = len(offsets) - 1, int(offsets[-1]), np.diff(offsets)
-    pieces = np.where(n > max(512, A // 4), n // max(256, A // 8), 1)
-    expert = np.repeat(np.arange(E), pieces)
-    piece = np.arange(len(expert)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    lo = offsets[expert] + piece * n[expert] // pieces[expert]
-    hi = offsets[expert] + (piece + 1) * n[expert] // pieces[expert]
-    extra = expert[piece > 0]
-    place = expert.copy()
-    place[piece > 0] = E + np.arange(len(extra))
-    cost = hi - lo + 32  # reading an expert's weights takes as long as some 32 rows
-    todo, load = [[] for _ in range(crew)], [(0, t) for t in range(crew)]
-    for i, c in sorted(enumerate(cost.tolist()), key=lambda ic: -ic[1]):
-        least, t = load[0]
-        todo[t].append(i)
-        heapq.heapreplace(load, (least + c, t))
-    queues = tuple(np.array(own, np.int64) for own in todo)
-    return Plan(np.stack([expert, lo, hi, place], axis=1), queues, extra)
+    ends = offsets.tolist()
+    E, A, tasks, extra = len(ends) - 1, ends[-1], [], []
+    for m in range(E):
+        lo, n = ends[m], ends[m + 1] - ends[m]
+        pieces = n // max(256, A // 8) if n > max(512, A // 4) else 1
+        for i in range(pieces):
+            tasks.append((m, lo + i * n // pieces, lo + (i + 1) * n // pieces, E + len(extra) if i else m))
+            extra.extend([m] if i else [])
+    load, queues = [0] * crew, [[] for _ in range(crew)]
+    for t in sorted(range(len(tasks)), key=lambda t: tasks[t][1] - tasks[t][2]):
+        free = load.index(min(load))
+        queues[free].append(t)
+        load[free] += tasks[t][2] - tasks[t][1] + 32  # reading an expert's weights takes as long as some 32 rows
+    return Plan(np.array(tasks, np.int64), tuple(np.array(own, np.int64) for own in queues), extra)
 
 
 # --- the tasks --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _times(lo, hi, a, w, m, out):
-    """out = a W_m, rows lo to hi. A shared w has length 1."""
-    np.dot(a[lo:hi], w[m % len(w)], out[lo:hi])
+# n rows of a from row i, n rows of b or out from row j; a shared w has length 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _times_transposed(lo, hi, a, w, m, out):
-    """out = a W_mᵀ, rows lo to hi."""
-    np.dot(a[lo:hi], w[m % len(w)].T, out[lo:hi])
+def _times(n, a, i, w, m, out, j):
+    """out = a W_m."""
+    np.dot(a[i : i + n], w[m % len(w)], out[j : j + n])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _outer(lo, hi, a, b, out):
-    """out = Σ aᵀ b over the rows lo to hi."""
-    np.dot(a[lo:hi].T, b[lo:hi], out)
+def _times_transposed(n, a, i, w, m, out, j):
+    """out = a W_mᵀ."""
+    np.dot(a[i : i + n], w[m % len(w)].T, out[j : j + n])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outer(n, a, i, b, j, out):
+    """out = Σ aᵀ b over the rows."""
+    np.dot(a[i : i + n].T, b[j : j + n], out)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -181,21 +181,21 @@ def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, 
     """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2."""
     for t in todo:
         m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
-        if lo == hi:
+        n = hi - lo
+        if n == 0:
             continue
         for i in range(lo, hi):
-            n = token[i]
             for d in range(x.shape[1]):
-                rows[i, d] = x[n, d]
-        _times(lo, hi, rows, w1, m, z)
+                rows[i, d] = x[token[i], d]
+        _times(n, rows, lo, w1, m, z, lo)
         if kind == SWIGLU:
-            _times(lo, hi, rows, w3, m, g)
+            _times(n, rows, lo, w3, m, g, lo)
             activations.swiglu_forward(lo, hi, z, g, h)
         elif kind == GELU:
             activations.gelu_forward(lo, hi, z, b1[m % len(b1)], h)
         else:
             activations.relu_forward(lo, hi, z, b1[m % len(b1)], h)
-        _times(lo, hi, h, w2, m, y)
+        _times(n, h, lo, w2, m, y, lo)
         if kind != SWIGLU:
             b = b2[m % len(b2)]
             for i in range(lo, hi):
@@ -213,7 +213,7 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
         for d in range(y.shape[1]):
             v = dout[n, d]
             total += v * y[i, d]
-            dy[i, d] = w * v
+            dy[i - lo, d] = w * v
             db2[d] += w * v
         dweight[order[i]] = total
 
@@ -221,33 +221,34 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _backward_tasks(
     todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
-    dy, dh, dg, drows, more, dw1, db1, dw3, dw2, db2, dweight,
+    drows, dw1, db1, dw3, dw2, db2, dweight, dy, dh, dg, more,
 ):  # fmt: skip
-    """For each task: all that is the expert's own, up to the gradient of its rows."""
+    """For each task: all gradients of the expert, and of its rows. The last four arrays are this thread's own."""
     for t in todo:
         m, lo, hi, p = tasks[t, 0], tasks[t, 1], tasks[t, 2], tasks[t, 3]
-        if lo == hi:
+        n = hi - lo
+        if n == 0:
             dw1[p], db1[p], dw2[p], db2[p] = 0, 0, 0, 0
             if kind == SWIGLU:
                 dw3[p] = 0
             continue
         _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
-        _outer(lo, hi, h, dy, dw2[p])
-        _times_transposed(lo, hi, dy, w2, m, dh)
+        _outer(n, h, lo, dy, 0, dw2[p])
+        _times_transposed(n, dy, 0, w2, m, dh, 0)
         if kind == SWIGLU:
             activations.swiglu_backward(lo, hi, dh, z, g, dg)
-            _outer(lo, hi, rows, dg, dw3[p])
-            _times_transposed(lo, hi, dg, w3, m, more)
+            _outer(n, rows, lo, dg, 0, dw3[p])
+            _times_transposed(n, dg, 0, w3, m, more, 0)
         elif kind == GELU:
             activations.gelu_backward(lo, hi, dh, z, db1[p])
         else:
             activations.relu_backward(lo, hi, dh, h, db1[p])
-        _outer(lo, hi, rows, dh, dw1[p])
-        _times_transposed(lo, hi, dh, w1, m, drows)
+        _outer(n, rows, lo, dh, 0, dw1[p])
+        _times_transposed(n, dh, 0, w1, m, drows, lo)
         if kind == SWIGLU:
             for i in range(lo, hi):
                 for d in range(drows.shape[1]):
-                    drows[i, d] += more[i, d]
+                    drows[i, d] += more[i - lo, d]
 
 
 # --- combine ----------------------------------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def forward(params, x, s, name, workspace):
     g = room("g", (A if kind == SWIGLU else 0, H))
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
     arguments = (p.tasks, _fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, h, y)
-    share(_forward_tasks, [(own, *arguments) for own in p.queues])
+    share(_forward_tasks, [(todo, *arguments) for todo in p.queues])
     _combine(crew, y, s.weight, True, s.start, s.places, out)
     return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, h, y)
 
@@ -323,15 +324,16 @@ def backward(dout, kept):
     room = functools.partial(_room, workspace, dtype=y.dtype)
     dw = {"w1": room("dw1", (P, D, H)), "b1": room("db1", (P, H)), "w2": room("dw2", (P, H, Dout))}
     dw |= {"b2": room("db2", (P, Dout)), "w3": room("dw3", (P if kind == SWIGLU else 0, D, H))}
-    dy, dh, drows = room("dy", (A, Dout)), room("dh", (A, H)), room("drows", (A, D))
-    dg, more = room("dg", g.shape), room("more", (len(g), D))
-    dweight, dx = room("dweight", (A,)), room("dx", (N, D))
+    drows, dweight, dx = room("drows", (A, D)), room("dweight", (A,)), room("dx", (N, D))
+    n = int((p.tasks[:, 2] - p.tasks[:, 1]).max())  # what a thread works on should stay in its cache: room for one task
+    sizes = {"dy": (n, Dout), "dh": (n, H), "dg": (n, H), "more": (n, D)}
+    own = [[room(f"{name}{t}", size) for name, size in sizes.items()] for t in range(crew)]
     w3 = w.get("w3", _none(3, y.dtype))
     arguments = (
         *(p.tasks, _fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, h, y),
-        *(dy, dh, dg, drows, more, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
+        *(drows, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
     )
-    share(_backward_tasks, [(own, *arguments) for own in p.queues])
+    share(_backward_tasks, [(todo, *arguments, *room) for todo, room in zip(p.queues, own, strict=True)])
     _combine(crew, drows, s.weight, False, s.start, s.places, dx)
     return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
 
