@@ -14,6 +14,7 @@ without `rng` a router is deterministic; noise belongs to the router and never r
 """
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def capacity(n_tokens, n_experts, k, factor):
 
     Rounding down would give 0, every token dropped, for short sequences (errata 9).
     """
-    if not (isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0):
+    if isinstance(factor, bool) or not (isinstance(factor, Real) and math.isfinite(factor) and factor > 0):
         raise InputError(f"capacity_factor: wanted a finite number above 0, got {factor!r}")
     return max(1, math.ceil(factor * n_tokens * k / n_experts))
 
