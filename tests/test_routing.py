@@ -172,6 +172,16 @@ def test_errata_11_top_k_is_a_stable_sort(dtype, values):
             np.testing.assert_array_equal(contract.top_k(scores, k), expected)
 
 
+@pytest.mark.parametrize("k", [1, 2, 8, 9, 20, 39])
+def test_errata_11_a_single_tie_across_the_last_place(k):
+    """The k-th and the next are equal and nothing else is: only the look at one more than k shows it."""
+    rng = np.random.default_rng(k)
+    ranked = np.arange(40.0)[::-1].copy()
+    ranked[k] = ranked[k - 1]
+    scores = np.array([rng.permutation(ranked) for _ in range(50)])
+    np.testing.assert_array_equal(contract.top_k(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
+
+
 def test_within_capacity_equals_a_naive_loop():
     rng = np.random.default_rng(0)
     for _ in range(50):
