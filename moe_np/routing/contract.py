@@ -99,10 +99,13 @@ def _by_rounds(scores, k):
 
 def _by_sorting(scores, k):
     """Without equal values in a row there is one order only, and any sort finds it; unsure where two are equal."""
-    order = np.argpartition(-scores, k, axis=1)[:, : k + 1] if k < scores.shape[1] else np.arange(k)[None]
-    ranked = np.take_along_axis(scores, order, axis=1)  # the k best and the next one, which may equal the last of them
-    best = np.argsort(-ranked, axis=1)
-    order, ranked = (np.take_along_axis(np.broadcast_to(a, best.shape), best, axis=1) for a in (order, ranked))
+    if k < scores.shape[1]:  # the k best and the next one, which may equal the last of them
+        order = np.argpartition(-scores, k, axis=1)[:, : k + 1]
+        best = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1)
+        order = np.take_along_axis(order, best, axis=1)
+    else:
+        order = np.argsort(-scores, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
     return order[:, :k], (ranked[:, 1:] == ranked[:, :-1]).any(axis=1)
 
 
