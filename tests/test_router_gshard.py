@@ -83,7 +83,7 @@ def test_without_a_generator_it_is_top_2_renormalised():
     params, x = {"w": rng.normal(size=(3, 5))}, rng.normal(size=(9, 3))
     ours, other = gshard.route(params, x)[0], top_k.route(params, x, k=2, renormalise=True)[0]
     for a, b in zip(ours, other, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-12)  # a compiled top-k gate differs in the last bits
 
 
 def test_errata_11_ties_go_to_the_lowest_index():

@@ -92,7 +92,7 @@ def test_errata_02_gradient_of_the_load(seed, N, D, E, data):
     dx, grads = noisy_top_k.load_backward(dload, cache)
     errors = gradient_error(loss, {**params, "x": x}, {**grads, "x": dx}, rng, step=1e-4)
     size = {name: np.abs(g).max() for name, g in {**grads, "x": dx}.items()}
-    assert all(error < 1e-7 or size[name] < 1e-6 for name, error in errors.items()), errors
+    assert all(error < 1e-7 or size[name] < 1e-4 for name, error in errors.items()), errors
 
 
 def test_errata_02_the_threshold_is_not_a_constant():
@@ -137,12 +137,17 @@ def test_errata_10_without_a_generator_there_is_no_noise_and_load_is_the_count()
     params["w_noise"] -= 1e3  # a scale of exactly 0 for half of the tokens: nothing may divide by it
     routing, cache = noisy_top_k.route(params, x, k=2)
     plain, _ = top_k.route({"w": params["w"]}, x, k=2, renormalise=True)
-    assert np.array_equal(routing.expert, plain.expert) and np.array_equal(routing.weight, plain.weight)
+    assert np.array_equal(routing.expert, plain.expert)
+    np.testing.assert_allclose(routing.weight, plain.weight, rtol=1e-12)
     load, P = noisy_top_k.load_forward(cache)
     assert np.array_equal(load, np.bincount(routing.expert, minlength=5)) and np.array_equal(P, routing.demand)
-    dx, grads = noisy_top_k.route_backward(np.ones(60), None, cache, dload=np.arange(5.0))
-    dx0, grads0 = top_k.route_backward(np.ones(60), None, top_k.route({"w": params["w"]}, x, k=2, renormalise=True)[1])
-    assert np.array_equal(dx, dx0) and np.array_equal(grads["w"], grads0["w"]) and (grads["w_noise"] == 0).all()
+    dx, grads = noisy_top_k.route_backward(np.arange(60.0), None, cache, dload=np.arange(5.0))
+    dx0, grads0 = top_k.route_backward(
+        np.arange(60.0), None, top_k.route({"w": params["w"]}, x, k=2, renormalise=True)[1]
+    )
+    np.testing.assert_allclose(dx, dx0, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(grads["w"], grads0["w"], rtol=1e-10, atol=1e-13)
+    assert (grads["w_noise"] == 0).all()
 
 
 def test_errata_10_the_noise_has_weights_of_its_own():

@@ -55,7 +55,7 @@ def test_threshold_0_is_top_2_and_threshold_1_the_best_alone():
     params, x = {"w": rng.normal(size=(3, 5))}, rng.normal(size=(9, 3))
     ours, other = st_moe.route(params, x, threshold=0)[0], top_k.route(params, x, k=2, renormalise=True)[0]
     for a, b in zip(ours, other, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-12)  # a compiled top-k gate differs in the last bits
     alone, _ = st_moe.route(params, x, threshold=1.0)
     assert alone.token.tolist() == list(range(9)) and (alone.weight < 1).all()
 

@@ -44,7 +44,7 @@ def test_without_capacity_it_is_top_1_not_renormalised():
     ours, cache = switch.route(params, x)
     other, other_cache = top_k.route(params, x, k=1, renormalise=False)
     for a, b in zip(ours, other, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-12)  # a compiled top-k gate differs in the last bits
     dweight = np.arange(20.0)
     dx, grads = switch.route_backward(dweight, None, cache)
     dx0, grads0 = top_k.route_backward(dweight, None, other_cache)
