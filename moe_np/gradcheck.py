@@ -48,7 +48,9 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
     step     length of the difference; keep arg-max, clipping and ties further away than twice this
 
     Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|): below 1e-7 for a right
-    gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large.
+    gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N times too large. Slopes under
+    4e-5 of the loss itself (at the default step) are measured against that instead, since rounding of the loss is all
+    that can be seen of a much smaller one.
     """
     if set(params) != set(grads):
         raise InputError(f"grads: wanted the keys of params, {sorted(params)}, got {sorted(grads)}")
@@ -65,7 +67,8 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
         v = direction(g, rng)
         numeric = slope(lambda moved, name=name: float(loss({**params, name: moved})), x, v, step)
         analytic = float((g * v).sum())
-        scale = max(abs(numeric), abs(analytic))
+        rounding = 16 * np.finfo(np.float64).eps * abs(float(loss(params))) / step  # a difference shows no less
+        scale = max(abs(numeric), abs(analytic), 1e7 * rounding)
         errors[name] = abs(numeric - analytic) / scale if scale > 0 else 0.0
     return errors
 

@@ -54,6 +54,18 @@ def test_one_wrong_component_among_ten_thousand_is_caught():
     assert right < 1e-9 < 1e-6 < wrong
 
 
+def test_a_gradient_that_drowns_in_the_loss_is_not_held_against_it():
+    rng = np.random.default_rng(0)
+    p = {"w": rng.normal(size=5)}
+    g = {"w": 1e-8 * np.cos(p["w"])}
+
+    def loss(p):
+        return 1e3 + 1e-8 * np.sin(p["w"]).sum()
+
+    assert gradcheck.gradient_error(loss, p, g, rng)["w"] < 1e-7
+    assert gradcheck.gradient_error(loss, p, {"w": 1e6 * g["w"]}, rng)["w"] > 1e-3, "a wrong one still shows"
+
+
 def test_zero_gradients_and_empty_arrays_are_fine():
     rng = np.random.default_rng(0)
     p = {"unused": rng.normal(size=3), "empty": np.zeros((0, 3))}
