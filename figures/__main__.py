@@ -1,6 +1,7 @@
 """Make every figure and table of the papers, with the published numbers beside ours.
 
-    python -m figures                     all of them
+    python -m figures                     the two papers that it began with, in about four minutes on two cores
+    python -m figures --full              all figures there are, with as many runs as anybody published
     python -m figures jacobs1991_fig2     these
     python -m figures --quick             few seeds and short runs, to see that it works
 
@@ -38,13 +39,15 @@ NAMES = (
     "chen2022_ablation",
     "cover",
 )
+# with --full, or by name
+MORE = ("scaling",)
 
 
 class Job:
-    """What a script gets: `sweep` to run seeds, `quick`, and `save` for its pictures."""
+    """What a script gets: `sweep` to run seeds, `quick` (a look) or `full` (spare nothing), `save` for pictures."""
 
-    def __init__(self, sweep, out, quick):
-        self.sweep, self.out, self.quick = sweep, out, quick
+    def __init__(self, sweep, out, quick=False, full=False):
+        self.sweep, self.out, self.quick, self.full = sweep, out, quick, full
 
     def save(self, fig, name):
         """Write the figure as NAME.png and NAME.svg (the same bytes for the same picture) and close it."""
@@ -65,7 +68,7 @@ def report(out, quick):
             "**Made with `--quick`: few seeds and short runs. These numbers show that it works and nothing else.**\n"
         )
     parts.append("Made by `python -m figures` with " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".\n")
-    for name in NAMES:
+    for name in NAMES + MORE:
         section = out / "sections" / f"{name}.md"
         if section.exists():
             parts.append(section.read_text(encoding="utf-8"))
@@ -81,24 +84,29 @@ def start_ahead(job, scripts):
 
 def main(argv):
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES + MORE))
     parser.add_argument("--quick", action="store_true", help="few seeds and short runs")
+    parser.add_argument("--full", action="store_true", help="all figures, ten runs of everything")
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("--out", metavar="DIR", help="where to (default: figures/out, with --quick figures/out/quick)")
     args = parser.parse_args(argv)
     for name in args.names:
-        if name not in NAMES:
-            raise InputError(f"NAME: wanted one of {', '.join(NAMES)}; got {name!r}")
+        if name not in NAMES + MORE:
+            raise InputError(f"NAME: wanted one of {', '.join(NAMES + MORE)}; got {name!r}")
+    if args.quick and args.full:
+        raise InputError("--quick, --full: wanted one of them, got both")
     out = writable_folder(args.out or HERE / "out" / ("quick" if args.quick else ""))
 
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "moe_np"
-    names = [name for name in NAMES if name in args.names or not args.names]
+    names = NAMES + MORE if args.full else NAMES
+    if args.names:
+        names = [name for name in NAMES + MORE if name in args.names]
     start = time.perf_counter()
     with Sweep(out / "runs", jobs=integer("--jobs", args.jobs)) as sweep:
-        job = Job(sweep, out, args.quick)
+        job = Job(sweep, out, args.quick, args.full)
         scripts = {name: importlib.import_module(f"figures.{name}") for name in names}
         started = False
         for i, (name, script) in enumerate(scripts.items(), 1):

@@ -70,7 +70,7 @@ def name(first, below, last, whisker):
 
 
 def specs(job):
-    settings, limit = ((1,), 2) if job.quick else (LONGEST_FIRST, again.MIXTURES)
+    settings, limit = LONGEST_FIRST if job.full else (1,), 2 if job.quick else again.MIXTURES
     store = None if job.sweep.store is None else str(job.sweep.store)
     return again.run_one, [{"setting": s, "limit": limit, "store": store} for s in settings]
 
