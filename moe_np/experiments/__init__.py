@@ -19,4 +19,12 @@ EXPERIMENTS = {
         "moe_np.experiments.chen2022",
         "synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy",
     ),
+    "router_zoo": (
+        "moe_np.experiments.router_zoo",
+        "every router on one associative memory: quality, balance, dropped share and time",
+    ),
+    "shazeer2017": (
+        "moe_np.experiments.shazeer2017",
+        "Table 6 of Shazeer et al. 2017: the balance losses of noisy top-k gating, on and off",
+    ),
 }

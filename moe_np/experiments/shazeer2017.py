@@ -6,8 +6,8 @@ in seconds. What can carry over is the balance. The perplexity column belongs to
 which is not reproduced; ours is that of the stored keys.
 
 A gate collapses when its inputs have something in common, as the activations of a trained net do: a step that makes an
-expert a little better for one token then draws most other tokens to it as well. Gaussian keys have nothing in common, so
-`Config.common` adds one vector to all of them; the case without it is run too, for comparison.
+expert a little better for one token then draws most other tokens to it as well. Gaussian keys have nothing in common,
+so `Config.common` adds one vector to all of them; the case without it is run too, for comparison.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Config:
     d_model: int = 32
     n_values: int = 64
     hidden: int = 16
-    batch: int = 512  # of which each adds its own losses
+    batch: int = 512
     epochs: int = 16
     lr: float = 0.04
 
@@ -103,10 +103,10 @@ def spec_of(config, weights, common, seed):
 
 
 def plan(config=None, *, seeds=None, quick=False):
-    """config, the cases (weights, common), seeds and all specs of `run`; quick: one seed and two passes."""
+    """config, the cases (weights, common), seeds and all specs of `run`; quick: one seed and one pass."""
     config = Config() if config is None else config
     if quick:
-        config = dataclasses.replace(config, epochs=min(2, config.epochs))
+        config = dataclasses.replace(config, epochs=1)
     seeds = (1 if quick else SEEDS) if seeds is None else integer("seeds", seeds)
     cases = [(w, config.common) for w in config.weights] + [(w, 0.0) for w in config.centred]
     return config, cases, seeds, [spec_of(config, *case, seed) for case in cases for seed in range(seeds)]
@@ -200,9 +200,9 @@ def remarks(result):
         f"**What carries over.** Without a loss the gate favours few experts: CV(Load) {of(none, 'cv_load'):.2f}, "
         f"max/mean {of(none, 'max_mean'):.1f} (with all tokens on the same {config['k']} experts these would be "
         f"{(ceiling - 1) ** 0.5:.2f} and {ceiling:g}). Losses with weights up to .2 bring CV(Load) down to "
-        f"{min(even):.2f} to {max(even):.2f}, and .01 less than .1, as in the paper. No loss is worse, and these losses "
-        f"are much alike: perplexity {of(none):.1f} against {min(quality):.1f} to {max(quality):.1f}. In the paper each "
-        "loss alone does best on its own column; here CV(Importance) and CV(Load) are "
+        f"{min(even):.2f} to {max(even):.2f}, and .01 less than .1, as in the paper. No loss is worse, and these "
+        f"losses are much alike: perplexity {of(none):.1f} against {min(quality):.1f} to {max(quality):.1f}. In the "
+        "paper each loss alone does best on its own column; here CV(Importance) and CV(Load) are "
         f"{alone[0]} with importance alone, {alone[1]} with load alone.\n\n"
         f"**What does not.** The perplexities themselves: {result['paper']['table6'][0][2]} and "
         f"{result['paper']['table6'][1][2]} belong to a language model that is not reproduced. Weights of 1 hurt here "
@@ -210,7 +210,8 @@ def remarks(result):
         "common part is a condition: without it the gate does not collapse (CV(Load) "
         f"{of(none, 'cv_load', shared=False):.2f}), and a loss changes little, perplexity "
         f"{of(none, shared=False):.1f} without and {of((0.1, 0.1), shared=False):.1f} with it.\n\n"
-        "**Noise makes loads even by itself.** Drawn anew for each token, it spreads them whatever the gate has learned. "
+        "**Noise makes loads even by itself.** Drawn anew for each token, it spreads them whatever the gate has "
+        "learned. "
         f"With weights of 1 CV(Load) is {of(strong, 'cv_load', noisy):.2f} with noise and {of(strong, 'cv_load'):.2f} "
         "without it: the losses were met by noise, not by the gate. With .1 each it is "
         f"{of((0.1, 0.1), 'cv_load', noisy):.2f} and {of((0.1, 0.1), 'cv_load'):.2f}: there the gate has learned it. "

@@ -12,7 +12,7 @@
 There is nothing to generalise, hence no test set: of a key that was not stored nobody can know more than chance, a
 perplexity of K. How low that of the stored keys gets says how much of the experts' room a router puts to use.
 
-A `Gate` holds all that differs from one router to the next. `train_step` is the same for all of them: route, layer,
+A `Gate` holds all that differs from one router to the next. `gradients` is the same for all of them: route, layer,
 loss, layer backward, router backward.
 """
 
@@ -174,14 +174,14 @@ def options(gate, ids, n_experts, training):
     return chosen(ids, n_experts) if callable(chosen) else chosen
 
 
-def train_step(gate, params, state, x, y, ids, *, lr, rng):
-    """One step of Adam on the mean loss plus the gate's balance losses -> Step. Nothing that comes in is changed."""
-    N, E = len(x), len(params["experts"]["w1"])
+def gradients(gate, params, x, y, ids, rng):
+    """Of the mean loss plus the gate's balance losses: -> grads as params, token_loss (N,), balance, routing."""
+    E, dloss = len(params["experts"]["w1"]), np.full(len(x), 1 / max(len(x), 1), x.dtype)
     routing, router_cache = gate.router.route(params["router"], x, **options(gate, ids, E, True), rng=rng)
     out, layer_cache = sparse_layer.forward(params["experts"], x, routing, RELU)
     token_loss, values_cache = values_forward(params["values"], x + out, y)  # x passes the layer by
 
-    dh, dvalues = values_backward(np.full(N, 1 / N, x.dtype), values_cache)
+    dh, dvalues = values_backward(dloss, values_cache)
     _, dexperts, dweight = sparse_layer.backward(dh, layer_cache)  # keys are data: their gradient goes nowhere
     push = total(gate.losses, routing, router_cache, token_loss)
     if push.dweight is not None:
@@ -190,11 +190,16 @@ def train_step(gate, params, state, x, y, ids, *, lr, rng):
     _, drouter = gate.router.route_backward(dweight, push.dlogits, router_cache, **more)
     if push.dthreshold is not None:
         drouter = {**drouter, "threshold": push.dthreshold}
+    return {"router": drouter, "experts": dexperts, "values": dvalues}, token_loss, float(push.value), routing
 
-    params, state = update(params, {"router": drouter, "experts": dexperts, "values": dvalues}, state, lr)
+
+def train_step(gate, params, state, x, y, ids, *, lr, rng):
+    """One step of Adam -> Step. Nothing that comes in is changed."""
+    grads, token_loss, push, routing = gradients(gate, params, x, y, ids, rng)
+    params, state = update(params, grads, state, lr)
     if gate.after is not None:
         params = {**params, "router": gate.after(params["router"], routing)}
-    return Step(params, state, float(token_loss.mean()), float(push.value), routing)
+    return Step(params, state, float(token_loss.mean()), push, routing)
 
 
 def update(params, grads, state, lr):
