@@ -28,7 +28,7 @@ def test_list_names_every_experiment(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "jordan1066"], "experiment: wanted one of jacobs1991, chen2022; got 'jordan1066'"),
+        (["run", "jordan1066"], f"experiment: wanted one of {', '.join(EXPERIMENTS)}; got 'jordan1066'"),
         (["run", "jacobs1991", "--seeds", "0"], "--seeds: wanted a whole number of at least 1, got 0"),
         (["run", "jacobs1991", "--seeds", "-3"], "--seeds: wanted a whole number of at least 1, got -3"),
         (["run", "jacobs1991", "--jobs", "0"], "--jobs: wanted a whole number of at least 1, got 0"),

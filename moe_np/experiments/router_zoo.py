@@ -246,7 +246,7 @@ def run(config=None, *, seeds=None, sweep, quick=False):
         "seeds": list(range(seeds)),
         "systems": systems,
         "summary": {system: summarise(own) for system, own in systems.items()},
-        "milliseconds": step_times(config, rounds=1 if quick else 5),
+        "milliseconds": step_times(config, rounds=1, each=1) if quick else step_times(config),
         "paper": PAPER,
         "versions": versions(),
     }
