@@ -15,7 +15,7 @@ from moe_np.models import memory_moe
 from moe_np.models.memory_moe import Gate
 from moe_np.routing import base_assignment, expert_choice, top_k
 
-TINY = zoo.Config(n_keys=256, d_model=6, n_values=5, n_experts=16, hidden=3, batch=128, epochs=2)
+TINY = zoo.Config(n_keys=128, d_model=6, n_values=5, n_experts=16, hidden=3, batch=64, epochs=1, lr=0.01)
 TRUE_GRADIENT = [name for name in zoo.GATES if name not in ("straight-through", "REINFORCE", "soft mixture")]
 
 
@@ -237,13 +237,13 @@ def test_larger_capacity_drops_less():
 
 
 def test_the_result_and_its_table(sweep):
-    result = zoo.run(TINY, seeds=2, sweep=sweep)
+    result = zoo.run(TINY, seeds=2, sweep=sweep, quick=True)  # one pass, as TINY has anyway
     assert list(result["systems"]) == list(zoo.GATES) and result["seeds"] == [0, 1]
     values = [one["perplexity"] for one in result["systems"]["hash"]]
     assert result["summary"]["hash"]["perplexity"]["mean"] == pytest.approx(np.mean(values))
     assert result["summary"]["hash"]["perplexity"]["sd"] == pytest.approx(np.std(values, ddof=1))
     assert all(0 < ms < 1e4 for ms in result["milliseconds"].values())
-    few = zoo.run(TINY, seeds=1, sweep=sweep)
+    few = zoo.run(TINY, seeds=1, sweep=sweep, quick=True)
     assert all(few["systems"][name] == own[:1] for name, own in result["systems"].items())
     for one in (result, few):
         text = zoo.table(json.loads(to_json(one)))
@@ -255,6 +255,7 @@ def test_quick_is_shorter():
     config, seeds, specs = zoo.plan(quick=True)
     assert config == dataclasses.replace(zoo.Config(), epochs=1)
     assert seeds == 1 and len(specs) == len(zoo.GATES)
+    assert zoo.step_times(TINY, rounds=1, each=2).keys() == zoo.GATES.keys()
     assert len(zoo.plan()[2]) == zoo.SEEDS * len(zoo.GATES)
 
 

@@ -12,7 +12,7 @@ from moe_np.experiments.sweep import Sweep, to_json
 from moe_np.models.memory_moe import importance, load
 from moe_np.routing import noisy_top_k
 
-TINY = shazeer.Config(n_experts=6, n_keys=200, d_model=6, n_values=5, hidden=3, batch=50, epochs=2)
+TINY = shazeer.Config(n_experts=6, n_keys=100, d_model=6, n_values=5, hidden=3, batch=50, epochs=2)
 
 
 @pytest.fixture
