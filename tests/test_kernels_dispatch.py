@@ -5,6 +5,7 @@ With NUMBA_DISABLE_JIT=1 the loops run in the interpreter; the large shapes are 
 
 import multiprocessing
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,7 @@ import threadpoolctl
 from test_sparse_layer import KINDS, random_routing
 
 from moe_np import experts, sparse_layer
-from moe_np.routing import contract, top_k
+from moe_np.routing import top_k
 
 numba = pytest.importorskip("numba")
 from moe_np.kernels import activations, dispatch, gate  # noqa: E402 - needs Numba
@@ -58,7 +59,8 @@ def test_plan_covers_every_row_once(count, threads):
     offsets = np.concatenate([[0], np.cumsum(count)])
     p = dispatch.plan(offsets, threads)
     expert, lo, hi, place = p.tasks.T
-    assert sorted(i for own in p.queues for i in own) == list(range(len(p.tasks))) and len(p.queues) == threads
+    assert sorted(i for batch in p.batches for i in batch) == list(range(len(p.tasks)))
+    assert 1 <= len(p.batches) <= dispatch.BATCHES * threads
     for m, n in enumerate(count):
         mine = expert == m
         assert lo[mine][0] == offsets[m] and hi[mine][-1] == offsets[m + 1]
@@ -66,8 +68,8 @@ def test_plan_covers_every_row_once(count, threads):
         assert mine.sum() == 1 or n > max(512, sum(count) / 4)
     assert sorted(place.tolist()) == list(range(len(place)))
     assert np.array_equal(p.extra, expert[place >= len(count)])
-    load = [(hi - lo + 32)[own].sum() for own in p.queues]
-    assert max(load) - min(load) <= (hi - lo + 32).max()
+    load = [(hi - lo + 32)[batch].sum() for batch in p.batches]
+    assert load == sorted(load, reverse=True) and load[0] - load[-1] <= (hi - lo + 32).max()
 
 
 # --- activations ------------------------------------------------------------------------------------------------------
@@ -141,11 +143,13 @@ def test_swiglu(dtype):
 )
 def test_top_k_gate(N, E, k, renormalise, dtype):
     rng = np.random.default_rng(N)
-    logits = (rng.integers(-4, 5, (N, E)) if N == 30 else 3 * rng.normal(size=(N, E))).astype(dtype)  # N = 30: ties
-    probs, choice, weight, demand = gate.forward(logits, k, renormalise)
-    probs2, choice2, weight2, demand2 = top_k.forward_numpy(logits, k, renormalise)
+    x = rng.integers(-4, 5, (N, E)) if N == 30 else 3 * rng.normal(size=(N, E))  # N = 30: ties
+    x, w = x.astype(dtype), np.eye(E, dtype=dtype)
+    logits, probs, choice, weight, demand = gate.forward(x, w, k, renormalise)
+    logits2, probs2, choice2, weight2, demand2 = top_k.forward_numpy(x, w, k, renormalise)
+    assert np.array_equal(logits, x) and np.array_equal(logits2, x)
     assert np.array_equal(choice, choice2) and np.array_equal(demand, demand2)
-    assert choice[:50].tolist() == [sorted(range(E), key=lambda e: (-row[e], e))[:k] for row in logits[:50]]
+    assert choice[:50].tolist() == [sorted(range(E), key=lambda e: (-row[e], e))[:k] for row in x[:50]]
     close(probs, probs2, dtype)
     close(weight, weight2, dtype)
 
@@ -156,12 +160,12 @@ def test_top_k_gate_backward(N, E, k, D, dtype):
     rng = np.random.default_rng(N)
     x, w, dkept = (rng.normal(size=s).astype(dtype) for s in ((N, D), (D, E), (N, k)))
     choice = np.argsort(rng.random((N, E)), axis=1)[:, :k]
-    dx, dw = gate.backward(dkept, choice, x, w)
     spread = np.zeros((N, E), dtype)
     np.put_along_axis(spread, choice, dkept, axis=1)
-    dx2, dw2 = contract.linear_backward(spread, x, w)
-    close(dx, dx2, dtype)
-    close(dw, dw2, dtype, 30)
+    dx2, dw2 = spread @ w.T, x.T @ spread
+    for dx, dw in (gate.backward(dkept, choice, x, w), gate.linear_backward(spread, x, w)):
+        close(dx, dx2, dtype)
+        close(dw, dw2, dtype, 30)
     if N == 9:
         naive = np.zeros((D, E))
         for n in range(N):
@@ -173,14 +177,41 @@ def test_top_k_gate_backward(N, E, k, D, dtype):
 @pytest.mark.skipif(not JIT, reason="threads of compiled code")
 def test_the_gate_has_the_same_bits_from_any_number_of_threads(monkeypatch):
     rng = np.random.default_rng(0)
-    x, w, dkept = (rng.normal(size=s).astype(np.float32) for s in ((9001, 8), (8, 16), (9001, 2)))
+    x, w, dkept, dlogits = (rng.normal(size=s).astype(np.float32) for s in ((9001, 8), (8, 16), (9001, 2), (9001, 16)))
     seen = set()
     for threads in (1, 2, 3, 8):
         monkeypatch.setattr(gate, "threads", lambda n=threads: n)
-        probs, choice, weight, _ = gate.forward(x @ w, 2, True)
-        dx, dw = gate.backward(dkept, choice, x, w)
-        seen.add(b"".join(a.tobytes() for a in (probs, choice, weight, dx, dw)))
+        logits, probs, choice, weight, _ = gate.forward(x, w, 2, True)
+        found = (logits, probs, choice, weight, *gate.backward(dkept, choice, x, w))
+        seen.add(b"".join(a.tobytes() for a in (*found, *gate.linear_backward(dlogits, x, w))))
     assert len(seen) == 1
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_call_is_made_once_whoever_makes_it():
+    made, by = [], set()
+
+    def call(i, mine):
+        made.append(i)
+        by.add(mine)
+
+    for own in (["a"], ["a", "b"], ["a", "b", "c"]):
+        made.clear()
+        dispatch.share(call, [(i,) for i in range(100)], [(name,) for name in own])
+        assert sorted(made) == list(range(100)) and by <= set(own)
+    dispatch.share(call, [], [("a",), ("b",)])
+
+
+def test_an_error_in_a_thread_arrives():
+    def fail(i, mine):
+        if mine == "b":
+            raise ZeroDivisionError
+        time.sleep(0.001)
+
+    with pytest.raises(ZeroDivisionError):
+        dispatch.share(fail, [(i,) for i in range(1000)], [("a",), ("b",)])
 
 
 # --- the layer --------------------------------------------------------------------------------------------------------

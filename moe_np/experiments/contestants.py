@@ -56,7 +56,8 @@ def moe_np(p):
             return out
         dx, grads, dweight = sparse_layer.backward(p.dout, cache)
         dx_gate, router = top_k.route_backward(dweight, None, gate)
-        return out, dx + dx_gate, {"router": router["w"], **grads}
+        dx += dx_gate
+        return out, dx, {"router": router["w"], **grads}
 
     return step
 

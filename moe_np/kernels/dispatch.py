@@ -11,6 +11,7 @@ weight gradients are added in order. A token's rows are added in the order of it
 on the number of threads.
 """
 
+import collections
 import concurrent.futures
 import functools
 import os
@@ -25,6 +26,7 @@ from numba import njit
 from moe_np.kernels import activations
 
 RELU, GELU, SWIGLU = range(3)
+BATCHES = 6  # a thread: enough for all to end at the same time, few enough for the calls not to count
 SMALL = 1 << 17  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
@@ -50,15 +52,29 @@ def threads():
     return max(found, default=os.cpu_count())
 
 
-def share(function, calls):
-    """function(*arguments) for each of `calls`: the first here, the others in threads, BLAS with one thread each."""
+def share(function, calls, own):
+    """function(*call, *own[t]) for every one of `calls`, by as many threads t as `own` has entries, BLAS with one each.
+
+    Whoever is free takes the next call: a thread that wakes late, or whose core has something else to do, does less.
+    """
+    todo = collections.deque(calls)
+
+    def work(mine):
+        while todo:
+            try:
+                call = todo.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            function(*call, *mine)
+
     with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
-        waiting = [_workers(os.getpid()).submit(function, *arguments) for arguments in calls[1:]]
+        others = [_workers(os.getpid()).submit(work, mine) for mine in own[1 : len(todo)]]
         try:
-            function(*calls[0])
+            work(own[0])
         finally:
-            for other in waiting:
-                other.result()
+            for other in others:
+                if not other.cancel():
+                    other.result()
 
 
 def _fixed(a, dtype=None):
@@ -130,12 +146,12 @@ def sort(token, expert, weight, n_tokens, n_experts):
 
 class Plan(NamedTuple):
     tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
-    queues: tuple  # the tasks of each thread
+    batches: list  # tasks for one call, the longest first
     extra: list  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
 
 
 def plan(offsets, crew):
-    """Cut the work into tasks and share these out to `crew` threads: the longest first, to whom has least to do."""
+    """Cut the work into tasks, and put these into a few batches a thread, as equal as can be, the longest first."""
     ends = offsets.tolist()
     E, A, tasks, extra = len(ends) - 1, ends[-1], [], []
     for m in range(E):
@@ -144,12 +160,13 @@ def plan(offsets, crew):
         for i in range(pieces):
             tasks.append((m, lo + i * n // pieces, lo + (i + 1) * n // pieces, E + len(extra) if i else m))
             extra.extend([m] if i else [])
-    load, queues = [0] * crew, [[] for _ in range(crew)]
+    load, batches = [0] * BATCHES * crew, [[] for _ in range(BATCHES * crew)]
     for t in sorted(range(len(tasks)), key=lambda t: tasks[t][1] - tasks[t][2]):
-        free = load.index(min(load))
-        queues[free].append(t)
-        load[free] += tasks[t][2] - tasks[t][1] + 32  # reading an expert's weights takes as long as some 32 rows
-    return Plan(np.array(tasks, np.int64), tuple(np.array(own, np.int64) for own in queues), extra)
+        least = load.index(min(load))
+        batches[least].append(t)
+        load[least] += tasks[t][2] - tasks[t][1] + 32  # reading an expert's weights takes as long as some 32 rows
+    order = sorted(range(len(load)), key=lambda i: -load[i])
+    return Plan(np.array(tasks, np.int64), [np.array(batches[i], np.int64) for i in order if batches[i]], extra)
 
 
 # --- the tasks --------------------------------------------------------------------------------------------------------
@@ -233,7 +250,6 @@ def _backward_tasks(
                 dw3[p] = 0
             continue
         _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
-        _outer(n, h, lo, dy, 0, dw2[p])
         _times_transposed(n, dy, 0, w2, m, dh, 0)
         if kind == SWIGLU:
             activations.swiglu_backward(lo, hi, dh, z, g, dg)
@@ -243,6 +259,7 @@ def _backward_tasks(
             activations.gelu_backward(lo, hi, dh, z, db1[p])
         else:
             activations.relu_backward(lo, hi, dh, h, db1[p])
+        _outer(n, h, lo, dy, 0, dw2[p])  # after the activation, which brings h into the cache
         _outer(n, rows, lo, dh, 0, dw1[p])
         _times_transposed(n, dh, 0, w1, m, drows, lo)
         if kind == SWIGLU:
@@ -275,7 +292,8 @@ def _combine(crew, rows, weight, weighted, start, places, out):
     if len(places) * out.shape[1] < SMALL:
         _combine_tokens(0, N, *arguments)
     else:
-        share(_combine_tokens, [(t * N // crew, (t + 1) * N // crew, *arguments) for t in range(crew)])
+        parts = 2 * crew
+        share(_combine_tokens, [(i * N // parts, (i + 1) * N // parts, *arguments) for i in range(parts)], [()] * crew)
 
 
 # --- the two passes ---------------------------------------------------------------------------------------------------
@@ -310,7 +328,7 @@ def forward(params, x, s, name, workspace):
     g = room("g", (A if kind == SWIGLU else 0, H))
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
     arguments = (p.tasks, _fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, h, y)
-    share(_forward_tasks, [(todo, *arguments) for todo in p.queues])
+    share(_forward_tasks, [(batch, *arguments) for batch in p.batches], [()] * crew)
     _combine(crew, y, s.weight, True, s.start, s.places, out)
     return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, h, y)
 
@@ -333,7 +351,7 @@ def backward(dout, kept):
         *(p.tasks, _fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, h, y),
         *(drows, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
     )
-    share(_backward_tasks, [(todo, *arguments, *room) for todo, room in zip(p.queues, own, strict=True)])
+    share(_backward_tasks, [(batch, *arguments) for batch in p.batches], own)
     _combine(crew, drows, s.weight, False, s.start, s.places, dx)
     return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
 

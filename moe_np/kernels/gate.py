@@ -2,6 +2,9 @@
 
 One pass a token finds its k largest logits, the softmax over all experts and the weights. Renormalised, the backward
 pass touches k of the E logits only, as the equation says, where the NumPy twin multiplies with mostly zeros.
+
+The products with the router's matrix are shared out here, a block of tokens at a time, and not left to a BLAS of many
+threads: OpenBLAS's threads go on spinning for some 25 ms after a product, on the cores that the layer wants next.
 """
 
 import numpy as np
@@ -9,8 +12,6 @@ from numba import njit
 
 from moe_np.kernels import activations
 from moe_np.kernels.dispatch import share, threads
-
-BLOCK = 2048  # tokens a thread takes at least
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -69,42 +70,64 @@ def _forward_tokens(lo, hi, logits, renormalise, probs, choice, weight, demand):
             _softmax(kept, top, weight[n])
 
 
-def forward(logits, k, renormalise):
-    """logits (N, E) -> probs (N, E), choice (N, k), weight (N, k), demand (N, E), as `top_k.route` has them."""
-    N, E = logits.shape
-    probs, choice, weight = np.empty_like(logits), np.empty((N, k), np.int64), np.empty((N, k), logits.dtype)
-    arguments = (np.ascontiguousarray(logits), renormalise, probs, choice, weight, np.empty((N, E), bool))
-    crew = min(threads(), max(1, N // BLOCK))
-    if crew == 1:
-        _forward_tokens(0, N, *arguments)
-    else:
-        share(_forward_tokens, [(t * N // crew, (t + 1) * N // crew, *arguments) for t in range(crew)])
-    return probs, choice, weight, arguments[-1]
+def forward(x, w, k, renormalise):
+    """logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N, E), as `top_k.route` has them."""
+    (N, D), E = x.shape, w.shape[1]
+    logits, probs = np.empty((N, E), x.dtype), np.empty((N, E), x.dtype)
+    choice, weight, demand = np.empty((N, k), np.int64), np.empty((N, k), x.dtype), np.empty((N, E), bool)
+
+    def block(_, lo, hi):
+        np.dot(x[lo:hi], w, out=logits[lo:hi])
+        _forward_tokens(lo, hi, logits, renormalise, probs, choice, weight, demand)
+
+    _share_blocks(block, N, N * (D + 20) * E)
+    return logits, probs, choice, weight, demand
+
+
+def linear_backward(dlogits, x, w):
+    """The same as `contract.linear_backward`, which calls it where the product is large."""
+    (N, D), E = x.shape, w.shape[1]
+    dx, dw = np.empty((N, D), x.dtype), np.empty((_blocks(N), D, E), x.dtype)
+
+    def block(c, lo, hi):
+        np.dot(dlogits[lo:hi], w.T, out=dx[lo:hi])
+        np.dot(x[lo:hi].T, dlogits[lo:hi], out=dw[c])
+
+    _share_blocks(block, N, 2 * N * D * E)
+    return dx, dw.sum(axis=0)
+
+
+def _blocks(N):
+    """How many blocks N tokens are worked on in; no more depends on threads, and so the order of sums does not."""
+    return min(8, max(1, N // 512))
+
+
+def _share_blocks(function, N, work):
+    """function(block, lo, hi) for all blocks, by several threads if there is enough to do."""
+    n = _blocks(N)
+    calls = [(c, c * N // n, (c + 1) * N // n) for c in range(n)]
+    share(function, calls, [()] * (1 if work < 1 << 20 else threads()))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _backward_blocks(first, last, dkept, choice, x, wt, dx, dwt):
-    """dx_n = Σ_j dkept_nj w of choice_nj, and each block's own dw, whose sum does not depend on who did which."""
-    N, blocks = len(x), len(dwt)
-    for c in range(first, last):
-        dwt[c] = 0
-        for n in range(c * N // blocks, (c + 1) * N // blocks):
-            dx[n] = 0
-            for j in range(choice.shape[1]):
-                e, g = choice[n, j], dkept[n, j]
-                for d in range(x.shape[1]):
-                    dx[n, d] += g * wt[e, d]
-                    dwt[c, e, d] += g * x[n, d]
+def _backward_tokens(lo, hi, dkept, choice, x, wt, dx, dwt):
+    """dx_n = Σ_j dkept_nj w of choice_nj, and dw of these tokens."""
+    dwt[:] = 0
+    for n in range(lo, hi):
+        dx[n] = 0
+        for j in range(choice.shape[1]):
+            e, g = choice[n, j], dkept[n, j]
+            for d in range(x.shape[1]):
+                dx[n, d] += g * wt[e, d]
+                dwt[e, d] += g * x[n, d]
 
 
 def backward(dkept, choice, x, w):
     """Gradient (N, k) of the kept logits -> dx (N, D), dw (D, E): `contract.linear_backward` of k of the E columns."""
-    blocks = min(8, max(1, len(x) // BLOCK))
-    dx, dwt = np.empty(x.shape, x.dtype), np.empty((blocks, w.shape[1], w.shape[0]), w.dtype)
+    (N, D), E = x.shape, w.shape[1]
+    dx, dwt = np.empty((N, D), x.dtype), np.empty((_blocks(N), E, D), w.dtype)
     wt, x, dkept = (np.ascontiguousarray(a, w.dtype) for a in (w.T, x, dkept))
-    arguments, crew = (dkept, choice, x, wt, dx, dwt), min(threads(), blocks)
-    if crew == 1:
-        _backward_blocks(0, blocks, *arguments)
-    else:
-        share(_backward_blocks, [(t * blocks // crew, (t + 1) * blocks // crew, *arguments) for t in range(crew)])
+    _share_blocks(
+        lambda c, lo, hi: _backward_tokens(lo, hi, dkept, choice, x, wt, dx, dwt[c]), N, 4 * N * D * choice.shape[1]
+    )
     return dx, np.ascontiguousarray(dwt.sum(axis=0).T)

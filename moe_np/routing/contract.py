@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks
+from moe_np import checks, kernels
 from moe_np.checks import InputError
 
 
@@ -141,4 +141,8 @@ def demand_of(choice, n_experts):
 
 def linear_backward(dlogits, x, w):
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
+    if x.size * w.shape[1] >= 1 << 18 and kernels.backend() == "numba":  # below, BLAS takes one thread anyway
+        from moe_np.kernels import gate
+
+        return gate.linear_backward(dlogits, x, w)
     return dlogits @ w.T, x.T @ dlogits

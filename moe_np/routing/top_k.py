@@ -43,27 +43,27 @@ def route(params, x, *, k, renormalise, rng=None):
     x, w = contract.check_tokens(x, params), params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
-    logits = x @ w
     if kernels.backend() == "numba":
         from moe_np.kernels import gate
 
-        probs, choice, weight, demand = gate.forward(logits, k, renormalise)
+        logits, probs, choice, weight, demand = gate.forward(x, w, k, renormalise)
     else:
-        probs, choice, weight, demand = forward_numpy(logits, k, renormalise)
+        logits, probs, choice, weight, demand = forward_numpy(x, w, k, renormalise)
     token = np.repeat(np.arange(len(x)), k)
     routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, demand)
     return routing, Cache(x, w, probs, choice, weight, renormalise)
 
 
-def forward_numpy(logits, k, renormalise):
-    """The gate after its matrix: logits (N, E) -> probs (N, E), choice (N, k), weight (N, k), demand (N, E)."""
+def forward_numpy(x, w, k, renormalise):
+    """The gate as NumPy says it: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N, E)."""
+    logits = x @ w
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if renormalise:
         weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
     else:
         weight = np.take_along_axis(probs, choice, axis=1)
-    return probs, choice, weight, contract.demand_of(choice, logits.shape[1])
+    return logits, probs, choice, weight, contract.demand_of(choice, w.shape[1])
 
 
 def route_backward(dweight, dlogits, cache):
