@@ -202,7 +202,7 @@ def remarks(result):
         f"{(ceiling - 1) ** 0.5:.2f} and {ceiling:g}). Losses with weights up to .2 bring CV(Load) down to "
         f"{min(even):.2f} to {max(even):.2f}, and .01 less than .1, as in the paper. No loss is worse, and these "
         f"losses are much alike: perplexity {of(none):.1f} against {min(quality):.1f} to {max(quality):.1f}. In the "
-        "paper each loss alone does best on its own column; here CV(Importance) and CV(Load) are "
+        "paper each of the two losses alone is ahead on its own column; here CV(Importance) and CV(Load) are "
         f"{alone[0]} with importance alone, {alone[1]} with load alone.\n\n"
         f"**What does not.** The perplexities themselves: {result['paper']['table6'][0][2]} and "
         f"{result['paper']['table6'][1][2]} belong to a language model that is not reproduced. Weights of 1 hurt here "
