@@ -37,12 +37,10 @@ NAMES = (
     "chen2022_fig2",
     "chen2022_table1",
     "chen2022_ablation",
-    "shazeer2017_table6",
-    "router_zoo",
     "cover",
 )
 # with --full, or by name
-MORE = ("scaling",)
+MORE = ("router_zoo", "shazeer2017_table6", "scaling")
 
 
 class Job:
