@@ -32,7 +32,7 @@ EXP64 = tuple(1 / f for f in (1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 362
 CONTRACT = {"contract"}
 
 
-@njit(inline="always", error_model="numpy", fastmath=CONTRACT)
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath=CONTRACT)
 def _horner(coefficients, x):
     """Σ c_i xⁱ."""
     total = coefficients[-1]
@@ -41,7 +41,7 @@ def _horner(coefficients, x):
     return total
 
 
-@njit(inline="always", error_model="numpy", fastmath=CONTRACT)
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath=CONTRACT)
 def _exp32(x):
     x = min(max(x, np.float32(-87)), np.float32(88))
     shifted = x * np.float32(1.44269504) + np.float32(12582912)  # 1.5 · 2²³: leaves the nearest whole number
@@ -52,7 +52,7 @@ def _exp32(x):
     )
 
 
-@njit(inline="always", error_model="numpy", fastmath=CONTRACT)
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath=CONTRACT)
 def _exp64(x):
     x = min(max(x, -708.0), 709.0)
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵²
@@ -61,7 +61,7 @@ def _exp64(x):
     return _horner(EXP64, r) * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
 
 
-@njit(inline="always", error_model="numpy", fastmath=CONTRACT)
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath=CONTRACT)
 def exp(x):
     """eˣ = 2ⁿ eʳ, |r| <= ½ ln 2, in the precision of x. Beyond the range of numbers it stays at the end of it."""
     if isinstance(x, np.float32):
@@ -69,7 +69,7 @@ def exp(x):
     return _exp64(x)
 
 
-@njit(inline="always", error_model="numpy", fastmath=CONTRACT)
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath=CONTRACT)
 def _tail(x, density):
     """½ erfc(|x|/√2) for density = exp(−x²/2)."""
     if isinstance(x, np.float32):

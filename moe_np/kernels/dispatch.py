@@ -11,19 +11,15 @@ weight gradients are added in order. A token's rows are added in the order of it
 on the number of threads.
 """
 
-import collections
-import concurrent.futures
 import functools
-import os
-import threading
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
-import threadpoolctl
 from numba import njit
 
 from moe_np.kernels import activations
+from moe_np.kernels.threads import share, threads
 
 RELU, GELU, SWIGLU = range(3)
 BATCHES = 6  # a thread: enough for all to end at the same time, few enough for the calls not to count
@@ -31,50 +27,7 @@ SMALL = 1 << 17  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
 
-# --- threads and memory -----------------------------------------------------------------------------------------------
-
-_one_at_a_time = threading.RLock()  # the number of BLAS threads belongs to the whole process
-
-
-@functools.cache
-def _controller():
-    return threadpoolctl.ThreadpoolController()
-
-
-@functools.cache
-def _workers(process):
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "moe_np")
-
-
-def threads():
-    """As many as BLAS may use: who limits the one (threadpoolctl, OPENBLAS_NUM_THREADS) limits the other."""
-    found = [c.num_threads for c in _controller().lib_controllers if c.user_api == "blas"]
-    return max(found, default=os.cpu_count())
-
-
-def share(function, calls, own):
-    """function(*call, *own[t]) for every one of `calls`, by as many threads t as `own` has entries, BLAS with one each.
-
-    Whoever is free takes the next call: a thread that wakes late, or whose core has something else to do, does less.
-    """
-    todo = collections.deque(calls)
-
-    def work(mine):
-        while todo:
-            try:
-                call = todo.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            function(*call, *mine)
-
-    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
-        others = [_workers(os.getpid()).submit(work, mine) for mine in own[1 : len(todo)]]
-        try:
-            work(own[0])
-        finally:
-            for other in others:
-                if not other.cancel():
-                    other.result()
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def _fixed(a, dtype=None):
@@ -175,19 +128,19 @@ def plan(offsets, crew):
 # n rows of a from row i, n rows of b or out from row j; a shared w has length 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _times(n, a, i, w, m, out, j):
     """out = a W_m."""
     np.dot(a[i : i + n], w[m % len(w)], out[j : j + n])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _times_transposed(n, a, i, w, m, out, j):
     """out = a W_mᵀ."""
     np.dot(a[i : i + n], w[m % len(w)].T, out[j : j + n])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _outer(n, a, i, b, j, out):
     """out = Σ aᵀ b over the rows."""
     np.dot(a[i : i + n].T, b[j : j + n], out)
@@ -220,7 +173,7 @@ def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, 
                     y[i, d] += b[d]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
     """dy = weight dout, dweight = dout·y, db2 = Σ dy."""
     db2[:] = 0

@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit
 
 from moe_np.kernels import activations
-from moe_np.kernels.dispatch import share, threads
+from moe_np.kernels.threads import share, threads
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _insert(logits, e, held, choice):
     """Put expert e among the first `held` of choice, which are sorted; the last of len(choice) falls out."""
     j = min(held, len(choice) - 1)
@@ -24,7 +24,7 @@ def _insert(logits, e, held, choice):
     choice[j] = e
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _top_k(logits, choice):
     """The len(choice) largest logits of a token, largest first; the lowest index wins a tie."""
     k, E = len(choice), len(logits)
@@ -37,7 +37,7 @@ def _top_k(logits, choice):
             low = logits[choice[k - 1]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 def _normalise(out):
     total = out[0] - out[0]
     for e in range(len(out)):
@@ -46,7 +46,7 @@ def _normalise(out):
         out[e] /= total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract"})
 def _softmax(logits, top, out):
     for e in range(len(logits)):  # apart from the sum: "reassoc" would undo the rounding inside exp
         out[e] = activations.exp(logits[e] - top)
