@@ -1,0 +1,36 @@
+"""What the README shows is true: its example runs, its files exist, its commands are commands."""
+
+import pathlib
+import re
+import runpy
+
+import numpy as np
+
+from moe_np import cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    names = {}
+    exec(code, names)
+    assert names["out"].shape == names["dx"].shape == names["dx_router"].shape == (6, 4)
+    assert all(np.isfinite(g).all() for g in (*names["grads"].values(), *names["router_grads"].values()))
+
+
+def test_files_exist():
+    paths = [*re.findall(r"`((?:moe_np|figures)/[\w./]*)`", TEXT), *re.findall(r"\]\(([\w./]+)\)", TEXT)]
+    paths = [p for p in paths if not p.startswith("figures/out")]
+    assert len(paths) > 5
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_commands_are_commands():
+    launcher = runpy.run_path(str(ROOT / "run.py"))
+    shown = re.findall(r"^python3 run\.py (\S+)", TEXT, re.M)
+    assert {"figures", "test", "moe-np"} == set(shown) == set(launcher["COMMANDS"])
+    for line in re.findall(r"^python3 run\.py moe-np (.*?)(?:#.*)?$", TEXT, re.M):
+        cli.parser().parse_args(line.split())
