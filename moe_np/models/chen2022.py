@@ -1,7 +1,7 @@
 """Training the models of Chen et al. 2022: one pass, one step, and the loops as iterators.
 
-`gradients` and `predict` run in the compiled loops of `moe_np.kernels.clusters` where Numba is there, and otherwise in
-the pairs of `moe_np.models.patch_cnn`, which say the same in equations. A step always takes the whole training set.
+`gradients` run in the compiled loops of `moe_np.kernels.clusters` where Numba is there, and otherwise in the pairs of
+`moe_np.models.patch_cnn`, which say the same in equations. A step always takes the whole training set.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,16 @@ import numpy as np
 from moe_np import checks, kernels, optim
 from moe_np.models import patch_cnn
 
+BLOCK = 128  # samples that the compiled loops route at a time
+
 
 class Batch(NamedTuple):
     """Samples with the sum of their patches, which the router and the linear expert look at in every pass."""
 
     x: np.ndarray  # (N, P, D)
     xsum: np.ndarray  # (N, D)
+    rows: np.ndarray  # (blocks, BLOCK, D)  xsum again, with zeros behind the last sample
+    columns: np.ndarray  # (blocks, D, BLOCK)  the same, the samples of a block side by side
     y: np.ndarray  # (N,) 0 or 1
 
 
@@ -26,7 +30,11 @@ def batch(x, y):
     y = checks.array("y", y, (len(x),), kind="i")
     if len(y) and not (y.min() >= 0 and y.max() <= 1):
         raise checks.InputError(f"y: wanted classes 0 and 1, got {y.min()} to {y.max()}")
-    return Batch(x, x.sum(axis=1), y.astype(np.int64))
+    N, _, D = x.shape
+    rows = np.zeros((-(-N // BLOCK), BLOCK, D), x.dtype)
+    xsum = rows.reshape(-1, D)[:N]
+    xsum[:] = x.sum(axis=1)
+    return Batch(x, xsum, rows, np.ascontiguousarray(rows.transpose(0, 2, 1)), y.astype(np.int64))
 
 
 def gradients(params, batch, noise, *, activation, gate, loss):
@@ -53,10 +61,6 @@ def gradients_numpy(params, batch, noise, *, activation, gate, loss):
 def predict(params, batch, noise, *, activation, gate):
     """One pass without gradients: -> (out (N, 2), expert (N,)). The predicted class is `out.argmax(1)`."""
     _check(activation, gate)
-    if kernels.backend() == "numba":
-        from moe_np.kernels import clusters
-
-        return clusters.predict(params, batch, noise, activation=activation, gate=gate)
     out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
     return out, cache.expert
 
@@ -145,8 +149,7 @@ def single_gradients(params, batch, *, activation):
     if kernels.backend() == "numba":
         from moe_np.kernels import clusters
 
-        value, _, grads = clusters.single(params, batch, activation=activation)
-        return value, grads
+        return clusters.single_gradients(params, batch, activation=activation)
     return single_gradients_numpy(params, batch, activation=activation)
 
 
@@ -161,10 +164,6 @@ def single_gradients_numpy(params, batch, *, activation):
 def single_predict(params, batch, *, activation):
     """Outputs (N, 2) of a single network."""
     _check(activation)
-    if kernels.backend() == "numba":
-        from moe_np.kernels import clusters
-
-        return clusters.single(params, batch, activation=activation, backward=False)[1]
     return patch_cnn.expert_forward(params, batch.x, np.zeros(len(batch.y), int), activation=activation)[0]
 
 
