@@ -205,6 +205,16 @@ def test_compiled_single_model_equals_numpy(activation):
         np.testing.assert_allclose(dgot[k], grads[k], atol=1e-12 * np.abs(grads[k]).max() + 1e-15)
 
 
+def test_ties_in_a_pass_go_to_the_lowest_index():
+    params, x, y, _, _ = problem()
+    params["theta"][:] = 0
+    noise = np.tile([0.1, 0.7, 0.7, 0.2], (N, 1))
+    kinds = {"activation": "linear", "gate": "raw", "loss": "once"}
+    for r, chosen in ((None, 0), (noise, 1)):
+        _, expert, _ = chen2022.gradients(params, chen2022.batch(x, y), r, **kinds)
+        assert (expert == chosen).all()
+
+
 def test_a_pass_gives_the_same_bits_again():
     params, x, y, noise, _ = problem(n=700, dtype=np.float32)
     batch, kinds = chen2022.batch(x, y), {"activation": "cubic", "gate": "softmax", "loss": "twice"}
