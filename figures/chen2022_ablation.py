@@ -50,26 +50,30 @@ def gate_table(rows):
     return "\n".join(lines)
 
 
+def tables(job):
+    """(cases, how many seeds) of the two tables."""
+    many = 1 if job.quick else chen2022.ABLATION_SEEDS
+    yield chen2022.ablation_cases(), many
+    yield chen2022.gate_and_loss_cases(), many if job.quick or job.full else 2
+
+
 def specs(job):
-    cases = chen2022.ablation_cases() + chen2022.gate_and_loss_cases()
-    return chen2022.run_one, chen2022.case_specs(cases, seeds=seeds(job), quick=job.quick)
-
-
-def seeds(job):
-    return 1 if job.quick else chen2022.ABLATION_SEEDS
+    both = [chen2022.case_specs(cases, seeds=seeds, quick=job.quick) for cases, seeds in tables(job)]
+    return chen2022.run_one, both[0] + both[1]
 
 
 def make(job):
-    both = chen2022.ablation_cases(), chen2022.gate_and_loss_cases()
-    rows, gates = (chen2022.run_cases(c, seeds=seeds(job), sweep=job.sweep, quick=job.quick) for c in both)
+    both = tables(job)
+    rows, gates = (chen2022.run_cases(c, seeds=seeds, sweep=job.sweep, quick=job.quick) for c, seeds in both)
+    many, few = (len(some[0]["accuracy"]) for some in (rows, gates))
     with plots.style():
         job.save(picture(rows), "chen2022_ablation")
     return (
         "![one thing changed at a time](chen2022_ablation.png)\n\n"
-        f"Setting 1, cubic experts, variant `code` with one change, {seeds(job)} seeds each (mean ± standard "
+        f"Setting 1, cubic experts, variant `code` with one change, {many} seeds each (mean ± standard "
         "deviation):\n\n"
         f"{table(rows)}\n\n"
-        "From the published code to the paper's algorithm, accuracy / entropy, means of the same seeds. A single "
+        f"From the published code to the paper's algorithm, accuracy / entropy, means of {few} seeds. A single "
         "cross-entropy is trained without the stop rule, which was made for the floor of two softmaxes:\n\n"
         f"{gate_table(gates)}\n\n"
         "Linear experts gain most from a single softmax before the cross-entropy: the second one flattens the loss "

@@ -11,7 +11,7 @@ from moe_np import plots
 from moe_np.experiments import chen2022
 
 TITLE = "Chen et al. 2022, Table 1: accuracy and dispatch entropy"
-FEW = 4  # runs of what was published without a spread or not at all; ten with --full
+FEW = 3  # runs of what was published without a spread or not at all; ten with --full
 COLOURS = {"moe_nonlinear": plots.BLUE, "moe_linear": plots.ORANGE}
 NAMES = {"moe_nonlinear": "cubic experts", "moe_linear": "linear experts"}
 

@@ -126,18 +126,21 @@ def spec_of(config, system, seed, lr=None, max_epochs=None):
 # --- Choosing the step sizes ------------------------------------------------------------------------------------
 
 
+def explore_specs(config, systems=SYSTEMS):
+    """The runs of `explore`: systems × step sizes × seeds 1000, 1001, ..."""
+    cells, seeds = itertools.product(systems, config.grid), range(1000, 1000 + config.grid_seeds)
+    return [spec_of(config, system, seed, lr, config.grid_epochs) for system, lr in cells for seed in seeds]
+
+
 def explore(config, sweep, desc="step sizes", systems=SYSTEMS):
     """Try `config.grid` on separate seeds. [{"system", "best", "grid": [{"lr", "epochs", "failures"}]}].
 
     The best step has the lowest mean number of epochs, a run that is not there by `grid_epochs` counting as that many.
     """
-    cells = list(itertools.product(systems, config.grid))
-    seeds = range(1000, 1000 + config.grid_seeds)
-    specs = [spec_of(config, s, seed, lr, config.grid_epochs) for s, lr in cells for seed in seeds]
-    runs = iter(sweep.map(run_one, specs, desc))
+    runs = iter(sweep.map(run_one, explore_specs(config, systems), desc))
     found = {system: [] for system in systems}
-    for system, lr in cells:
-        some = list(itertools.islice(runs, len(seeds)))
+    for system, lr in itertools.product(systems, config.grid):
+        some = list(itertools.islice(runs, config.grid_seeds))
         mean = float(np.mean([r["epochs"] for r in some]))
         found[system].append({"lr": lr, "epochs": mean, "failures": sum(not r["reached"] for r in some)})
     return [{"system": s, "best": min(g, key=lambda cell: cell["epochs"])["lr"], "grid": g} for s, g in found.items()]

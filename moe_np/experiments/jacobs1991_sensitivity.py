@@ -46,11 +46,16 @@ def _config(coding, split, spread, quick):
 
 def run(*, sweep, quick=False):
     """All cells: [{"coding", "split", "spread", "lr", "seeds", "summary", "tests", "claims"}], JSON-able."""
-    out = []
-    for coding, split, config in cells(quick):
+    where, planned, out = cells(quick), [], []
+    for _, _, config in where:
+        sweep.submit(vowels.run_one, vowels.explore_specs(config))
+    for coding, split, config in where:
         found = vowels.explore(config, sweep, "sensitivity, steps")
         config = dataclasses.replace(config, lr=tuple(one["best"] for one in found))
         specs = [vowels.spec_of(config, s, seed) for s in vowels.SYSTEMS for seed in range(config.seeds)]
+        sweep.submit(vowels.run_one, specs)
+        planned.append((coding, split, config, specs))
+    for coding, split, config, specs in planned:
         systems = vowels.by_system(config, sweep.map(vowels.run_one, specs, "sensitivity"))
         tests = vowels.compare(systems)
         cell = {"coding": coding, "split": split, "spread": config.spread, "lr": config.lr, "seeds": config.seeds}
@@ -77,7 +82,7 @@ def one_softmax_expert(*, sweep, quick=False):
     return {"lr": best, **{k: float(np.mean([r[k] for r in runs])) for k in ("epochs", "train", "test")}}
 
 
-def eight_against_four(*, sweep, batches=8, seeds=25):
+def eight_against_four(*, sweep, batches=6, seeds=25):
     """The paper's test of 8 against 4 experts, made `batches` times with `seeds` fresh runs each, and once with all.
 
     {"p": [...], "difference": epochs, "sd": [4 experts, 8 experts], "p_all"}: 25 runs can miss what is true.
