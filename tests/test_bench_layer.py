@@ -65,6 +65,21 @@ def test_contestants_that_differ_are_named():
         bench_layer._check_same("relu", Shape(1, 1, 1), {"moe_np": right, "torch_loop": {"out": 1.0, "x": -2.0}})
 
 
+def test_a_peer_that_dies_is_left_out_and_we_are_not():
+    class Runner:
+        def ask(self, name, *message):
+            if name in dying:
+                raise ChildProcessError(f"{name}: its process ended with status -9")
+            return 1.0
+
+    names, said, dying = ["moe_np", "torch_loop", "dense_numpy"], [], ["torch_loop"]
+    assert bench_layer._ask_all(Runner(), names, said.append, "time") == {"moe_np": 1.0, "dense_numpy": 1.0}
+    assert names == ["moe_np", "dense_numpy"] and said[0].startswith("torch_loop: its process ended with status -9")
+    dying = ["moe_np"]
+    with pytest.raises(ChildProcessError, match="moe_np"):
+        bench_layer._ask_all(Runner(), names, said.append, "time")
+
+
 def test_an_unknown_kind_of_expert_is_refused(capsys):
     assert cli.main(["bench", "--expert", "cubic"]) == 2
     assert capsys.readouterr().err == "moe-np: error: --expert: wanted one of swiglu, relu; got 'cubic'\n"

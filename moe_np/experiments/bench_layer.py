@@ -74,12 +74,12 @@ class Runner:
 
     def __init__(self, names):
         context = multiprocessing.get_context("spawn")  # a fresh process reads the BLAS settings anew
-        self._pipes, self._processes = {}, []
+        self._pipes, self._processes = {}, {}
         for name in names:
             ours, theirs = context.Pipe()
             prepare = limits if name == "limits" else CONTESTANTS[name][0]
-            self._processes.append(context.Process(target=_serve, args=(prepare, theirs), daemon=True))
-            self._processes[-1].start()
+            self._processes[name] = context.Process(target=_serve, args=(prepare, theirs), daemon=True)
+            self._processes[name].start()
             theirs.close()
             self._pipes[name] = ours
 
@@ -87,14 +87,16 @@ class Runner:
         try:
             self._pipes[name].send(message)
             return self._pipes[name].recv()
-        except (EOFError, BrokenPipeError):
-            raise ChildProcessError(f"the process of {name} died; its own words are above") from None
+        except (EOFError, ConnectionError):
+            self._processes[name].join()
+            code = self._processes[name].exitcode
+            raise ChildProcessError(f"{name}: its process ended with status {code}") from None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for process in self._processes:
+        for process in self._processes.values():
             process.terminate()
             process.join()
 
@@ -141,17 +143,30 @@ def run(kind="swiglu", *, quick=False, say=lambda text: None):
         runner.ask("limits", "prepare", kind, QUICK[0])
         for shape in shapes:
             say(f"{shape.tokens} tokens, d {shape.d}, {shape.experts} experts")
-            _check_same(kind, shape, {name: runner.ask(name, "prepare", kind, shape) for name in names})
+            _check_same(kind, shape, _ask_all(runner, names, say, "prepare", kind, shape))
             for _ in range(rounds):
                 flops, moved = runner.ask("limits", "time")
                 peak, bandwidth = max(peak, flops), max(bandwidth, moved)
                 for mode in MODES:
-                    for name in names:
-                        seconds = runner.ask(name, "time", mode == MODES[1], at_least)
+                    for name, seconds in _ask_all(runner, names, say, "time", mode == MODES[1], at_least).items():
                         times.setdefault((shape, mode), {}).setdefault(name, []).append(seconds)
     rows = [_row(kind, *key, name, own, peak, bandwidth) for key, own in times.items() for name in own]
     facts = {"expert": kind, "cores": cores(), "sgemm": peak, "bandwidth": bandwidth, "unset": found, "rounds": rounds}
     return rows, facts
+
+
+def _ask_all(runner, names, say, *message):
+    """Ask the contestants in turn. A peer that cannot go on, for want of memory as a rule, leaves `names`."""
+    answers = {}
+    for name in tuple(names):
+        try:
+            answers[name] = runner.ask(name, *message)
+        except ChildProcessError as error:
+            if name in ("moe_np", "dense_numpy"):
+                raise
+            say(f"{error}; left out from here on")
+            names.remove(name)
+    return answers
 
 
 def _row(kind, shape, mode, name, times, peak, bandwidth):
@@ -189,7 +204,7 @@ def table(rows, facts):
         key = tuple(row[k] for k in ("tokens", "d", "experts", "k", "mode"))
         cases.setdefault(key, {})[row["impl"]] = row
     for key, own in cases.items():
-        cells = [f"{1e3 * own[n]['seconds']:.3g} [{own[n]['ratio_floor']:.2f}]" for n in names]
+        cells = [f"{1e3 * own[n]['seconds']:.3g} [{own[n]['ratio_floor']:.2f}]" if n in own else "–" for n in names]
         ratio = f"{own['moe_np']['ratio_dense']:.2f}"
         lines.append("| " + " | ".join([*map(str, key), *cells, ratio]) + " |")
     return "\n".join(lines)
