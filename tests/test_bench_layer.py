@@ -52,6 +52,8 @@ def test_the_floor_by_hand():
 
 
 def test_the_blas_settings_are_lifted_and_come_back(monkeypatch):
+    for name in bench_layer.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     with bench_layer.unpinned() as found:
         assert found == {"OPENBLAS_CORETYPE": "Haswell"} and "OPENBLAS_CORETYPE" not in os.environ
