@@ -15,8 +15,11 @@ ROOT = pathlib.Path(moe_np.__file__).resolve().parent
 ROWS = (
     ("__main__",),
     ("cli",),
+    ("view",),
     ("plots",),
     ("experiments",),
+    ("coursework",),
+    ("walk",),
     ("models",),
     ("training",),
     ("surgery",),
@@ -28,6 +31,7 @@ ROWS = (
     ("optim",),
     ("gradcheck",),
     ("kernels",),
+    ("steps",),
     ("numerics",),
     ("checks",),
 )

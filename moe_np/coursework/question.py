@@ -1,0 +1,123 @@
+"""A question: what is asked for, on which inputs it is tried, and what counts as right.
+
+The same `examine` marks a learner's function at the end of a lesson (`self_check`, in the learner's own process) and a
+student's answer in coursework (where `answer` is a proxy that runs it in a sandbox and hands back arrays only).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Verdict(NamedTuple):
+    passed: bool
+    message: str  # "" if passed, otherwise what came and what was wanted, without the hidden input
+
+
+def close(rtol=1e-6, atol=1e-8):
+    """A comparison `(wanted, got, inputs) -> message or ""`: same structure, shapes and, within tolerance, values.
+
+    A value is an array, a number, or a tuple or dict of them. Any real or boolean dtype will do; nan is never right.
+    """
+
+    def compare(wanted, got, inputs=None):
+        return _differ(wanted, got, "the result", rtol, atol)
+
+    return compare
+
+
+def _differ(wanted, got, where, rtol, atol):
+    if isinstance(wanted, dict):
+        if not isinstance(got, dict) or set(got) != set(wanted):
+            keys = sorted(map(str, got)) if isinstance(got, dict) else type(got).__name__
+            return f"{where}: wanted a dict with the keys {sorted(map(str, wanted))}, got {keys}"
+        pairs = [(wanted[k], got[k], f"{where}[{k!r}]") for k in wanted]
+    elif isinstance(wanted, (tuple, list)):
+        if not isinstance(got, (tuple, list)) or len(got) != len(wanted):
+            what = f"{len(got)} values" if isinstance(got, (tuple, list)) else type(got).__name__
+            return f"{where}: wanted {len(wanted)} values, got {what}"
+        pairs = [(w, g, f"{where}[{i}]") for i, (w, g) in enumerate(zip(wanted, got, strict=True))]
+    else:
+        return _differ_array(np.asarray(wanted), got, where, rtol, atol)
+    return next((m for m in (_differ(w, g, name, rtol, atol) for w, g, name in pairs) if m), "")
+
+
+def _differ_array(wanted, got, where, rtol, atol):
+    try:
+        got = np.asarray(got)
+    except ValueError:
+        return f"{where}: wanted an array, got {type(got).__name__}"
+    if got.dtype.kind not in "fiub":
+        return f"{where}: wanted real numbers, got {'None' if got.dtype.kind == 'O' else got.dtype}"
+    if got.shape != wanted.shape:
+        return f"{where}: wanted the shape {wanted.shape}, got {got.shape}"
+    off = ~np.isclose(got.astype(float), wanted.astype(float), rtol, atol)
+    if not off.any():
+        return ""
+    worst = np.unravel_index(np.argmax(off), off.shape)
+    at = f" at {tuple(int(i) for i in worst)}" if off.ndim else ""
+    return f"{where}{at}: wanted {wanted[worst]:.6g}, got {got[worst]:.6g} ({off.sum()} of {off.size} values differ)"
+
+
+CLOSE = close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a student is to write: a function, tried on inputs drawn afresh from a seed."""
+
+    name: str  # "q1_softmax": the same in the notebook, in `check` and in the gradebook
+    function: str  # the name of the student's function
+    points: float
+    cases: Callable  # rng -> list of tuples of inputs
+    reference: Callable  # the same signature as the function
+    compare: Callable = CLOSE  # (wanted, got, inputs) -> "" or what is wrong
+
+
+def examine(question, answer, seed):
+    """Try `answer(*inputs)` on all cases from `seed`. The Verdict on the first case that fails, or passed.
+
+    The inputs that reach the answer are copies: what it does to them is seen by the comparison, not by the reference.
+    An answer that changes its inputs is wrong, whatever it returns.
+    """
+    for inputs in question.cases(np.random.default_rng(seed)):
+        wanted = question.reference(*_copies(inputs))
+        own = _copies(inputs)
+        try:
+            got = answer(*own)
+        except Exception as error:  # whatever the answer raises is the learner's to see
+            return Verdict(False, f"{type(error).__name__}: {error}")
+        if not _same(inputs, own):
+            return Verdict(False, "the inputs were changed: wanted them as they were")
+        if message := question.compare(wanted, got, inputs):
+            return Verdict(False, message)
+    return Verdict(True, "")
+
+
+def _copies(value):
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return {k: _copies(v) for k, v in value.items()}
+    return type(value)(map(_copies, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _same(a, b):
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    if isinstance(a, dict):
+        return set(a) == set(b) and all(_same(a[k], b[k]) for k in a)
+    return not isinstance(a, (tuple, list)) or (len(a) == len(b) and all(map(_same, a, b)))
+
+
+def self_check(answer, reference, cases, *, name=None, compare=None, seed=0):
+    """Try one's own function against a reference, as at the end of a lesson: one line, and whether it passed.
+
+    cases    rng -> list of tuples of inputs
+    """
+    name = name or answer.__name__
+    verdict = examine(Question(name, name, 1, cases, reference, compare or CLOSE), answer, seed)
+    print(f"{name}: right" if verdict.passed else f"{name}: not yet. {verdict.message}")
+    return verdict.passed

@@ -1,0 +1,65 @@
+"""States and walks: what is new is marked, the past is kept, going back works."""
+
+import numpy as np
+import pytest
+
+from moe_np.checks import InputError
+from moe_np.steps import Steps, state
+
+
+def walk():
+    """Three states of one array that is updated in place."""
+    x, before = np.array([1.0, 2.0]), None
+    for number in range(3):
+        before = state(f"step {number}", r"x \leftarrow 2 x", {"x": x, "y": 7}, axes={"x": "D"}, before=before)
+        yield before
+        x *= 2
+
+
+def test_a_later_update_in_place_does_not_rewrite_the_past():
+    steps = Steps(walk())
+    first, second = next(steps), next(steps)
+    assert first["x"].tolist() == [1, 2] and second["x"].tolist() == [2, 4]
+    assert first.changed == ("x", "y") and second.changed == ("x",)
+
+
+def test_forward_and_back_and_by_number():
+    steps = Steps(walk())
+    assert steps[1].phase == "step 1" and steps.at == -1, "looking ahead does not move"
+    next(steps), next(steps)
+    assert steps.back().phase == "step 0" and next(steps).phase == "step 1"
+    assert steps.goto(2) is steps.now and [s.phase for s in steps] == []
+    assert steps.goto(0) is steps[0] and [s.phase for s in steps] == ["step 1", "step 2"]
+    assert Steps(walk()).until("step 1").phase == "step 1"
+    with pytest.raises(StopIteration):
+        Steps(walk()).until("M step")
+
+
+def test_there_is_no_way_back_from_the_first_and_none_past_the_end():
+    steps = Steps(walk())
+    with pytest.raises(InputError, match=r"call next\(steps\) first"):
+        steps.back()
+    with pytest.raises(InputError, match=r"call next\(steps\) first"):
+        _ = steps.now
+    next(steps)
+    with pytest.raises(InputError, match="got the first one"):
+        steps.back()
+    with pytest.raises(IndexError, match="there are 3 steps"):
+        steps[3]
+    with pytest.raises(InputError, match="number: wanted a whole number"):
+        steps[-1]
+
+
+def test_axes_have_to_fit():
+    with pytest.raises(InputError, match=r"axes\['x'\]: wanted 2 names"):
+        state("a", "", {"x": np.ones((2, 3))}, axes={"x": "N"})
+
+
+def test_text_and_html():
+    steps = Steps(walk())
+    next(steps)
+    text, page = repr(next(steps)), steps.now._repr_html_()
+    assert "* x (D = 2)\n      [2. 4.]" in text and "\n    y" in text and "x \\leftarrow 2 x" in text
+    assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page
+    assert "&lt;b&gt;" in state("<b>", "", {})._repr_html_()
+    assert "... 4 more" in repr(state("a", "", {"x": np.arange(10.0)}))
