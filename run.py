@@ -2,6 +2,8 @@
 
     python3 run.py figures [NAME ...] [--quick]   every figure and table, into figures/out
     python3 run.py test [--quick] [--with EXTRA]  the tests; further arguments go to pytest
+    python3 run.py lab [NAME]                     the lessons, in JupyterLab; NAME is a lesson, such as 04
+    python3 run.py site                           the lessons and the reference as web pages, into lessons/site/out
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
 
 Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows. The environment is the folder .venv
@@ -23,6 +25,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 COMMANDS = {
     "figures": ["-m", "figures"],
     "test": ["-m", "pytest"],
+    "lab": ["-m", "jupyter", "lab"],
+    "site": ["-m", "lessons.site"],
     "moe-np": ["-m", "moe_np"],
 }
 
@@ -74,6 +78,21 @@ def test_arguments(arguments):
     return extras, rest
 
 
+def lab_arguments(arguments):
+    """A lesson's number or name opens that lesson; what starts with a dash goes to JupyterLab."""
+    out = ["--ServerApp.root_dir=" + str(ROOT / "lessons")]
+    for argument in arguments:
+        if argument.startswith("-"):
+            out.append(argument)
+            continue
+        found = sorted((ROOT / "lessons").glob(f"{argument}*.ipynb"))
+        if len(found) != 1:
+            there = ", ".join(path.stem for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb")))
+            sys.exit(f"run.py: wanted a lesson, got {argument!r}; there are {there}")
+        out.append(str(found[0]))
+    return out
+
+
 def run(command):
     """Run to the end and return the exit status. Ctrl-C reaches the child as well: it answers, we wait for it."""
     process = subprocess.Popen(command, cwd=ROOT)
@@ -92,6 +111,10 @@ def main(arguments):
     extras = []
     if command == "test":
         extras, rest = test_arguments(rest)
+    elif command == "lab":
+        extras, rest = ["lessons"], lab_arguments(rest)
+    elif command == "site":
+        extras = ["site"]
     ensure(extras)
     return run([PYTHON, *COMMANDS[command], *rest])
 

@@ -27,6 +27,19 @@ def test_arguments_for_pytest(launcher):
     assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]
 
 
+def test_a_lesson_is_opened_by_its_number(launcher, monkeypatch, tmp_path):
+    monkeypatch.setattr(launcher, "ROOT", tmp_path)
+    (tmp_path / "lessons").mkdir()
+    for name in ("04_vowels", "05_em"):
+        (tmp_path / "lessons" / f"{name}.ipynb").touch()
+    root = f"--ServerApp.root_dir={tmp_path / 'lessons'}"
+    opened = str(tmp_path / "lessons" / "04_vowels.ipynb")
+    assert launcher.lab_arguments(["04", "--no-browser"]) == [root, opened, "--no-browser"]
+    for name in ("06", "0"):  # none, and more than one
+        with pytest.raises(SystemExit, match="wanted a lesson, got .*04_vowels, 05_em"):
+            launcher.lab_arguments([name])
+
+
 def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeypatch):
     calls = []
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: calls.append("create"))
