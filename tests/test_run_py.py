@@ -36,7 +36,7 @@ def test_a_lesson_is_opened_by_its_number(launcher, monkeypatch, tmp_path):
     opened = str(tmp_path / "lessons" / "04_vowels.ipynb")
     assert launcher.lab_arguments(["04", "--no-browser"]) == [root, opened, "--no-browser"]
     for name in ("06", "0"):  # none, and more than one
-        with pytest.raises(SystemExit, match="wanted a lesson, got .*04_vowels, 05_em"):
+        with pytest.raises(SystemExit, match=r"wanted a lesson, got .*04_vowels, 05_em"):
             launcher.lab_arguments([name])
 
 
