@@ -151,8 +151,9 @@ def test_a_branch_that_is_not_there():
     hme.checked(params, x, y)
 
 
-def test_far_out_it_stays_finite():
-    params, x, y = problem((2, 2))
+@pytest.mark.parametrize("like", FAMILIES)
+def test_far_out_it_stays_finite(like):
+    params, x, y = problem((2, 2), like)
     for name in ("U1", "U2", "W"):
         params[name] = params[name] * 1e4
     loss, cache = hme.forward(params, x, y)

@@ -1,7 +1,7 @@
 """Hierarchical mixtures of experts: a tree of gates with an expert at every leaf; probabilities, posteriors, gradient.
 
 M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation
-6:181-214, sections 2 and 3; the gradient is theirs of 1992. How to train a tree by EM is in hme_em.py, on line in hme_online.py.
+6:181-214, sections 2 and 3; the gradient is theirs of 1992. EM for a tree is in hme_em.py, on-line in hme_online.py.
 
     paper      here        shape        meaning (two levels as in the paper; here there may be any number)
     x          x           (N, D)       inputs; the paper's constant input is b and c here
@@ -131,21 +131,27 @@ def leaves(log_levels):
 
 
 def experts(params, x):
-    """All experts on all cases: mu (N, E, C), means or class probabilities."""
-    totals = affine(x, params["W"].transpose(1, 0, 2), params["b"])
+    """The totals x W + b of all experts on all cases, (N, E, C)."""
+    return affine(x, params["W"].transpose(1, 0, 2), params["b"])
+
+
+def answers(params, totals):
+    """mu (N, E, C) from the totals: the means themselves, or class probabilities."""
     return totals if "var" in params else softmax(totals)
 
 
 # --- The likelihood ---------------------------------------------------------------------------------------------------
 
 
-def log_density(params, mu, y):
-    """log P_ij, (N, E): of a Gaussian about mu, or of the label's class (not of label == expert's number, errata 15)."""
+def log_density(params, totals, y):
+    """log P_ij (N, E) from the totals: of a Gaussian about mu, or of the label's class.
+
+    Of the class, that is, and not of "label == number of the expert" (errata 15).
+    """
     if "var" not in params:
-        with np.errstate(divide="ignore"):
-            return np.log(mu[np.arange(len(y)), :, y])
-    C, var = mu.shape[2], params["var"]
-    residual = y[:, None, :] - mu
+        return log_softmax(totals)[np.arange(len(y)), :, y]
+    C, var = totals.shape[2], params["var"]
+    residual = y[:, None, :] - totals
     if var.ndim < 2:
         return -0.5 * ((residual * residual).sum(axis=2) / var + C * np.log(2 * math.pi * var))
     distance = (residual * whitened(residual, var)).sum(axis=2)
@@ -167,8 +173,8 @@ class Posterior(NamedTuple):
 def posterior(log_g, log_p):
     """Bayes' rule up and down the tree: log_g [(N, P, b)], log_p (N, E) -> Posterior. All in logarithms.
 
-    Up: the evidence of a node is Σ_j g_j|i · evidence of j, and h_j|i is the share of j in it (papers' eqs. for h_i, h_j|i).
-    Down: the joint posterior of a node is its parent's times its own.
+    Up: the evidence of a node is Σ_j g_j|i · evidence of j, and h_j|i is the share of j in it. Down: the joint
+    posterior of a node is its parent's times its own.
     """
     h, evidence = [], log_p
     for log_level in reversed(log_g):
@@ -195,10 +201,10 @@ class Cache(NamedTuple):
 
 def forward(params, x, y):
     """−log Σ_i g_i Σ_j g_j|i P_ij, minus the log likelihood of each case. Returns (loss (N,), cache)."""
-    log_g, mu = gates(params, x), experts(params, x)
-    log_p = log_density(params, mu, y)
+    log_g, totals = gates(params, x), experts(params, x)
+    log_p = log_density(params, totals, y)
     post = posterior(log_g, log_p)
-    return post.loss, Cache(params, x, y, [np.exp(level) for level in log_g], mu, log_p, post)
+    return post.loss, Cache(params, x, y, [np.exp(level) for level in log_g], answers(params, totals), log_p, post)
 
 
 def backward(dloss, cache):
@@ -230,7 +236,7 @@ def _density_backward(dlog_p, cache):
         onehot = np.arange(mu.shape[2]) == y[:, None, None]
         return dlog_p[:, :, None] * (onehot - mu), {}
     var, C, residual = params["var"], mu.shape[2], y[:, None, :] - mu
-    if var.ndim == 2 + 1:
+    if var.ndim == 3:
         pull, inverse = whitened(residual, var), np.linalg.inv(var)
         dvar = (
             0.5 * np.einsum("ne,nec,ned->ecd", dlog_p, pull, pull) - 0.5 * dlog_p.sum(axis=0)[:, None, None] * inverse
@@ -248,7 +254,7 @@ def _density_backward(dlog_p, cache):
 def predict(params, x):
     """Σ_ij g_i g_j|i μ_ij, (N, C): the mean answer, or the probabilities of the classes."""
     weight = np.exp(leaves(gates(params, x)))
-    return np.einsum("ne,nec->nc", weight, experts(params, x))
+    return np.einsum("ne,nec->nc", weight, answers(params, experts(params, x)))
 
 
 def log_likelihood(params, x, y):
