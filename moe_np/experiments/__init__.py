@@ -27,4 +27,8 @@ EXPERIMENTS = {
         "moe_np.experiments.shazeer2017",
         "Table 6 of Shazeer et al. 2017: the balance losses of noisy top-k gating, on and off",
     ),
+    "one_to_many": (
+        "moe_np.experiments.one_to_many",
+        "the inverse problem of Bishop's and Murphy's books: a net averages the branches, a mixture keeps them",
+    ),
 }
