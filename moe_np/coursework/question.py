@@ -5,6 +5,7 @@ student's answer in coursework (where `answer` is a proxy that runs it in a sand
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def _differ_array(wanted, got, where, rtol, atol):
     except ValueError:
         return f"{where}: wanted an array, got {type(got).__name__}"
     if got.dtype.kind not in "fiub":
-        return f"{where}: wanted real numbers, got {'None' if got.dtype.kind == 'O' else got.dtype}"
+        return f"{where}: wanted real numbers, got {type(got.item()).__name__ if got.shape == () else got.dtype}"
     if got.shape != wanted.shape:
         return f"{where}: wanted the shape {wanted.shape}, got {got.shape}"
     off = ~np.isclose(got.astype(float), wanted.astype(float), rtol, atol)
@@ -69,21 +70,36 @@ class Question:
     """What a student is to write: a function, tried on inputs drawn afresh from a seed."""
 
     name: str  # "q1_softmax": the same in the notebook, in `check` and in the gradebook
-    function: str  # the name of the student's function
+    function: str | None  # the name of the student's function; None: the answer is text, marked by hand
     points: float
-    cases: Callable  # rng -> list of tuples of inputs
-    reference: Callable  # the same signature as the function
+    cases: Callable | None = None  # rng -> list of tuples of inputs
+    reference: Callable | None = None  # the same signature as the function
     compare: Callable = CLOSE  # (wanted, got, inputs) -> "" or what is wrong
+    seconds: float = 10.0  # for all cases together; enforced where the answer runs in a sandbox
+    baseline: Callable | None = None  # a slow way to the answer, the same signature
+    faster: float = 1.0  # how many times faster than `baseline` the answer must be, on the last case
 
 
-def examine(question, answer, seed):
+class Case(NamedTuple):
+    inputs: tuple
+    wanted: object
+
+
+def draw(question, seed):
+    """The cases of a seed with the reference's answers: a list of Case, to examine any number of answers with."""
+    cases = [tuple(inputs) for inputs in question.cases(np.random.default_rng(seed))]
+    return [Case(inputs, question.reference(*_copies(inputs))) for inputs in cases]
+
+
+def examine(question, answer, seed, *, drawn=None):
     """Try `answer(*inputs)` on all cases from `seed`. The Verdict on the first case that fails, or passed.
 
     The inputs that reach the answer are copies: what it does to them is seen by the comparison, not by the reference.
-    An answer that changes its inputs is wrong, whatever it returns.
+    An answer that changes its inputs is wrong, whatever it returns. With a `baseline` it must be fast as well.
+    drawn   what `draw(question, seed)` gave, where several answers are examined on the same cases
     """
-    for inputs in question.cases(np.random.default_rng(seed)):
-        wanted = question.reference(*_copies(inputs))
+    drawn = draw(question, seed) if drawn is None else drawn
+    for inputs, wanted in drawn:
         own = _copies(inputs)
         try:
             got = answer(*own)
@@ -91,9 +107,40 @@ def examine(question, answer, seed):
             return Verdict(False, f"{type(error).__name__}: {error}")
         if not _same(inputs, own):
             return Verdict(False, "the inputs were changed: wanted them as they were")
-        if message := question.compare(wanted, got, inputs):
+        if message := _compared(question, wanted, got, inputs):
             return Verdict(False, message)
-    return Verdict(True, "")
+    return Verdict(True, "") if question.baseline is None else _raced(question, answer, drawn[-1].inputs)
+
+
+def _compared(question, wanted, got, inputs):
+    """The comparison's message. One that stumbles over what it got has found it wrong, not the program."""
+    try:
+        with np.errstate(all="ignore"):
+            return question.compare(wanted, got, inputs)
+    except Exception as error:
+        return f"the result cannot be compared ({type(error).__name__}: {error})"
+
+
+def _raced(question, answer, inputs, rounds=3):
+    """Is the answer `faster` times as fast as the baseline? Best of `rounds` each, in turns."""
+    own, theirs = [], []
+    for _ in range(rounds):
+        try:
+            own.append(_seconds(answer, inputs))
+        except Exception as error:
+            return Verdict(False, f"{type(error).__name__}: {error}")
+        theirs.append(_seconds(question.baseline, inputs))
+    ratio = min(theirs) / min(own)
+    if ratio >= question.faster:
+        return Verdict(True, "")
+    return Verdict(False, f"right, but {ratio:.1f} times as fast as the baseline: wanted {question.faster:g} times")
+
+
+def _seconds(function, inputs):
+    own = _copies(inputs)
+    start = time.perf_counter()
+    function(*own)
+    return time.perf_counter() - start
 
 
 def _copies(value):

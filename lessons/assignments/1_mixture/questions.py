@@ -1,0 +1,115 @@
+"""Assignment 1, what is asked: the parts of a mixture of local experts, graded one function at a time."""
+
+import numpy as np
+
+from moe_np import numerics
+from moe_np.coursework import Question, close
+from moe_np.data.vowels import vowel_task
+from moe_np.mixtures import jacobs1991 as model
+
+TITLE = "Assignment 1: a mixture of local experts"
+AFTER = "lesson 04"
+HOURS = "two to three"
+ALLOWED = ("moe_np.checks", "moe_np.gradcheck", "moe_np.data.vowels")
+LIBRARIES = ("numpy", "matplotlib")
+
+SINGLE = close(1e-4, 1e-6)  # float32 will do
+FAR = close(3e-3, 1e-5)  # the same where exponents are in the thousands
+TRAINED = close(1e-3, 1e-5)  # after a few dozen updates
+
+
+def softmax_cases(rng):
+    masked = rng.normal(size=(4, 5))
+    masked[np.arange(4), rng.integers(5, size=4)] = -np.inf
+    far = rng.normal(size=(3, 4)) + np.array([[900.0], [-900.0], [0.0]])  # one row high, one low, one as it was
+    return [(rng.normal(size=(6, 3)),), (rng.normal(size=(2, 7)) * 5,), (far,), (masked,)]
+
+
+def gate_cases(rng):
+    cases = []
+    for N, D, E in ((7, 2, 3), (4, 5, 2), (1, 3, 4)):
+        s = rng.normal(size=(N, E))
+        cases.append((rng.normal(size=(N, E)), rng.normal(size=(N, D)), rng.normal(size=(D, E)), numerics.softmax(s)))
+    return cases
+
+
+def gate_backward(dp, x, U, p):
+    dx, grads = model.gate_backward(dp, model.GateCache(x, U, None, p))
+    return dx, grads["U"], grads["c"]
+
+
+def scored(rng, N, E, C, far=0.0):
+    """Outputs, gate and targets of one case of eq. 3; `far` moves the targets by so much."""
+    o, d = rng.normal(size=(N, E, C)), rng.normal(size=(N, C))
+    d = d * (1 + far / np.linalg.norm(d, axis=1, keepdims=True))
+    return o, numerics.softmax(rng.normal(size=(N, E))), d
+
+
+def mixture_cases(rng):
+    closed = scored(rng, 5, 3, 2)
+    closed[1][:, 0] = 0  # a gate that has shut one expert out
+    closed[1][:] /= closed[1].sum(axis=1, keepdims=True)
+    return [scored(rng, 6, 4, 2), scored(rng, 3, 2, 1), scored(rng, 4, 3, 2, far=45.0), closed]
+
+
+def mixture_loss(o, p, d):
+    return model.mixture_forward(o, p, d)[0]
+
+
+def responsibilities(o, p, d):
+    return model.mixture_forward(o, p, d)[1].resp
+
+
+def mixture_backward(o, p, d):
+    loss, cache = model.mixture_forward(o, p, d)
+    do, _ = model.mixture_backward(np.ones_like(loss), cache)
+    return do, p - cache.resp
+
+
+def train_cases(rng):
+    task = vowel_task()
+    cases = []
+    for E, N, epochs in ((3, 40, 1), (4, 60, 12), (2, 30, 25)):
+        some = rng.choice(len(task.x_train), N, replace=False)
+        params = model.init_mixture(rng, E, spread=0.5)
+        params["U"], params["c"] = rng.normal(size=(2, E)) * 0.3, rng.normal(size=E) * 0.3
+        cases.append((params, task.x_train[some], task.d_train[some], 0.05, epochs))
+    return cases
+
+
+def train(params, x, d, lr, epochs):
+    return next(step for step in model.train(params, x, d, lr=lr) if step.number == epochs).params
+
+
+def report_cases(rng):
+    """Cases away from every border: no blend near ½, no two gates alike, one expert that is rarely the largest."""
+    cases = []
+    while len(cases) < 3:
+        E, N = int(rng.integers(2, 6)), 50
+        params = model.init_mixture(rng, E, spread=2.0)
+        params["U"], params["c"] = rng.normal(size=(2, E)), rng.normal(size=E)
+        x = rng.uniform(0.2, 3.0, (N, 2))
+        y, p = model.predict(params, x), model.gate_forward(params, x)[0]
+        top = np.sort(p, axis=1)
+        share = np.bincount(p.argmax(axis=1), minlength=E) / N
+        clear = abs(y - 0.5).min() > 1e-4 and (top[:, -1] - top[:, -2]).min() > 1e-4
+        if clear and ((share > 0) & (share < 0.045)).any() and (share > 0.055).sum() > 1:
+            cases.append((params, x, (rng.random((N, 1)) < 0.5).astype(float)))
+    return cases
+
+
+def report(params, x, d):
+    y, p = model.predict(params, x), model.gate_forward(params, x)[0]
+    correct = 100 * float(((y > 0.5) == (d > 0.5)).mean())
+    return float(((d - y) ** 2).sum(axis=1).mean()), correct, int(model.active_experts(p).sum())
+
+
+QUESTIONS = (
+    Question("q1_softmax", "softmax", 2, softmax_cases, numerics.softmax, SINGLE),
+    Question("q2_gate_backward", "gate_backward", 3, gate_cases, gate_backward, SINGLE),
+    Question("q3_mixture_loss", "mixture_loss", 3, mixture_cases, mixture_loss, SINGLE),
+    Question("q4_responsibilities", "responsibilities", 2, mixture_cases, responsibilities, FAR),
+    Question("q5_mixture_backward", "mixture_backward", 3, mixture_cases, mixture_backward, FAR),
+    Question("q6_train", "train", 4, train_cases, train, TRAINED),
+    Question("q7_report", "report", 3, report_cases, report, SINGLE),
+)
