@@ -4,13 +4,15 @@
     next(walk)                # the next state; at a prompt or in a notebook it prints itself
     walk.back()               # the one before; `next` then goes forward again through what is remembered
     walk[3], walk.now         # a state by its number; the one we are at
+    walk.so_far("loss")       # what an array was, from the first state to this one
 
 A State says which phase it is, which equation was used, which arrays exist now, and which of them are new or different.
-It keeps copies, so that a later update in place cannot rewrite the past. `moe_np.walk` makes walks of routers, layers,
-losses and trainings; `moe_np.view` draws them.
+It keeps copies, so that a later update in place cannot rewrite the past. `Trail` makes states of which each has the
+arrays of those before it. `moe_np.walk` makes walks of routers, layers, losses and trainings; `moe_np.view` draws them.
 """
 
 import html
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +64,33 @@ def state(phase, equation="", arrays=None, *, axes=None, note="", before=None):
 
 def _nan_counts(value):
     return value.dtype.kind in "fc"  # np.array_equal(equal_nan=True) is for numbers only
+
+
+class Trail:
+    """States one after another: each has what is given to it and what was there before.
+
+    axes    name -> "N E", or several of them, ("N k", "A"), of which that with the right number of axes is taken.
+            A gradient "dname" without an entry has the axes of its name; without either, none are named.
+    """
+
+    def __init__(self, axes=None):
+        self.axes, self.arrays, self.last = axes or {}, {}, None
+
+    def see(self, phase, equation="", arrays=None, note=""):
+        """The next State, with `arrays` added to (or put in place of) those so far; None among them is left out."""
+        self.arrays |= {name: value for name, value in (arrays or {}).items() if value is not None}
+        axes = {name: self._axes(name, np.ndim(value)) for name, value in self.arrays.items()}
+        self.last = state(phase, equation, self.arrays, axes=axes, note=note, before=self.last)
+        return self.last
+
+    def forget(self):
+        """Begin again without arrays, as at a new epoch; what comes is still compared with the last state."""
+        self.arrays = {}
+
+    def _axes(self, name, ndim):
+        ways = self.axes.get(name, self.axes.get(name[1:], ()) if name.startswith("d") else ())
+        ways = (ways,) if isinstance(ways, str) else ways
+        return next((way for way in ways if len(way.split()) == ndim), ())
 
 
 # --- Walking ----------------------------------------------------------------------------------------------------------
@@ -122,6 +151,14 @@ class Steps:
             pass
         return found
 
+    def so_far(self, name):
+        """The arrays of that name in the states from the first to the one we are at, where it exists."""
+        return [s.arrays[name] for s in self.seen[: self.at + 1] if name in s.arrays]
+
+    def __repr__(self):
+        where = "not started" if self.at < 0 else f"at number {self.at}, {self.now.phase}"
+        return f"Steps, {where}. next(steps) goes on, steps.back() goes back"
+
 
 NOT_STARTED = "no step has been made yet: call next(steps) first"
 
@@ -129,8 +166,9 @@ NOT_STARTED = "no step has been made yet: call next(steps) first"
 
 
 def preview(value, *, rows=ROWS_SHOWN):
-    """The first rows of an array as short text; scalars in full."""
+    """The first rows of an array as short text, of a single row 4 times as many numbers; scalars in full."""
     value = np.asarray(value)
+    rows = 4 * rows if value.ndim == 1 else rows
     with np.printoptions(precision=DIGITS, suppress=True, threshold=60, edgeitems=3, linewidth=100):
         if value.ndim == 0:
             return str(value) if value.dtype.kind not in "fc" else f"{value:.{DIGITS + 2}g}"
@@ -146,16 +184,16 @@ def _shape(state, name):
 
 
 def as_text(state):
-    """The state in plain text: changed arrays in full (marked *), the others by name and shape."""
+    """The state in plain text: what is new or has changed with its values, marked *; the rest by name."""
     lines = [state.phase]
     lines += [f"    {state.equation}"] if state.equation else []
     lines += [f"    {state.note}"] if state.note else []
-    for name in state.arrays:
-        mark = "*" if name in state.changed else " "
-        lines.append(f"  {mark} {name} {_shape(state, name)}".rstrip())
-        if name in state.changed:
-            lines += ["      " + line for line in preview(state.arrays[name]).splitlines()]
-    return "\n".join(lines)
+    for name in state.changed:
+        lines.append(f"  * {name} {_shape(state, name)}".rstrip())
+        lines += ["      " + line for line in preview(state.arrays[name]).splitlines()]
+    same = ", ".join(name for name in state.arrays if name not in state.changed)
+    hanging = {"initial_indent": "    unchanged: ", "subsequent_indent": " " * 15, "break_long_words": False}
+    return "\n".join(lines + (textwrap.wrap(same, 110, **hanging) if same else []))
 
 
 def as_html(state):

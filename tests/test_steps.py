@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_np.checks import InputError
-from moe_np.steps import Steps, state
+from moe_np.steps import Steps, Trail, state
 
 
 def walk():
@@ -59,7 +59,29 @@ def test_text_and_html():
     steps = Steps(walk())
     next(steps)
     text, page = repr(next(steps)), steps.now._repr_html_()
-    assert "* x (D = 2)\n      [2. 4.]" in text and "\n    y" in text and "x \\leftarrow 2 x" in text
+    assert "* x (D = 2)\n      [2. 4.]" in text and text.endswith("\n    unchanged: y") and "x \\leftarrow 2 x" in text
     assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page
     assert "&lt;b&gt;" in state("<b>", "", {})._repr_html_()
-    assert "... 4 more" in repr(state("a", "", {"x": np.arange(10.0)}))
+    assert "... 4 more" in repr(state("a", "", {"x": np.arange(10.0)[:, None]}))
+    assert "... 6 more" in repr(state("a", "", {"x": np.arange(30.0)})), "a single row shows more"
+
+
+def test_a_trail_adds_up_and_names_axes():
+    trail = Trail({"x": "N D", "w": ("N k", "A")})
+    first = trail.see("a", "", {"x": np.ones((2, 3)), "w": np.ones((2, 1)), "none": None})
+    second = trail.see("b", "", {"w": np.ones(4), "dx": np.zeros((2, 3)), "dy": np.zeros(2)})
+    assert list(first.arrays) == ["x", "w"] and list(second.arrays) == ["x", "w", "dx", "dy"]
+    assert second.axes == {"x": ("N", "D"), "w": ("A",), "dx": ("N", "D"), "dy": ()}
+    assert second.changed == ("w", "dx", "dy")
+    trail.forget()
+    third = trail.see("c", "", {"x": np.ones((2, 3))})
+    assert list(third.arrays) == ["x"] and third.changed == (), "compared with the state before it"
+
+
+def test_what_an_array_was_and_where_one_is():
+    steps = Steps(walk())
+    assert repr(steps).startswith("Steps, not started") and steps.so_far("x") == []
+    next(steps), next(steps)
+    assert [x.tolist() for x in steps.so_far("x")] == [[1, 2], [2, 4]] and steps.so_far("z") == []
+    steps.back()
+    assert len(steps.so_far("x")) == 1 and "at number 0, step 0" in repr(steps)
