@@ -1,0 +1,21 @@
+"""Joint training: experts and gate go down the gradient of one likelihood together (Jacobs et al. 1991, eq. 3).
+
+∂loss/∂log f_i = −resp_i / N and ∂loss/∂logits = (p − resp) / N: each expert learns the cases it explains better than
+the others, and the gate learns to foresee which one that will be.
+"""
+
+import itertools
+
+from moe_np.training import contract
+from moe_np.training.contract import Step
+
+
+def train(problem, rng, *, start=None, lr=0.03):
+    """All parameters at once, by Adam with step size `lr`. Two passes a step: one forward, one back."""
+    params, states, lr = contract.begin(problem, rng, start), {}, contract.positive("lr", lr)
+    changed = ()
+    for number in itertools.count():
+        loss, cache = contract.forward(problem, params)
+        yield Step(number, loss, changed, params, cache, 2.0 * number)
+        params, states = contract.descend(params, contract.backward(problem, cache), states, lr)
+        changed = contract.PARTS
