@@ -1,0 +1,363 @@
+# %% [markdown]
+# # 07 · From soft to sparse: top-k, noise, and why k is at least 2
+#
+# Afterwards you can turn a soft gate into a sparse one, say which of its parameters still get a gradient and which
+# do not, and write the load estimator of Shazeer et al. (2017), which most public code has wrong.
+#
+# In the mixtures so far every expert works on every case. That is fine for eight experts with one output and out of
+# the question for a thousand large ones. A **sparse** gate keeps $k$ of the $E$ experts for each token and never
+# runs the others.
+#
+# | symbol | in code | shape | meaning |
+# |---|---|---|---|
+# | $x$ | `x` | (N, D) | N tokens (the cases of the earlier lessons) |
+# | $x W_g$ | `logits`, `clean` | (N, E) | the gate's totals, `s` in the earlier lessons |
+# | TopK | `choice` | (N, k) | the kept experts of each token, best first |
+# | $G(x)$ | `weight` | (A,) | what each kept expert's answer is multiplied by; A = k·N **assignments** |
+# | $\sigma$ | `sigma` | (N, E) | standard deviation of the gate's noise |
+# | $H(x)$ | `noisy` | (N, E) | logits with noise |
+# | $P(x, i)$ | `P` | (N, E) | chance that expert $i$ is kept if its own noise is drawn again |
+#
+# A router in this package returns a `Routing`: a list of assignments, one row each, with `token`, `expert` and
+# `weight`. What is not chosen is not in the list.
+
+# %%
+from math import erf
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from moe_np import experts, gradcheck, numerics, plots, sparse_layer, walk
+from moe_np.checks import InputError
+from moe_np.coursework import self_check
+from moe_np.routing import dense, noisy_top_k, top_k
+
+plt.rcParams.update(plots.STYLE)
+rng = np.random.default_rng(7)
+N, D, E = 400, 8, 16
+x = rng.normal(size=(N, D))
+gate = {"w": 3 * rng.normal(size=(D, E)) / np.sqrt(D)}
+layer = experts.LINEAR.init(rng, D, E)
+
+# %% [markdown]
+# ## 1. What is saved, what is lost
+#
+# **Predict.** 16 experts, and a gate that is fairly sure of itself. How much of its probability lies on the best
+# two? How far is the answer of the best two from that of all sixteen?
+
+# %%
+everything, _ = dense.route(gate, x)
+full, _ = sparse_layer.forward(layer, x, everything, experts.LINEAR)
+print(" k   expert runs   probability kept   error relative to all 16")
+for k in (2, 4, 8, 16):
+    routing, _ = top_k.route(gate, x, k=k, renormalise=True)
+    out, _ = sparse_layer.forward(layer, x, routing, experts.LINEAR)
+    kept = everything.probs[np.arange(N)[:, None], routing.expert.reshape(N, k)].sum(axis=1).mean()
+    error = np.linalg.norm(out - full) / np.linalg.norm(full)
+    print(f"{k:2d}   {len(routing.token):11d}   {kept:16.2f}   {error:10.2f}")
+    assert len(routing.token) == k * N
+assert error < 1e-12  # k = E is the dense mixture
+
+# %% [markdown]
+# The work falls in proportion to $k/E$. The answer changes, but nobody asked for the answer of the dense gate:
+# experts and gate will be *trained* sparse. So the question of this lesson is not what the output loses. It is **what
+# the gradient loses**.
+#
+# ## 2. Two ways to weight what is kept
+#
+# * **Renormalised**: divide the kept probabilities by their sum. That is the same as a softmax over the $k$ kept
+# logits alone (Shazeer et al. 2017, GShard, Mixtral). * **As they are**: keep the probabilities of the full softmax
+# (Switch, DeepSeekMoE). They do not sum to 1.
+#
+# One token, five experts, $k = 2$. The router's matrix is the unit matrix, so that `x` is the logits and `dx` their
+# gradient. From the layer comes `dweight` = (1, −1): the best expert's weight should fall, the second's rise.
+#
+# **Predict.** Which of the five logits get a gradient, in each of the two ways?
+
+# %%
+token, unit = np.array([[2.0, 0.5, 1.0, -1.0, 0.0]]), {"w": np.eye(5)}
+for renormalise in (True, False):
+    routing, cache = top_k.route(unit, token, k=2, renormalise=renormalise)
+    dlogits, _ = top_k.route_backward(np.array([1.0, -1.0]), None, cache)
+    print(f"renormalise={renormalise}: experts {routing.expert}, weights {routing.weight.round(3)}")
+    print("    gradient at the logits", dlogits[0].round(4))
+    if renormalise:
+        p = numerics.softmax(token)[0, [0, 2]]
+        assert np.allclose(routing.weight, p / p.sum()) and np.allclose(
+            routing.weight, numerics.softmax(token[0, [0, 2]])
+        )
+        assert (dlogits[0, [1, 3, 4]] == 0).all()  # exactly
+    else:
+        assert (dlogits != 0).all()
+
+# %% [markdown]
+# > **Seen in public code** (errata 3): which of the two is meant is left to a default, or decided by whether a line
+# > `w / w.sum()` happens to be there. The two train differently: renormalised, an expert that is not chosen hears *exactly
+# > nothing*, from the task, about its logit. Here `renormalise` is an argument without a default.
+#
+# ## 3. Why k is at least 2
+#
+# Now keep one expert, renormalised.
+#
+# **Predict.** What is the weight, and what is the gradient of the router's matrix?
+
+
+# %%
+gain = np.array([1.0, -0.5, 0.3, 2.0, -1.0])  # how much the loss rises with the weight of each expert
+RULES = {
+    "k = 1, renormalised": (1, lambda p: p / p.sum()),
+    "k = 1, renormalised, 1e-6 in the denominator": (1, lambda p: p / (p.sum() + 1e-6)),
+    "k = 1, probabilities as they are (Switch)": (1, lambda p: p),
+    "k = 2, renormalised": (2, lambda p: p / p.sum()),
+}
+
+
+def loss_of(logits, k, weights):
+    kept = np.argsort(-logits, kind="stable")[:k]
+    return weights(numerics.softmax(logits)[kept]) @ gain[kept]
+
+
+sizes = {}
+for name, (k, weights) in RULES.items():
+    slopes = [gradcheck.slope(lambda s, r=(k, weights): loss_of(s, *r), token[0], one) for one in np.eye(5)]
+    sizes[name] = np.abs(slopes).max()
+    print(f"{name:46} largest slope of the five logits {sizes[name]:.1e}")
+try:
+    top_k.route(gate, x, k=1, renormalise=True)
+except InputError as error:
+    print("\nInputError:", error)
+nothing, hidden, switch, two = sizes.values()
+assert nothing < 1e-12 and hidden < 1e-5 and min(switch, two) > 0.1
+
+# %% [markdown]
+# The weight is $p_1 / p_1 = 1$, whatever the logits are, and the derivative of a constant is 0. The router would be
+# stuck where it started. It takes a second expert to **compare** with: that is the whole content of the sentence
+# "the router needs at least two experts to learn". Switch trains with $k = 1$ because its weight is $p_1$ itself.
+#
+# > **Seen in public code** (errata 4): a small number in the denominator, "for stability". It hides the zero,
+# > thousands of times too small a gradient, and the loss on the training curve still falls, because the experts
+# > learn. This package refuses the combination.
+#
+# ## 4. What is never tried is never learned
+#
+# *Which* experts are kept is a comparison, a step, and a step has no slope. So an expert that is not kept by a
+# token gets nothing from it; and nothing tells the gate whether it would have been better. The sparse gate needs a
+# reason to try others. Shazeer et al. (2017) add noise (eqs. 3 and 4):
+#
+# $$H(x)_i = (x W_g)_i + \text{noise}_i \cdot \sigma_i, \qquad \sigma = \log(1 + e^{x W_\text{noise}}), \qquad
+# G(x) = \text{softmax}(\text{keep the top } k \text{ of } H(x)).$$
+#
+# Both matrices start at zero.
+#
+# **Predict.** A gate at zero, 400 tokens, 16 experts, $k = 2$. How many tokens does each expert get without noise?
+# And with it?
+
+# %%
+zero = noisy_top_k.init(rng, D, E)
+assert all((p == 0).all() for p in zero.values())
+x.flags.writeable = False  # noise is the router's affair: writing to x would raise an error now
+silent, _ = noisy_top_k.route(zero, x, k=2)
+noisy, _ = noisy_top_k.route(zero, x, k=2, rng=np.random.default_rng(0))
+again, _ = noisy_top_k.route(zero, x, k=2, rng=np.random.default_rng(0))
+print("without noise:", np.bincount(silent.expert, minlength=E))
+print("with noise:   ", np.bincount(noisy.expert, minlength=E))
+assert np.bincount(silent.expert, minlength=E).tolist() == [N, N] + [0] * (E - 2)
+assert np.array_equal(noisy.expert, again.expert)
+
+# %% [markdown]
+# Without noise all logits tie, and all tokens go to experts 0 and 1.
+#
+# > **Seen in public code** (errata 10, 11). *Ties*: a gate at zero ties everywhere, and libraries break ties
+# > differently, on some machines from one call to the next. The rule here: the lowest index wins. *Noise*: it is
+# > left on at evaluation; it is added to `x`, so that the experts see it too; or its scale is computed with the
+# > gate's own matrix (exercise 3). Here no generator means evaluation: no noise, the same result each time.
+#
+# ## 5. One token, slowly
+#
+# Six tokens, five experts, $k = 2$, some weights in both matrices. Step through the router, forward and back, up to
+# its load.
+
+# %%
+D, E, k = 4, 5, 2
+params = noisy_top_k.init(np.random.default_rng(3), D, E, scale=1.0)
+few = np.random.default_rng(1).normal(size=(6, D))
+steps = walk.route(noisy_top_k, params, few, k=k, rng=np.random.default_rng(2))
+next(steps)
+
+# %%
+next(steps)
+
+# %% [markdown]
+# (Run it again for the next state, or `steps.until("expected load")`.)
+#
+# ## 6. How many tokens will an expert get?
+#
+# To keep experts evenly used (lesson 09) one wants the gradient of an expert's **load**, the number of tokens that
+# chose it. A count has none. But with noise there is a smooth quantity behind it: the *probability* of being
+# chosen. Draw the noise of expert $i$ again and leave all other noise as it is. Expert $i$ is kept if it beats the
+# $k$-th best **of the others**. Its noisy logit is Gaussian with mean `clean` and deviation `sigma`, so
+#
+# $$P(x, i) = \Phi\!\left( \frac{(x W_g)_i - \text{the } k\text{-th highest of the others}}{\sigma_i} \right), \qquad
+# \text{Load}_i = \sum_x P(x, i)$$
+#
+# with $\Phi$ the normal distribution function (eqs. 9 and 10). Who is "the $k$-th of the others"? For an expert
+# that is out, the $k$-th of all. For one that is in, one place is its own: the $(k+1)$-th of all.
+#
+# **Predict.** Two experts are kept, three are not. Are the two $P$ of the kept ones above ½ and the others below?
+# Do the five sum to 2?
+
+
+# %%
+def Phi(z):
+    return np.vectorize(lambda value: 0.5 * (1 + erf(value / 2**0.5)))(z)
+
+
+_, cache = noisy_top_k.route(params, few, k=k, rng=np.random.default_rng(2))
+_, P = noisy_top_k.load_forward(cache)
+order = np.sort(cache.noisy, axis=1)[:, ::-1]
+kept = cache.noisy >= order[:, k - 1 : k]
+threshold = np.where(kept, order[:, k : k + 1], order[:, k - 1 : k])
+assert np.allclose(P, Phi((cache.clean - threshold) / cache.sigma))
+
+fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
+line = np.linspace(-6, 6, 400)
+for ax, n in zip(axes, (1, 5), strict=True):
+    for i in range(E):
+        density = np.exp(-0.5 * ((line - cache.clean[n, i]) / cache.sigma[n, i]) ** 2) / cache.sigma[n, i]
+        density = 0.8 * density / density.max()
+        above = line >= threshold[n, i]
+        colour = plots.BLUE if kept[n, i] else plots.GREY
+        ax.plot(line, i + density, color=colour, linewidth=1.5)
+        ax.fill_between(line[above], i, (i + density)[above], color=colour, alpha=0.45, linewidth=0)
+        ax.plot([threshold[n, i]] * 2, [i, i + 0.85], color=plots.BLACK, linewidth=1.5)
+        ax.plot(cache.noisy[n, i], i, "o", color=colour, markersize=8, clip_on=False, zorder=5)
+        ax.text(6.1, i + 0.25, f"P = {P[n, i]:.2f}", color=colour)
+    ax.set(title=f"token {n}: the row of P sums to {P[n].sum():.2f}", xlabel="logit", yticks=range(E), xlim=(-6, 6))
+axes[0].set_ylabel("expert")
+plt.show()
+print("sums of the rows of P:", P.sum(axis=1).round(2))
+assert P[kept].min() < 0.5 and np.ptp(P.sum(axis=1)) > 0.5
+
+# %% [markdown]
+# Blue experts are kept. The dot is the noisy logit that was drawn, the bell where it might have been, the black
+# mark what it has to beat, the shaded part $P$. An expert may be in by luck and have a small $P$; another may be
+# out by bad luck and have a large one. So a row sums to 2 only **on average** over the noise.
+#
+# ## 7. Is it right? Ask the dice
+#
+# The promise: averaged over noise, $P$ is the frequency with which the expert is really chosen. Here are 64 tokens,
+# each drawn 400 times, and three versions of the threshold.
+#
+# > **Seen in public code** (errata 1). *(a)* The threshold is the $k$-th highest of **all**, so that a kept expert
+# > has to beat itself or a rival it has already beaten. *(b)* Thresholds are taken *after* the softmax and compared
+# > with logits *before* it: two different scales.
+#
+# **Predict.** Does (a) come out too low or too high? And (b)?
+
+# %%
+tokens, draws = np.random.default_rng(1).normal(size=(64, D)), 400
+routing, cache = noisy_top_k.route(params, np.repeat(tokens, draws, axis=0), k=k, rng=np.random.default_rng(2))
+order = np.sort(cache.noisy, axis=1)[:, ::-1]
+probs = numerics.softmax(cache.noisy)
+ranked = np.sort(probs, axis=1)[:, ::-1]
+wrong_scale = np.where(probs >= ranked[:, k - 1 : k], ranked[:, k : k + 1], ranked[:, k - 1 : k])
+loads = {
+    "counted": np.bincount(routing.expert, minlength=E) / draws,
+    "the others' k-th (right)": noisy_top_k.load_forward(cache)[0] / draws,
+    "(a) k-th of all": Phi((cache.clean - order[:, k - 1 : k]) / cache.sigma).sum(axis=0) / draws,
+    "(b) after the softmax": Phi((cache.clean - wrong_scale) / cache.sigma).sum(axis=0) / draws,
+}
+fig, ax = plt.subplots(figsize=(10, 4))
+colours = (plots.BLACK, plots.GREEN, plots.ORANGE, plots.PINK)
+for j, ((name, load), colour) in enumerate(zip(loads.items(), colours, strict=True)):
+    ax.bar(np.arange(E) + 0.2 * j - 0.3, load, 0.18, color=colour, label=name)
+    print(f"{name:26} {load.round(1)}   total {load.sum():6.1f}")
+ax.set(xlabel="expert", ylabel="tokens of 64", ylim=(0, 52))
+ax.legend(ncols=2, frameon=False, loc="upper center")
+plt.show()
+counted, right, a, b = loads.values()
+assert np.abs(right - counted).max() < 0.01 * 64 and abs(right.sum() - k * 64) < 0.5
+assert a.sum() < 0.85 * k * 64 and b.sum() > 1.1 * k * 64
+
+# %% [markdown]
+# ## 8. The threshold is somebody
+#
+# One thing is left to get wrong. $P(x, i)$ depends on expert $i$'s own logit and scale; and on its **rival's**,
+# because the threshold *is* the rival's noisy logit: its clean part plus its noise times its scale. Raising the
+# rival lowers $P(x, i)$.
+#
+# > **Seen in public code** (errata 2): the threshold is a constant of the gradient (a `detach`, or a comparison
+# > that the framework cannot see through).
+#
+# **Predict.** For a loss that is linear in the load, how large is the relative error of the gradient if the
+# threshold is held?
+
+# %%
+dload = np.arange(E) - 2.0  # a loss: Σ_i dload_i · Load_i
+_, cache = noisy_top_k.route(params, tokens, k=k, rng=np.random.default_rng(4))
+_, grads = noisy_top_k.load_backward(dload, cache)
+
+order = np.sort(cache.noisy, axis=1)[:, ::-1]
+threshold = np.where(cache.noisy >= order[:, k - 1 : k], order[:, k : k + 1], order[:, k - 1 : k])
+z = (cache.clean - threshold) / cache.sigma
+slope = dload * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / cache.sigma
+held = {"w": tokens.T @ slope, "w_noise": tokens.T @ numerics.softplus_backward(-slope * z, cache.raw)}
+
+
+def loss(p):
+    again = noisy_top_k.route(p, tokens, k=k, rng=np.random.default_rng(4))[1]  # the same noise each time
+    return (noisy_top_k.load_forward(again)[0] * dload).sum()
+
+
+for name, own in (("through the threshold", grads), ("threshold held", held)):
+    check = gradcheck.gradient_error(loss, params, own, np.random.default_rng(0), step=1e-5)
+    off = {key: np.linalg.norm(own[key] - grads[key]) / np.linalg.norm(grads[key]) for key in grads}
+    print(f"{name:22} gradient check:", ", ".join(f"{key} {e:.0e}" for key, e in check.items()), end="")
+    print("   off by", ", ".join(f"{key} {e:.0%}" for key, e in off.items()))
+    assert (max(check.values()) < 1e-6) == (own is grads)
+assert min(off.values()) > 0.2
+
+# %% [markdown]
+# ## Your turn
+#
+# Write $P$. `Phi` from section 6 is there. There are no ties, and $k < E$.
+
+
+# %%
+def keep_probability(clean, sigma, noisy, k):
+    """P (N, E): the chance that each expert is among the k best if its own noise is drawn again. All (N, E)."""
+    # your code here
+    return None
+
+
+# %%
+def reference(clean, sigma, noisy, k):
+    """From the definition: leave expert i out, and take the k-th of the rest."""
+    E = clean.shape[1]
+    others = [np.sort(np.delete(noisy, i, axis=1), axis=1)[:, -k] for i in range(E)]
+    return Phi((clean - np.stack(others, axis=1)) / sigma)
+
+
+def cases(rng):
+    for N, E, k in ((5, 4, 2), (3, 6, 3), (4, 3, 1)):
+        clean, sigma = rng.normal(size=(N, E)), rng.uniform(0.3, 2, size=(N, E))
+        yield clean, sigma, clean + sigma * rng.normal(size=(N, E)), k
+
+
+self_check(keep_probability, reference, cases)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **Change the code.** In section 7 let $k$ run from 2 to $E$. What is the mean sum of a row of $P$? At $k = E$
+#    there is no $(k+1)$-th: what should $P$ be then, and what does `noisy_top_k.load_forward` give?
+# 2. **Derive.** Show that the mean of $P(x, i)$ over all noise is the probability that $i$ is kept, and that
+#    therefore the mean sum of a row is $k$. (One line: which noise does $P$ depend on, and which has it integrated
+#    out?)
+# 3. **Break it.** Let the noise scale use the gate's own matrix, $\sigma = \log(1 + e^{x W_g})$. Multiply $W_g$ by
+#    1, 3, 10 and 30. How often is the best expert kept, with this $\sigma$ and with $\sigma = \log 2$? What can a
+#    gate no longer do?
+#
+# Solutions: `lessons/solutions/07_sparse.py`.
+#
+# Next: 08, weight 1 for a single expert after all, and what to do without a derivative.
