@@ -224,8 +224,8 @@ def test_alternation_takes_turns():
 def test_alternating_by_single_steps_ends_where_joint_training_does():
     problem = small(1, E=2)
     start = problem.init(np.random.default_rng(0))
-    a, b = (steps(t, problem, n, start=start, lr=0.05) for t, n in ((joint.train, 600), (alternating.train, 1200)))
-    assert a[-1].loss == pytest.approx(b[-1].loss, abs=1e-4)
+    a, b = (steps(t, problem, n, start=start, lr=0.05) for t, n in ((joint.train, 900), (alternating.train, 1800)))
+    assert a[-1].loss == pytest.approx(b[-1].loss, abs=2e-3)
 
 
 def test_separate_has_three_phases():
