@@ -1,0 +1,394 @@
+# %% [markdown]
+# # 11 · The router zoo: seven rules on one batch
+#
+# Afterwards you can read the rule of a router you have never seen and say, before it runs: who is dropped, who keeps
+# the experts even, whether it may be used to predict the next token, and why an even load is not yet a good one.
+#
+# | symbol | in code | shape | meaning |
+# |---|---|---|---|
+# | $x$ | `x` | (N, D) | N tokens, in the order in which they were written |
+# | – | `ids` | (N,) | which word of the vocabulary each token is |
+# | $P_{ne}$ | `probs` | (N, E) | softmax of the router's logits $x\,w$, over the experts |
+# | – | `routing` | | token, expert and weight of each assignment (lesson 10) |
+# | $C$ | `C` | | the most tokens an expert takes |
+#
+# All seven have a paper; they are in `lessons/references.md` under their names.
+
+# %%
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import spearmanr
+
+from moe_np import diagnostics, plots, walk
+from moe_np.coursework import self_check
+from moe_np.experiments import router_zoo
+from moe_np.experiments.sweep import one_blas_thread
+from moe_np.models import memory_moe
+from moe_np.numerics import softmax
+from moe_np.routing import base_assignment, contract, expert_choice, gshard, hashing, kmeans, switch, top_k, top_p
+
+plt.rcParams.update(plots.STYLE)
+N, V, D, E = 40, 12, 6, 4
+rng = np.random.default_rng(3)
+words = rng.normal(size=(V, D))
+frequency = 1 / np.arange(1, V + 1)  # a few words are common, most are rare, as in any text
+ids = rng.choice(V, size=N, p=frequency / frequency.sum())
+x = words[ids] + 0.3 * rng.normal(size=(N, D))
+w = top_k.init(rng, D, E, scale=1.5)
+
+probs = softmax(x @ w["w"])
+favourite = probs.argmax(axis=1)
+print("first four tokens:\n", probs[:4].round(2))
+print("tokens whose favourite is expert 0, 1, 2, 3:", np.bincount(favourite))
+
+# %% [markdown]
+# Five of the seven rules below read this same matrix `probs`. What differs is only what they *do* with it.
+#
+# ## 1. The tokens choose: Switch and top-p
+#
+# **Switch** (Fedus, Zoph and Shazeer 2021). Each token goes to its favourite, with weight $P$. An expert takes $C =
+# \lceil 1.25\,N/E \rceil$ tokens in the order in which they come, and drops the rest.
+#
+# **Top-p** (Huang and others 2024). Each token goes down its list of experts until their probabilities add up to $p =
+# .4$, the one that crosses included. A sure token takes one expert, an unsure one more. There is no capacity.
+#
+# **Predict.** Here $C = 13$, and you have seen the favourites' counts. How many tokens does Switch drop? Are they the
+# ones that are least sure, or what else do they have in common? And how many experts does top-p give to a token with $P
+# = (.35, .30, .20, .15)$?
+
+# %%
+C = contract.capacity(N, E, 1, 1.25)
+steps = walk.route(switch, w, x, capacity_factor=1.25)
+steps.until("routing")  # steps.back(), a few times, shows how it came about
+
+# %%
+by_switch, _ = switch.route(w, x, capacity_factor=1.25)
+by_top_p, _ = top_p.route(w, x, p=0.4)
+dropped = np.setdiff1d(np.arange(N), by_switch.token)
+print(f"C = {C}; dropped tokens: {dropped.tolist()}, of expert {favourite[dropped].tolist()}")
+print("their probability for the favourite:", probs[dropped].max(axis=1).round(2), "; the mean of all:", end=" ")
+print(probs.max(axis=1).mean().round(2))
+asked = np.bincount(by_top_p.token, minlength=N)
+print("top-p, how many tokens have 1, 2, 3, 4 experts:", np.bincount(asked, minlength=E + 1)[1:])
+
+assert len(dropped) == np.maximum(np.bincount(favourite) - C, 0).sum()
+for n in dropped:  # 13 earlier tokens had the same favourite
+    assert (favourite[:n] == favourite[n]).sum() >= C
+
+# %% [markdown]
+# The dropped ones are the *last* to come: neither sure nor unsure, only late. With text that means the end of a
+# sequence, or whoever's sequence stands last in the batch. And (.35, .30, ...) gets two experts under top-p: .35 does
+# not reach .4, .65 does.
+#
+# ## 2. The experts choose: expert choice and BASE
+#
+# **Expert choice** (Zhou and others 2022). Turn the matrix round: each expert takes the $C = \lceil c\,N/E \rceil$
+# tokens that are most probable *in its column*. The paper mostly has $c = 2$; here $c = 1$, as much work as Switch
+# does.
+#
+# **BASE** (Lewis and others 2021). Exactly $N/E$ tokens an expert and one expert a token, such that the sum of all
+# logits is as large as it can be: a linear assignment.
+#
+# **Predict.** Both loads are perfectly even, without any balance loss. Who pays? For each of the two: can a token end
+# up with no expert? With two? With one that it hardly wanted?
+
+# %%
+by_expert_choice, _ = expert_choice.route(w, x, capacity_factor=1)
+by_base, _ = base_assignment.route(w, x, balanced=True)
+for name, routing in (("expert choice", by_expert_choice), ("BASE", by_base)):
+    a_token = np.bincount(routing.token, minlength=N)
+    how_many = np.bincount(a_token, minlength=3)
+    print(f"{name:14s} load {diagnostics.load(routing)}   tokens with 0, 1, 2 experts: {how_many}")
+moved = by_base.expert != favourite[by_base.token]
+worst = probs[by_base.token, by_base.expert].min()
+print(f"BASE sent {moved.sum()} of {N} tokens elsewhere than they wanted, one to an expert of probability {worst:.3f}")
+
+assert (diagnostics.load(by_expert_choice) == N // E).all() and (diagnostics.load(by_base) == N // E).all()
+
+# %% [markdown]
+# Evenness is always paid for by somebody: with Switch late tokens are dropped, with expert choice some tokens are in
+# nobody's first ten, with BASE some go where they did not want to go.
+#
+# ## 3. Nobody chooses: hash and k-means
+#
+# **Hash** (Roller and others 2021). A fixed table from word to expert; the router learns nothing, and looks at nothing
+# but the word. **k-means** (Gross and others 2017): the expert is the nearest of $E$ centroids, which are found before,
+# without labels.
+#
+# **Predict.** The table sends each of the 12 words to one of 4 experts, drawn evenly. Are the loads even?
+
+# %%
+table = hashing.init(rng, D, E, vocabulary=V)
+centroids, _ = kmeans.fit(rng, x, E)
+by_hash, _ = hashing.route(table, x, ids=ids, n_experts=E)
+by_kmeans, _ = kmeans.route(centroids, x, weights="one")
+balanced_table = hashing.balanced(np.bincount(ids, minlength=V), E)
+by_balanced, _ = hashing.route(balanced_table, x, ids=ids, n_experts=E)
+print("random table  ", diagnostics.load(by_hash))
+print("balanced table", diagnostics.load(by_balanced), "  how often each word occurs:", np.bincount(ids, minlength=V))
+print("k-means       ", diagnostics.load(by_kmeans))
+assert (by_hash.weight == 1).all() and by_hash.logits is None
+
+# %% [markdown]
+# Evenly drawn words are not evenly used words. Even the best table cannot split one very common word.
+#
+# ## 4. Side by side
+
+# %%
+by_top_2, _ = top_k.route(w, x, k=2, renormalise=True)
+zoo = {
+    "top-2": by_top_2,
+    "Switch": by_switch,
+    "top-p": by_top_p,
+    "expert choice": by_expert_choice,
+    "BASE": by_base,
+    "hash": by_hash,
+    "k-means": by_kmeans,
+}
+print(f"{'':14s} load              max/mean  dropped %  no expert %  experts a token")
+for name, routing in zoo.items():
+    load, lost, alone = (
+        diagnostics.load(routing),
+        diagnostics.dropped_share(routing),
+        diagnostics.unserved_share(routing),
+    )
+    uneven, each = diagnostics.max_over_mean(load), len(routing.token) / N
+    print(f"{name:14s} {load!s:16s} {uneven:9.2f} {100 * lost:9.0f} {100 * alone:11.0f} {each:15.2f}")
+
+fig, axes = plt.subplots(len(zoo) + 1, 1, figsize=(11, 8.6), sharex=True)
+axes[0].imshow(probs.T, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+axes[0].set_ylabel("probs", rotation=0, ha="right", va="center")
+for ax, (name, routing) in zip(axes[1:], zoo.items(), strict=True):
+    colour = np.array(plots.COLOURS)[routing.expert]
+    ax.scatter(routing.token, routing.expert, s=70, c=colour, marker="s", linewidths=0)
+    none = np.flatnonzero(np.bincount(routing.token, minlength=N) == 0)
+    ax.vlines(none, -0.6, E - 0.4, color=plots.GREY, linewidth=5, alpha=0.45)
+    ax.set_ylim(E - 0.4, -0.6)
+    ax.set_ylabel(name, rotation=0, ha="right", va="center")
+for ax in axes:
+    ax.set_yticks([])
+    ax.set_xlim(-0.7, N - 0.3)
+axes[-1].set_xlabel("token, in the order of the text      (a lane an expert; grey: a token without any)")
+plt.show()
+
+empty = {name: int((np.bincount(routing.token, minlength=N) == 0).sum()) for name, routing in zoo.items()}
+assert empty["Switch"] == len(dropped) and empty["top-2"] == empty["top-p"] == empty["hash"] == 0
+
+# %% [markdown]
+# ## 5. Who looks into the future?
+#
+# A language model predicts token $n + 1$ from tokens 1 to $n$. In training all N are there at once, so a router *could*
+# use a later token to decide about an earlier one. Then the model trains on something it will not have when it writes.
+# The check needs no theory: **change the last token, and see whether anybody else's expert or weight changes.**
+#
+# **Predict.** Of the seven, which fail? And an eighth one: GShard's top-2 with a capacity, where the first choices of
+# all tokens are placed before the second choices of any.
+
+# %%
+routes = {
+    "top-2": lambda x, ids: top_k.route(w, x, k=2, renormalise=True)[0],
+    "Switch": lambda x, ids: switch.route(w, x, capacity_factor=1.25)[0],
+    "top-p": lambda x, ids: top_p.route(w, x, p=0.4)[0],
+    "expert choice": lambda x, ids: expert_choice.route(w, x, capacity_factor=1)[0],
+    "BASE": lambda x, ids: base_assignment.route(w, x, balanced=True)[0],
+    "hash": lambda x, ids: hashing.route(table, x, ids=ids, n_experts=E)[0],
+    "k-means": lambda x, ids: kmeans.route(centroids, x, weights="one")[0],
+    "GShard": lambda x, ids: gshard.route(w, x, capacity_factor=1)[0],
+}
+
+
+def fates(routing):
+    """What became of each token: a set of (expert, weight)."""
+    out = [set() for _ in range(N)]
+    for n, m, weight in zip(routing.token, routing.expert, routing.weight, strict=True):
+        out[n].add((int(m), float(weight)))
+    return out
+
+
+def leaks(route, changes=40, seed=0):
+    """How many of 40 changes of the last token changed the fate of an earlier one."""
+    rng, before = np.random.default_rng(seed), fates(route(x, ids))
+    found = 0
+    for _ in range(changes):
+        other_x, other_ids = x.copy(), ids.copy()
+        other_ids[-1] = rng.integers(V)
+        other_x[-1] = words[other_ids[-1]] + 0.3 * rng.normal(size=D)
+        found += fates(route(other_x, other_ids))[:-1] != before[:-1]
+    return found
+
+
+leaking = {name: leaks(route) for name, route in routes.items()}
+for name, found in leaking.items():
+    print(f"{name:14s} {found:2d} of 40 changes reach back")
+assert {name for name, found in leaking.items() if found} == {"expert choice", "BASE", "GShard"}
+
+# %% [markdown]
+# Expert choice and BASE as one would think: a late token with a high score takes an earlier one's place. **GShard** is
+# the one that surprises: a late token's *first* choice takes the place of an early token's *second*. Switch passes:
+# places go in order of time, so a token's fate depends on the past alone (also on the past of the *other sequences* in
+# the batch: it is causal, not private).
+#
+# > **Seen in public code** (errata 13). OLMoE's issue 46 asks how expert choice was kept from cheating in a decoder;
+# > the answer is that nobody recalls doing anything about it, and that cheating may be hard to learn. The T5X model
+# > cards say that their expert-choice models use top-2 in the decoder, to stay autoregressive. BASE has another rule
+# > for use than for training: the favourite, with no regard for others.
+#
+# What to do: no capacity at all (Mixtral), places in the order of time (Switch), or such routers only where the whole
+# text is there anyway, as in an encoder.
+#
+# ## 6. Even is not good
+#
+# Now let them learn. The task is an associative memory: 2,048 random keys, each with one of 64 random labels, to be
+# remembered by 16 small experts. There is nothing to generalise, so what counts is how well stored keys are remembered:
+# the *perplexity*, 64 for knowing nothing, 1 for knowing all. All routers get the same keys, the same minibatches and
+# the same step size.
+#
+# We keep two numbers on the way. The **CV** of the load in a training batch (standard deviation over mean; 0 is even).
+# And the **churn**: of the (key, expert) pairs of a pass, the share that the pass before did not have. 0: each key
+# always meets the same experts. 1: never one of those it met last time.
+#
+# **Predict.** Ten gates: will the even ones remember best? Where will the hash be, which has learned nothing?
+
+# %%
+CONFIG = dataclasses.replace(router_zoo.Config(), n_keys=2048, n_experts=16, batch=256)
+
+
+def remember(system, between=None, seed=0, config=CONFIG):
+    """Train one gate of the zoo: perplexity, CV in training, churn. `between` may change the router between passes."""
+    spec = router_zoo.spec_of(config, system, seed)
+    gate, keys, labels, params, steps = router_zoo.setup(spec)
+    shuffle, noise = steps.spawn(2)
+    total, done, state, before = config.epochs * (len(keys) // config.batch), 0, None, None
+    churn, cv = [], []
+    for _ in range(config.epochs):
+        met = np.zeros((len(keys), config.n_experts), bool)
+        for rows in shuffle.permutation(len(keys)).reshape(-1, config.batch):
+            lr = config.lr * (1 - done / total)
+            step = memory_moe.train_step(gate, params, state, keys[rows], labels[rows], rows, lr=lr, rng=noise)
+            params, state, done = step.params, step.state, done + 1
+            met[rows[step.routing.token], step.routing.expert] = True
+            cv.append(diagnostics.cv(diagnostics.demand(step.routing)))
+        if before is not None:
+            churn.append(1 - (met & before).sum() / met.sum())
+        before = met
+        if between is not None and done < total:
+            params = {**params, "router": between(params["router"])}
+    found = memory_moe.measure(gate, params, keys, labels, batch=config.batch)
+    return {"perplexity": found["perplexity"], "cv": np.mean(cv), "churn": np.mean(churn)}
+
+
+GATES = ("hash", "top-2, Switch loss", "expert choice", "k-means", "top-p", "bias-balanced")
+GATES += ("Switch, α = .1", "noisy top-2", "BASE", "REINFORCE")
+with one_blas_thread():
+    found = {system: remember(system) for system in GATES}
+for system, one in sorted(found.items(), key=lambda item: item[1]["perplexity"]):
+    print(f"{system:20s} perplexity {one['perplexity']:5.1f}   CV {one['cv']:.2f}   churn {one['churn']:.2f}")
+
+# %%
+LEFT = {
+    "cv": ("top-p", "bias-balanced", "hash", "k-means", "REINFORCE", "Switch, α = .1"),
+    "churn": ("REINFORCE", "top-p"),
+}
+LOWER = {"cv": ("k-means",), "churn": ("k-means", "top-2, Switch loss")}  # where two names would meet
+
+fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
+rank = {}
+for ax, name, text in ((axes[0], "cv", "CV of the load: how uneven"), (axes[1], "churn", "churn: how unsteady")):
+    values, perplexity = (np.array([one[key] for one in found.values()]) for key in (name, "perplexity"))
+    rank[name] = spearmanr(values, perplexity).statistic
+    ax.scatter(values, perplexity, s=60, color=plots.BLUE, zorder=3)
+    for system, one in found.items():
+        left, lower = system in LEFT[name], system in LOWER[name]
+        at = {"xytext": (-8 if left else 8, -14 if lower else -4), "ha": "right" if left else "left", "fontsize": 11}
+        ax.annotate(system.partition(",")[0], (one[name], one["perplexity"]), textcoords="offset points", **at)
+    ax.set_yscale("log")
+    ax.set(title=f"{text}\nrank correlation {rank[name]:.2f}", yticks=(1, 2, 4, 8, 16))
+    ax.set_yticklabels((1, 2, 4, 8, 16))
+    ax.minorticks_off()
+axes[0].set_ylabel("perplexity (lower is better)")
+plt.show()
+assert found["hash"]["churn"] == 0 and found["hash"]["perplexity"] == min(one["perplexity"] for one in found.values())
+assert found["BASE"]["cv"] < 1e-9 and found["BASE"]["perplexity"] > 3 * found["hash"]["perplexity"]
+assert rank["churn"] > 0.7 > abs(rank["cv"])
+
+# %% [markdown]
+# BASE is perfectly even and among the worst; the hash is uneven, has learned nothing, and is the best. What goes with
+# quality here is the right-hand number: **whether a key finds the expert again that it was taught to**. Noise and
+# sampling (noisy top-2, REINFORCE) send a key elsewhere by chance; BASE does because the choice depends on the other
+# keys of the group, which are others each time.
+#
+# A correlation over ten gates is not yet a cause. So intervene: take the hash, and between passes draw again the expert
+# of a part of the keys. Nothing else changes, the loads stay as even as they were.
+#
+# **Predict.** Almost half of BASE's keys get another expert in each pass, and its perplexity is about 9. If the hash
+# changes the expert of 10 % of its keys from pass to pass, where will it be: at 1.5, at 3, at 12?
+
+
+# %%
+def redraw(rate, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def between(router):
+        new = router["table"].copy()
+        hit = rng.random(len(new)) < rate
+        new[hit] = rng.integers(CONFIG.n_experts, size=hit.sum())
+        return {"table": new}
+
+    return between
+
+
+with one_blas_thread():
+    disturbed = {rate: remember("hash", redraw(rate)) for rate in (0, 0.05, 0.1, 0.3)}
+for rate, one in disturbed.items():
+    rest = f"CV {one['cv']:.2f}   churn {one['churn']:.2f}"
+    print(f"redrawn {100 * rate:3.0f} %:  perplexity {one['perplexity']:5.1f}   {rest}")
+costs = [one["perplexity"] for one in disturbed.values()]
+assert costs == sorted(costs) and costs[2] > found["BASE"]["perplexity"] / 2
+
+# %% [markdown]
+# So churn does harm, by itself. And a change by lot does *more* harm than one that a learned gate makes: a gate moves
+# keys that lie between two experts, to one that has learned their neighbours; the lot moves them to a stranger. The
+# same number does not mean the same thing, which is why one looks inside.
+#
+# Mind what this task is: pure memory. In language, similar tokens share what they need, and a gate that puts them
+# together gains what a hash cannot. The full zoo, twenty gates with four seeds each: `python3 run.py figures
+# router_zoo`.
+#
+# ## Your turn
+#
+# Write the rule of expert choice: each expert takes the C tokens with the highest score in its column; the earlier
+# token wins a tie.
+
+
+# %%
+def experts_pick(scores, C):
+    """scores (N, E) -> bool (N, E): True where expert e takes token n, C times in every column."""
+    # your code here
+    return None
+
+
+def cases(rng):
+    for tokens, n_experts, C in ((6, 3, 2), (9, 4, 3), (5, 2, 5), (1, 4, 1)):
+        yield rng.normal(size=(tokens, n_experts)), C
+    yield np.ones((4, 2)), 2  # ties
+
+
+self_check(experts_pick, expert_choice.pick, cases)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **Change the code.** Let Switch's experts keep their most *probable* tokens and not their first ones (batch
+#    prioritized routing). What is the mean probability of the dropped ones now? Run `leaks` on it before you decide to
+#    use it.
+# 2. **Derive.** Top-p with $p = .4$ and $E$ experts, of which all are equally probable: how many does a token get? At
+#    the start of training every token is like this. What does that do to the cost of the first steps, and what would
+#    the entropy loss do to it?
+# 3. **Break it.** Generate with expert choice, one token at a time: route `x[:1]`, alone. How many experts take it, and
+#    how many did it have in the batch? What would you say about a perplexity that was measured in batches?
+#
+# Solutions: `lessons/solutions/11_router_zoo.py`.
+#
+# Next: 12, the clusters of 2022: a case where one can prove why the experts part.
