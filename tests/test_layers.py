@@ -33,7 +33,7 @@ ROWS = (
     ("kernels",),
     ("steps",),
     ("numerics",),
-    ("checks",),
+    ("checks", "files"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 

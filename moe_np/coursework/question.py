@@ -17,6 +17,17 @@ class Verdict(NamedTuple):
     message: str  # "" if passed, otherwise what came and what was wanted, without the hidden input
 
 
+class Said(Exception):
+    """What an answer in a sandbox has to report: the message is ready for the learner."""
+
+
+class InputsChanged(Exception):
+    """An answer in a sandbox, which works on copies, has changed them."""
+
+
+CHANGED = "the inputs were changed: wanted them as they were"
+
+
 def close(rtol=1e-6, atol=1e-8):
     """A comparison `(wanted, got, inputs) -> message or ""`: same structure, shapes and, within tolerance, values.
 
@@ -103,13 +114,19 @@ def examine(question, answer, seed, *, drawn=None):
         own = _copies(inputs)
         try:
             got = answer(*own)
+        except InputsChanged:
+            return Verdict(False, CHANGED)
         except Exception as error:  # whatever the answer raises is the learner's to see
-            return Verdict(False, f"{type(error).__name__}: {error}")
-        if not _same(inputs, own):
-            return Verdict(False, "the inputs were changed: wanted them as they were")
+            return Verdict(False, _told(error))
+        if not same(inputs, own):
+            return Verdict(False, CHANGED)
         if message := _compared(question, wanted, got, inputs):
             return Verdict(False, message)
     return Verdict(True, "") if question.baseline is None else _raced(question, answer, drawn[-1].inputs)
+
+
+def _told(error):
+    return str(error) if isinstance(error, Said) else f"{type(error).__name__}: {error}"
 
 
 def _compared(question, wanted, got, inputs):
@@ -128,7 +145,7 @@ def _raced(question, answer, inputs, rounds=3):
         try:
             own.append(_seconds(answer, inputs))
         except Exception as error:
-            return Verdict(False, f"{type(error).__name__}: {error}")
+            return Verdict(False, _told(error))
         theirs.append(_seconds(question.baseline, inputs))
     ratio = min(theirs) / min(own)
     if ratio >= question.faster:
@@ -151,12 +168,17 @@ def _copies(value):
     return type(value)(map(_copies, value)) if isinstance(value, (tuple, list)) else value
 
 
-def _same(a, b):
+def same(a, b):
+    """Equal structure and values; b may be anything."""
     if isinstance(a, np.ndarray):
-        return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+        return isinstance(b, np.ndarray) and np.array_equal(
+            a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"
+        )
     if isinstance(a, dict):
-        return set(a) == set(b) and all(_same(a[k], b[k]) for k in a)
-    return not isinstance(a, (tuple, list)) or (len(a) == len(b) and all(map(_same, a, b)))
+        return isinstance(b, dict) and set(a) == set(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)):
+        return isinstance(b, (tuple, list)) and len(a) == len(b) and all(map(same, a, b))
+    return True  # numbers and text cannot be changed in place
 
 
 def self_check(answer, reference, cases, *, name=None, compare=None, seed=0):

@@ -12,11 +12,9 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 import pathlib
 import signal
 import sys
-import tempfile
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
@@ -24,24 +22,9 @@ import numpy as np
 
 from moe_np import kernels
 from moe_np.checks import InputError, integer
+from moe_np.files import write_atomically
 
 NOT_COMPUTING = ("cli.py", "plots.py", "__main__.py")  # files that only show results
-
-
-def write_atomically(path, text):
-    """Write `text` to `path` so that a reader, or a kill, sees the old file or the whole new one."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def to_json(value):
