@@ -12,6 +12,7 @@ tree): what is summed over cases, Σ_n weight_n x_n x_nᵀ, is then one matrix p
 Sums are in float64 and about the mean of x. Ridge is ½ ridge ‖slopes‖²; constants are never shrunk.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +54,15 @@ def gram(design, weight):
     if design.products is None:
         return np.stack([(design.xt * w) @ design.xt.T for w in weight]) if M else np.zeros((0, K, K))
     packed = weight @ design.products.T
-    i, j = np.triu_indices(K)
+    i, j = _pairs(K)
     out = np.empty((M, K, K))
     out[:, i, j] = out[:, j, i] = packed
     return out
+
+
+@functools.cache
+def _pairs(K):
+    return np.triu_indices(K)
 
 
 def solve(a, b):
