@@ -83,16 +83,18 @@ def by_hand(question, cells):
 class Session:
     """A notebook that is run, and run again without what broke it."""
 
-    def __init__(self, sandbox, cells, cell_seconds=CELLS):
+    def __init__(self, sandbox, cells, cell_seconds=CELLS, child=None):
         self.sandbox, self.cells, self.cell_seconds = sandbox, cells, cell_seconds
         self.child = None
+        self._lent = child  # one that is already there, to begin with
         self.failed = {}  # number -> message of the last run
         self.left_out = {}  # number -> why it is not run any more
 
     def start(self):
         """A child in which all cells have run that can."""
         while self.child is None:
-            self.child, self.failed = self.sandbox.child().__enter__(), {}
+            self.child, self.failed, self._lent = self._lent or self.sandbox.child().__enter__(), {}, None
+            self.child.fresh()
             left = self.cell_seconds
             for number, source in self.cells:
                 if number in self.left_out:
@@ -161,7 +163,7 @@ def grade(assignment, drawn, sandbox, raw):
         return Marked([nothing(q) for q in assignment.questions], [f"The notebook cannot be read: {error}."])
     session = Session(sandbox, runnable(assignment, cells))
     try:
-        marks = [_mark(session, q, drawn, cells) for q in assignment.questions]
+        marks = [mark(session, q, drawn, cells) for q in assignment.questions]
         broken = {**session.failed, **session.left_out}
     finally:
         session.close()
@@ -174,7 +176,8 @@ def nothing(question, message="no answer"):
     return Mark(question.name, question.points, 0, message)
 
 
-def _mark(session, question, drawn, cells):
+def mark(session, question, drawn, cells):
+    """Grade one question of a session. cells: the notebook's, for what is marked by hand."""
     if question.function is None:
         text = by_hand(question, cells)
         return Mark(question.name, question.points, None if text else 0, "" if text else NOT_YET, text)

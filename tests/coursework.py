@@ -1,0 +1,37 @@
+"""What the tests of coursework share: the assignments that are there, a sandbox for each, notebooks made of cells."""
+
+import functools
+import pathlib
+
+import pytest
+
+from moe_np.coursework import assignments, percent
+from moe_np.coursework.sandbox import Sandbox
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "lessons" / "assignments"
+NAMES = assignments.names(FOLDER) if FOLDER.is_dir() else []
+SEED = 20240
+
+
+@functools.cache
+def assignment(name):
+    return assignments.load(name, FOLDER)
+
+
+@functools.cache
+def drawn(name, seed=SEED):
+    return assignments.draw_all(assignment(name), seed)
+
+
+def sandbox_of(name, **options):
+    found = assignment(name)
+    return Sandbox(found.allowed, found.libraries, secret=(FOLDER,), **options)
+
+
+def notebook(cells):
+    """The bytes of a notebook."""
+    return percent.write_notebook(percent.to_notebook(cells)).encode()
+
+
+every_assignment = pytest.mark.parametrize("name", NAMES)
