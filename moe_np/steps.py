@@ -166,8 +166,13 @@ NOT_STARTED = "no step has been made yet: call next(steps) first"
 
 
 def preview(value, *, rows=ROWS_SHOWN):
-    """The first rows of an array as short text, of a single row 4 times as many numbers; scalars in full."""
+    """The first rows of an array as short text, of a single row 4 times as many numbers; scalars in full.
+
+    A last axis of length 1 is not shown: a column is printed as a row.
+    """
     value = np.asarray(value)
+    while value.ndim > 1 and value.shape[-1] == 1:
+        value = value[..., 0]
     rows = 4 * rows if value.ndim == 1 else rows
     with np.printoptions(precision=DIGITS, suppress=True, threshold=60, edgeitems=3, linewidth=100):
         if value.ndim == 0:

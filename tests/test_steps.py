@@ -62,8 +62,11 @@ def test_text_and_html():
     assert "* x (D = 2)\n      [2. 4.]" in text and text.endswith("\n    unchanged: y") and "x \\leftarrow 2 x" in text
     assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page
     assert "&lt;b&gt;" in state("<b>", "", {})._repr_html_()
-    assert "... 4 more" in repr(state("a", "", {"x": np.arange(10.0)[:, None]}))
+    assert "... 4 more" in repr(state("a", "", {"x": np.ones((10, 2))}))
     assert "... 6 more" in repr(state("a", "", {"x": np.arange(30.0)})), "a single row shows more"
+    assert "[[1. 1.]\n       [1. 1.]]" in repr(state("a", "", {"x": np.ones((2, 2, 1))})), (
+        "and brackets about one number go"
+    )
 
 
 def test_a_trail_adds_up_and_names_axes():

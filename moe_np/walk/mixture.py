@@ -127,12 +127,12 @@ def _epochs(params, x, d, lr, error, kind, stop, every):
         done = stop is not None and step.squared_error <= stop
         if done or step.number % every == 0:
             trail.forget()
-            own = {"x": x, "d": d, **step.params, "p": step.cache.p, "o": step.cache.o, "y": step.cache.y}
-            if error == "mixture":
-                own["resp"] = step.cache.scores.resp
+            own = {"x": x, "d": d, "squared_error": step.squared_error, "total": step.loss, **step.params}
             if d.shape[1] == 1 and kind == "logistic" and (step.params["W"] != 0).any(axis=(1, 2)).all():
                 own["foot"] = model.decision_foot(step.params["W"][..., 0], step.params["b"][..., 0])
-            own |= {"total": step.loss, "squared_error": step.squared_error}
+            own["p"] = step.cache.p
+            if error == "mixture":
+                own["resp"] = step.cache.scores.resp
             yield trail.see(f"epoch {step.number}", UPDATE, own, f"Mean squared error {step.squared_error:.4f}.")
         if done:
             return
