@@ -33,6 +33,7 @@ from moe_np.coursework import self_check
 from moe_np.experiments.sweep import one_blas_thread
 from moe_np.gradcheck import gradient_error
 from moe_np.routing import contract, top_k
+from moe_np.view import view
 
 plt.rcParams.update(plots.STYLE)
 
@@ -172,13 +173,16 @@ steps = walk.dispatch(few, few_x, slowly=True)
 next(steps)
 
 # %% [markdown]
-# Run the next cell as often as there are states, ten; `steps.back()` goes back.
+# Run the next cell as often as there are states, ten; `steps.back()` goes back. Or use the slider below it.
 #
 # **Predict**, at the state "offsets": which place will assignment 0 get? And which one the second assignment of the
 # same expert?
 
 # %%
 next(steps)
+
+# %%
+view(steps)
 
 # %%
 _, _, dozen = problem(N=12, D=2, H=4, E=4, seed=3)
@@ -288,7 +292,7 @@ def products_alone(params, x, routing):
 ways = {"everyone": everyone, "masks": masks, "sorted blocks": sorted_blocks, "products alone": products_alone}
 counts, measured = (4, 16, 64, 256), {name: [] for name in ways}
 for E in counts:
-    for name, ratio in race(ways, *problem(N=2048, D=64, H=128, E=E), rounds=7).items():
+    for name, ratio in race(ways, *problem(N=1024, D=64, H=128, E=E)).items():
         measured[name].append(ratio)
 
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
@@ -307,14 +311,14 @@ for name, values in measured.items():
 assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k times the work shows"
 
 # %% [markdown]
-# Three things to see.
+# Three things to see. (If other programs are at work, the lines shake: run it twice.)
 #
 # - *Everyone* rises in proportion to $E$, as derived.
 # - *Masks* and *sorted blocks* lie side by side while the experts are few. **In plain NumPy the sort buys little
-#   there**: looking through a list of 4,096 numbers takes microseconds. It pays when $E$ passes over the list add up.
+#   there**: looking through a list of 2,048 numbers takes microseconds. It pays when $E$ passes over the list add up.
 # - The sorted blocks stay close to the dotted line: the dispatch is nearly free. But the dotted line rises too! At $E =
-#   256$ a block has 16 rows, so each weight that comes from memory is used 16 times and not 1,024 times as at $E = 4$.
-#   **No dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
+#   256$ a block has 8 rows, so each weight that comes from memory is used 8 times and not 512 times as at $E = 4$. **No
+#   dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
 #   users meets a model with many experts.
 #
 # ## 6. Compiled

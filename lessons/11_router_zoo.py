@@ -19,7 +19,6 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import spearmanr
 
 from moe_np import diagnostics, plots, walk
 from moe_np.coursework import self_check
@@ -28,6 +27,7 @@ from moe_np.experiments.sweep import one_blas_thread
 from moe_np.models import memory_moe
 from moe_np.numerics import softmax
 from moe_np.routing import base_assignment, contract, expert_choice, gshard, hashing, kmeans, switch, top_k, top_p
+from moe_np.view import view
 
 plt.rcParams.update(plots.STYLE)
 N, V, D, E = 40, 12, 6, 4
@@ -61,7 +61,10 @@ print("tokens whose favourite is expert 0, 1, 2, 3:", np.bincount(favourite))
 # %%
 C = contract.capacity(N, E, 1, 1.25)
 steps = walk.route(switch, w, x, capacity_factor=1.25)
-steps.until("routing")  # steps.back(), a few times, shows how it came about
+steps.until("routing")
+
+# %%
+view(steps)  # back and forward, with a picture; without widgets use steps.back() and next(steps)
 
 # %%
 by_switch, _ = switch.route(w, x, capacity_factor=1.25)
@@ -297,7 +300,7 @@ fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
 rank = {}
 for ax, name, text in ((axes[0], "cv", "CV of the load: how uneven"), (axes[1], "churn", "churn: how unsteady")):
     values, perplexity = (np.array([one[key] for one in found.values()]) for key in (name, "perplexity"))
-    rank[name] = spearmanr(values, perplexity).statistic
+    rank[name] = np.corrcoef(*(v.argsort().argsort() for v in (values, perplexity)))[0, 1]
     ax.scatter(values, perplexity, s=60, color=plots.BLUE, zorder=3)
     for system, one in found.items():
         left, lower = system in LEFT[name], system in LOWER[name]
