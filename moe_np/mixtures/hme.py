@@ -165,6 +165,7 @@ def whitened(residual, var):
 
 class Posterior(NamedTuple):
     loss: np.ndarray  # (N,) minus the log likelihood of each case
+    evidence: list  # [(N, P)] log likelihood of the case under each gate and what hangs below it
     h: list  # [(N, P, b)] posterior of each branch, given that its gate is on the way
     joint: list  # [(N, P, b)] the same not given that: products down the tree
     resp: np.ndarray  # (N, E) of each leaf
@@ -176,17 +177,17 @@ def posterior(log_g, log_p):
     Up: the evidence of a node is Σ_j g_j|i · evidence of j, and h_j|i is the share of j in it. Down: the joint
     posterior of a node is its parent's times its own.
     """
-    h, evidence = [], log_p
+    h, evidence, below = [], [], log_p
     for log_level in reversed(log_g):
-        share = log_level + evidence.reshape(log_level.shape)
-        total = logsumexp(share, keepdims=True)
-        h.insert(0, np.exp(share - total))
-        evidence = total[:, :, 0]
+        share = log_level + below.reshape(log_level.shape)
+        below = logsumexp(share)
+        h.insert(0, np.exp(share - below[:, :, None]))
+        evidence.insert(0, below)
     joint, above = [], 1.0
     for level in h:
         joint.append(above * level)
         above = joint[-1].reshape(len(level), -1, 1)
-    return Posterior(-evidence[:, 0], h, joint, above[:, :, 0])
+    return Posterior(-below[:, 0], evidence, h, joint, above[:, :, 0])
 
 
 class Cache(NamedTuple):

@@ -1,0 +1,176 @@
+"""EM for hierarchical mixtures: Jordan and Jacobs (1994), section 4, Algorithms 1 and 2.
+
+E step: the posteriors h of all branches (hme.posterior). M step: each expert and each gate by itself, a regression
+on the same inputs,
+
+    experts         least squares of y with weights h_ij; the variances from the weighted residuals
+                    (labels: weighted logistic regression)
+    top gate        logistic regression of h_i, by IRLS
+    gates below     logistic regression of h_j|i with weights h_i, and so on down the tree
+
+which is Algorithm 1: the likelihood never falls. Algorithm 2 has for the gates one weighted least squares on log h
+instead. That is another estimate, not a maximum, and the likelihood may fall; the paper takes it for its speed.
+All gates of a level are one call of irls.py, all experts another.
+"""
+
+import itertools
+
+import numpy as np
+
+from moe_np import checks
+from moe_np.mixtures import hme, irls
+from moe_np.mixtures.em_families import Categorical, Gaussian
+from moe_np.mixtures.hme import Step
+from moe_np.steps import state
+
+GATES = ("irls", "least squares")
+CLIP = 10.0  # of the log ratio that Algorithm 2 fits: h of 0 has no logarithm
+
+# --- M step -----------------------------------------------------------------------------------------------------------
+
+
+def family_of(params, y, hold=()):
+    """(family, y): what kind of experts these parameters are, as em_families.py has them."""
+    if "var" not in params:
+        return Categorical(params["b"].shape[1]).resolve(y)
+    ndim = np.ndim(params["var"])
+    return Gaussian("fixed" if "var" in hold else {0: "shared", 1: "expert", 3: "full"}[ndim]).resolve(y)
+
+
+def m_step(params, design, y, post, *, family, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()):
+    """New parameters from the posteriors; `design` is `irls.design(x)`, `family` of `family_of`."""
+    new = family.m_step(params, design, y, post.resp, ridge, irls_steps)
+    for level in range(1, len(post.h) + 1):
+        new |= fit_gates(params, design, post, level, gates=gates, ridge=ridge, irls_steps=irls_steps, clip=clip)
+    return {name: params[name] if name in hold else new[name] for name in params}
+
+
+def fit_gates(params, design, post, level, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP):
+    """The M step of one level's gates: {"U{level}", "c{level}"}."""
+    h = post.h[level - 1]
+    above = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
+    U, c = params[f"U{level}"], params[f"c{level}"]
+    if gates == "irls":
+        start = np.concatenate([U.transpose(1, 0, 2), c[:, None, :]], axis=1)
+        coef, _ = irls.multinomial_irls(design, h, above, start=start, ridge=ridge, max_steps=irls_steps)
+    else:
+        coef = least_squares_gates(design, h, above, ridge=ridge, clip=clip)
+    return {f"U{level}": coef[:, :-1].transpose(1, 0, 2), f"c{level}": coef[:, -1]}
+
+
+def least_squares_gates(design, h, weight, *, ridge=0.0, clip=CLIP):
+    """Algorithm 2: coef (P, D + 1, b) of the weighted least squares fit of log h (N, P, b), weight (N, P).
+
+    Only differences of logits count, so log h is taken about its mean over the branches; of two branches the fit is
+    then that of their log ratio, which is kept within ±clip.
+    """
+    N, P, b = h.shape
+    target, K = log_ratio(h, clip), len(design.xt)
+    a = irls.gram(design, weight.T)
+    a[:, range(K - 1), range(K - 1)] += ridge
+    right = design.xt @ (target * weight[:, :, None]).reshape(N, P * b)
+    return irls.from_centre(irls.solve(a, right.reshape(K, P, b).swapaxes(0, 1)), design.mean)
+
+
+def log_ratio(h, clip):
+    """log h less its mean over the branches (last axis), within ±clip/2."""
+    log_h = np.log(np.maximum(h, np.finfo(h.dtype).tiny))
+    return np.clip(log_h - log_h.mean(axis=-1, keepdims=True), -clip / 2, clip / 2)
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def train(params, x, y, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()):
+    """EM: yields a `hme.Step` after 0, 1, 2, ... M steps, without end; its cache has the E step that was just made.
+
+    gates       "irls" (Algorithm 1) or "least squares" (Algorithm 2)
+    irls_steps  Newton steps a gate takes in one M step, halved where they must be: with one already the likelihood
+                never falls (with a ridge, the penalised likelihood)
+    hold        names that stay as they are, e.g. ("var",)
+    Every branch has to be there (no c = −inf).
+    """
+    params, design, y, family = _start(params, x, y, gates, hold)
+    options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
+    for number in itertools.count():
+        loss, cache = hme.forward(params, x, y)
+        yield Step(number, float(loss.sum()), params, cache)
+        params = m_step(params, design, y, cache.post, family=family, **options)
+
+
+def _start(params, x, y, gates, hold):
+    """The public door."""
+    checks.choice("gates", gates, GATES)
+    params, x, y = hme.checked(params, x, y)
+    for level in range(1, hme.depth(params) + 1):
+        checks.array(f"params['c{level}']", params[f"c{level}"], ("P", "b"))
+    for name in hold:
+        checks.choice("hold", name, tuple(params))
+    family, y = family_of(params, y, hold)
+    return params, irls.design(x), y, family
+
+
+# --- One step at a time -----------------------------------------------------------------------------------------------
+
+DENSITY = r"P_{ij} = P(y \mid x, \theta_{ij})"
+NESTED = r"h_{j|i} = \frac{g_{j|i} P_{ij}}{\sum_k g_{k|i} P_{ik}}"
+TOP = r"h_i = \frac{g_i \sum_j g_{j|i} P_{ij}}{\sum_k g_k \sum_j g_{j|k} P_{kj}}"
+LEAVES = r"h_{ij} = h_i \, h_{j|i}"
+EXPERTS = r"\theta_{ij} \leftarrow \arg\max_\theta \sum_t h_{ij}^{(t)} \log P(y^{(t)} \mid x^{(t)}, \theta)"
+GATES_TOP = r"v_i \leftarrow \arg\max_v \sum_t \sum_i h_i^{(t)} \log g_i^{(t)}"
+GATES_BELOW = r"v_{ij} \leftarrow \arg\max_v \sum_t h_i^{(t)} \sum_j h_{j|i}^{(t)} \log g_{j|i}^{(t)}"
+LEAST_SQUARES = r"v_{ij} \leftarrow \arg\min_v \sum_t h_i^{(t)} (\log h_{j|i}^{(t)} - v^\top x^{(t)})^2"
+AXES = {"W": "E D C", "b": "E C", "mu": "N E C", "log_density": "N E", "resp": "N E"}
+LEVEL_AXES = {"U": "D P b", "c": "P b", "g": "N P b", "h": "N P b", "evidence": "N P"}
+VAR_AXES = {0: (), 1: ("E",), 3: ("E", "C", "C")}
+
+
+def steps(params, x, y, *, max_iter=100, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()):
+    """`max_iter` rounds of `train`, a State at a time, and a last E step.
+
+    "start"; "E step: experts", "E step: level L" up to "E step: level 1", "E step: leaves"; "M step: experts", "M step:
+    level 1" and so on down; then the next E step. Levels count from the top; g1, h1 are the top gate's.
+    """
+    params, design, y, family = _start(params, x, y, gates, hold)
+    levels = range(1, hme.depth(params) + 1)
+    axes = {**AXES, **{f"{name}{level}": a for name, a in LEVEL_AXES.items() for level in levels}}
+    if "var" in params:
+        axes["var"] = VAR_AXES[np.ndim(params["var"])]
+    now = state("start", "", params, axes=axes, note=f"A tree with branches {hme.branching(params)}.")
+    yield now
+    for number in range(max_iter + 1):
+        loss, cache = hme.forward(params, x, y)
+        arrays = dict(params)
+        for phase, equation, more, note in _expectation(cache, loss):
+            arrays |= more
+            now = state(phase, equation, arrays, axes=axes, note=note, before=now)
+            yield now
+        if number == max_iter:
+            return
+        new = family.m_step(params, design, y, cache.post.resp, ridge, irls_steps)
+        params = {**params, **{name: value for name, value in new.items() if name not in hold}}
+        note = "Each expert by itself, every case counting as much as the expert is responsible for it."
+        now = state("M step: experts", EXPERTS, {**arrays, **params}, axes=axes, note=note, before=now)
+        yield now
+        for level in levels:
+            new = fit_gates(
+                params, design, cache.post, level, gates=gates, ridge=ridge, irls_steps=irls_steps, clip=clip
+            )
+            params = {**params, **{name: value for name, value in new.items() if name not in hold}}
+            equation = LEAST_SQUARES if gates != "irls" else GATES_TOP if level == 1 else GATES_BELOW
+            note = "The gates of this level learn to foretell h from x, each on its own cases."
+            now = state(f"M step: level {level}", equation, {**arrays, **params}, axes=axes, note=note, before=now)
+            yield now
+
+
+def _expectation(cache, loss):
+    """(phase, equation, new arrays, note) of each part of an E step, from the leaves up and down again."""
+    more = {f"g{level}": g for level, g in enumerate(cache.g, start=1)}
+    more |= {"mu": cache.mu, "log_density": cache.log_density}
+    yield "E step: experts", DENSITY, more, "What the gates believe, and how likely y is under each expert."
+    for level in range(len(cache.g), 0, -1):
+        more = {f"h{level}": cache.post.h[level - 1], f"evidence{level}": cache.post.evidence[level - 1]}
+        note = "Bayes' rule at each gate of this level; its evidence is the likelihood one level up."
+        yield f"E step: level {level}", TOP if level == 1 else NESTED, more, note
+    more = {"resp": cache.post.resp, "log_likelihood": -loss.sum()}
+    yield "E step: leaves", LEAVES, more, "Down the tree: the share of each expert in each case."
