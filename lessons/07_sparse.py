@@ -60,8 +60,8 @@ assert error < 1e-12  # k = E is the dense mixture
 
 # %% [markdown]
 # The work falls in proportion to $k/E$. The answer changes, but nobody asked for the answer of the dense gate:
-# experts and gate will be *trained* sparse. So the question of this lesson is not what the output loses. It is **what
-# the gradient loses**.
+# experts and gate will be *trained* sparse. So the question of this lesson is not what the output loses. It is
+# **what the gradient loses**.
 #
 # ## 2. Two ways to weight what is kept
 #
@@ -92,8 +92,8 @@ for renormalise in (True, False):
 
 # %% [markdown]
 # > **Seen in public code** (errata 3): which of the two is meant is left to a default, or decided by whether a line
-# > `w / w.sum()` happens to be there. The two train differently: renormalised, an expert that is not chosen hears *exactly
-# > nothing*, from the task, about its logit. Here `renormalise` is an argument without a default.
+# > `w / w.sum()` happens to be there. The two train differently: renormalised, an expert that is not chosen hears
+# > *exactly nothing*, from the task, about its logit. Here `renormalise` is an argument without a default.
 #
 # ## 3. Why k is at least 2
 #

@@ -1,0 +1,109 @@
+# %% [markdown]
+# # 09 · Solutions
+
+# %%
+import numpy as np
+
+from moe_np import balance, diagnostics, numerics
+from moe_np.coursework import self_check
+from moe_np.models import memory_moe
+from moe_np.models.memory_moe import Gate, on_logits
+from moe_np.routing import bias_balanced, contract, top_k
+
+TOP2 = {"k": 2, "renormalise": True}
+
+
+def routed(logits, k):
+    return top_k.route({"w": np.eye(logits.shape[1])}, logits, k=k, renormalise=False)[0]
+
+
+# %% [markdown]
+# ## Your turn
+
+
+# %%
+def switch_loss(logits, k):
+    N, E = logits.shape
+    p = numerics.softmax(logits)
+    f = np.bincount(contract.top_k(logits, k).ravel(), minlength=E) / (k * N)  # a count: no gradient
+    value = E * (f * p.mean(axis=0)).sum()
+    return value, E / N * p * (f - (f * p).sum(axis=1, keepdims=True))
+
+
+def reference(logits, k):
+    return balance.switch(routed(logits, k))
+
+
+def cases(rng):
+    for N, E, k in ((6, 4, 1), (5, 3, 2), (8, 5, 3)):
+        yield rng.normal(size=(N, E)) + np.arange(E), k
+
+
+assert self_check(switch_loss, reference, cases)
+
+# %% [markdown]
+# ## 1. How much is enough
+#
+# From $\alpha$ = .1 on the loads are even. More buys nothing: the perplexity does not get better any more and is,
+# if anything, a little worse, since the gate has less freedom to say something about the token.
+
+# %%
+cv, perplexity = {}, {}
+for alpha in (0.001, 0.01, 0.1, 1.0, 10.0):
+    gate = Gate(top_k, TOP2, losses=((alpha, on_logits(balance.switch)),))
+    task, start, order = (np.random.default_rng([0, i]) for i in range(3))
+    keys, labels = memory_moe.associations(task, 2048, 16, 32, common=6.0)
+    params = memory_moe.init(start, gate, keys, 32, n_experts=16, hidden=4)
+    for step in memory_moe.train(gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order):
+        params = step.params
+    found = memory_moe.measure(gate, params, keys, labels, batch=len(keys))
+    cv[alpha], perplexity[alpha] = found["cv"], found["perplexity"]
+    print(f"α = {alpha:<6g} CV of the load {cv[alpha]:.2f}   perplexity {perplexity[alpha]:.1f}")
+assert cv[0.001] > cv[0.1] and perplexity[0.1] < perplexity[0.001]
+
+# %% [markdown]
+# ## 2. A gate that is sure
+#
+# With $p = (1, 0, \dots)$: for expert 0, $p_0 (f_0 - \sum_j f_j p_j) = 1 \cdot (f_0 - f_0) = 0$; for the others
+# $p_i = 0$. So the gradient is 0 whatever $f$ is: Switch's loss **cannot** rescue a gate that has collapsed and is
+# sure. It has to be there from the start (and noise, small initial weights or the z-loss keep the gate from
+# becoming sure early). A bias compares counts and does not care how sure anyone is.
+
+# %%
+logits = np.tile([20.0, 0.0], (10, 1))
+value, dlogits = balance.switch(routed(logits, 1))
+print(f"value {value:.2f}, largest gradient {np.abs(dlogits).max():.0e}")
+assert value > 1.99 and np.abs(dlogits).max() < 1e-8
+
+params, x = {"w": np.eye(2), "bias": np.zeros(2)}, logits + 0.01 * np.random.default_rng(0).normal(size=(10, 2))
+loads = []
+for _ in range(100):
+    routing, _ = bias_balanced.route(params, x, k=1, renormalise=False)
+    loads.append(diagnostics.load(routing)[0])
+    params = bias_balanced.update_bias(params, routing, speed=0.01)
+print("tokens of expert 0 while the bias moves:", loads[::10])
+assert loads[0] == 10 and min(loads) < 10
+
+# %% [markdown]
+# ## 3. f after capacity
+#
+# All eight tokens ask for expert 0, which keeps two. From the demand $f$ = (1, 0, 0, 0), and the value is $4 P_0$,
+# near its maximum. From what is kept $f$ = (¼, 0, 0, 0), what a perfectly balanced expert would have, and the value
+# is $P_0$, *below* 1: better than perfect. The gradient has the right sign and a quarter of the size; at the point
+# where it matters most the loss is the weakest.
+
+# %%
+N, E = 8, 4
+logits = np.tile([2.0, 0.0, 0.0, 0.0], (N, 1))
+p, expert = numerics.softmax(logits), np.zeros(N, int)
+kept = contract.within_capacity(expert, E, N // E)
+gradients = {}
+for name, f in (
+    ("asked for", np.bincount(expert, minlength=E) / N),
+    ("kept", np.bincount(expert[kept], minlength=E) / N),
+):
+    value = E * (f * p.mean(axis=0)).sum()
+    gradients[name] = E / N * p * (f - (f * p).sum(axis=1, keepdims=True))
+    print(f"f from what is {name:9} {f}: value {value:.2f}, gradient at expert 0 {gradients[name][0, 0]:.4f}")
+assert np.allclose(gradients["asked for"], balance.switch(routed(logits, 1))[1])
+assert np.allclose(gradients["kept"], gradients["asked for"] / E)
