@@ -61,21 +61,31 @@ assert right < 65 and not alone.reached
 # ## 2. One epoch, piece by piece
 #
 # Now four experts. Their weights start as small random numbers, the gate at 0. `walk.vowels` goes through an epoch one
-# operation at a time; `next(steps)` makes a step and shows what is new. Run the next cell again and again.
-#
-# **Predict.** At the start, what is `p`? About how large is each `resp`? Who, then, will learn from a case?
+# operation at a time; `next(steps)` makes a step and shows what is new.
 
 # %%
 params = model.init_mixture(np.random.default_rng(0), 4)
 steps = walk.vowels(params, x, d, lr=0.04)
 next(steps)
 
-# %%
-steps.until("epoch 0: responsibilities")
+# %% [markdown]
+# Run the next cell as often as you like: experts, gate, blend, ... `steps.back()` goes back.
 
 # %%
-resp, p = steps.now["resp"], steps.now["p"]
-gradient = steps.until("epoch 0: gradient")
+next(steps)
+
+# %% [markdown]
+# States have numbers: 5 are the responsibilities, 9 is the gradient.
+#
+# **Predict.** The gate is at 0: what is `p`? About how large, then, is each `resp`? Who will learn from a case?
+
+# %%
+steps.goto(5)
+
+# %%
+resp, p = steps[5]["resp"], steps[5]["p"]
+gradient = steps[9]
+assert (steps[5].phase, gradient.phase) == ("epoch 0: responsibilities", "epoch 0: gradient")
 print("p is ¼ everywhere:", np.all(p == 0.25), "  resp from", resp.min().round(3), "to", resp.max().round(3))
 print("gradient of each expert's weights:\n", gradient["dW"][..., 0].round(2))
 assert np.abs(resp - 0.25).max() < 0.01
@@ -93,8 +103,9 @@ assert (signs == signs[0]).all()
 #
 # **Predict.** How many of the four experts will be in use at the end? Will the error fall evenly?
 #
-# Move the slider, or press *forward*. A thick line belongs to an expert that the gate prefers for at least one token in
-# twenty; the tint says where. (Without a notebook, `next(run)` and `run.back()` walk as well.)
+# Move the slider, or press *forward*. The percentage, and the thickness of a line, is the share of the tokens that the
+# gate gives to the expert; the tint says where, and is pale while the gate is not sure. (Without a notebook,
+# `next(run)` and `run.back()` walk as well.)
 
 # %%
 run = walk.vowels(params, x, d, lr=0.04, every=25, stop=0.08)

@@ -145,11 +145,15 @@ class Steps:
         self.at = int(number)
         return found
 
-    def until(self, phase):
-        """The next state whose phase starts with `phase`. StopIteration (as of `next`) if there is none."""
-        while not (found := next(self)).phase.startswith(phase):
-            pass
-        return found
+    def until(self, phase, *, most=10_000):
+        """The next state whose phase starts with `phase`. StopIteration (as of `next`) if there is none.
+
+        InputError if there is none among the next `most`: not every walk ends.
+        """
+        for _ in range(most):
+            if (found := next(self)).phase.startswith(phase):
+                return found
+        raise InputError(f"phase: wanted the start of one of the next {most} phases, got {phase!r}")
 
     def so_far(self, name):
         """The arrays of that name in the states from the first to the one we are at, where it exists."""
@@ -210,7 +214,7 @@ def as_html(state):
         row = (
             f"<tr><td style='text-align:left;vertical-align:top'><b>{name_}</b></td>"
             f"<td style='text-align:left;vertical-align:top'>{shape}</td>"
-            f"<td style='text-align:left'><pre style='margin:0'>{values}</pre></td></tr>"
+            f"<td style='text-align:left'><pre style='margin:0;background:none'>{values}</pre></td></tr>"
         )
         (new if name in state.changed else old).append(row)
     parts = [f"<b>{html.escape(state.phase)}</b>"]

@@ -1,5 +1,7 @@
 """States and walks: what is new is marked, the past is kept, going back works."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,8 @@ def test_forward_and_back_and_by_number():
     assert Steps(walk()).until("step 1").phase == "step 1"
     with pytest.raises(StopIteration):
         Steps(walk()).until("M step")
+    with pytest.raises(InputError, match="phase: wanted the start of one of the next 50 phases, got 'M step'"):
+        Steps(s for _ in itertools.count() for s in walk()).until("M step", most=50)
 
 
 def test_there_is_no_way_back_from_the_first_and_none_past_the_end():

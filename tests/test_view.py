@@ -169,8 +169,8 @@ def test_decision_lines_are_those_of_the_experts_and_the_past_fades():
     for m, line in enumerate(lines):
         on = np.stack(line.get_data(), axis=1) @ state["W"][m, :, 0] + state["b"][m, 0]
         np.testing.assert_allclose(on, 0, atol=1e-10)
-        idle = "idle" in line.get_label()
-        assert idle == (not pictures._used(state)[m]) == (line.get_linestyle() == ":")
+        share = state["p"][:, m].mean()
+        assert f"{100 * share:.0f} %" in line.get_label() and line.get_linewidth() == pytest.approx(1 + 4 * share)
     assert "mean squared error" in ax.get_title() and len(ax.images) == 1
 
 

@@ -10,8 +10,9 @@ import itertools
 import numpy as np
 
 from moe_np import plots
+from moe_np.numerics import softmax
 
-SIZE, DPI = (6.6, 4.4), 90
+SIZE, DPI = (6.6, 4.2), 120
 MOST_WRITTEN = 120  # cells of a map in which the values are written
 FADING = 5  # states of the past that stay visible
 PLACES = ("token", "expert", "order", "ids", "C", "m", "p")  # numbers that say where, not how much: no bars of these
@@ -58,8 +59,9 @@ def _fits_lines(state):
 
 
 def decision_lines(ax, state, history):
-    """Cases, each expert's line o = ½ in its colour, the region of each gate unit as a tint; thick: in use.
+    """Cases, each expert's line o = ½ in its colour, and behind them the gate's first choice, the paler the less sure.
 
+    The thicker a line, the larger the share of the cases that the gate gives to the expert; dotted below a fiftieth.
     Where the lines were in the last few states stays visible, fading.
     """
     x = state["x"]
@@ -71,11 +73,10 @@ def decision_lines(ax, state, history):
     _tint(ax, state)
     for own, marker, name in ((wanted, "o", "1"), (~wanted, "x", "0")):
         ax.scatter(*x[own].T, s=14, c="#404040", marker=marker, alpha=0.6, linewidths=0.8, label=f"wanted {name}")
-    used = _used(state)
-    for m, colour in zip(range(len(used)), itertools.cycle(plots.COLOURS)):
-        options = {"linewidth": 2.5, "ls": "-"} if used[m] else {"linewidth": 1, "ls": ":"}
-        label = f"expert {m}" + ("" if used[m] else " (idle)")
-        _line(ax, state, m, color=colour, label=label, **options)
+    share = softmax(x @ state["U"] + state["c"]).mean(axis=0)
+    for m, colour in zip(range(len(share)), itertools.cycle(plots.COLOURS)):
+        label, kind = f"expert {m}, {100 * share[m]:.0f} %", "-" if share[m] >= 0.02 else ":"
+        _line(ax, state, m, color=colour, label=label, linestyle=kind, linewidth=1 + 4 * share[m])
         before = [s for s in history[:-1] if "W" in s.arrays][-FADING:]
         for age, old in enumerate(reversed(before), 1):
             _line(ax, old, m, color=colour, linewidth=0.8, alpha=0.5 * (1 - age / (FADING + 1)), zorder=1)
@@ -89,25 +90,16 @@ def _line(ax, state, m, **options):
         plots.line(ax, w, b, **options)
 
 
-def _used(state):
-    """Experts that are the gate's first choice for at least a twentieth of the cases; all while the gate is at 0."""
-    s = state["x"] @ state["U"] + state["c"]
-    return (
-        np.bincount(s.argmax(axis=1), minlength=s.shape[1]) >= 0.05 * len(s)
-        if np.ptp(s) > 0
-        else np.ones(s.shape[1], bool)
-    )
-
-
 def _tint(ax, state):
-    """Colour the plane by the gate's first choice."""
-    if not (state["U"].any() or state["c"].any()):
-        return
+    """Colour the plane by the gate's first choice: white where it has none, as at the start."""
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     u, v = np.meshgrid(np.linspace(x0, x1, 200), np.linspace(y0, y1, 200))
-    best = (np.stack([u, v], axis=2) @ state["U"] + state["c"]).argmax(axis=2)
-    light = np.array([[1 - 0.12 * (1 - int(c[i : i + 2], 16) / 255) for i in (1, 3, 5)] for c in plots.COLOURS])
-    ax.imshow(light[best % len(light)], origin="lower", extent=(x0, x1, y0, y1), aspect="auto", zorder=0)
+    p = softmax(np.stack([u, v], axis=2) @ state["U"] + state["c"])
+    strength = 0.14 * (p.max(axis=2) - 1 / p.shape[2]) / max(1 - 1 / p.shape[2], 1e-12)
+    colours = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLOURS])
+    own = colours[p.argmax(axis=2) % len(colours)]
+    image = 1 - strength[..., None] * (1 - own)
+    ax.imshow(image, origin="lower", extent=(x0, x1, y0, y1), aspect="auto", zorder=0)
 
 
 def _title(state, name, words):

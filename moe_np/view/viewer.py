@@ -6,6 +6,7 @@ from moe_np.steps import as_html
 from moe_np.view import pictures
 
 INTERVAL = 400  # milliseconds a state while it plays
+WIDTH = 620  # of the picture, in pixels of the page
 
 
 class Viewer:
@@ -18,7 +19,7 @@ class Viewer:
         self.steps, self.draw, self.drawn = steps, draw, {}
         last = len(steps.seen) - 1
         at = min(max(steps.at, 0), last)
-        small = widgets.Layout(width="6.5em")
+        small = widgets.Layout(width="8em")
         self.back = widgets.Button(description="back", icon="step-backward", layout=small, tooltip="one state back")
         self.forward = widgets.Button(
             description="forward", icon="step-forward", layout=small, tooltip="the next state"
@@ -28,7 +29,7 @@ class Viewer:
             value=at, min=0, max=last, readout=False, layout=widgets.Layout(width="16em"), description=""
         )
         self.place = widgets.Label()
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
         self.table = widgets.HTMLMath()
         buttons = widgets.HBox(
             [self.back, self.forward, self.play, self.slider, self.place],
