@@ -60,7 +60,7 @@ def guarded(main, argv, prog):
     return status
 
 
-def parser():
+def parser(argv=()):
     top = argparse.ArgumentParser(prog="moe-np", description="Mixture of experts in NumPy: run a paper's experiment.")
     top.add_argument("--version", action="version", version=f"moe-np {moe_np.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -91,6 +91,11 @@ def parser():
     timing.add_argument("--quick", action="store_true", help="two small shapes: a look, not a result")
     timing.add_argument("--json", action="store_true", help="print as JSON: a list, one object a shape and contestant")
 
+    coursework = commands.add_parser("coursework", help="assignments: list, release, check, grade")
+    if "coursework" in argv:
+        own = coursework.add_subparsers(dest="coursework", required=True, metavar="WHAT")
+        importlib.import_module("moe_np.coursework.cli").add(own)
+
     for command in (run, replay):
         command.add_argument("--out", default="results", metavar="DIR", help="where results go (default: results)")
         command.add_argument("--json", action="store_true", help="print the result as JSON instead of the table")
@@ -104,8 +109,12 @@ def main(argv=None):
 
 
 def _main(argv):
-    args = parser().parse_args(argv)
-    return {"list": list_experiments, "run": run, "replay": replay, "count": count, "bench": bench}[args.command](args)
+    args = parser(argv).parse_args(argv)
+    return COMMANDS[args.command](args)
+
+
+def coursework(args):
+    return importlib.import_module("moe_np.coursework.cli").run(args)
 
 
 def list_experiments(args):
@@ -164,3 +173,13 @@ def report(args, out, name, compute, module):
     write_atomically(out / f"{name}.md", table.rstrip() + "\n")
     print(f"{time.perf_counter() - start:.1f} s; wrote {out / name}.json and .md", file=sys.stderr)
     print(to_json(result) if args.json else table, end="" if args.json else "\n")
+
+
+COMMANDS = {
+    "list": list_experiments,
+    "run": run,
+    "replay": replay,
+    "count": count,
+    "bench": bench,
+    "coursework": coursework,
+}

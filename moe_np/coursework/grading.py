@@ -127,7 +127,7 @@ class Session:
             try:
                 value, after = self.child.call(question.function, inputs, max(question.seconds - spent, 0.01))
             except Refused as error:
-                raise Refused(self._explained(str(error))) from None
+                raise Refused(self.explained(str(error))) from None
             except ChildError:
                 self.close()
                 raise
@@ -138,7 +138,7 @@ class Session:
 
         return call
 
-    def _explained(self, message):
+    def explained(self, message):
         if message.startswith("NotImplementedError"):
             return NOT_YET
         if message.startswith("NameError: there is no function") and (self.failed or self.left_out):
@@ -161,15 +161,25 @@ def grade(assignment, drawn, sandbox, raw):
         cells, _ = percent.read_notebook(raw)
     except InputError as error:
         return Marked([nothing(q) for q in assignment.questions], [f"The notebook cannot be read: {error}."])
-    session = Session(sandbox, runnable(assignment, cells))
+    run = runnable(assignment, cells)
+    if any("matplotlib" in source for _, source in run):
+        sandbox.with_fonts()
+    session = Session(sandbox, run)
     try:
         marks = [mark(session, q, drawn, cells) for q in assignment.questions]
         broken = {**session.failed, **session.left_out}
     finally:
         session.close()
-    problems = [f"Cell {number}: {_about(why, assignment)}." for number, why in sorted(broken.items())]
-    marks = [m._replace(message=_about(m.message, assignment)) for m in marks]
+    problems = [plain(f"Cell {number}: {about(why, assignment)}.") for number, why in sorted(broken.items())]
+    marks = [m._replace(message=plain(about(m.message, assignment)), text=plain(m.text, 20_000, "\n")) for m in marks]
     return Marked(marks, problems)
+
+
+def plain(text, longest=500, kept=""):
+    """Text that came from a student, fit for a file and a terminal: one line, no control characters, not too long."""
+    text = text.encode("utf-8", "replace").decode()
+    text = "".join(c if c.isprintable() or c in kept else " " for c in text)
+    return text if len(text) <= longest else text[:longest] + " ..."
 
 
 def nothing(question, message="no answer"):
@@ -185,7 +195,7 @@ def mark(session, question, drawn, cells):
     return Mark(question.name, question.points, question.points if verdict.passed else 0, verdict.message)
 
 
-def _about(message, assignment):
+def about(message, assignment):
     """A module that is not there is one that was not allowed: say so."""
     if "No module named 'moe_np" in message:
         return f"{message}; of moe_np this assignment allows {', '.join(assignment.allowed)}"

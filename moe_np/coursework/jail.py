@@ -103,8 +103,14 @@ def new_root(spec):
         bind(source, root + path)
     for device in ("null", "zero", "random", "urandom"):
         bind(f"/dev/{device}", f"{root}/dev/{device}", writable=True)
-    os.makedirs(root + "/tmp", exist_ok=True)
-    mount("jail", root + "/tmp", "tmpfs", NOSUID | NODEV, f"size={spec['limits']['folder']},nr_inodes=2000,mode=1777")
+    os.makedirs(root + spec["folder"], exist_ok=True)
+    mount(
+        "jail",
+        root + spec["folder"],
+        "tmpfs",
+        NOSUID | NODEV,
+        f"size={spec['limits']['folder']},nr_inodes=2000,mode=1777",
+    )
     for path in spec["hidden"]:
         if os.path.isdir(root + path):
             mount(None, root + path, flags=REMOUNT | BIND | RDONLY | NOSUID | NODEV)

@@ -154,7 +154,7 @@ def write_notebook(notebook):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-LARGEST = 20_000_000  # bytes of a notebook; pictures in outputs are the bulk of it
+LARGEST, MOST = 20_000_000, 1000  # bytes and cells of a notebook; pictures in outputs are the bulk of it
 
 
 def read_notebook(raw):
@@ -163,7 +163,7 @@ def read_notebook(raw):
         raise InputError(f"wanted a notebook of at most {LARGEST // 10**6} MB, got {len(raw) // 10**6} MB")
     try:
         notebook = json.loads(raw.decode("utf-8-sig"))
-        cells = [_from_json(cell) for cell in notebook["cells"]]
+        cells = [_from_json(cell) for cell in notebook["cells"][:MOST]]
         metadata = notebook.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise TypeError("metadata")
@@ -178,6 +178,10 @@ def _from_json(cell):
     metadata = cell.get("metadata") or {}
     nbgrader = metadata.get("nbgrader") or {}
     tags = metadata.get("tags") or []
-    if not isinstance(nbgrader, dict) or not isinstance(tags, list):
+    if (
+        not isinstance(nbgrader, dict)
+        or not isinstance(tags, list)
+        or not isinstance(nbgrader.get("grade_id", ""), str)
+    ):
         raise TypeError("metadata")
     return Cell(str(cell["cell_type"]), source, {"nbgrader": nbgrader, "tags": tags})

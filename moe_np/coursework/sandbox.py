@@ -22,6 +22,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 
 from moe_np.checks import InputError, choice
 from moe_np.coursework import view
@@ -80,6 +81,7 @@ class Sandbox:
 
     def __init__(self, allowed=(), libraries=("numpy",), *, secret=(), limits=None, mode=None):
         self.limits = limits or Limits()
+        self._lock = threading.Lock()
         self.view = view.View(allowed, libraries, secret)
         try:
             self.mode = self._working(mode or os.environ.get(ENVIRONMENT))
@@ -89,7 +91,7 @@ class Sandbox:
 
     def _working(self, asked):
         """The mode asked for, or the first in which a child starts."""
-        modes = possible() if asked is None else (choice("protection", asked, MODES),)
+        modes = possible() if asked is None else (choice("protection", asked, possible()),)
         for mode in modes:
             self.mode = mode
             try:
@@ -105,12 +107,14 @@ class Sandbox:
 
     def with_fonts(self):
         """Let Matplotlib look for fonts once, outside, so that no student's time goes into it."""
-        fonts = self.view.base / "fonts"
-        if "matplotlib" in self.view.libraries and not any(fonts.iterdir()):
-            code = "import matplotlib.font_manager"
-            subprocess.run([sys.executable, "-c", code], env={**os.environ, "MPLCONFIGDIR": str(fonts)}, check=False)
-            for path in fonts.iterdir():
-                path.chmod(0o644)
+        fonts, code = self.view.base / "fonts", "import matplotlib.font_manager"
+        with self._lock:
+            if "matplotlib" in self.view.libraries and not any(fonts.iterdir()):
+                subprocess.run(
+                    [sys.executable, "-c", code], env={**os.environ, "MPLCONFIGDIR": str(fonts)}, check=False
+                )
+                for path in fonts.iterdir():
+                    path.chmod(0o644)
 
     def __enter__(self):
         return self
@@ -124,9 +128,9 @@ class Sandbox:
     def command(self, folder, uid):
         """(argv, environment) that start a child which works in `folder`."""
         v = self.view
-        home = folder if self.mode in ("user", "process", "bare") else "/tmp"
+        rooted = self.mode in ("namespaces", "bubblewrap")
+        home = v.inside("work", True) if rooted else folder
         flags = ["-P", "-s", "-S", "-B"]  # isolated (-I) but for PYTHONHASHSEED: the environment is ours alone
-        rooted = home == "/tmp"
         config = {"site": v.inside("site", rooted), "libraries": v.libraries}
         python = [view.python(), *flags, v.inside("runner", rooted) + "/child.py", json.dumps(config)]
         env = environment(home)
@@ -171,7 +175,8 @@ class Sandbox:
             out += ["--ro-bind", source, path]
         for device in ("null", "zero", "random", "urandom"):
             out += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-        return [*out, "--perms", "1777", "--size", str(self.limits.folder), "--tmpfs", "/tmp", "--remount-ro", "/"]
+        out += ["--perms", "1777", "--size", str(self.limits.folder), "--tmpfs", v.inside("work", True)]
+        return [*out, "--remount-ro", "/"]
 
     def _holds_library(self, path):
         return any(p.startswith(path + "/") for _, p in self.view.placed(True))

@@ -13,7 +13,7 @@ import numpy as np
 MAGIC = b"moe\x01"
 HEAD = struct.Struct("<4sQ")
 DTYPES = {np.dtype(t).str for t in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")}
-DEPTH, VALUES = 12, 100_000
+DEPTH, VALUES, TREE = 12, 100_000, 4_000_000  # of nesting, of values, of bytes of JSON
 
 
 class WireError(ValueError):
@@ -60,8 +60,8 @@ def unframe(body):
     """The value of a frame's body."""
     try:
         (length,) = struct.unpack_from("<Q", body)
-        if length > len(body) - 8:
-            raise WireError("cut short")
+        if length > min(len(body) - 8, TREE):
+            raise WireError("cut short, or too much of it")
         reader = _Reader(body, 8 + length)
         value = reader.value(json.loads(bytes(body[8 : 8 + length])), 0)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, MemoryError, struct.error) as error:
@@ -101,7 +101,7 @@ class _Reader:
         size = count * np.dtype(dtype).itemsize
         if size > len(self.body) - self.at:
             raise WireError("cut short")
-        out = np.frombuffer(self.body, dtype, count, self.at).reshape(shape).copy()
+        out = np.frombuffer(self.body, dtype, count, self.at).reshape(shape).copy() if count else np.empty(shape, dtype)
         self.at += size
         return out[()] if scalar and out.ndim == 0 else out
 
