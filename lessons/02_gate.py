@@ -27,7 +27,7 @@ from moe_np import gradcheck, plots
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
 from moe_np.numerics import log_softmax, logsumexp, softmax
-from moe_np.steps import Steps, state
+from moe_np.steps import Steps, Trail
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(2)
@@ -47,14 +47,17 @@ print({name: value.shape for name, value in params.items()})
 # The experts are linear. The gate is a softmax of linear totals. They are joined by the error of Jacobs, Jordan,
 # Nowlan and Hinton (1991), equation 3; why this one and no other is lesson 03:
 #
-# $$E = -\log \sum_i p_i \, e^{-\frac12 \lVert d - o_i \rVert^2}$$
+# $$\text{loss} = -\log \sum_i p_i \, e^{-\frac12 \lVert d - o_i \rVert^2}$$
 #
 # Read it as a story. The gate picks expert $i$ with probability $p_i$; the expert answers $o_i$ with Gaussian noise
-# of variance 1; $E$ is minus the log probability that the answer is $d$, but for a constant.
+# of variance 1; `loss` is minus the log probability that the answer is $d$, but for a constant.
+#
+# (The paper writes $E$ for this error. Here it is `loss`, since $E$ counts the experts.)
 #
 # Below, each line is a name, its axes, its equation and its rule. `forward` runs the rules from top to bottom. If
 # it is handed a name, it takes that value as given and does not compute it. That is all we need to check gradients
-# later: nudge one intermediate, and let everything *after* it follow.
+# later: nudge one intermediate, and let everything *after* it follow. (`einsum("nd,edc->nec", x, W)` is
+# $o_{nec} = \sum_d x_{nd} W_{edc}$: letters that are missing on the right are summed over.)
 
 # %%
 LINES = [
@@ -69,8 +72,8 @@ LINES = [
     ("p", "N E", r"p_i = e_i / Z", lambda v: v.e / v.Z),
     ("joint", "N E", r"p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: v.p * v.gauss),
     ("likelihood", "N", r"\sum_i p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: v.joint.sum(axis=1)),
-    ("loss", "N", r"E = -\log(\text{likelihood})", lambda v: -np.log(v.likelihood)),
-    ("total", "", r"\sum_n E_n", lambda v: v.loss.sum()),
+    ("loss", "N", r"\text{loss} = -\log(\text{likelihood})", lambda v: -np.log(v.likelihood)),
+    ("total", "", r"\text{total} = \sum_n \text{loss}_n", lambda v: v.loss.sum()),
 ]
 
 
@@ -84,11 +87,9 @@ def forward(**given):
 
 
 def walk_forward():
-    done, axes, before = {}, {}, None
-    for name, names, equation, _ in LINES:
-        done[name], axes[name] = getattr(v, name), names
-        before = state(f"forward: {name}", equation, done, axes=axes, before=before)
-        yield before
+    trail = Trail({name: axes for name, axes, _, _ in LINES})
+    for name, _, equation, _ in LINES:
+        yield trail.see(f"forward: {name}", equation, {name: getattr(v, name)})
 
 
 v = forward()
@@ -108,8 +109,9 @@ next(steps)
 # ## 2. A judge
 #
 # A gradient is a promise: nudge one entry by a little, and the total changes by that entry's derivative times the
-# nudge. `numeric` takes the promise at its word for every entry of an array. It is slow and it is never wrong by
-# more than rounding. `compare` holds what we derive against it and stops at the first mistake.
+# nudge. `numeric` takes the promise at its word, for every entry of an array. It is slow, it is right to six digits
+# or more, and it cannot share a mistake with what we derive. `compare` holds our gradient against it and stops at
+# the first mistake.
 #
 # Three rules are enough for everything that follows:
 #
@@ -183,11 +185,12 @@ for i in range(E):
     print(f"expert {i}  {v.p[case, i]:.3f}    {v.distance[case, i]:7.2f}     {resp[case, i]:.3f}    {length:.3f}")
 
 # %% [markdown]
-# Follow the factors that met on the way: $-\frac{1}{\text{likelihood}} \cdot p_i \cdot \text{gauss}_i \cdot
-# (-\frac12) \cdot 2$. The first three are a fraction with a name,
+# Follow the factors that met on the way:
+# $-\frac{1}{\text{likelihood}} \cdot p_i \cdot \text{gauss}_i \cdot (-\frac12) \cdot 2$. The first three are a
+# fraction with a name,
 #
 # $$h_i = \frac{p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}}{\sum_j p_j\, e^{-\frac12 \lVert d - o_j \rVert^2}},
-# \qquad\text{so}\qquad \frac{\partial E}{\partial o_i} = -h_i\,(d - o_i).$$
+# \qquad\text{so}\qquad \frac{\partial\,\text{loss}}{\partial o_i} = -h_i\,(d - o_i).$$
 #
 # This is Bayes' rule: $p_i$ is the belief before, $h_i$ (`resp`) the belief after the answer is known. An expert
 # learns from a case in proportion to its responsibility for it. That is the first half of the chain, collapsed; the
@@ -242,24 +245,25 @@ assert np.allclose(dx, dx_package)
 #
 # ## 6. Collapse
 #
-# Now with pencil and paper. Put the four softmax lines together:
+# Now with pencil and paper. Put the softmax lines together: `ds` is `e * (dp / Z + dZ)`, `dZ` is
+# $-\sum_j dp_j\, e_j / Z^2$, and $e / Z$ is $p$. So
 #
-# $$\frac{\partial E}{\partial s_i} = p_i \Bigl( \frac{\partial E}{\partial p_i}
-# - \sum_j p_j \frac{\partial E}{\partial p_j} \Bigr).$$
+# $$\frac{\partial\,\text{loss}}{\partial s_i} = p_i \Bigl( \frac{\partial\,\text{loss}}{\partial p_i}
+# - \sum_j p_j \frac{\partial\,\text{loss}}{\partial p_j} \Bigr).$$
 #
-# From section 3, $\partial E / \partial p_i = -\text{gauss}_i / \text{likelihood}$. Multiplied by $p_i$ it is
-# $-h_i$, and the responsibilities of a case sum to 1. So the bracket's first part gives $-h_i$, its second gives
-# $+p_i$:
+# From section 3, $\partial\,\text{loss} / \partial p_i = -\text{gauss}_i / \text{likelihood}$. Multiplied by $p_i$
+# it is $-h_i$, and the responsibilities of a case sum to 1. So the bracket's first part gives $-h_i$, its second
+# gives $+p_i$:
 #
-# $$\frac{\partial E}{\partial s_i} = p_i - h_i .$$
+# $$\frac{\partial\,\text{loss}}{\partial s_i} = p_i - h_i .$$
 #
-# Eleven lines of code, from `dlikelihood` to `ds`, have become one subtraction. You know its shape: in
-# classification with cross-entropy the gradient at the logits is *probabilities minus labels*. So **the gate is a
-# classifier**. Nobody labelled the cases with an expert's number; the responsibilities stand in for the labels, and
-# they come from how well the experts did.
+# Ten lines of code, from `dlikelihood` to `ds`, have become one subtraction. You know its shape: in classification
+# with cross-entropy the gradient at the logits is *probabilities minus labels*. So **the gate is a classifier**.
+# Nobody labelled the cases with an expert's number; the responsibilities stand in for the labels, and they come
+# from how well the experts did.
 #
-# **Predict.** In the picture, outlined bars are `p` and full bars are `resp`. Descent moves `s` by $-\eta\,(p -
-# h)$. Which bars will grow?
+# **Predict.** In the picture, outlined bars are `p` and full bars are `resp`. Descent moves `s` by
+# $-\eta\,(p - h)$. Which bars will grow?
 
 # %%
 collapsed = v.p - resp
@@ -362,11 +366,12 @@ self_check(gate_gradient, reference, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Make the experts logistic: insert a line `totals` before `o` and let `o` be $1 / (1 +
-#    e^{-\text{totals}})$. Which gradients change, and which of the seventeen stay as they are, letter by letter?
-# 2. **Derive.** Take the error $\frac12 \lVert d - \sum_i p_i o_i \rVert^2$ instead. Show that $\partial E /
-#    \partial s_i = -p_i\,(d - y)\cdot(o_i - y)$ with $y = \sum_j p_j o_j$, and check it. When does the gate learn
-#    nothing?
+# 1. **Change the code.** Make the experts logistic: insert a line `totals` before `o` and let `o` be
+#    $1 / (1 + e^{-\text{totals}})$. Which gradients change, and which of the seventeen stay as they are, letter by
+#    letter?
+# 2. **Derive.** Take the error $\frac12 \lVert d - \sum_i p_i o_i \rVert^2$ instead. Show that
+#    $\partial\,\text{loss} / \partial s_i = -p_i\,(d - y)\cdot(o_i - y)$ with $y = \sum_j p_j o_j$, and check it.
+#    When does the gate learn nothing?
 # 3. **Break it.** A plausible slip: leave the prior out of `resp`, $h_i = \text{gauss}_i / \sum_j \text{gauss}_j$.
 #    Train `U` and `c` alone with $p - h$ by the right and by the wrong `resp`, 3000 steps of .1. Does the loss go
 #    down with the wrong one? What does that say about "it trains, so the gradient is right"?

@@ -19,13 +19,15 @@
 # %%
 import itertools
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.steps import Steps, state
+from moe_np.steps import Steps, Trail
+from moe_np.view import view
 
 plt.rcParams.update(plots.STYLE)
 NAMES = {"cooperative": "eq. 1", "competitive": "eq. 2", "mixture": "eq. 3"}
@@ -33,7 +35,7 @@ COLOUR = dict(zip(NAMES, plots.COLOURS, strict=False))
 
 
 def push(error, o, p, d):
-    """−dE/do for a batch of cases: o (N, E, C), p (N, E), d (N, C) -> (N, E, C)."""
+    """−do for a batch of cases: o (N, E, C), p (N, E), d (N, C) -> (N, E, C)."""
     forward, backward = jacobs1991.ERRORS[error]
     loss, cache = forward(o, p, d)
     return -backward(np.ones_like(loss), cache)[0]
@@ -42,8 +44,8 @@ def push(error, o, p, d):
 # %% [markdown]
 # ## 1. One case, three experts
 #
-# The wanted output is 1. Expert 0 says 1, expert 1 says 0, expert 2 says −2. The gate has no opinion yet: $p_i =
-# 1/3$.
+# The wanted output is 1. Expert 0 says 1, expert 1 says 0, expert 2 says −2. The gate has no opinion yet:
+# $p_i = 1/3$.
 #
 # **Predict.** Fill in the signs and the order of size before you run it. How hard does each error push the expert
 # that is exactly right? Which expert gets the hardest push?
@@ -62,13 +64,15 @@ assert two[0] == three[0] == 0  # the others leave it alone
 assert two.argmax() == 2 and three.argmax() == 1
 
 # %% [markdown]
-# * **Eq. 1** pushes all three by the same amount, $2 p_i (d - y)$, since what counts is the blend $y = \sum_i p_i
-# o_i$. The expert that is right is told to overshoot, to make good what the others do. Experts **cooperate**: none
-# of them has to make sense by itself, and when one changes, all others have to change with it. * **Eq. 2** pushes
-# each by its own residual, $2 p_i (d - o_i)$. Whoever is right is left in peace. But the hardest push goes to the
-# expert that is farthest off: it is told to come here, although another one has the case in hand. All experts hear
-# of all cases. * **Eq. 3** pushes by $h_i\,(d - o_i)$, and the responsibility $h_i$ is small for whoever is far off
-# compared with the others. The one that is near is drawn in; the one that is far off is free for other cases.
+# * **Eq. 1** pushes all three by the same amount, $2 p_i (d - y)$, since what counts is the blend
+#   $y = \sum_i p_i o_i$. The expert that is right is told to overshoot, to make good what the others do. Experts
+#   **cooperate**: none of them has to make sense by itself, and when one changes, all others have to change with
+#   it.
+# * **Eq. 2** pushes each by its own residual, $2 p_i (d - o_i)$. Whoever is right is left in peace. But the hardest
+#   push goes to the expert that is farthest off: it is told to come here, although another one has the case in
+#   hand. All experts hear of all cases.
+# * **Eq. 3** pushes by $h_i\,(d - o_i)$, with $h_i$ the responsibility (`resp`), which is small for whoever is far
+#   off compared with the others. The one that is near is drawn in; the one that is far off is free for other cases.
 #
 # ## 2. How far does the pull reach?
 #
@@ -156,27 +160,28 @@ assert np.allclose(ends["mixture"], [2, -2], atol=0.01)
 
 # %% [markdown]
 # * Eq. 1 has a **valley**: every pair with $o_0 + o_1 = 0$ is as good as any other, and descent stops where it
-# first meets it. All that is asked for is a blend of 0. The experts may be anything. * Eq. 2 has a **bowl** around
-# the mean. Both experts say 0: two copies of the one net that averages (lesson 01). * Eq. 3 has **two bottoms**,
-# one expert for each kind of target, and between them a pass. Which expert gets which is decided by the start: the
-# one that was a little higher.
+#   first meets it. All that is asked for is a blend of 0. The experts may be anything.
+# * Eq. 2 has a **bowl** around the mean. Both experts say 0: two copies of the one net that averages (lesson 01).
+# * Eq. 3 has **two bottoms**, one expert for each kind of target, and between them a pass. Which expert gets which
+#   is decided by the start: the one that was a little higher goes up.
 #
 # ## 4. When does eq. 3 split?
 #
 # Let the experts say $\mu + \varepsilon$ and $\mu - \varepsilon$, with $\mu$ the mean of the wanted outputs, and
 # write $r = d - \mu$. Put this into the three errors and expand; with $p = ½$ the products do the work:
 #
-# $$E_1 = r^2, \qquad E_2 = r^2 + \varepsilon^2, \qquad
-# E_3 = \tfrac12 r^2 + \tfrac12 \varepsilon^2 - \log\cosh(\varepsilon r).$$
+# $$\text{loss}_1 = r^2, \qquad \text{loss}_2 = r^2 + \varepsilon^2, \qquad
+# \text{loss}_3 = \tfrac12 r^2 + \tfrac12 \varepsilon^2 - \log\cosh(\varepsilon r).$$
 #
 # The whole difference between the errors is in these three: moving apart is **free** in eq. 1, it **costs**
 # $\varepsilon^2$ in eq. 2, and in eq. 3 it costs $\tfrac12\varepsilon^2$ and **earns** $\log\cosh(\varepsilon r)$.
 # While $\varepsilon$ is small, that is $\tfrac12 \varepsilon^2 r^2$, so on average over the cases
 #
-# $$E_3 \approx \text{const} + \tfrac12\, \varepsilon^2\, (1 - \operatorname{Var} d).$$
+# $$\text{loss}_3 \approx \text{const} + \tfrac12\, \varepsilon^2\, (1 - \operatorname{Var} d).$$
 #
 # **The experts part if, and only if, the wanted outputs vary by more than the variance 1 that eq. 3 takes for
-# noise.** For targets $\pm a$ the bottom is where $\varepsilon = a \tanh(a \varepsilon)$.
+# noise.** ($\log\cosh z \le \tfrac12 z^2$ for all $z$, so it pays neither near nor far if it does not pay at
+# first.) For targets $\pm a$ the bottom is where $\varepsilon = a \tanh(a \varepsilon)$.
 #
 # **Predict.** For a = 0.5 (the targets 0 and 1 of the vowels, say, seen from their mean), 1, 1.5 and 2: where is
 # the bottom?
@@ -233,32 +238,37 @@ def train(error, x=x, d=d, start=start):
     return jacobs1991.train(start, x, d, lr=RATE[error] / len(x), error=error, kind="linear")
 
 
+AT = np.array([10, 50, 85, 115, 150, 190])  # six of the inputs
+AXES = {"W": "E D C", "b": "E C", "x": "case", "d": "case", "o": "case E", "p_0": "case", "resp_0": "case"}
+
+
 def walk(error, epochs):
-    at, before = np.array([10, 50, 85, 115, 150, 190]), None
+    trail = Trail(AXES)
     for step in itertools.islice(train(error), max(epochs) + 1):
         if step.number in epochs:
-            arrays = {
-                "x": x[at, 0],
-                "d": d[at, 0],
-                "o": step.cache.o[at, :, 0],
-                "p of expert 0": step.cache.p[at, 0],
-                "resp of expert 0": step.cache.scores.resp[at, 0],
-                "squared error": step.squared_error,
-            }
-            axes = {"x": "case", "d": "case", "o": "case E", "p of expert 0": "case", "resp of expert 0": "case"}
-            before = state(f"epoch {step.number}", "", arrays, axes=axes, before=before)
-            yield before
+            o, p, resp = step.cache.o[AT, :, 0], step.cache.p[AT, 0], step.cache.scores.resp[AT, 0]
+            arrays = {"x": x[AT, 0], "d": d[AT, 0], "o": o, "p_0": p, "resp_0": resp}
+            arrays |= {"W": step.params["W"], "b": step.params["b"], "squared_error": step.squared_error}
+            yield trail.see(f"epoch {step.number}", "", arrays, "p_0 and resp_0 are those of expert 0.")
 
 
-steps = Steps(walk("mixture", (0, 5, 10, 20, 30, 40, 60, 100, 300)))
+def draw(ax, now, history):
+    """The data, the two experts' lines, and the six inputs in the colour of the more responsible expert."""
+    ax.plot(x, d, ".", color=plots.GREY, markersize=3)
+    for W, b, colour in zip(now["W"], now["b"], (plots.BLUE, plots.ORANGE), strict=True):
+        ax.plot(x, x @ W + b, color=colour, linewidth=2.5)
+    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [plots.ORANGE, "white", plots.BLUE])
+    ax.scatter(now["x"], now["d"], s=130, c=now["resp_0"], cmap=blend, vmin=0, vmax=1, edgecolor=plots.BLACK, zorder=5)
+    ax.set(title=now.phase, xlabel="x", ylim=(-4, 4))
+
+
+steps = Steps(walk("mixture", (0, 5, 10, 20, 30, 40, 60, 100, 300)), draw=draw)
 next(steps)
 
 # %%
-next(steps)
+view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %% [markdown]
-# (Nine states; run the cell above again for the next one.)
-#
 # `resp` leads and `p` follows, because the gate's gradient is `p - resp` (lesson 02). A small difference between
 # the answers makes a difference in responsibility; that makes the experts' answers differ more, and the gate learns
 # to tell where. Each of the three feeds the next. The cell below draws it, and then trains the same start with all
@@ -309,8 +319,8 @@ assert found["mixture"][1] < 0.3 < 0.9 < min(found["cooperative"][1], found["com
 #
 # ## Your turn
 #
-# Write the gradient of eq. 3 at the experts' answers. It must survive experts that the gate has ruled out, $p_i =
-# 0$, and cases that are far from all experts.
+# Write the gradient of eq. 3 at the experts' answers. It must survive experts that the gate has ruled out,
+# $p_i = 0$, and cases that are far from all experts.
 
 
 # %%
@@ -349,5 +359,4 @@ self_check(mixture_gradient, reference, cases)
 #
 # Solutions: `lessons/solutions/03_three_errors.py`.
 #
-# Next: 04, the vowels: eight experts, one of the first tables ever made of a mixture, and what its numbers are
-# worth.
+# Next: 04, the vowels: the same mixture on real data, epoch by epoch, and what the numbers of its table are worth.

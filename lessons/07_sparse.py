@@ -2,7 +2,7 @@
 # # 07 · From soft to sparse: top-k, noise, and why k is at least 2
 #
 # Afterwards you can turn a soft gate into a sparse one, say which of its parameters still get a gradient and which
-# do not, and write the load estimator of Shazeer et al. (2017), which most public code has wrong.
+# do not, and write the load estimator of Shazeer et al. (2017), which widely copied code has wrong.
 #
 # In the mixtures so far every expert works on every case. That is fine for eight experts with one output and out of
 # the question for a thousand large ones. A **sparse** gate keeps $k$ of the $E$ experts for each token and never
@@ -31,6 +31,7 @@ from moe_np import experts, gradcheck, numerics, plots, sparse_layer, walk
 from moe_np.checks import InputError
 from moe_np.coursework import self_check
 from moe_np.routing import dense, noisy_top_k, top_k
+from moe_np.view import view
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(7)
@@ -66,8 +67,8 @@ assert error < 1e-12  # k = E is the dense mixture
 # ## 2. Two ways to weight what is kept
 #
 # * **Renormalised**: divide the kept probabilities by their sum. That is the same as a softmax over the $k$ kept
-# logits alone (Shazeer et al. 2017, GShard, Mixtral). * **As they are**: keep the probabilities of the full softmax
-# (Switch, DeepSeekMoE). They do not sum to 1.
+#   logits alone (Shazeer et al. 2017, GShard, Mixtral).
+# * **As they are**: keep the probabilities of the full softmax (Switch, DeepSeekMoE). They do not sum to 1.
 #
 # One token, five experts, $k = 2$. The router's matrix is the unit matrix, so that `x` is the logits and `dx` their
 # gradient. From the layer comes `dweight` = (1, −1): the best expert's weight should fall, the second's rise.
@@ -83,9 +84,8 @@ for renormalise in (True, False):
     print("    gradient at the logits", dlogits[0].round(4))
     if renormalise:
         p = numerics.softmax(token)[0, [0, 2]]
-        assert np.allclose(routing.weight, p / p.sum()) and np.allclose(
-            routing.weight, numerics.softmax(token[0, [0, 2]])
-        )
+        assert np.allclose(routing.weight, p / p.sum())
+        assert np.allclose(routing.weight, numerics.softmax(token[0, [0, 2]]))
         assert (dlogits[0, [1, 3, 4]] == 0).all()  # exactly
     else:
         assert (dlogits != 0).all()
@@ -130,13 +130,13 @@ nothing, hidden, switch, two = sizes.values()
 assert nothing < 1e-12 and hidden < 1e-5 and min(switch, two) > 0.1
 
 # %% [markdown]
-# The weight is $p_1 / p_1 = 1$, whatever the logits are, and the derivative of a constant is 0. The router would be
+# The weight is $p / p = 1$, whatever the logits are, and the derivative of a constant is 0. The router would be
 # stuck where it started. It takes a second expert to **compare** with: that is the whole content of the sentence
-# "the router needs at least two experts to learn". Switch trains with $k = 1$ because its weight is $p_1$ itself.
+# "the router needs at least two experts to learn". Switch trains with $k = 1$ because its weight is $p$ itself.
 #
-# > **Seen in public code** (errata 4): a small number in the denominator, "for stability". It hides the zero,
-# > thousands of times too small a gradient, and the loss on the training curve still falls, because the experts
-# > learn. This package refuses the combination.
+# > **Seen in public code** (errata 4): a small number in the denominator, "for stability". It hides the zero: what
+# > is left of the gradient is a hundred thousand times too small, and the loss on the training curve still falls,
+# > because the experts learn. This package refuses the combination.
 #
 # ## 4. What is never tried is never learned
 #
@@ -168,14 +168,14 @@ assert np.array_equal(noisy.expert, again.expert)
 # Without noise all logits tie, and all tokens go to experts 0 and 1.
 #
 # > **Seen in public code** (errata 10, 11). *Ties*: a gate at zero ties everywhere, and libraries break ties
-# > differently, on some machines from one call to the next. The rule here: the lowest index wins. *Noise*: it is
-# > left on at evaluation; it is added to `x`, so that the experts see it too; or its scale is computed with the
-# > gate's own matrix (exercise 3). Here no generator means evaluation: no noise, the same result each time.
+# > differently. The rule here: the lowest index wins. *Noise*: it is left on at evaluation; it is added to `x`, so
+# > that the experts see it too; or its scale is computed with the gate's own matrix (exercise 3). Here no generator
+# > means evaluation: no noise, the same result each time.
 #
-# ## 5. One token, slowly
+# ## 5. Six tokens, slowly
 #
-# Six tokens, five experts, $k = 2$, some weights in both matrices. Step through the router, forward and back, up to
-# its load.
+# Five experts, $k = 2$, some weights in both matrices. Step through the router, forward and back. The state
+# "expected load" is what section 6 is about.
 
 # %%
 D, E, k = 4, 5, 2
@@ -185,11 +185,9 @@ steps = walk.route(noisy_top_k, params, few, k=k, rng=np.random.default_rng(2))
 next(steps)
 
 # %%
-next(steps)
+view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %% [markdown]
-# (Run it again for the next state, or `steps.until("expected load")`.)
-#
 # ## 6. How many tokens will an expert get?
 #
 # To keep experts evenly used (lesson 09) one wants the gradient of an expert's **load**, the number of tokens that
@@ -223,8 +221,7 @@ fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
 line = np.linspace(-6, 6, 400)
 for ax, n in zip(axes, (1, 5), strict=True):
     for i in range(E):
-        density = np.exp(-0.5 * ((line - cache.clean[n, i]) / cache.sigma[n, i]) ** 2) / cache.sigma[n, i]
-        density = 0.8 * density / density.max()
+        density = 0.8 * np.exp(-0.5 * ((line - cache.clean[n, i]) / cache.sigma[n, i]) ** 2)
         above = line >= threshold[n, i]
         colour = plots.BLUE if kept[n, i] else plots.GREY
         ax.plot(line, i + density, color=colour, linewidth=1.5)

@@ -83,9 +83,9 @@ assert max(errors.values()) < 1e-7
 # %% [markdown]
 # ## 2. The squared error of the blend
 #
-# With $y = \sum_j p_j o_j$: $\partial E/\partial p_i = -(d - y) \cdot o_i$. Through the softmax,
+# With $y = \sum_j p_j o_j$: $\partial\,\text{loss}/\partial p_i = -(d - y) \cdot o_i$. Through the softmax,
 #
-# $$\frac{\partial E}{\partial s_i} = p_i \Bigl( -(d - y) \cdot o_i + \sum_j p_j\, (d - y) \cdot o_j \Bigr)
+# $$\frac{\partial\,\text{loss}}{\partial s_i} = p_i \Bigl( -(d - y) \cdot o_i + \sum_j p_j\, (d - y) \cdot o_j \Bigr)
 # = -p_i\, (d - y) \cdot (o_i - y).$$
 #
 # The gate raises an expert whose answer lies, seen from the blend $y$, in the direction of what is missing. It

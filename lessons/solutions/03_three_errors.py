@@ -81,10 +81,11 @@ assert last["cooperative"][1] > 1.3 * max(last["competitive"][1], last["mixture"
 # %% [markdown]
 # ## 2. A variance
 #
-# $E_3 = \frac{r^2 + \varepsilon^2}{2\sigma^2} - \log\cosh\frac{\varepsilon r}{\sigma^2} \approx \text{const} +
-# \frac{\varepsilon^2}{2\sigma^2}\bigl(1 - \frac{\operatorname{Var} d}{\sigma^2}\bigr)$: they split if and only if
-# $\operatorname{Var} d > \sigma^2$. Targets of ±½ have variance ¼ and split below $\sigma = ½$. Dividing `o` and
-# `d` by $\sigma$ is the same thing, so no new code is needed.
+# $$\text{loss}_3 = \frac{r^2 + \varepsilon^2}{2\sigma^2} - \log\cosh\frac{\varepsilon r}{\sigma^2}
+# \approx \text{const} + \frac{\varepsilon^2}{2\sigma^2}\Bigl(1 - \frac{\operatorname{Var} d}{\sigma^2}\Bigr):$$
+#
+# they split if and only if $\operatorname{Var} d > \sigma^2$. Targets of ±½ have variance ¼ and split below
+# $\sigma = ½$. Dividing `o` and `d` by $\sigma$ is the same thing, so no new code is needed.
 
 
 # %%

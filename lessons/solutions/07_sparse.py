@@ -71,9 +71,10 @@ assert (P == 1).all()
 #
 # ## 3. Noise from the gate's own matrix
 #
-# With a scale of its own, a gate can become sure: larger logits, the same noise. With $\sigma = \log(1 + e^{x
-# W_g})$ a large logit brings noise just as large. However large the gate grows, its best expert stays as uncertain
-# as it was: what was meant as exploration can never be switched off by learning. (Errata 10.)
+# With a scale of its own, a gate can become sure: larger logits, the same noise. With
+# $\sigma = \log(1 + e^{x W_g})$ a large logit brings noise just as large. However large the gate grows, its best
+# expert stays as uncertain as it was: what was meant as exploration can never be switched off by learning. (Errata
+# 10.)
 
 # %%
 x = np.random.default_rng(1).normal(size=(2000, D))

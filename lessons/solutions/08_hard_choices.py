@@ -80,8 +80,8 @@ assert np.abs(np.array(ends[without_baseline]) - 0.5).min() > 0.3
 # %% [markdown]
 # ## 2. When straight-through is exact
 #
-# If $L = \sum_i h_i L_i$, then $dh_i = L_i$, whatever was drawn: no noise. Through the softmax it becomes $p_i (L_i -
-# \sum_j p_j L_j)$, the truth: no bias.
+# If $L = \sum_i h_i L_i$, then $dh_i = L_i$, whatever was drawn: no noise. Through the softmax it becomes
+# $p_i (L_i - \sum_j p_j L_j)$, the truth: no bias.
 #
 # Both losses of the lesson have the same values, at every choice that can be drawn. Written as $\sum_i h_i L_i$ the
 # loss is linear in $h$; written as $(\sum_i h_i\, \text{answer}_i - \text{wanted})^2$ it is curved, and has another
