@@ -40,7 +40,7 @@ NAMES = (
     "cover",
 )
 # with --full, or by name
-MORE = ("router_zoo", "shazeer2017_table6", "scaling", "one_to_many")
+MORE = ("router_zoo", "shazeer2017_table6", "scaling", "one_to_many", "nowlan1991")
 
 
 class Job:

@@ -1,5 +1,7 @@
 """The mixture with a width and a gate of its own: gradients, and what it must be equal to."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,33 @@ def test_minimise_finds_the_minimum_of_a_quadratic():
     again = unflatten(flatten(target), target)
     assert all(np.array_equal(again[k], target[k]) for k in target)
     assert not minimise(loss_and_grads, start, max_iter=1).converged
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
+@pytest.mark.parametrize(("N", "scale"), [(7, 1.0), (16, 1.0), (9, 40.0)])
+def test_the_compiled_pass_is_the_written_one(N, scale):
+    from moe_np.kernels import competing as compiled
+
+    params, x, z, d, _ = case("softmax", N=N)
+    params = {k: scale * v for k, v in params.items()}  # large totals: softmaxes at their ends
+    wanted, grads = competing.mean_loss(params, x, z, d, sigma=0.25)
+    found, compiled_grads = compiled.mean_loss_of(x, z, d, 0.25)(params)
+    assert found == pytest.approx(wanted, rel=1e-12)
+    for k, g in grads.items():
+        assert compiled_grads[k].shape == g.shape
+        np.testing.assert_allclose(compiled_grads[k], g, rtol=1e-9, atol=1e-12)
+
+
+def test_mean_loss_of_is_mean_loss(monkeypatch):
+    for kind in model.EXPERTS:
+        params, x, z, d, _ = case(kind)
+        wanted = competing.mean_loss(params, x, z, d, sigma=0.4, kind=kind)
+        for backend in ("numpy", None):
+            if backend:
+                monkeypatch.setenv("MOE_NP_KERNELS", backend)
+            else:
+                monkeypatch.delenv("MOE_NP_KERNELS")
+            found = competing.mean_loss_of(x, z, d, sigma=0.4, kind=kind)(params)
+            assert found[0] == pytest.approx(wanted[0], rel=1e-12)
+            for k in params:
+                np.testing.assert_allclose(found[1][k], wanted[1][k], rtol=1e-10, atol=1e-14)

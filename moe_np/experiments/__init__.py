@@ -31,4 +31,8 @@ EXPERIMENTS = {
         "moe_np.experiments.one_to_many",
         "the inverse problem of Bishop's and Murphy's books: a net averages the branches, a mixture keeps them",
     ),
+    "nowlan1991": (
+        "moe_np.experiments.nowlan1991",
+        "ten vowels of Nowlan and Hinton 1991: competing experts against backprop, the gate told who speaks",
+    ),
 }

@@ -18,11 +18,12 @@ Parameters: W (E, D, C), b (E, C) of the experts and U (Z, E), c (E,) of the gat
 `moe_np.mixtures.jacobs1991`; dividing o and d by σ turns its eq. 3 into this error.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks
+from moe_np import checks, kernels
 from moe_np.checks import InputError
 from moe_np.mixtures import jacobs1991 as model
 
@@ -63,6 +64,15 @@ def mean_loss(params, x, z, d, *, sigma, kind="softmax"):
     """(mean error, its gradients by the parameters): what a minimiser asks for."""
     loss, cache = system_forward(params, x, z, d, sigma=sigma, kind=kind)
     return float(loss.mean()), system_backward(np.full(len(x), 1 / len(x)), cache)[2]
+
+
+def mean_loss_of(x, z, d, *, sigma, kind="softmax"):
+    """`mean_loss` as a function of the parameters alone, compiled where it can be: for loops over fixed cases."""
+    if kernels.backend() == "numba" and kind == "softmax" and d.shape[1] > 1 and x.dtype == np.float64:
+        from moe_np.kernels import competing
+
+        return competing.mean_loss_of(x, z, d, float(sigma))
+    return functools.partial(mean_loss, x=x, z=z, d=d, sigma=sigma, kind=kind)
 
 
 def log_likelihood(loss, sigma, C):
