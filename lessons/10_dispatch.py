@@ -316,9 +316,9 @@ assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k time
 # - *Everyone* rises in proportion to $E$, as derived.
 # - *Masks* and *sorted blocks* lie side by side while the experts are few. **In plain NumPy the sort buys little
 #   there**: looking through a list of 2,048 numbers takes microseconds. It pays when $E$ passes over the list add up.
-# - The sorted blocks stay close to the dotted line: the dispatch is nearly free. But the dotted line rises too! At $E =
-#   256$ a block has 8 rows, so each weight that comes from memory is used 8 times and not 512 times as at $E = 4$. **No
-#   dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
+# - The sorted blocks stay close to the dotted line: the dispatch is nearly free. But the dotted line rises too! At
+#   $E = 256$ a block has 8 rows, so each weight that comes from memory is used 8 times and not 512 times as at $E = 4$.
+#   **No dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
 #   users meets a model with many experts.
 #
 # ## 6. Compiled

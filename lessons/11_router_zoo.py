@@ -48,15 +48,15 @@ print("tokens whose favourite is expert 0, 1, 2, 3:", np.bincount(favourite))
 #
 # ## 1. The tokens choose: Switch and top-p
 #
-# **Switch** (Fedus, Zoph and Shazeer 2021). Each token goes to its favourite, with weight $P$. An expert takes $C =
-# \lceil 1.25\,N/E \rceil$ tokens in the order in which they come, and drops the rest.
+# **Switch** (Fedus, Zoph and Shazeer 2021). Each token goes to its favourite, with weight $P$. An expert takes
+# $C = \lceil 1.25\,N/E \rceil$ tokens in the order in which they come, and drops the rest.
 #
-# **Top-p** (Huang and others 2024). Each token goes down its list of experts until their probabilities add up to $p =
-# .4$, the one that crosses included. A sure token takes one expert, an unsure one more. There is no capacity.
+# **Top-p** (Huang and others 2024). Each token goes down its list of experts until their probabilities add up to
+# $p = .4$, the one that crosses included. A sure token takes one expert, an unsure one more. There is no capacity.
 #
 # **Predict.** Here $C = 13$, and you have seen the favourites' counts. How many tokens does Switch drop? Are they the
-# ones that are least sure, or what else do they have in common? And how many experts does top-p give to a token with $P
-# = (.35, .30, .20, .15)$?
+# ones that are least sure, or what else do they have in common? And how many experts does top-p give to a token with
+# $P = (.35, .30, .20, .15)$?
 
 # %%
 C = contract.capacity(N, E, 1, 1.25)
@@ -356,8 +356,8 @@ assert costs == sorted(costs) and costs[2] > found["BASE"]["perplexity"] / 2
 # same number does not mean the same thing, which is why one looks inside.
 #
 # Mind what this task is: pure memory. In language, similar tokens share what they need, and a gate that puts them
-# together gains what a hash cannot. The full zoo, twenty gates with four seeds each: `python3 run.py figures
-# router_zoo`.
+# together gains what a hash cannot. The full zoo, twenty gates with four seeds each:
+# `python3 run.py figures router_zoo`.
 #
 # ## Your turn
 #

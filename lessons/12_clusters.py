@@ -87,8 +87,8 @@ assert abs(right_alone - 65) < 4 and right_by_hand > 99.9
 #
 # At the start the router knows nothing, so every expert gets samples of all four clusters, and its filters are small
 # random vectors. Take one filter $w$ and write $q_k = w \cdot v_k$ for what it has of each signal. Follow the gradient
-# of $y$ times the output. For a linear filter the output is $\sum_p w \cdot x^{(p)}$, for a cubic one $\sum_p (w \cdot
-# x^{(p)})^3$, and on average over the samples (the decoy's sign is random, so it drops out)
+# of $y$ times the output. For a linear filter the output is $\sum_p w \cdot x^{(p)}$, for a cubic one
+# $\sum_p (w \cdot x^{(p)})^3$, and on average over the samples (the decoy's sign is random, so it drops out)
 #
 # $$ \text{linear:}\quad \dot q_k \propto E[y \cdot \alpha y] = E[\alpha],
 # \qquad\qquad

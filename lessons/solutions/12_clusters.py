@@ -77,9 +77,9 @@ for experts in (2, 4, 8):
 # %% [markdown]
 # ## 2. A quieter decoy
 #
-# $\alpha$ and $\gamma$ have the same range now, so $P(\alpha > \gamma) = \frac12$ and the classifier gets $\frac12 +
-# \frac12 \cdot \frac12 = 75\,\%$. It would get 100 % (but for the Gaussian noise) if $\gamma$ never exceeded .5, the
-# least that $\alpha$ can be: then $\alpha y$ always decides the sign.
+# $\alpha$ and $\gamma$ have the same range now, so $P(\alpha > \gamma) = \frac12$ and the classifier gets
+# $\frac12 + \frac12 \cdot \frac12 = 75\,\%$. It would get 100 % (but for the Gaussian noise) if $\gamma$ never exceeded
+# .5, the least that $\alpha$ can be: then $\alpha y$ always decides the sign.
 
 # %%
 _, easier = clusters(3, 1, 4000, np.random.default_rng(0))
