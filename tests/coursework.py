@@ -1,6 +1,7 @@
 """What the tests of coursework share: the assignments that are there, a sandbox for each, notebooks made of cells."""
 
 import functools
+import importlib.util
 import pathlib
 
 import pytest
@@ -32,6 +33,14 @@ def sandbox_of(name, **options):
 def notebook(cells):
     """The bytes of a notebook."""
     return percent.write_notebook(percent.to_notebook(cells)).encode()
+
+
+def simulate_class():
+    """The script of that name as a module."""
+    spec = importlib.util.spec_from_file_location("simulate_class", FOLDER / "simulate_class.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 every_assignment = pytest.mark.parametrize("name", NAMES)

@@ -75,6 +75,7 @@ def test_the_bank_is_rich_enough(room):
         assert len(set(kinds["wrong"].values())) >= 4, question
 
 
+@pytest.mark.slow
 def test_right_answers_pass_and_each_wrong_one_loses_its_question_only(room):
     assignment, drawn, sandbox = room
     rows = list(proof.prove(assignment, assignments.bank(assignment.name, coursework.FOLDER), sandbox, drawn))

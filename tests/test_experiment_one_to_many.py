@@ -53,7 +53,8 @@ def test_verdicts_come_from_the_numbers(result):
 
 def test_the_mixture_answers_with_a_branch_and_the_net_between_them():
     spec = experiment.spec_of(experiment.Config(restarts=3), 0)
-    run = experiment.run_one(spec)
+    with one_blas_thread():
+        run = experiment.run_one(spec)
     net, best = run["systems"]["net"], run["systems"]["mixture, best of all starts"]
     assert best["log likelihood"] > net["log likelihood"] + 0.4
     assert best["mode, impossible"] < 10 < 20 < net["mean, impossible"]

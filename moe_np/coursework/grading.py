@@ -83,8 +83,8 @@ def by_hand(question, cells):
 class Session:
     """A notebook that is run, and run again without what broke it."""
 
-    def __init__(self, sandbox, cells, cell_seconds=CELLS, child=None):
-        self.sandbox, self.cells, self.cell_seconds = sandbox, cells, cell_seconds
+    def __init__(self, sandbox, cells, child=None):
+        self.sandbox, self.cells = sandbox, cells
         self.child = None
         self._lent = child  # one that is already there, to begin with
         self.failed = {}  # number -> message of the last run
@@ -95,7 +95,7 @@ class Session:
         while self.child is None:
             self.child, self.failed, self._lent = self._lent or self.sandbox.child().__enter__(), {}, None
             self.child.fresh()
-            left = self.cell_seconds
+            left = CELLS
             for number, source in self.cells:
                 if number in self.left_out:
                     continue
