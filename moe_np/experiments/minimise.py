@@ -35,6 +35,7 @@ def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
 
     `tolerance` is on the largest component of the gradient, so it depends on the scale of the loss. Returns a Minimum.
     """
+    import threadpoolctl
     from scipy.optimize import minimize
 
     def value(vector):
@@ -42,5 +43,6 @@ def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
         return loss, flatten({name: grads[name] for name in params})
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tolerance, "ftol": 1e-12, "maxcor": 20}
-    found = minimize(value, flatten(params), jac=True, method="L-BFGS-B", options=options)
+    with threadpoolctl.threadpool_limits(1, "blas"):  # two threads add up in another order, and wait for each other
+        found = minimize(value, flatten(params), jac=True, method="L-BFGS-B", options=options)
     return Minimum(unflatten(found.x, params), float(found.fun), int(found.nfev), bool(found.success))
