@@ -64,7 +64,7 @@ def make(job):
         forward = experiment.fit_forward(spec, train)
     with plots.style():
         fig, axes = plt.subplots(1, 4, figsize=(17, 4.6))
-        draw(axes, train, systems["net"][0], forward[0], systems["mixture, best of all starts"][0])
+        draw(axes, train, systems["net"][0], forward[0], systems[experiment.BEST][0])
         job.save(fig, "one_to_many")
     y = model.predict(systems["net"][0], train[0], "linear")
     gone = 100 * float(1 - inverse.possible(train[0][:, 0], y[:, 0]).mean())
