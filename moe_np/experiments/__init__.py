@@ -35,4 +35,8 @@ EXPERIMENTS = {
         "moe_np.experiments.nowlan1991",
         "ten vowels of Nowlan and Hinton 1991: competing experts against backprop, the gate told who speaks",
     ),
+    "jordan1994": (
+        "moe_np.experiments.jordan1994",
+        "robot arm of Jordan and Jacobs 1994, a surrogate: trees of experts by EM and on-line, backprop, CART",
+    ),
 }

@@ -1,7 +1,7 @@
 """Hierarchical mixtures of experts: a tree of gates with an expert at every leaf; probabilities, posteriors, gradient.
 
 M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation
-6:181-214, sections 2 and 3; the gradient is theirs of 1992. EM for a tree is in hme_em.py, on-line in hme_online.py.
+6:181-214; the gradient is theirs of 1992. EM for a tree is in hme_em.py, learning case by case in hme_online.py.
 
     paper      here        shape        meaning (two levels as in the paper; here there may be any number)
     x          x           (N, D)       inputs; the paper's constant input is b and c here
@@ -209,7 +209,7 @@ def forward(params, x, y):
 
 
 def backward(dloss, cache):
-    """(dx, grads). Every node learns from its share of the case (section 3; with unit variance)
+    """(dx, grads). Every node learns from its share of the case (with unit variance)
 
         ∂/∂U_ij = −h_ij (y − μ_ij) xᵀ     ∂/∂v_i = −(h_i − g_i) x     ∂/∂v_ij = −h_i (h_j|i − g_j|i) x
 

@@ -1,4 +1,4 @@
-"""EM for hierarchical mixtures: Jordan and Jacobs (1994), section 4, Algorithms 1 and 2.
+"""EM for hierarchical mixtures: Jordan and Jacobs (1994), Algorithms 1 and 2.
 
 E step: the posteriors h of all branches (hme.posterior). M step: each expert and each gate by itself, a regression
 on the same inputs,

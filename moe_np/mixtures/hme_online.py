@@ -1,4 +1,4 @@
-"""Trees that learn case by case: recursive least squares (Jordan and Jacobs 1994, section 4.4), and the gradient.
+"""Trees that learn case by case: recursive least squares (Jordan and Jacobs 1994, on-line algorithm), and the gradient.
 
 Of every expert and every gate there is a matrix, the inverse of the weighted sum of x xᵀ so far. One case changes it by
 
