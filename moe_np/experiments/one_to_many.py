@@ -202,8 +202,8 @@ def table(result):
     lines = [
         f"Test set, mean ± SD over {n} seed{'s' if n > 1 else ''} (new data and starts each). Log likelihood in nats a "
         "case; error: root mean square; distance: to the nearest of the branches at that x; impossible: percent of "
-        "the predictions t that cannot have led to x. Mean: the blend of the experts; mode: the output of the expert with "
-        "the largest gate probability.\n",
+        "the predictions t that cannot have led to x. Mean: the blend of the experts; mode: the output of the expert "
+        "with the largest gate probability.\n",
         "| system | log likelihood | answer | error | distance | impossible % |",
         "|---" * 6 + "|",
     ]
