@@ -40,7 +40,15 @@ NAMES = (
     "cover",
 )
 # with --full, or by name
-MORE = ("router_zoo", "shazeer2017_table6", "scaling", "one_to_many", "nowlan1991")
+MORE = (
+    "router_zoo",
+    "shazeer2017_table6",
+    "scaling",
+    "one_to_many",
+    "nowlan1991",
+    "jordan1994_table1",
+    "jordan1994_error_curves",
+)
 
 
 class Job:
