@@ -24,7 +24,7 @@ import struct
 import sys
 
 REFUSED = 97
-libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
 def call(name, *arguments):
@@ -298,12 +298,12 @@ def descendants(pid):
     return out
 
 
-def sweep(*_):
-    """Kill every descendant until there is none. As their subreaper this process inherits what lost its parent."""
+def sweep(child):
+    """Kill the child's group and every descendant until there is none: a subreaper inherits what lost its parent."""
     while True:
-        for pid in descendants(os.getpid()):
+        for kill, pid in ((os.killpg, child), *((os.kill, pid) for pid in descendants(os.getpid()))):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -315,7 +315,7 @@ def keep(child):
     """Wait for the child, then end what it left behind. SIGTERM ends it at once."""
 
     def stop(*_):
-        sweep()
+        sweep(child)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -323,7 +323,7 @@ def keep(child):
         pid, status = os.wait()
         if pid == child:
             break
-    sweep()
+    sweep(child)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
