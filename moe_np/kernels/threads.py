@@ -7,6 +7,7 @@ in equal parts, although a core may have something else to do. Here whoever is f
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
@@ -31,6 +32,13 @@ def threads():
     """As many as BLAS may use: who limits the one (threadpoolctl, OPENBLAS_NUM_THREADS) limits the other."""
     found = [c.num_threads for c in _controller().lib_controllers if c.user_api == "blas"]
     return max(found, default=os.cpu_count())
+
+
+@contextlib.contextmanager
+def one_blas_thread():
+    """A BLAS of one thread, for many small products: two would spend most of the time waiting for each other."""
+    with _one_at_a_time, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 def share(function, calls, own):

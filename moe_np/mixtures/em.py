@@ -44,6 +44,7 @@ class ConvergenceWarning(UserWarning):
 # --- The algorithm ----------------------------------------------------------------------------------------------------
 
 
+@irls.one_thread
 def fit(
     x,
     y,
@@ -87,7 +88,7 @@ def fit(
     best = max(runs, key=lambda run: _rank(problem, run))
     if not best.converged:
         text = f"EM: not converged after {max_iter} steps; wanted a larger max_iter or tol"
-        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        warnings.warn(text, ConvergenceWarning, stacklevel=3)
     return best
 
 
@@ -164,6 +165,7 @@ def _settled(history, little):
     return rise < before and rise * rise / (before - rise) < little
 
 
+@irls.one_thread
 def gradient(params, x, y, *, family, gate_x=None):
     """The log likelihood and its gradient: (number, grads), the experts' and the gate's, of Σ_n log P(y_n | x_n).
 
@@ -226,7 +228,7 @@ def steps(x, y, n_experts, *, family, rng, gate_x=None, tol=1e-6, max_iter=100, 
         note = f"E step {number}: who is responsible for each case, given the parameters."
         now = state("E step", E_STEP, arrays, axes=axes, note=note, before=now)
         yield now
-        if _settled(history, tol * len(problem.y)):
+        if _settled(history, tol * len(problem.y)) or number == max_iter:
             return
         experts = problem.family.m_step(params, problem.inputs, problem.y, found.resp, ridge, irls_steps)
         note = "Each expert by itself, every case counting as much as the expert is responsible for it."

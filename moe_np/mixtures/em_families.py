@@ -78,6 +78,7 @@ class Gaussian(NamedTuple):
         floor = self.floor or 1e-6 * (y.var(axis=0).mean() or 1.0)
         return self._replace(floor=float(floor)), y
 
+    @irls.one_thread
     def log_density(self, params, design, y):
         """−½ (y − μ_e)ᵀ Σ_e⁻¹ (y − μ_e) − ½ log det 2π Σ_e."""
         residual, var = affine(params, design), params["var"]
@@ -94,6 +95,7 @@ class Gaussian(NamedTuple):
             distance = np.einsum("ecn,ecn->en", residual, residual) / var[:, None]
         return (-0.5 * (distance + (log_det + C * math.log(2 * math.pi))[:, None])).T
 
+    @irls.one_thread
     def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
         """W_e and b_e by least squares with weights resp_e; Σ_e the weighted mean of squares of what is left.
 
@@ -189,11 +191,13 @@ class Categorical(NamedTuple):
             raise checks.InputError(f"y: wanted labels from 0 up, got {y.min()}")
         return self._replace(n_classes=n_classes), y
 
+    @irls.one_thread
     def log_density(self, params, design, y):
         """The log probability of the class that y says, and not of "y is the number of the expert" (errata 15)."""
         logp = numerics.log_softmax(affine(params, design), axis=1)
         return logp[:, y, np.arange(len(y))].T
 
+    @irls.one_thread
     def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
         """A multinomial logistic regression of the label for each expert, with weights resp_e: `steps` of IRLS."""
         start = None

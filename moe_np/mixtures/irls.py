@@ -25,6 +25,19 @@ HALVINGS = 10
 FARTHEST = 100.0  # no Newton step moves a logit by more than this
 
 
+def one_thread(function):
+    """The function, run with a BLAS of one thread: regressions are many small products, one after the other."""
+
+    @functools.wraps(function)
+    def alone(*args, **kwargs):
+        from moe_np.kernels import threads
+
+        with threads.one_blas_thread():
+            return function(*args, **kwargs)
+
+    return alone
+
+
 class Design(NamedTuple):
     """Inputs made ready for many regressions on them."""
 
@@ -95,6 +108,7 @@ def from_centre(coef, mean):
 # --- Gaussian experts -------------------------------------------------------------------------------------------------
 
 
+@one_thread
 def weighted_least_squares(x, y, weight, ridge=0.0):
     """argmin over coef of Σ_n weight_nm ‖y_n − coef_mᵀ (x_n, 1)‖² + ridge ‖slopes_m‖², for every problem m.
 
@@ -124,6 +138,7 @@ class Info(NamedTuple):
     steps: int  # how many were made
 
 
+@one_thread
 def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps=25, tol=1e-10):
     """argmax over coef of Σ_n weight_n Σ_k target_nk log softmax_k(coefᵀ (x_n, 1)) − penalty, by Newton's method.
 
@@ -147,7 +162,7 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
     problem, theta = _problem(own, target, weight, start, ridge, stacked)
     logp = numerics.log_softmax(_logits(own, theta), axis=0)
     value = first = _value(problem, logp, theta)
-    done, bound, steps = np.zeros(len(value), bool), None, 0
+    done, bound, steps = np.full(len(value), len(theta) == 0), None, 0  # of one class, nothing is to be learned
     while steps < max_steps and not done.all():
         little = tol * problem.total + 16 * np.finfo(float).eps * np.abs(value)
         gradient, hessian = _derivatives(problem, logp, theta)
@@ -162,7 +177,7 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
             done = done | (rest & ~moved)
         theta, logp, value = at
         steps += 1
-    coef = np.concatenate([theta, np.zeros_like(theta[:1])]).transpose(1, 2, 0)
+    coef = np.concatenate([theta, np.zeros((1, *theta.shape[1:]))]).transpose(1, 2, 0)
     coef = from_centre(coef, own.mean)
     if stacked:
         return coef, Info(value, first, done, steps)
@@ -199,7 +214,7 @@ def _logits(own, theta):
     """(K, M, N) from theta (K − 1, M, D + 1): the last class has 0."""
     K, M, D = theta.shape
     out = np.zeros((K + 1, M, own.xt.shape[1]))
-    np.matmul(theta.reshape(K * M, D), own.xt, out=out[:K].reshape(K * M, -1))
+    np.matmul(theta.reshape(K * M, D), own.xt, out=out[:K].reshape(K * M, out.shape[2]))
     return out
 
 
