@@ -118,9 +118,8 @@ view(walk.route(top_k, router, x, k=2, renormalise=True))
 def newton(a, r):
     before = None
     while True:
-        before = state(
-            "update", r"r \leftarrow \tfrac12 (r + a / r)", {"r": r, "error": abs(r - a**0.5)}, before=before
-        )
+        arrays = {"r": r, "error": abs(r - a**0.5)}
+        before = state("update", r"r \leftarrow \tfrac12 (r + a / r)", arrays, before=before)
         yield before
         r = 0.5 * (r + a / r)
 

@@ -77,8 +77,12 @@ class Trail:
         self.axes, self.arrays, self.last = axes or {}, {}, None
 
     def see(self, phase, equation="", arrays=None, note=""):
-        """The next State, with `arrays` added to (or put in place of) those so far; None among them is left out."""
-        self.arrays |= {name: value for name, value in (arrays or {}).items() if value is not None}
+        """The next State: the arrays so far, and after them `arrays`, also where they take an old one's name.
+
+        None among them is left out.
+        """
+        given = {name: value for name, value in (arrays or {}).items() if value is not None}
+        self.arrays = {name: value for name, value in self.arrays.items() if name not in given} | given
         axes = {name: self._axes(name, np.ndim(value)) for name, value in self.arrays.items()}
         self.last = state(phase, equation, self.arrays, axes=axes, note=note, before=self.last)
         return self.last

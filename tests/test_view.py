@@ -174,6 +174,16 @@ def test_decision_lines_are_those_of_the_experts_and_the_past_fades():
     assert "mean squared error" in ax.get_title() and len(ax.images) == 1
 
 
+def test_posteriors_are_the_colours_of_the_cases():
+    steps = vowels()
+    state = steps[5]
+    assert pictures.choose(state) is pictures.posteriors
+    ax = Recorder().draw(steps, 5)
+    for m, dots in enumerate(ax.collections):
+        assert np.array_equal(dots.get_offsets(), state["x"][state["resp"].argmax(axis=1) == m])
+        assert f"{100 * state['resp'][:, m].mean():.0f} %" in dots.get_label()
+
+
 def test_a_routing_is_dots_for_rows_and_crosses_for_what_was_dropped():
     routing, steps = router()
     states = list(steps)

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import routers
+import test_training as ways
 
 from moe_np import balance, experts, sparse_layer, walk
 from moe_np.checks import InputError
@@ -300,6 +301,23 @@ def test_any_trainer_is_a_walk():
     assert isinstance(steps, Steps) and [s.phase for s in walk.training(iter(wanted))][-1] == "step 5", (
         "and an end is an end"
     )
+
+
+@pytest.mark.parametrize("name", ways.TRAINERS)
+def test_every_way_of_training_is_a_walk(name):
+    problem = ways.small()
+    wanted = ways.steps(ways.TRAINERS[name], problem, 4)
+    steps = walk.training(ways.TRAINERS[name](problem, np.random.default_rng(0)), data={"x": problem.x, "y": problem.y})
+    for step in wanted:
+        state = next(steps)
+        assert state.phase == f"step {step.number}" and state["loss"] == step.loss and state["passes"] == step.passes
+        for part in step.params.values():
+            for k, value in part.items():
+                assert np.array_equal(state[k], value), k
+        for k, value in step.cache._asdict().items():
+            if isinstance(value, np.ndarray) and k not in ("x", "y"):
+                assert np.array_equal(state.arrays.get(k, state.arrays.get(f"cache.{k}")), value), k
+        assert all(word in state.note for word in step.changed)
 
 
 def test_a_trainer_of_parts():

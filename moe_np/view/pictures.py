@@ -106,6 +106,27 @@ def _title(state, name, words):
     return state.phase + (f": {words} {float(state[name]):.4f}" if name in state.arrays else "")
 
 
+# --- Posteriors -------------------------------------------------------------------------------------------------------
+
+
+def _fits_posteriors(state):
+    return _has(state, "x", "resp", new=("resp",)) and state["x"].shape[1:] == (2,) and "W" not in state.changed
+
+
+def posteriors(ax, state, history):
+    """Cases in the colour of the expert that is most responsible, faint where none is sure."""
+    x, resp = state["x"], state["resp"]
+    for m in range(resp.shape[1]):
+        own = resp.argmax(axis=1) == m
+        sure = _sure(resp[own].max(axis=1), resp.shape[1])
+        colour = plots.COLOURS[m % len(plots.COLOURS)]
+        label = f"expert {m}, {100 * resp[:, m].mean():.0f} %"
+        ax.scatter(*x[own].T, s=18, c=colour, alpha=sure, label=label)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    ax.legend(loc="upper right", fontsize=9)
+    ax.set_title(f"{state.phase}: colour, the most responsible; strength, how sure", fontsize=12)
+
+
 # --- Regressions of a mixture, with posteriors ------------------------------------------------------------------------
 
 
@@ -255,6 +276,7 @@ def _map(ax, value, axes):
 
 
 PICTURES = (
+    (_fits_posteriors, posteriors),
     (_fits_lines, decision_lines),
     (_fits_regression, regression),
     (_fits_sort, sorting),

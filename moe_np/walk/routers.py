@@ -74,7 +74,10 @@ def _backward(trail, router, routing, cache, dweight, dlogits):
     dx, grads = router.route_backward(dweight, dlogits, cache)
     found = {"dx": dx, **{f"d{k}": g for k, g in grads.items()}}
     yield trail.see(
-        "backward, parameters and tokens", PARAMETERS.get(name, ""), found, "For the optimiser, and for below."
+        "backward, parameters and tokens",
+        PARAMETERS.get(name, ""),
+        found,
+        "For the optimiser, and for what lies below.",
     )
 
 
