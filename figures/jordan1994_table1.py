@@ -56,4 +56,8 @@ def make(job):
         fig, ax = plt.subplots(figsize=(9.5, 6.5))
         draw(ax, result)
         job.save(fig, "jordan1994_table1")
-    return "![relative errors](jordan1994_table1.png)\n\n" + robot.table(result)
+    parts = ["![relative errors](jordan1994_table1.png)", robot.table(result)]
+    if job.full:
+        config = robot.Config()
+        parts.append("**Step sizes.** " + robot.explore_table(robot.explore(config, job.sweep), config))
+    return "\n\n".join(parts)

@@ -204,6 +204,7 @@ def test_step_sizes_are_tried_on_other_seeds(sweep, monkeypatch):
     for system, grid in robot.GRID.items():
         assert set(found[system]) == set(grid)
         assert robot.Config().lr[robot.SYSTEMS.index(system)] in grid
+    assert "- backprop: 0.05: 0.050, " in robot.explore_table(found, robot.Config())
 
 
 @pytest.mark.slow
