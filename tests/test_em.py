@@ -386,6 +386,11 @@ def test_steps_can_be_walked_back_and_end_at_max_iter():
         ({"ridge": -1.0}, "ridge: wanted"),
         ({"gate_x": np.zeros((4, 1))}, "gate_x: wanted shape (60, D)"),
         ({"restarts": 0}, "restarts: wanted"),
+        ({"rng": None}, "rng: wanted a numpy.random.Generator"),
+        (
+            {"start": {**random_params(np.random.default_rng(0), "expert", 2), "var": np.zeros(2)}},
+            "start['var']: wanted",
+        ),
         ({"start": {"W": np.zeros(3)}}, "start: wanted the keys W, b, U, c, var"),
     ],
 )

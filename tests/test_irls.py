@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from moe_np import gradcheck, numerics
 from moe_np.checks import InputError
+from moe_np.kernels import threads
 from moe_np.mixtures import irls
 
 
@@ -57,7 +58,9 @@ def test_least_squares_equals_lstsq_on_rows_times_root_of_weight(ridge, keep, mo
     for m in range(3):
         root = np.sqrt(weight[:, m])[:, None]
         extra = np.sqrt(ridge) * np.eye(5)[:4]  # ridge as so many more cases, and none for the constant
-        wanted = np.linalg.lstsq(np.vstack([root * with_ones(x), extra]), np.vstack([root * y, np.zeros((4, 2))]))[0]
+        wanted = np.linalg.lstsq(
+            np.vstack([root * with_ones(x), extra]), np.vstack([root * y, np.zeros((4, 2))]), rcond=None
+        )[0]
         np.testing.assert_allclose(coef[m], wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -220,3 +223,9 @@ def test_bad_input_is_named(change, message):
     args = {"x": x, "target": target, "weight": weight, **change}
     with pytest.raises(InputError, match=re.escape(message)):
         irls.multinomial_irls(args.pop("x"), args.pop("target"), args.pop("weight"), **args)
+
+
+def test_one_blas_thread_inside_and_as_many_as_before_outside():
+    before, seen = threads.threads(), []
+    irls.one_thread(lambda: seen.append(threads.threads()))()
+    assert seen == [1] and threads.threads() == before

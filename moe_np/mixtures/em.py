@@ -33,8 +33,7 @@ from moe_np.steps import state
 
 __all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient", "steps"]
 
-
-FINALISTS = 3
+FINALISTS = 3  # of the random starts, so many are followed to the end
 
 
 class ConvergenceWarning(UserWarning):
@@ -71,9 +70,9 @@ def fit(
     irls_steps  steps of Newton's in each M step, for the gate and for categorical experts
     start       parameters to climb from; one climb, and rng is not used
 
-    An expert that has shrunk to the floor of its variance on no more cases than it has coefficients has collapsed: the
-    likelihood has no maximum there. Such a climb is kept only if all are. Warns if the climb that is kept did not
-    converge. EM finds local maxima; more restarts find better ones.
+    An expert whose variance is at its floor, on D + 1 + C cases or fewer, has collapsed: it meets them exactly, and
+    without the floor the likelihood would have no maximum. Such a climb is kept only if all are such. Warns if the one
+    that is kept did not converge. EM finds local maxima; more restarts find better ones.
     """
     problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
     checks.integer("max_iter", max_iter)
@@ -281,6 +280,8 @@ def start_params(problem, rng):
     Nine tenths of a case go there and the rest to all alike; all experts begin with the same variance. That keeps an
     expert that was given few cases from fitting them at once, and for ever.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise checks.InputError(f"rng: wanted a numpy.random.Generator, got {rng!r}")
     resp = start_resp(problem, rng)
     params = m_step(problem, None, resp)
     return problem.family.pooled(params, resp)
@@ -307,17 +308,22 @@ def _check_start(problem, start):
     C = problem.y.shape[1] if problem.y.ndim == 2 else problem.family.n_classes
     shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
     if isinstance(problem.family, Gaussian):
-        one = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
-        shapes["var"] = one
+        shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
     if set(start) != set(shapes):
         raise checks.InputError(f"start: wanted the keys {', '.join(shapes)}; got {', '.join(start)}")
-    return {name: checks.array(f"start[{name!r}]", start[name], shape) for name, shape in shapes.items()}
+    start = {name: checks.array(f"start[{name!r}]", start[name], shape) for name, shape in shapes.items()}
+    if "var" in start and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min() > 0:
+        raise checks.InputError(
+            "start['var']: wanted variances above 0, and covariance matrices that are positive definite"
+        )
+    return start
 
 
 def _rank(problem, run):
-    """What makes one climb better than another."""
-    var = run.params.get("var", np.inf)
-    least = np.linalg.eigvalsh(var)[:, 0] if np.ndim(var) == 3 else var
-    few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.ndim
-    collapsed = (few & (least <= 1.01 * getattr(problem.family, "floor", 0))).any()
-    return not collapsed, run.history[-1]
+    """What makes one climb better than another: that no expert has collapsed, then what it has climbed to."""
+    if isinstance(problem.family, Categorical):
+        return True, run.history[-1]
+    var = run.params["var"]
+    least = np.linalg.eigvalsh(var)[:, 0] if var.ndim == 3 else var
+    few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
+    return not (few & (least <= 1.01 * problem.family.floor)).any(), run.history[-1]
