@@ -16,3 +16,4 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "browser: in a real browser (the extra `browser` and a Chromium); skipped without"
     )
+    config.addinivalue_line("markers", "nbgrader: runs nbgrader itself (the extra of that name); skipped without")
