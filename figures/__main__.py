@@ -48,6 +48,7 @@ MORE = (
     "nowlan1991",
     "jordan1994_table1",
     "jordan1994_error_curves",
+    "training_methods",
 )
 
 

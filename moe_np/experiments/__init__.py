@@ -39,4 +39,8 @@ EXPERIMENTS = {
         "moe_np.experiments.jordan1994",
         "robot arm of Jordan and Jacobs 1994, a surrogate: trees of experts by EM and on-line, backprop, CART",
     ),
+    "training_methods": (
+        "moe_np.experiments.training_methods",
+        "joint, alternating, separate, EM, hard, evolutionary: nine ways to train on three problems; articles' claims",
+    ),
 }
