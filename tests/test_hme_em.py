@@ -160,6 +160,29 @@ def test_inputs_are_checked():
     params, x, y = problem((2, 2))
     with pytest.raises(InputError, match="gates: wanted one of irls, least squares; got 'newton'"):
         run(params, x, y, 1, gates="newton")
-    params["c2"][0, 0] = -np.inf
-    with pytest.raises(InputError, match=r"params\['c2'\]: wanted finite numbers"):
-        run(params, x, y, 1)
+
+
+@pytest.mark.parametrize("gates", hme_em.GATES)
+@pytest.mark.parametrize("like", ["shared", None])
+def test_branches_that_are_not_there(gates, like):
+    """(2, 3) without the last branches learns as (2, 2); an uneven tree keeps its shape and, by IRLS, never falls."""
+    params, x, y = problem((2, 3), like, N=60)
+    params["c2"][:, 2] = -np.inf
+    keep = [0, 1, 3, 4]
+    small = {
+        **params,
+        "U2": params["U2"][:, :, :2],
+        "c2": params["c2"][:, :2],
+        "W": params["W"][keep],
+        "b": params["b"][keep],
+    }
+    for a, b in zip(run(params, x, y, 4, gates=gates), run(small, x, y, 4, gates=gates), strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-9)
+    params["c2"][0] = [0.3, -np.inf, -np.inf]
+    walk = run(params, x, y, 15, gates=gates)
+    assert np.isneginf(walk[-1].params["c2"]).tolist() == [[False, True, True], [False, False, True]]
+    assert (walk[-1].cache.post.resp[:, [1, 2, 5]] == 0).all() and (walk[-1].cache.post.resp[:, [0, 3, 4]] > 0).any(
+        0
+    ).all()
+    if gates == "irls":
+        assert all(b.loss <= a.loss + 1e-9 * abs(a.loss) for a, b in itertools.pairwise(walk))

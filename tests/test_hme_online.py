@@ -52,7 +52,7 @@ def test_one_expert_learns_the_linear_map():
     np.testing.assert_allclose(np.vstack([new["W"][0], new["b"]]), coef[0], rtol=1e-5, atol=1e-7)
 
 
-def vee(N=1500, seed=0):
+def vee(N=800, seed=0):
     """y = |x₁| with a little noise: two linear pieces."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (N, 2))
@@ -157,9 +157,12 @@ def test_gates_follow_algorithm_2():
         ("shared", {"lr": 0.1}, "lr: wanted a step size with the gradient"),
         ("full", {}, "params: wanted Gaussian experts with one variance, or one an expert"),
         (None, {}, "params: wanted Gaussian experts"),
+        ("shared", {}, r"params\['c1'\]: wanted finite numbers"),
     ],
 )
 def test_inputs_are_checked(like, options, words):
     params, x, y = problem((2,), like)
+    if "c1" in words:
+        params["c1"][0, 0] = -np.inf
     with pytest.raises(InputError, match=words):
         next(hme_online.train(params, x, y, rng=np.random.default_rng(0), **options))

@@ -46,16 +46,26 @@ def m_step(params, design, y, post, *, family, gates="irls", ridge=0.0, irls_ste
 
 
 def fit_gates(params, design, post, level, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP):
-    """The M step of one level's gates: {"U{level}", "c{level}"}."""
+    """The M step of one level's gates: {"U{level}", "c{level}"}. Branches that are not there (c = −inf) stay away."""
     h = post.h[level - 1]
     above = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
-    U, c = params[f"U{level}"], params[f"c{level}"]
-    if gates == "irls":
-        start = np.concatenate([U.transpose(1, 0, 2), c[:, None, :]], axis=1)
-        coef, _ = irls.multinomial_irls(design, h, above, start=start, ridge=ridge, max_steps=irls_steps)
-    else:
-        coef = least_squares_gates(design, h, above, ridge=ridge, clip=clip)
-    return {f"U{level}": coef[:, :-1].transpose(1, 0, 2), f"c{level}": coef[:, -1]}
+    U, c = params[f"U{level}"].copy(), params[f"c{level}"].copy()
+    patterns, which = np.unique(np.isfinite(c), axis=0, return_inverse=True)
+    for i, there in enumerate(patterns):  # gates with the same branches together: in an even tree all of them
+        if there.sum() == 1:
+            continue  # one branch: nothing to decide
+        own, at = slice(None), (slice(None), slice(None))
+        if not (len(patterns) == 1 and there.all()):
+            own = np.flatnonzero(which.ravel() == i)
+            at = np.ix_(own, np.flatnonzero(there))
+        if gates == "irls":
+            start = np.concatenate([U[:, *at].transpose(1, 0, 2), c[at][:, None, :]], axis=1)
+            options = {"start": start, "ridge": ridge, "max_steps": irls_steps}
+            coef, _ = irls.multinomial_irls(design, h[:, *at], above[:, own], **options)
+        else:
+            coef = least_squares_gates(design, h[:, *at], above[:, own], ridge=ridge, clip=clip)
+        U[:, *at], c[at] = coef[:, :-1].transpose(1, 0, 2), coef[:, -1]
+    return {f"U{level}": U, f"c{level}": c}
 
 
 def least_squares_gates(design, h, weight, *, ridge=0.0, clip=CLIP):
@@ -88,7 +98,6 @@ def train(params, x, y, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hol
     irls_steps  Newton steps a gate takes in one M step, halved where they must be: with one already the likelihood
                 never falls (with a ridge, the penalised likelihood)
     hold        names that stay as they are, e.g. ("var",)
-    Every branch has to be there (no c = −inf).
     """
     params, design, y, family = _start(params, x, y, gates, hold)
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
@@ -102,8 +111,6 @@ def _start(params, x, y, gates, hold):
     """The public door."""
     checks.choice("gates", gates, GATES)
     params, x, y = hme.checked(params, x, y)
-    for level in range(1, hme.depth(params) + 1):
-        checks.array(f"params['c{level}']", params[f"c{level}"], ("P", "b"))
     for name in hold:
         checks.choice("hold", name, tuple(params))
     family, y = family_of(params, y, hold)

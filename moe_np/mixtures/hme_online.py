@@ -126,6 +126,8 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
     params, x, y = hme.checked(params, x, y)
     if "var" not in params or params["var"].ndim > 1:
         raise checks.InputError("params: wanted Gaussian experts with one variance, or one an expert")
+    for level in range(1, hme.depth(params) + 1):  # h = 0 for ever has no logarithm to learn
+        checks.array(f"params['c{level}']", params[f"c{level}"], ("P", "b"))
     if (method == "gradient") != (lr is not None):
         raise checks.InputError("lr: wanted a step size with the gradient, and none with rls")
     mem = memory(params) if mem is None else mem
