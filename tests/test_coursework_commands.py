@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,22 @@ def test_names_make_no_paths_and_no_formulas(tmp_path):
 
 def test_what_students_write_is_made_plain():
     assert plain("a\x1b[31mb\nc\ud800") == "a [31mb c?" and len(plain("x" * 10_000)) < 600
+
+
+def test_the_guides_question_of_ones_own_proves_itself(tmp_path, capsys):
+    guide = (coursework.FOLDER / "TEACHING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n# mine/7_own/(\w+\.py)\n(.*?)```", guide, re.S)
+    assert [name for name, _ in blocks] == ["questions.py", "assignment.py", "bank.py"]
+    (tmp_path / "7_own").mkdir()
+    for name, text in blocks:
+        (tmp_path / "7_own" / name).write_text(text, encoding="utf-8")
+    assert cli.main(["coursework", "prove", "7_own", "--assignments", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("| q1_centre |") == 6
+    bank = tmp_path / "7_own" / "bank.py"
+    bank.write_text(bank.read_text().replace("x - x.mean(axis=0)", "x - x.mean(axis=1)[:, None]"))
+    assignments._module.cache_clear()
+    assert cli.main(["coursework", "prove", "7_own", "--assignments", str(tmp_path)]) == 2
+    assert "1 of 6 answers are not graded as wanted" in capsys.readouterr().err
 
 
 # --- Marked by hand ---------------------------------------------------------------------------------------------------
