@@ -380,7 +380,7 @@ for N in (1, 2, 3, 4, 16, 64):
     print(f"{N:6d} {int(1.25 * N * 2 / 8):14d} {contract.capacity(N, 8, 2, 1.25):12d}")
 assert int(1.25 * 1 * 2 / 8) == 0 and contract.capacity(1, 8, 2, 1.25) == 1
 
-# 16 tokens that all want expert 3 of four, with room for 5: three ways to say where they go
+# 16 tokens that all want expert 3 of four, with room for 5: two ways to say where they go
 choice = np.full(16, 3)
 fits = contract.within_capacity(choice, 4, contract.capacity(16, 4, 1, 1.25))
 mask = np.eye(4)[choice] * fits[:, None]  # one-hot, with the rows of dropped tokens zeroed

@@ -152,12 +152,9 @@ zoo = {
 }
 print(f"{'':14s} load              max/mean  dropped %  no expert %  experts a token")
 for name, routing in zoo.items():
-    load, lost, alone = (
-        diagnostics.load(routing),
-        diagnostics.dropped_share(routing),
-        diagnostics.unserved_share(routing),
-    )
-    uneven, each = diagnostics.max_over_mean(load), len(routing.token) / N
+    load, lost = diagnostics.load(routing), diagnostics.dropped_share(routing)
+    alone, uneven = diagnostics.unserved_share(routing), diagnostics.max_over_mean(load)
+    each = len(routing.token) / N
     print(f"{name:14s} {load!s:16s} {uneven:9.2f} {100 * lost:9.0f} {100 * alone:11.0f} {each:15.2f}")
 
 fig, axes = plt.subplots(len(zoo) + 1, 1, figsize=(11, 8.6), sharex=True)
@@ -351,13 +348,13 @@ costs = [one["perplexity"] for one in disturbed.values()]
 assert costs == sorted(costs) and costs[2] > found["BASE"]["perplexity"] / 2
 
 # %% [markdown]
-# So churn does harm, by itself. And a change by lot does *more* harm than one that a learned gate makes: a gate moves
-# keys that lie between two experts, to one that has learned their neighbours; the lot moves them to a stranger. The
-# same number does not mean the same thing, which is why one looks inside.
+# So churn does harm, by itself. And a change by lot does *more* harm than one that a learned gate makes. A likely
+# reason: a gate moves keys that lie between two experts, to one that has learned their neighbours; the lot moves them
+# to a stranger. The same number does not mean the same thing, which is why one looks inside.
 #
-# Mind what this task is: pure memory. In language, similar tokens share what they need, and a gate that puts them
-# together gains what a hash cannot. The full zoo, twenty gates with four seeds each:
-# `python3 run.py figures router_zoo`.
+# Mind what this task is: pure memory. In language, similar words may share what they need; a hash of random ids cannot
+# use that, and whether this outweighs its steadiness is a question for another task. The full zoo, twenty gates with
+# four seeds each: `python3 run.py figures router_zoo`.
 #
 # ## Your turn
 #
