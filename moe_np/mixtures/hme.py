@@ -49,7 +49,7 @@ def branching(params):
 
 
 def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
-    """Weights and biases uniform in ±spread, of the gates as well: gates all equal would leave siblings equal for ever.
+    """Weights and biases uniform in ±spread, of gates and experts: siblings that start equal would stay equal.
 
     tree    branches of a gate on each level: (2, 2, 2, 2) is a binary tree of 16 experts, (16,) a plain mixture
     var     the variance that Gaussian experts start with

@@ -9,7 +9,7 @@ on the same inputs,
     gates below     logistic regression of h_j|i with weights h_i, and so on down the tree
 
 which is Algorithm 1: the likelihood never falls. Algorithm 2 has for the gates one weighted least squares on log h
-instead. That is another estimate, not a maximum, and the likelihood may fall; the paper takes it for its speed.
+instead: another estimate, not a maximum, so the likelihood may fall.
 All gates of a level are one call of irls.py, all experts another.
 """
 
