@@ -319,8 +319,8 @@ assert (keep_best_right(logits - 10, 12) == keep_best_right(logits, 12)).all()
 
 # %% [markdown]
 # A token that asked with a logit of −3 ranks behind one that did *not* ask, with 0. The places go to nobody, and the
-# better tokens are dropped (errata 9). Mask with $-\infty$, rank by what softmax sees. The bug hides as long as winning
-# logits are positive, which they usually are at the start.
+# better tokens are dropped (errata 9). Mask with $-\infty$, rank by what softmax sees. The bug hides as long as the
+# winning logits are positive, as most of them are.
 #
 # ## Bug 8
 #
@@ -365,17 +365,19 @@ assert np.array_equal(one.weight, two.weight)  # no rng: evaluation, no noise
 #
 # | bug | errata | gradient check | what found it |
 # |---|---|---|---|
-# | rows lost in the sum | 12 | passes, with a matching backward pass | conservation, with identity experts |
-# | $k = 1$ renormalised | 4 | passes | size of the slope |
-# | threshold includes the expert | 1 | passes | conservation; Monte Carlo |
-# | threshold held constant | 2 | **fails** | gradient |
-# | sample CV² | 5 | passes at random loads | limits |
-# | padding set to zero | 7 | passes | invariance to padding |
-# | zeros in a ranking | 9 | – | invariance to a constant |
-# | jitter | 10 | – | purity |
+# | 1 rows lost in the sum | 12 | passes | conservation, with identity experts |
+# | 2 $k = 1$ renormalised | 4 | passes | size of the slope |
+# | 3 threshold includes the expert | 1 | passes | conservation, Monte Carlo |
+# | 4 threshold held constant | 2 | **fails** | gradient check |
+# | 5 sample CV², root | 5 | passes, but at balance | limits |
+# | 6 padding set to zero | 7 | passes | invariance to padding |
+# | 7 zeros in a ranking | 9 | nothing to check | invariance to a constant |
+# | 8 jitter | 10 | nothing to check | purity |
 #
-# Read the third column again. Seven of eight bugs are *consistent*: a function that is not the one that was meant, with
-# its own right gradient. That is why they trained, and why nobody saw them.
+# Read the third column again ("passes" means: with the backward pass that belongs to the wrong function; the solutions
+# run it for three of them). Only one bug of eight is of the kind that a gradient check finds. The others are
+# *consistent*: a function that is not the one that was meant, with its own right gradient. That is why they trained,
+# and why nobody saw them.
 #
 # ## Your turn
 #
