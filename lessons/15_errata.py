@@ -120,8 +120,9 @@ assert slope_of_gate(1) < 1e-4 * slope_of_gate(2)
 #
 # ## Bug 3
 #
-# Noisy top-k (Shazeer and others 2017): how many tokens *would* each expert get if its noise were drawn again? An
-# expert stays in when it beats the threshold, the $k$-th largest noisy logit.
+# Noisy top-k (Shazeer and others 2017) ranks `noisy = clean + sigma · noise`, with Gaussian noise of its own for each
+# expert. How many tokens *would* an expert get if its noise were drawn again? It stays in when it beats the threshold,
+# the $k$-th largest noisy logit.
 
 
 # %%
