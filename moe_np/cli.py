@@ -73,7 +73,7 @@ def parser(argv=()):
     run.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: the paper's number)")
     run.add_argument("--variant", metavar="V", help="chen2022: code (as published, the default) or paper (as written)")
     run.add_argument("--setting", type=int, metavar="S", help="chen2022: data of setting 1 (the default), 2, 3 or 4")
-    run.add_argument("--sensitivity", action="store_true", default=None, help="jacobs1991: other start ranges, codings")
+    run.add_argument("--sensitivity", action="store_true", default=None, help="jacobs1991, jordan1994: other choices")
     run.add_argument("--quick", action="store_true", help="few seeds and short runs: a look, not a result")
 
     replay = commands.add_parser("replay", help="repeat a publication's recorded runs from its random numbers")
