@@ -90,6 +90,12 @@ def test_check_tells_by_name_what_is_right(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("q1_softmax: not yet. AssertionError: exp(s) shared out by rows")
     assert lines[1:-1] == [f"{q.name}: right" for q in assignment.questions[1:]]
+    given = assignment.cells[1]
+    cells = [c._replace(source="import math") if c.grade_id == "setup" else c for c in simulated.solved(assignment)]
+    assert given.grade_id == "setup"
+    path.write_bytes(simulated.notebook(assignment, cells))
+    assert moe_np("check", path) == 0, "given cells are run as they were handed out, as in grading"
+    capsys.readouterr()
     path.write_text("{}")
     assert moe_np("check", path) == 2
     assert capsys.readouterr().err.startswith(f"moe-np: error: {path}: wanted a Jupyter notebook")
@@ -215,6 +221,33 @@ def test_what_is_collected(tmp_path):
     assert len(remarks) == 2 and "a-10.ipynb is graded" in remarks[-1]
 
 
+def test_files_that_are_no_notebooks_cost_their_own_student(tmp_path, capsys, monkeypatch):
+    a_class(tmp_path / "in", kinds=(), honest=1)
+    monkeypatch.setattr(percent, "LARGEST", 100_000)
+    (tmp_path / "in" / "large.ipynb").write_bytes(b" " * 200_000)
+    (tmp_path / "in" / "folder.ipynb").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "in" / "pipe.ipynb")
+    odd = '{"cells": [{"cell_type": "code", "source": "x", "metadata": {"nbgrader": {"grade_id": ["a"]}}}]}'
+    (tmp_path / "in" / "odd.ipynb").write_text(odd)
+    (tmp_path / "in" / "surrogate.ipynb").write_text('{"cells": [{"cell_type": "code", "source": "raise \\ud800"}]}')
+    assert moe_np("grade", NAME, tmp_path / "in", "--out", tmp_path / "out") == 0
+    rows = {
+        r["Student"]: r["total"] for r in csv.DictReader((tmp_path / "out" / "grades.csv").read_text().splitlines())
+    }
+    assert rows == {"honest0": "20", "large": "0", "odd": "0", "surrogate": "0", "folder.ipynb": "0"}
+
+
+def test_a_fault_of_the_grader_is_told_and_not_stored(tmp_path, capsys, monkeypatch):
+    a_class(tmp_path / "in", kinds=(), honest=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(gradebook.grading, "grade", lambda *a: 1 / 0)
+        assert moe_np("grade", NAME, tmp_path / "in", "--out", tmp_path / "out") == 0
+        assert "honest0: the grader itself failed (ZeroDivisionError" in capsys.readouterr().err
+    assert moe_np("grade", NAME, tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert ",20\n" in (tmp_path / "out" / "grades.csv").read_text()
+
+
 def test_names_make_no_paths_and_no_formulas(tmp_path):
     evil = [Submission(s, "", s, None) for s in ("../../etc/passwd", "..", "=cmd|' /C calc'!A0", "a\nb", "", "ü", "ß")]
     for one in evil:
@@ -239,7 +272,7 @@ def test_the_guides_question_of_ones_own_proves_itself(tmp_path, capsys):
     for name, text in blocks:
         (tmp_path / "7_own" / name).write_text(text, encoding="utf-8")
     assert cli.main(["coursework", "prove", "7_own", "--assignments", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("| q1_centre |") == 6
+    assert capsys.readouterr().out.count("\n| q1_centre |") == 6
     bank = tmp_path / "7_own" / "bank.py"
     bank.write_text(bank.read_text().replace("x - x.mean(axis=0)", "x - x.mean(axis=1)[:, None]"))
     assignments._module.cache_clear()

@@ -41,6 +41,8 @@ def read(path):
     if not isinstance(about, dict) or not isinstance(about.get("questions"), list):
         raise InputError(f"{path}: wanted a notebook made by `moe-np coursework release`, got another")
     try:
+        given = {str(k): str(v) for k, v in dict(about.get("given", {})).items()}
+        cells = [c._replace(source=given.get(c.grade_id, c.source)) for c in cells]
         questions = tuple((str(q["name"]), float(q["points"]), q["function"]) for q in about["questions"])
         return Notebook(
             about["assignment"], tuple(about["allowed"]), tuple(about["libraries"]), questions, tuple(cells)

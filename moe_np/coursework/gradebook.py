@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 from moe_np.checks import InputError
-from moe_np.coursework import assignments, grading, protection, reports
+from moe_np.coursework import assignments, grading, percent, protection, reports
 from moe_np.coursework.sandbox import Sandbox
 from moe_np.coursework.submissions import collect, printable
 from moe_np.files import write_atomically
@@ -49,7 +49,15 @@ def grade_class(assignment, given, out, *, seed=None, jobs=1, mode=None, progres
 
         def one(entry):
             submission, slug = entry
-            return slug, submission, _graded(assignment, drawn, seed, sandbox, submission, out / "students" / slug)
+            try:
+                marked = _graded(assignment, drawn, seed, sandbox, submission, out / "students" / slug)
+            except OSError:
+                raise  # the grader's own files
+            except Exception as error:  # a fault of ours must not stop the class, nor be stored as a mark
+                said = f"the grader itself failed ({type(error).__name__}: {error}); please report it"
+                remarks.append(f"{submission.student}: {said}")
+                marked = grading.Marked([grading.nothing(q, "not graded") for q in assignment.questions], [said])
+            return slug, submission, marked
 
         bar = tqdm(total=len(found), desc="submissions", file=sys.stderr, disable=not progress, leave=False)
         with bar, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -75,7 +83,11 @@ def _graded(assignment, drawn, seed, sandbox, submission, folder):
         marked = grading.Marked([grading.nothing(q) for q in assignment.questions], ["There is no notebook."])
         _store(folder, "", assignment, submission, marked)
         return marked
-    raw = submission.path.read_bytes()
+    try:
+        with open(submission.path, "rb") as file:
+            raw = file.read(percent.LARGEST + 1)
+    except OSError as error:
+        raw = f"{error.strerror}".encode()  # no notebook: graded, and told, as one that cannot be read
     key = grading.key(assignment, drawn, seed, raw)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((folder / "marks.json").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import hashlib
 import time
 from typing import NamedTuple
 
+import moe_np
 from moe_np.checks import InputError
 from moe_np.coursework import percent, wire
 from moe_np.coursework.process import ChildError, Refused
@@ -206,7 +207,8 @@ def about(message, assignment):
 
 def key(assignment, drawn, seed, raw):
     """What determines a submission's marks, as a hash: the notebook, the questions, the hidden inputs and answers."""
-    digest = hashlib.sha256(f"{assignment.name} {assignment.fingerprint} {seed}".encode())
+    about = (moe_np.__version__, assignment.name, assignment.fingerprint, seed)
+    digest = hashlib.sha256(repr(about).encode())
     for name in sorted(drawn):
         for case in drawn[name]:
             digest.update(wire.frame([list(case.inputs), _plain(case.wanted)]))

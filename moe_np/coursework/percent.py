@@ -160,7 +160,7 @@ LARGEST, MOST = 20_000_000, 1000  # bytes and cells of a notebook; pictures in o
 def read_notebook(raw):
     """(cells, metadata) of a notebook's bytes, outputs left aside. InputError if it is none."""
     if len(raw) > LARGEST:
-        raise InputError(f"wanted a notebook of at most {LARGEST // 10**6} MB, got {len(raw) // 10**6} MB")
+        raise InputError(f"wanted a notebook of at most {LARGEST // 10**6} MB, got more")
     try:
         notebook = json.loads(raw.decode("utf-8-sig"))
         cells = [_from_json(cell) for cell in notebook["cells"][:MOST]]

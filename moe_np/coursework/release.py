@@ -20,9 +20,14 @@ def describe(assignment):
         "allowed": list(assignment.allowed),
         "libraries": list(assignment.libraries),
         "questions": [{"name": q.name, "points": q.points, "function": q.function} for q in assignment.questions],
+        "given": {c.grade_id: c.source for c in assignment.cells if c.nbgrader.get("locked") and not _graded(c)},
         "version": moe_np.__version__,
     }
     return {"moe_np": own}
+
+
+def _graded(cell):
+    return cell.nbgrader.get("grade") or cell.kind != "code"
 
 
 def release(assignment, out):

@@ -39,7 +39,7 @@ class Limits:
     cpu: int = 120  # seconds, each process
     memory: int = 3072 * MB  # address space, each process
     resident: int = 1024 * MB  # memory in use, all processes together
-    processes: int = 24  # and threads
+    processes: int = 8  # and threads
     file: int = 16 * MB
     folder: int = 32 * MB
     reply: int = 64 * MB

@@ -82,7 +82,7 @@ def _in_folder(root, assignment):
         folders[:] = sorted(f for f in folders if f not in IGNORED)
         for file in sorted(files):
             path = pathlib.Path(folder, file)
-            if file.endswith(".ipynb") and not path.is_symlink():
+            if file.endswith(".ipynb") and path.is_file() and not path.is_symlink():
                 empty.discard(path.relative_to(root).parts[0])
                 yield identify(path, root, assignment)
     for name in sorted(empty - {assignment}):
