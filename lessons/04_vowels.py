@@ -35,7 +35,7 @@ print("x", x.shape, "d", d.shape, "of", len(data.x_test), "test tokens the speak
 
 fig, ax = plt.subplots(figsize=(6, 4.5))
 plots.classes(ax, x, data.vowel_train, ("i", "ɪ", "ɑ", "ʌ"))
-ax.set(xlabel="first formant (kHz)", ylabel="second formant (kHz)")
+_ = ax.set(xlabel="first formant (kHz)", ylabel="second formant (kHz)")
 # %% [markdown]
 # ## 1. One expert alone
 #
@@ -124,8 +124,9 @@ assert error[-1] <= 0.08 and len(used) == 2
 # %% [markdown]
 # ## 4. First together, then apart
 #
-# Draw each line as one point, its foot, and the run becomes a path: this is Fig. 3 of the paper. Beside it the share
-# that the gate gives to the two winners, for the front vowels [i], [ɪ] (upper left in the data) and the back ones.
+# Draw each line as one point, its foot, and the run becomes a path: this is Fig. 3 of the paper. Beside it stands the
+# share that the gate gives to the two experts that are in use at the end, for the front vowels [i], [ɪ] (upper left in
+# the data) and for the back ones.
 #
 # **Predict.** Where do the feet go first? What must happen to the gate before two experts can want different things?
 
@@ -148,14 +149,16 @@ right.set(xlabel="epoch")
 right.legend(fontsize=9)
 print("how near each foot came to X:", closest.round(3), "of which in use at the end:", used)
 assert (closest < 0.05).sum() >= 2, "most head for X"
-assert share[-1].max() > 0.9 and share[0].max() == 0.25
+assert (share[error > 0.2].min(axis=1) > 0.5).any(), "while the error is high, one expert leads for front and back"
+assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))) == 2, "at the end, each has a pair"
 
 # %% [markdown]
-# Hundreds of epochs of almost nothing: the feet drift to X, the error stays near that of one expert. Then one expert
-# gets a little more of one pair of vowels. What it gets more of, it fits better; what it fits better, it is more
-# responsible for; and the gate follows the responsibilities ($\partial E / \partial s_i = p_i - h_i$). A small lead
-# feeds itself, the error falls, two lines swing to the two pairs, and the others are left behind, idle: nobody asks
-# them, so they learn nothing.
+# For hundreds of epochs the error stays near that of one expert, as if nothing happened. The gate tells more. First
+# one expert leads for *all* vowels: the feet are on their way to X, and it is a little ahead. As none can do better
+# than X on everything, the next step up is to do better on something: another expert gets a little more of one pair.
+# What it gets more of, it fits better; what it fits better, it is more responsible for; and the gate follows the
+# responsibilities ($\partial E / \partial s_i = p_i - h_i$). A small lead feeds itself, the error falls, two lines
+# swing to the two pairs, and the others stay behind, idle: nobody asks them, so they learn nothing.
 #
 # ## 5. Table 1
 #
