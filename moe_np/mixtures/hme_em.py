@@ -26,6 +26,8 @@ from moe_np.steps import state
 GATES = ("irls", "least squares")
 CLIP = 10.0  # of the log ratio that Algorithm 2 fits: h of 0 has no logarithm
 
+e_step = irls.one_thread(hme.forward)  # (params, x, y) -> (loss (N,), cache)
+
 # --- M step -----------------------------------------------------------------------------------------------------------
 
 
@@ -37,6 +39,7 @@ def family_of(params, y, hold=()):
     return Gaussian("fixed" if "var" in hold else {0: "shared", 1: "expert", 3: "full"}[ndim]).resolve(y)
 
 
+@irls.one_thread
 def m_step(params, design, y, post, *, family, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()):
     """New parameters from the posteriors; `design` is `irls.design(x)`, `family` of `family_of`."""
     new = family.m_step(params, design, y, post.resp, ridge, irls_steps)
@@ -102,7 +105,7 @@ def train(params, x, y, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hol
     params, design, y, family = _start(params, x, y, gates, hold)
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
     for number in itertools.count():
-        loss, cache = hme.forward(params, x, y)
+        loss, cache = e_step(params, x, y)
         yield Step(number, float(loss.sum()), params, cache)
         params = m_step(params, design, y, cache.post, family=family, **options)
 
@@ -146,7 +149,7 @@ def steps(params, x, y, *, max_iter=100, gates="irls", ridge=0.0, irls_steps=1, 
     now = state("start", "", params, axes=axes, note=f"A tree with branches {hme.branching(params)}.")
     yield now
     for number in range(max_iter + 1):
-        loss, cache = hme.forward(params, x, y)
+        loss, cache = e_step(params, x, y)
         arrays = dict(params)
         for phase, equation, more, note in _expectation(cache, loss):
             arrays |= more
