@@ -96,6 +96,15 @@ def test_a_step_of_the_gradient_is_that_of_the_batch():
         np.testing.assert_allclose(new[name], batch[name], rtol=1e-12)
 
 
+@pytest.mark.parametrize("like", ["full", None])
+def test_the_gradient_serves_every_kind_of_expert(like):
+    params, x, y = problem((2, 2), like, N=60)
+    options = Options(hold=like == "full")
+    steps = hme_online.train(params, x, y, rng=np.random.default_rng(0), method="gradient", lr=0.02, options=options)
+    losses = [step.loss for step in itertools.islice(steps, 5)]
+    assert losses[-1] < losses[1] < losses[0]
+
+
 CASES = [((2, 2, 2), "shared"), ((3, 2), "expert"), ((4,), "expert"), ((1, 3), "shared")]
 
 

@@ -57,7 +57,7 @@ def memory(params, *, width=1.0, worth=100.0):
     K = len(params["U1"]) + 1
     S = [np.tile(width * np.eye(K), (len(params[f"c{level}"]), 1, 1)) for level in range(1, hme.depth(params) + 1)]
     R = np.tile(width * np.eye(K), (len(params["W"]), 1, 1))
-    return Memory(0, R, S, np.full(params["var"].shape, float(worth)))
+    return Memory(0, R, S, np.full(np.shape(params.get("var", 0.0)), float(worth)))
 
 
 def rls(R, x, h, forget=1.0, weighted=True):
@@ -103,9 +103,9 @@ def descend(params, mem, x, y, lr, options=DEFAULT):
     """The same by one step of the gradient; the variances, unless held, as running means as above."""
     loss, cache = hme.forward(params, x[None], y[None])
     grads = hme.backward(np.ones(1), cache)[1]
-    new = gradient_descent(params, {**grads, "var": np.zeros_like(params["var"])}, lr=lr)
+    new = {**params, **gradient_descent({k: v for k, v in params.items() if k != "var"}, grads, lr=lr)}
     n, lam = mem.n, forgetting(options, mem.cases)
-    if not options.hold:
+    if "var" in params and not options.hold:
         square = ((y - cache.mu[0]) ** 2).mean(axis=1)
         weight = cache.post.resp[0] if n.ndim else 1.0
         n = lam * n + weight
@@ -121,10 +121,12 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
 
     method  "rls", or "gradient" with step size `lr`
     A step's loss is that of all cases under its parameters, its cache the E step there. Compiled where Numba is.
+    The gradient also serves categorical experts and, held, covariance matrices, without being compiled.
     """
     checks.choice("method", method, METHODS)
     params, x, y = hme.checked(params, x, y)
-    if "var" not in params or params["var"].ndim > 1:
+    labels, full = "var" not in params, np.ndim(params.get("var", 0.0)) > 1
+    if (labels and method == "rls") or (full and not options.hold):
         raise checks.InputError("params: wanted Gaussian experts with one variance, or one an expert")
     for level in range(1, hme.depth(params) + 1):  # h = 0 for ever has no logarithm to learn
         checks.array(f"params['c{level}']", params[f"c{level}"], ("P", "b"))
@@ -138,8 +140,8 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
 
 
 def one_pass(params, mem, x, y, order, lr=None, options=DEFAULT):
-    """`numpy_pass`, compiled where Numba is and x is float64."""
-    quick = kernels.backend() == "numba" and x.dtype == np.float64
+    """`numpy_pass`, compiled where Numba is, x is float64 and there is one variance, or one an expert."""
+    quick = kernels.backend() == "numba" and x.dtype == np.float64 and np.ndim(params.get("var", [[]])) < 2
     return (_compiled_pass if quick else numpy_pass)(params, mem, x, y, order, lr, options)
 
 
