@@ -1,0 +1,551 @@
+# %% [markdown]
+# # Assignment 2: EM for a mixture of experts
+#
+# Assignment 1 trained a mixture by small steps down a gradient. Here you train one by EM (Jordan and Jacobs 1994): ask
+# which expert is responsible for each case, then solve each expert's regression, and the gate's, with these
+# responsibilities. No step size, and the likelihood never falls. In the end three straight lines answer a question
+# that has three answers. It follows lesson 05; allow three to four hours.
+#
+# **What to do.** Eight functions have a body to write, where it says `# YOUR CODE HERE`. Keep their names and
+# arguments. The cell under each holds visible checks: run it, and no error means they pass. All checks at once, as
+# in grading: `moe-np coursework check 2_em.ipynb`.
+#
+# **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
+# shapes, cases far away from every expert, gates that are much too sure. 22 points: Gaussian density 2, density of a
+# label 2, E step 3, regressions 3, variances 2, the gate's derivatives 3, the gate's step 3, EM 4. A function gets all
+# its points or none. Results count as right within a relative 1e-4 (questions 4, 7 and 8: 1e-3). Float32 will do in
+# questions 1 to 3, 5 and 6; stay with NumPy's own float64 elsewhere. A function must not change its inputs, and must
+# answer within seconds.
+#
+# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks`, `moe_np.gradcheck` and
+# `moe_np.data.inverse`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
+# if you call one of your own functions from another, a mistake in it costs both.
+#
+# | paper | code | shape | meaning |
+# |---|---|---|---|
+# | $x$ | `x` | (N, D) | inputs of N cases; **the last column is 1**, so no constants are needed besides |
+# | $y$ | `y` | (N, C) | wanted outputs |
+# | $W_i$ | `W` | (E, D, C) | expert $i$ says that $y$ is $x W_i$ on average |
+# | $\sigma_i^2$ | `var` | (E,) | variance of expert $i$, the same for all C outputs |
+# | $u_i$ | `U` | (D, E) | the gate: $g$ = softmax($xU$); **its last column is 0** |
+# | $\log g_i$ | `log_gate` | (N, E) | |
+# | $\log P_i$ | `log_density` | (N, E) | $\log P(y \mid x, \text{expert } i)$ |
+# | $h_i$ | `resp` | (N, E) | responsibility of expert $i$; a row sums to 1 |
+#
+# Why may a column of `U` be fixed? Adding the same vector to all columns adds the same number to all totals of a
+# case, and the softmax stays the same. Only differences count; with one column at 0 there is one `U` for each gate.
+# All logarithms are natural ones.
+
+# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+import numpy as np
+
+from moe_np.data import inverse
+from moe_np.gradcheck import gradient_error, slope
+
+# %% [markdown]
+# ## 1. How likely is this, expert? (2 points)
+#
+# Expert $i$ says that the C outputs are independent Gaussians of variance $\sigma_i^2$ about $x W_i$:
+#
+# $$P(y \mid x, i) = \prod_{c=1}^{C} \frac{1}{\sqrt{2\pi\sigma_i^2}}
+# \exp\Big( -\frac{(y_c - (x W_i)_c)^2}{2\sigma_i^2} \Big).$$
+#
+# Return its logarithm for all cases and experts. In assignment 1 all variances were 1 and the factor in front could be
+# left out. Now they are learned, and without the factor the likelihood could always be raised by a larger variance.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_gaussian_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def gaussian_log_density(x, y, W, var):
+    """log P(y_n | x_n, expert i). x (N, D), y (N, C), W (E, D, C), var (E,), variances -> (N, E)
+
+    Cases may be so far from an expert that the density itself is 0 in floating point; its logarithm is not −inf.
+    """
+    ### BEGIN SOLUTION
+    far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+    return -0.5 * (far / var + y.shape[1] * np.log(2 * np.pi * var))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_gaussian", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q1_gaussian
+flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, whatever x is
+got = gaussian_log_density(np.array([[7.0, 1.0]]), np.array([[1.0]]), flat, np.array([1.0, 4.0]))
+assert got is not None, "gaussian_log_density returned nothing"
+assert np.shape(got) == (1, 2), f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
+assert np.isclose(got[0, 0], -0.9189385), "at its mean a Gaussian of variance 1 has the density 0.39894"
+assert np.isclose(got[0, 1], -2.1120857), "one standard deviation (2) from its mean: 0.12099"
+line = np.linspace(-30, 30, 20001)[:, None]
+density = np.exp(gaussian_log_density(np.ones((20001, 1)), line, np.full((1, 1, 1), 2.0), np.array([6.25])))
+assert np.isclose(density.sum() * 0.003, 1), f"a density sums to 1 over all y, got {density.sum() * 0.003:.4f}"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q1_gaussian", gaussian_log_density)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 2. And if it is a label? (2 points)
+#
+# EM does not care what the experts are, as long as they can say how likely the answer is. Let the answer be a label,
+# one of C classes, and expert $i$ a softmax over the **classes**:
+#
+# $$P(c \mid x, i) = \frac{e^{(x W_i)_c}}{\sum_{c'} e^{(x W_i)_{c'}}}.$$
+#
+# (The number of an expert has nothing to do with the number of a class. There may be more experts than classes, or
+# fewer.) This function is not needed further down; with it in the place of the first, the next question's E step is
+# that of a mixture of classifiers.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_classes_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def class_log_density(x, label, W):
+    """log P(label_n | x_n, expert i). x (N, D), label (N,) whole numbers from 0 to C − 1, W (E, D, C) -> (N, E)
+
+    Totals x W_i may be in the thousands, either sign.
+    """
+    ### BEGIN SOLUTION
+    totals = np.einsum("nd,edc->nec", x, W)
+    totals = totals - totals.max(axis=2, keepdims=True)
+    log_p = totals - np.log(np.exp(totals).sum(axis=2, keepdims=True))
+    return log_p[np.arange(len(x)), :, label]
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_classes", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q2_classes
+x, label = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([2, 0])
+W = np.zeros((2, 2, 3))
+W[1, 1] = np.log([1.0, 2.0, 5.0])  # expert 1 gives the three classes 1/8, 2/8 and 5/8, whatever x is
+got = class_log_density(x, label, W)
+assert got is not None, "class_log_density returned nothing"
+assert np.shape(got) == (2, 2), f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
+assert np.allclose(np.exp(got), [[1 / 3, 5 / 8], [1 / 3, 1 / 8]]), f"the densities are {np.exp(got)}"
+every = [class_log_density(x, np.array([c, c]), 1000 * W) for c in range(3)]
+assert np.allclose(np.exp(every).sum(axis=0), 1), "over all classes an expert's probabilities sum to 1"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q2_classes", class_log_density)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 3. The E step (3 points)
+#
+# Before $y$ is seen, expert $i$ is responsible with probability $g_i$. Afterwards (Bayes):
+#
+# $$h_i = \frac{g_i\,P_i}{\sum_j g_j\,P_j}, \qquad \ell = \sum_n \log \sum_i g_i\,P_i .$$
+#
+# $\ell$ is the log likelihood of all cases together: what EM climbs. Both come from the same numbers; work with
+# logarithms until the end.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q3_e_step_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def e_step(log_gate, log_density):
+    """log_gate (N, E), log_density (N, E) -> (resp (N, E), log_likelihood, one number: the sum over cases)
+
+    All densities of a case may be far below 1e-300, and log_gate may be −inf for some of a case's experts.
+    """
+    ### BEGIN SOLUTION
+    joint = log_gate + log_density
+    top = joint.max(axis=1, keepdims=True)
+    total = top + np.log(np.exp(joint - top).sum(axis=1, keepdims=True))
+    return np.exp(joint - total), total.sum()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_e_step", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q3_e_step
+log_gate, log_density = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.2, 0.6], [0.1, 0.9]])
+got = e_step(log_gate, log_density)
+assert got is not None, "e_step returned nothing"
+resp, log_likelihood = got
+assert np.allclose(resp, [[0.25, 0.75], [0.5, 0.5]]), f"gate times density, shared out by rows; got {resp}"
+assert np.shape(log_likelihood) == (), "the log likelihood is one number"
+assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), "the cases have the likelihoods .4 and .18"
+far, low = e_step(log_gate, log_density - 5000)
+assert np.allclose(far, resp) and np.isclose(low, log_likelihood - 10000), "the same far away, but for the level"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q3_e_step", e_step)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4. The M step of the experts: regressions (3 points)
+#
+# EM raises $\sum_n \sum_i h_{ni} \log (g_i P_i)$ with $h$ held. It falls into parts: one for each expert, one for the
+# gate. In expert $i$'s part $W_i$ is where
+#
+# $$\sum_n h_{ni}\, \lVert y_n - x_n W_i \rVert^2$$
+#
+# is smallest: a regression in which case $n$ counts $h_{ni}$ times. Set the derivative to zero and solve for $W_i$; no
+# descent is needed. Every expert has enough cases here, so the linear systems have one solution.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q4_regressions_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def regressions(x, y, resp):
+    """W_i that makes Σ_n resp_ni ‖y_n − x_n W_i‖² smallest. x (N, D), y (N, C), resp (N, E) -> W (E, D, C)
+
+    Some entries of resp may be 0.
+    """
+    ### BEGIN SOLUTION
+    return np.stack([np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T])
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q4_regressions", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q4_regressions
+x, y = np.ones((3, 1)), np.array([[0.0], [3.0], [9.0]])
+got = regressions(x, y, np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]))
+assert got is not None, "regressions returned nothing"
+assert np.shape(got) == (2, 1, 1), f"two experts, one input, one output: wanted (2, 1, 1), got {np.shape(got)}"
+assert np.allclose(got[0], 1.5), "with nothing but a constant W is a weighted mean: of 0 and 3 in equal parts"
+assert np.allclose(got[1], 5.25), "of 0, 3 and 9 with weights ½, ½ and 1"
+rng = np.random.default_rng(0)
+x, resp = np.hstack([rng.normal(size=(20, 2)), np.ones((20, 1))]), rng.random((20, 2))
+true = rng.normal(size=(3, 2))
+assert np.allclose(regressions(x, x @ true, resp), true), "where y is x·W exactly, every weighting finds W"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q4_regressions", regressions)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 5. The M step of the experts: variances (2 points)
+#
+# Put $\log P_i$ of question 1 into expert $i$'s part, $\sum_n h_{ni} \log P_i$, and set its derivative with respect to
+# $\sigma_i^2$ to zero. You should find a weighted mean of squared errors. Mind what it is a mean over: case $n$ counts
+# $h_{ni}$ times, and has C errors.
+#
+# An expert that fits its few cases exactly would get the variance 0 and an infinite likelihood, and stay there for
+# ever. Hence `floor`: the result is never smaller than that.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q5_variances_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def variances(x, y, resp, W, floor):
+    """The variance of each expert that raises Σ_n resp_ni log P_i most, or `floor` if that is larger.
+
+    x (N, D), y (N, C), resp (N, E), W (E, D, C) given, floor a number above 0 -> var (E,)
+    """
+    ### BEGIN SOLUTION
+    far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+    return np.maximum((resp * far).sum(axis=0) / (y.shape[1] * resp.sum(axis=0)), floor)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q5_variances", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q5_variances
+x, y = np.ones((4, 1)), np.array([[0.0], [0.0], [2.0], [2.0]])
+resp = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25], [0.75, 0.25]])
+got = variances(x, y, resp, np.array([[[1.0]], [[0.0]]]), 0.1)
+assert got is not None, "variances returned nothing"
+assert np.shape(got) == (2,), f"one for each expert: wanted the shape (2,), got {np.shape(got)}"
+assert np.isclose(got[0], 1), f"all four errors of expert 0 are 1, and so is its variance; got {got[0]}"
+assert np.isclose(got[1], 4 / 3), f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[1]}"
+two = variances(x, np.hstack([y, y]), resp, np.array([[[1.0, 1.0]], [[0.0, 0.0]]]), 0.1)
+assert np.allclose(two, got), "a second output just like the first changes no variance"
+assert np.allclose(variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1), 0.1), "no errors at all: the floor"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q5_variances", variances)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 6. The gate's part: slope and curvature (3 points)
+#
+# What is left is the gate's part,
+#
+# $$Q(U) = \sum_n \sum_{i=1}^{E} h_{ni} \log g_{ni}, \qquad g_n = \mathrm{softmax}(x_n U),$$
+#
+# a logistic regression whose targets are not labels but the responsibilities. It has no solution in one line.
+# Newton's method needs first and second derivatives, with respect to the first E − 1 columns of $U$ (the last one
+# is fixed at 0).
+#
+# Show, on paper, that $\partial Q / \partial s_{ni} = h_{ni} - g_{ni}$ with $s_n = x_n U$ (in assignment 1, question 5
+# had this line for another loss, the sign apart). Go on from there to $U$; then take the derivative once more, with
+# $\partial g_i / \partial s_j = g_i (\delta_{ij} - g_j)$. What has become of $h$ in the second derivative?
+
+
+# %% nbgrader={"grade": false, "grade_id": "q6_gate_derivatives_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def gate_derivatives(x, resp, U):
+    """First and *minus* the second derivatives of Q in the first E − 1 columns of U: -> (gradient, curvature).
+
+    x (N, D), resp (N, E), U (D, E) with its last column 0
+    gradient   (D, E − 1)            gradient[d, i] = ∂Q / ∂U_di, a sum over cases
+    curvature  (D, E − 1, D, E − 1)  curvature[d, i, f, j] = −∂²Q / ∂U_di ∂U_fj
+    """
+    ### BEGIN SOLUTION
+    e = np.exp(x @ U - (x @ U).max(axis=1, keepdims=True))
+    g = (e / e.sum(axis=1, keepdims=True))[:, :-1]
+    weight = -g[:, :, None] * g[:, None, :]
+    weight[:, np.arange(g.shape[1]), np.arange(g.shape[1])] += g
+    return x.T @ (resp[:, :-1] - g), np.einsum("nd,nij,nf->difj", x, weight, x)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q6_gate_derivatives", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q6_gate_derivatives
+rng = np.random.default_rng(1)
+x, U = np.hstack([rng.normal(size=(6, 2)), np.ones((6, 1))]), rng.normal(size=(3, 4))
+U[:, -1] = 0
+resp = rng.random((6, 4))
+resp /= resp.sum(axis=1, keepdims=True)
+
+
+def gate_objective(free, x=x, resp=resp):
+    """Q, from the columns of U that are free."""
+    s = np.hstack([x @ free, np.zeros((len(x), 1))])
+    top = s.max(axis=1, keepdims=True)
+    return float((resp * (s - top - np.log(np.exp(s - top).sum(axis=1, keepdims=True)))).sum())
+
+
+got = gate_derivatives(x, resp, U)
+assert got is not None, "gate_derivatives returned nothing"
+gradient, curvature = got
+assert np.shape(gradient) == (3, 3), f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
+errors = gradient_error(lambda p: gate_objective(p["U"]), {"U": U[:, :-1]}, {"U": gradient}, rng)
+assert errors["U"] < 1e-6, f"the gradient check: relative error {errors['U']:.1g}"
+assert np.shape(curvature) == (3, 3, 3, 3), f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
+one, other = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))  # the slope of a slope, in two random directions
+bend = slope(lambda moved: slope(gate_objective, moved, one, 0.01), U[:, :-1], other, 0.01)
+promised = np.einsum("di,difj,fj->", one, curvature, other)
+assert np.isclose(promised, -bend, rtol=1e-4), (
+    f"curvature along two directions: promised {promised:.5f}, is {-bend:.5f}"
+)
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q6_gate_derivatives", gate_derivatives)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 7. The gate's step: Newton, halved where it must be (3 points)
+#
+# Newton's step solves $A\,\Delta = G$, with the gradient $G$ as a vector of $D(E-1)$ numbers and the curvature $A$ as a
+# matrix (`reshape` turns one shape into the other). It is the same as a least squares with weights $g(1-g)$, hence
+# **IRLS**, iteratively reweighted least squares.
+#
+# Newton's step leads to the top of a parabola. Where the gate is very sure, the parabola is flat and its top far
+# away, and the step can land *lower* than it began. EM would then fall. So: try the whole step; if $Q$ is not higher
+# there than at `U`, try half of it, then a quarter, and so on. Take the first that raises $Q$. Ten sizes are enough:
+# 1, ½, …, 1/512. If none helps, `U` stays.
+#
+# One step will do. EM comes back here after the next E step, and a gate that is only *better*, not best, raises the
+# likelihood too.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q7_gate_step_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def gate_step(x, resp, U):
+    """One step of Newton's on Q, halved until Q rises. x (N, D), resp (N, E), U (D, E), last column 0 -> new U (D, E)
+
+    The new U = U + size · Δ, with size the first of 1, ½, ¼, ... 1/512 at which Q is higher than at U.
+    """
+
+    ### BEGIN SOLUTION
+    def log_softmax(s):
+        s = s - s.max(axis=1, keepdims=True)
+        return s - np.log(np.exp(s).sum(axis=1, keepdims=True))
+
+    g = np.exp(log_softmax(x @ U))[:, :-1]
+    weight = g[:, :, None] * (np.eye(g.shape[1]) - g[:, None, :])
+    gradient = x.T @ (resp[:, :-1] - g)
+    curvature = np.einsum("nd,nij,nf->difj", x, weight, x).reshape(gradient.size, gradient.size)
+    delta = np.zeros(U.shape)
+    delta[:, :-1] = np.linalg.solve(curvature, gradient.ravel()).reshape(gradient.shape)
+    before = (resp * log_softmax(x @ U)).sum()
+    for size in 0.5 ** np.arange(10):
+        if (resp * log_softmax(x @ (U + size * delta))).sum() > before:
+            return U + size * delta
+    return U.copy()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q7_gate_step", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q7_gate_step
+resp = np.array([[0.8, 0.2], [0.8, 0.2]])
+got = gate_step(np.ones((2, 1)), resp, np.zeros((1, 2)))
+assert got is not None, "gate_step returned nothing"
+assert np.shape(got) == (1, 2), f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
+got = got - got[:, -1:]  # a gate is the same whatever is added to all columns
+assert np.allclose(got, [[1.2, 0]]), f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
+for _ in range(8):
+    got = gate_step(np.ones((2, 1)), resp, got)
+assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), "after some steps the gate says .8: a log odds of log 4"
+three = gate_step(np.ones((1, 1)), np.array([[0.6, 0.3, 0.1]]), np.zeros((1, 3)))
+assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), f"three experts that know nothing, got {three}"
+sure = gate_step(np.ones((2, 1)), resp, np.array([[5.0, 0.0]]))  # the gate says .993, and should say .8
+assert np.isclose(sure[0, 0] - sure[0, 1], 5 - 29.077241 / 8), (
+    "from U = 5 the whole step goes to −24.08, which is worse, and so are its half and its quarter; an eighth is better"
+)
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q7_gate_step", gate_step)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 8. EM (4 points)
+#
+# Put it together. One step of EM:
+#
+# 1. E step: responsibilities $h$ and the log likelihood $\ell$ from the parameters as they are;
+# 2. M step of the experts: new $W_i$ with weights $h$; then the new $\sigma_i^2$ from the errors of the **new** $W_i$,
+#    not below the floor;
+# 3. M step of the gate: one step of Newton's on $Q$, with the **same** $h$, halved until $Q$ rises, as in question 7.
+#
+# You may call your functions from above (then a mistake in one of them costs this question as well) or write it out.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q8_em_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def em(params, x, y, steps, floor):
+    """`steps` steps of EM: -> (new params, history). The parameters that come in stay as they are.
+
+    params   {"W": (E, D, C), "var": (E,), "U": (D, E), last column 0}
+    x (N, D), last column 1; y (N, C); floor: the least variance of an expert
+    history  (steps + 1,) the log likelihood before each step, and after the last one
+    """
+
+    ### BEGIN SOLUTION
+    def log_softmax(s):
+        s = s - s.max(axis=1, keepdims=True)
+        return s - np.log(np.exp(s).sum(axis=1, keepdims=True))
+
+    W, var, U = params["W"], params["var"], params["U"]
+    C, history = y.shape[1], []
+    for number in range(steps + 1):
+        log_gate = log_softmax(x @ U)
+        far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+        joint = log_gate - 0.5 * (far / var + C * np.log(2 * np.pi * var))
+        top = joint.max(axis=1, keepdims=True)
+        total = top + np.log(np.exp(joint - top).sum(axis=1, keepdims=True))
+        history.append(total.sum())
+        if number == steps:
+            break
+        resp = np.exp(joint - total)
+
+        W = np.stack([np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T])
+        far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+        var = np.maximum((resp * far).sum(axis=0) / (C * resp.sum(axis=0)), floor)
+
+        g = np.exp(log_gate)[:, :-1]
+        weight = g[:, :, None] * (np.eye(g.shape[1]) - g[:, None, :])
+        gradient = x.T @ (resp[:, :-1] - g)
+        curvature = np.einsum("nd,nij,nf->difj", x, weight, x).reshape(gradient.size, gradient.size)
+        delta = np.zeros(U.shape)
+        delta[:, :-1] = np.linalg.solve(curvature, gradient.ravel()).reshape(gradient.shape)
+        for size in 0.5 ** np.arange(10):
+            if (resp * log_softmax(x @ (U + size * delta))).sum() > (resp * log_gate).sum():
+                U = U + size * delta
+                break
+    return {"W": W, "var": var, "U": U}, np.array(history)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q8_em", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# visible checks of q8_em
+rng = np.random.default_rng(2)
+x = np.hstack([rng.uniform(-1, 1, (80, 1)), np.ones((80, 1))])
+y = np.where(x[:, :1] < 0.2, -2 * x[:, :1], x[:, :1] + 1) + 0.1 * rng.normal(size=(80, 1))  # two regimes
+start = {"W": rng.normal(size=(2, 2, 1)), "var": np.ones(2), "U": np.array([[0.5, 0.0], [0.0, 0.0]])}
+before = {name: value.copy() for name, value in start.items()}
+got = em(start, x, y, 30, 1e-4)
+assert got is not None, "em returned nothing"
+after, history = got
+assert all(np.array_equal(start[name], before[name]) for name in start), "the parameters that came in were changed"
+assert set(after) == set(start), f"wanted W, var and U, got {sorted(after)}"
+assert np.shape(history) == (31,), f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
+assert np.diff(history).min() > -1e-9, f"the log likelihood fell at step {np.diff(history).argmin()}"
+assert np.allclose(np.sort(after["W"][:, 0, 0]), [-2, 1], atol=0.2), f"slopes −2 and 1, got {after['W'][:, 0, 0]}"
+assert np.allclose(np.sqrt(after["var"]), 0.1, atol=0.03), f"noise of .1, got {np.sqrt(after['var'])}"
+assert np.isclose(history[0], -212.30205), f"history begins with the log likelihood at the start, got {history[0]:.3f}"
+first = em(start, x, y, 1, 1e-4)[0]
+U = first["U"][:, 0] - first["U"][:, 1]
+assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), f"one step: errors of the new W; got {first['var']}"
+assert np.allclose(U, [0.419549, -1.399291], rtol=1e-4), f"one step: the same h for the gate as for W, got {U}"
+wrong_way = {
+    "W": np.array([[[-2.0], [0.0]], [[1.0], [1.0]]]),
+    "var": np.full(2, 0.1),
+    "U": np.array([[4.0, 0], [0, 0]]),
+}
+assert np.diff(em(wrong_way, x, y, 10, 1e-4)[1]).min() > -1e-9, "it fell, from a gate that is sure of the wrong experts"
+half = em(em(start, x, y, 15, 1e-4)[0], x, y, 15, 1e-4)[0]
+assert np.allclose(half["W"], after["W"]), "15 steps and 15 more are 30 steps"
+### BEGIN HIDDEN TESTS
+from moe_np.coursework import hidden_test
+
+hidden_test("2_em", "q8_em", em)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## A question with three answers
+#
+# Draw $t$ uniformly on (0, 1) and let $x = t + .3 \sin 2\pi t$, plus a little noise. Now somebody tells you $x$ and
+# asks for $t$ (Bishop's inverse problem). In the middle three values of $t$ lead to the same $x$. The best *function*
+# of $x$ answers with their mean, which is seldom any of them. A mixture does not have to decide. Nothing below is
+# graded.
+#
+# **Predict.** Three straight lines and a gate: where will the lines lie, and where will the gate hand over? How many
+# steps will EM take?
+
+# %% tags=["look"]
+rng = np.random.default_rng(0)
+N, noise = 500, 0.03
+t = rng.uniform(size=(N, 1))
+x = np.hstack([inverse.curve(t) + noise * rng.normal(size=(N, 1)), np.ones((N, 1))])
+heights = np.array([0.2, 0.5, 0.8])  # the start: three level lines, and a gate that knows nothing
+start = {"W": np.stack([np.zeros(3), heights], axis=1)[:, :, None], "var": np.full(3, 0.05), "U": np.zeros((2, 3))}
+fitted, history = em(start, x, t, 60, 1e-4)
+assert np.diff(history).min() > -1e-9, "EM never falls"
+steps = np.argmax(history > history[-1] - 0.01 * N)
+
+one = regressions(x, t, np.ones((N, 1)))  # a single expert, responsible for everything: plain least squares
+alone = gaussian_log_density(x, t, one, variances(x, t, np.ones((N, 1)), one, 1e-4)).mean()
+print(f"log likelihood a case: one line {alone:.3f}, three lines {history[-1] / N:.3f}", end=" ")
+print(f"(within .01 of that after {steps} steps)")
+
+# %% tags=["look"]
+import matplotlib.pyplot as plt
+
+
+def ask(at):
+    """What the mixture says at inputs (N, D): the gate (N, E), and each expert's mean (N, E)."""
+    e = np.exp(at @ fitted["U"] - (at @ fitted["U"]).max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True), np.einsum("nd,edc->ne", at, fitted["W"])
+
+
+resp, _ = e_step(np.log(ask(x)[0]), gaussian_log_density(x, t, fitted["W"], fitted["var"]))
+line, colours = np.linspace(-0.05, 1.05, 300), np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115]]) / 255
+g, mean = ask(np.stack([line, np.ones(300)], axis=1))
+fig, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+axes[0].scatter(x[:, 0], t, s=10, c=np.clip(resp @ colours, 0, 1), alpha=0.6)
+for i in range(3):
+    axes[0].scatter(line, mean[:, i], s=30 * g[:, i], color=colours[i])  # thick where the gate trusts it
+axes[0].plot(line, one[0, 0, 0] * line + one[0, 1, 0], "k:", label="one line")
+axes[0].plot(line, (g * mean).sum(axis=1), "k-", label="mean of the mixture")
+axes[0].set(xlabel="x", ylabel="t", ylim=(-0.05, 1.05), title="cases, in the colour of who is responsible")
+axes[0].legend(loc="upper left")
+
+axes[1].plot(history / N, "ko-", markersize=3)
+axes[1].axhline(alone, color="k", linestyle=":")
+axes[1].text(60, alone, "one line", ha="right", va="bottom")
+axes[1].set(xlabel="steps of EM", title="log likelihood a case: it never falls")
+
+level = np.linspace(-0.05, 1.05, 600)
+for row, at in enumerate((0.2, 0.5, 0.8)):
+    g, mean = ask(np.array([[at, 1.0]]))
+    bells = g[0] * np.exp(-0.5 * (level[:, None] - mean[0]) ** 2 / fitted["var"]) / np.sqrt(2 * np.pi * fitted["var"])
+    true = np.exp(-0.5 * ((inverse.curve(level) - at) / noise) ** 2) * ((level > 0) & (level < 1))
+    true = true / (true.sum() * (level[1] - level[0]))
+    high = 1.15 * max(true.max(), bells.sum(axis=1).max())  # each row in a scale of its own
+    axes[2].fill_between(level, row, row + true / high, color="lightgrey")
+    axes[2].plot(level, row + bells.sum(axis=1) / high, "k")
+    axes[2].text(0.35, row + 0.9, f"x = {at}", ha="center", va="top")
+axes[2].set(xlabel="t", yticks=[], title="density of t: the mixture's (line), the true one (grey)")
+plt.show()
+
+# %% [markdown]
+# At $x$ = .5 three experts speak, and each is right. To take along: start from a `U` of large random numbers (last
+# column 0), twenty times. Does EM always end at the same likelihood? Now take the halving out: how often does the
+# likelihood fall, or the linear system break down? And at which $x$ is the black curve on the left furthest from every
+# $t$ that can be?
