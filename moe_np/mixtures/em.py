@@ -33,8 +33,6 @@ from moe_np.steps import state
 
 __all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient", "steps"]
 
-FINALISTS = 3  # of the random starts, so many are followed to the end
-
 
 class ConvergenceWarning(UserWarning):
     """EM was stopped by max_iter."""
@@ -52,19 +50,19 @@ def fit(
     family,
     rng,
     gate_x=None,
-    restarts=10,
-    short=30,
+    restarts=20,
+    short=50,
     tol=1e-6,
     max_iter=1000,
     ridge=0.0,
     irls_steps=1,
     start=None,
 ):
-    """Climb from `restarts` random starts, the best three of them to the end, and keep the best: -> Fit.
+    """Climb from `restarts` random starts, the best third of them to the end, and keep the best: -> Fit.
 
     family      Gaussian(...) or Categorical(...): what the experts are
     gate_x      (N, Dg) what the gate sees instead of x; Dg = 0 is a mixture of regressions with constant shares
-    short       M steps after which only the best three climb on (em-EM; Biernacki, Celeux and Govaert 2003)
+    short       M steps after which only the best third climbs on (em-EM; Biernacki, Celeux and Govaert 2003)
     tol         a climb ends when what is still to come, extrapolated, is less than tol nats a case
     ridge       penalty ½ ridge ‖slopes‖² on gate and experts (the families and irls.py say how it is scaled)
     irls_steps  steps of Newton's in each M step, for the gate and for categorical experts
@@ -83,7 +81,7 @@ def fit(
         first = max_iter if restarts == 1 else min(checks.integer("short", short), max_iter)
         runs = [_climb(problem, params, tol, first) for params in starts]
         runs.sort(key=lambda run: _rank(problem, run), reverse=True)
-        runs = [_go_on(problem, run, tol, max_iter) for run in runs[:FINALISTS]]
+        runs = [_go_on(problem, run, tol, max_iter) for run in runs[: -(-restarts // 3)]]
     best = max(runs, key=lambda run: _rank(problem, run))
     if not best.converged:
         text = f"EM: not converged after {max_iter} steps; wanted a larger max_iter or tol"
