@@ -2,8 +2,11 @@
 
 import ast
 import dataclasses
+import importlib
 import itertools
 import json
+import pathlib
+import sys
 import types
 
 import numpy as np
@@ -20,6 +23,7 @@ from moe_np.gradcheck import gradient_error
 from moe_np.mixtures import em as em_mixture
 from moe_np.training import contract, em
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # figures is a folder of the checkout
 TINY = methods.Config(passes=24, longer=2)
 
 
@@ -272,7 +276,9 @@ def test_claims_follow_the_runs():
     result["summary"] = {"p": claims.summarise(result, "p")}
     assert claims.gets_stuck(result, "p")[1] == "yes"
     assert claims.avoids(claims.LONGER)(result, "p")[1] == "yes"
-    assert claims.beats_restarts(result, "p") == ("0 % against 1e+02 %", "yes")
+    assert claims.beats_restarts(result, "p") == ("0 % against 100 %", "yes")
+    assert claims.percent(0.0004) == "0.04 %" and claims.percent(0.28) == "28 %" and claims.percent(0) == "0 %"
+    assert claims.p_text(0.2, 0.9) == "p = 0.2" and claims.p_text(0.999, 2e-7) == "p = 2e-07 the other way"
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -298,6 +304,22 @@ def test_the_result_and_its_table(result):
 def test_a_seed_is_the_same_run_however_many_there_are(result):
     spec = methods.spec_of(TINY, "clusters", "EM", 1)
     assert json.loads(to_json(methods.run_one(spec))) == result["systems"]["clusters"]["EM"][1]
+
+
+def test_the_figure(result):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    script = importlib.import_module("figures.training_methods")
+    assert list(script.LOOKS) == list(methods.SYSTEMS)
+    fig = plt.figure()
+    axes = script.draw(fig, result)
+    assert [len(ax.lines) for ax in axes[0]] == [len(methods.SYSTEMS) + 1] * 3
+    words = [tick.get_text() for tick in axes[1, 0].get_yticklabels()]
+    assert words[1] == "joint" and words[-1] == "CMA-ES, 10 times (dotted)"
+    plt.close(fig)
 
 
 def test_quick_is_shorter():

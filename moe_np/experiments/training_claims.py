@@ -155,7 +155,7 @@ def efficient(result, problem):
         return f"{number(mine['passes'])}, no other", "no" if mine["passes"] is None else "yes"
     first = min(times, key=times.get)
     p = greater(mine["reached"], others[first]["reached"])
-    text = f"{number(mine['passes'])}, {first} {times[first]:.0f}; {p_text(p)}"
+    text = f"{number(mine['passes'])}, {first} {times[first]:.0f}; {p_text(1.0, p)}"
     return text, "reverse" if p < P else "no" if mine["passes"] is None else "yes"
 
 
@@ -166,7 +166,7 @@ def compared(key, a, b, form="{:.2f}"):
         first, second = (column(result, problem, s, key) for s in (a, b))
         p, back = greater(first, second), greater(second, first)
         text = f"{form.format(np.mean(first))} against {form.format(np.mean(second))}"
-        return f"{text}; {p_text(p)}", state(p, back)
+        return f"{text}; {p_text(p, back)}", state(p, back)
 
     return ask
 
@@ -188,7 +188,7 @@ def gains(more, less, turned=False):
         a, b = (own(result, problem, s)["gains"] for s in (more, less))
         p, back = greater(a, b), greater(b, a)
         medians = [f"{np.median(v):.3f}" for v in ((b, a) if turned else (a, b))]
-        return f"{medians[0]} against {medians[1]}; {p_text(p)}", state(p, back)
+        return f"{medians[0]} against {medians[1]}; {p_text(p, back)}", state(p, back)
 
     return ask
 
@@ -197,7 +197,7 @@ def slower(late, early):
     def ask(result, problem):
         a, b = (own(result, problem, s) for s in (late, early))
         p, back = (greater(x["reached"], y["reached"]) for x, y in ((a, b), (b, a)))
-        return f"{number(a['passes'])} against {number(b['passes'])}; {p_text(p)}", state(p, back)
+        return f"{number(a['passes'])} against {number(b['passes'])}; {p_text(p, back)}", state(p, back)
 
     return ask
 
@@ -208,7 +208,7 @@ def gradient_efficient(result, problem):
     p = max(greater(one["reached"], mine["reached"]) for one in others)
     back = max(greater(mine["reached"], one["reached"]) for one in others)
     passes = ", ".join(number(one["passes"]) for one in others)
-    return f"{number(mine['passes'])} against {passes}; {p_text(p)}", state(p, back)
+    return f"{number(mine['passes'])} against {passes}; {p_text(p, back)}", state(p, back)
 
 
 def gets_stuck(result, problem):
@@ -223,7 +223,7 @@ def explores(result, problem):
     others = [column(result, problem, s, "variety") for s in EVOLUTIONARY]
     p, back = max(greater(o, mine) for o in others), max(greater(mine, o) for o in others)
     means = ", ".join(f"{np.mean(o):.0f}" for o in others)
-    return f"{means} % against {np.mean(mine):.0f} %; {p_text(p)}", state(p, back)
+    return f"{means} % against {np.mean(mine):.0f} %; {p_text(p, back)}", state(p, back)
 
 
 def avoids(system):
@@ -231,7 +231,7 @@ def avoids(system):
         n = len(result["seeds"])
         a, b = (above(own(result, problem, s)) for s in (system, "joint"))
         p, back = more_often(b, a, n), more_often(a, b, n)
-        return f"{a} of {n} against {b}; {p_text(p)}", state(p, back)
+        return f"{a} of {n} against {b}; {p_text(p, back)}", state(p, back)
 
     return ask
 
@@ -242,7 +242,7 @@ def beats_restarts(result, problem):
     chance = best_of(above(own(result, problem, "joint")), n, min(10, n))
     share = above(own(result, problem, LONGER)) / n
     found = "yes" if share < chance else "reverse" if share > chance else "no"
-    return f"{100 * share:.0f} % against {100 * chance:.2g} %", found
+    return f"{percent(share)} against {percent(chance)}", found
 
 
 def complicated(result, problem):
@@ -261,15 +261,22 @@ def slow(result, problem):
     mine, others = times["joint"], [times[s] for s in EVOLUTIONARY]
     p, back = max(greater(o, mine) for o in others), max(greater(mine, o) for o in others)
     found = ", ".join(number(own(result, problem, s)["seconds"], 2) for s in EVOLUTIONARY)
-    return f"{found} against {number(own(result, problem, 'joint')['seconds'], 2)}; {p_text(p)}", state(p, back)
+    return f"{found} against {number(own(result, problem, 'joint')['seconds'], 2)}; {p_text(p, back)}", state(p, back)
 
 
 def number(value, digits=0):
     return "never" if value is None else f"{value:.{digits}f}"
 
 
-def p_text(p):
-    return f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.0e}"
+def p_text(p, back=1.0):
+    """p for the claim, or where the reverse is seen p for that."""
+    other = back < P <= p
+    p = back if other else p
+    return (f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.0e}") + (" the other way" if other else "")
+
+
+def percent(share):
+    return f"{100 * share:.0f} %" if share in (0, 1) or share >= 0.01 else f"{100 * share:.1g} %"
 
 
 AFTER = "nats that joint training still gains from there"
