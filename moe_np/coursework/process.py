@@ -70,7 +70,7 @@ class Child:
     def _reading(self):
         """Frames from the child into the queue; at the end, or at something that is no frame, an error."""
         end = ChildError("the process ended")
-        try:
+        try:  # and who reads the pipe closes it: a process that escaped may hold it open, and closing would wait
             while body := wire.read_frame(self.process.stdout.read1, self.sandbox.limits.reply):
                 self._put(body)
         except wire.WireError as error:
@@ -78,6 +78,7 @@ class Child:
         except (OSError, ValueError):
             pass
         self._put(end)
+        self.process.stdout.close()
 
     def _put(self, item):
         while not self._gone.is_set():
@@ -89,6 +90,8 @@ class Child:
             while (data := self._requests.get()) is not None:
                 self.process.stdin.write(data)
                 self.process.stdin.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self.process.stdin.close()
 
     def ask(self, message, seconds):
         """Send a message and return the reply to it. ChildError if there is none within `seconds`."""
@@ -174,9 +177,6 @@ class Child:
         self._gone.set()
         self._requests.put(None)
         self._end()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError, ValueError):
-                pipe.close()
         self._errors.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
