@@ -171,6 +171,25 @@ def test_reinforce_is_right_on_average_whatever_the_baseline():
     np.testing.assert_allclose(mean, exact, atol=1e-14)
 
 
+def test_the_baseline_remembers_earlier_draws_only(monkeypatch):
+    seen, gradients = [], hard.gradients
+
+    def watched(cache, routing, baseline, estimator):
+        seen.append((-cache.log_f[routing.token, routing.expert], baseline))
+        return gradients(cache, routing, baseline, estimator)
+
+    monkeypatch.setattr(hard, "gradients", watched)
+    steps(hard.train, small(6), 5)
+    (first, start), *rest = seen
+    assert np.array_equal(first, start)
+    expected, before = start, first
+    for loss, baseline in rest:
+        expected = 0.9 * expected + 0.1 * before
+        np.testing.assert_allclose(baseline, expected)
+        before = loss
+    assert len(rest) == 3
+
+
 def test_hard_experts_learn_from_their_own_cases_only():
     problem, rng = small(6), np.random.default_rng(7)
     _, cache = contract.forward(problem, problem.init(rng))
@@ -359,7 +378,7 @@ def test_the_best_so_far_never_gets_worse(name):
 
 
 def test_cma_constants_of_the_tutorial():
-    """Table 1 of arXiv 1604.00772 for n = 10: λ = 10, μ = 5."""
+    """The defaults of arXiv 1604.00772 for n = 10: λ = 10, μ = 5."""
     c = cma_es.constants(10, 10, False)
     assert c.weights.sum() == pytest.approx(1) and (np.diff(c.weights) < 0).all() and len(c.weights) == 5
     raw = np.log(5.5) - np.log([1, 2, 3, 4, 5])
@@ -371,6 +390,45 @@ def test_cma_constants_of_the_tutorial():
     assert c.chi == pytest.approx(3.0847, abs=1e-3)  # √2 Γ(5.5)/Γ(5)
     faster = cma_es.constants(10, 10, True)
     assert faster.c_1 == pytest.approx(4 * c.c_1) and faster.c_mu == pytest.approx(4 * c.c_mu)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_cma_update_is_the_tutorials(diagonal):
+    """Every line of it written out once more, with C^(−½) as a matrix."""
+    rng, n, lam = np.random.default_rng(2), 5, 8
+    c, root = cma_es.constants(n, lam, diagonal), rng.normal(size=(n, n))
+    C = rng.uniform(0.5, 2, n) if diagonal else root @ root.T + np.eye(n)
+    full = np.diag(C) if diagonal else C
+    axes = None if diagonal else cma_es.principal_axes(C)
+    cloud = cma_es.Cloud(rng.normal(size=n), 0.7, C, rng.normal(size=n), rng.normal(size=n), 3)
+    z, y = cma_es.draw(rng, cloud, axes, lam, diagonal)
+    for far in (0.3, 30.0):  # a path of ordinary length, and one that is too long (h_σ = 0)
+        before = cloud._replace(path=far * cloud.path)
+        now = cma_es.update(before, c, z, y, axes, diagonal)
+        values, B = np.linalg.eigh(full)
+        inverse_root = B @ np.diag(values**-0.5) @ B.T
+        step = sum(c.weights[i] * y[i] for i in range(4))
+        path = (1 - c.c_sigma) * before.path
+        path = path + np.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * inverse_root @ step
+        h = np.linalg.norm(path) / np.sqrt(1 - (1 - c.c_sigma) ** 8) < (1.4 + 2 / (n + 1)) * c.chi
+        assert h == (far < 1)
+        path_c = (1 - c.c_c) * before.path_c + h * np.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * step
+        new = (1 - c.c_1 - c.c_mu + (1 - h) * c.c_1 * c.c_c * (2 - c.c_c)) * full + c.c_1 * np.outer(path_c, path_c)
+        new = new + c.c_mu * sum(c.weights[i] * np.outer(y[i], y[i]) for i in range(4))
+        np.testing.assert_allclose(now.mean, before.mean + 0.7 * step)
+        np.testing.assert_allclose(now.path, path)
+        np.testing.assert_allclose(now.path_c, path_c)
+        np.testing.assert_allclose(now.C, np.diag(new) if diagonal else new)
+        growth = np.exp(c.c_sigma / c.d_sigma * (np.linalg.norm(path) / c.chi - 1))
+        assert now.sigma == pytest.approx(0.7 * growth) and now.generation == 4
+
+
+def test_cma_draws_from_its_cloud():
+    rng, root = np.random.default_rng(0), np.array([[2.0, 0], [1.0, 0.5]])
+    cloud = cma_es.Cloud(np.zeros(2), 1.0, root @ root.T, np.zeros(2), np.zeros(2), 0)
+    z, y = cma_es.draw(rng, cloud, cma_es.principal_axes(cloud.C), 40_000, False)
+    np.testing.assert_allclose(np.cov(y.T), cloud.C, atol=0.07)
+    np.testing.assert_allclose(np.cov(z.T), np.eye(2), atol=0.03)
 
 
 def valley(seed=0, scale=30.0):

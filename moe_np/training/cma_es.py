@@ -1,7 +1,7 @@
 """CMA-ES: the cloud of mutations takes the shape of the steps that paid (Hansen and Ostermeier 2001).
 
 N. Hansen and A. Ostermeier (2001), Completely derandomized self-adaptation in evolution strategies, Evolutionary
-Computation 9:159-195, with the weights and constants of Hansen's tutorial (arXiv 1604.00772, table 1, no negative
+Computation 9:159-195, with the weights and constants of Hansen's tutorial (arXiv 1604.00772 of 2016, no negative
 weights). `diagonal` is sep-CMA-ES: Ros and Hansen 2008, A simple modification in CMA-ES achieving linear time and
 space complexity (PPSN X), which learns the variances of single numbers only, (n + 2)/3 times as fast.
 
@@ -26,7 +26,7 @@ from moe_np.training.contract import Step
 
 
 class Constants(NamedTuple):
-    """The default strategy parameters of the tutorial, table 1, for n numbers and λ children."""
+    """The default strategy parameters of the tutorial for n numbers and λ children."""
 
     weights: np.ndarray
     mu_eff: float
@@ -112,7 +112,7 @@ def draw(rng, cloud, axes, lam, diagonal):
 
 
 def update(cloud, const, z, y, axes, diagonal):
-    """Mean, paths, shape and size from the children in the order of their losses (tutorial, figure 6)."""
+    """Mean, paths, shape and size from the children in the order of their losses, as the tutorial sums it up."""
     w, n, mu = const.weights, len(cloud.mean), len(const.weights)
     generation = cloud.generation + 1
     step = w @ y[:mu]
