@@ -114,7 +114,7 @@ class View:
         self.base.chmod(0o755)
         for name in ("site", "runner", "root", "fonts"):
             (self.base / name).mkdir()
-        for name in ("child.py", "wire.py", "jail.py"):
+        for name in ("child.py", "wire.py", "jail.py", "syscalls.py"):
             shutil.copyfile(HERE / name, self.base / "runner" / name)
         copy_allowed(allowed, self.base / "site")
         self.libraries = library_paths(libraries)
