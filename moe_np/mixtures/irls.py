@@ -122,8 +122,9 @@ def weighted_least_squares(x, y, weight, ridge=0.0):
     C, M = y.shape[1], weight.shape[1]
     a = gram(own, weight.T)
     a[:, range(K - 1), range(K - 1)] += ridge
-    b = own.xt @ (weight[:, :, None] * y[:, None, :]).reshape(N, M * C)
-    return from_centre(solve(a, b.reshape(K, M, C).swapaxes(0, 1)), own.mean)
+    wy = np.multiply(weight.T[:, None, :], np.ascontiguousarray(y.T), order="C")  # (M, C, N)
+    b = (wy.reshape(M * C, N) @ own.xt.T).reshape(M, C, K).swapaxes(1, 2)
+    return from_centre(solve(a, b), own.mean)
 
 
 # --- Gates and categorical experts ------------------------------------------------------------------------------------
