@@ -1,0 +1,180 @@
+"""Assignment 3, what is asked: a noisy top-k gate, its load estimator, and the losses that keep its experts busy."""
+
+import numpy as np
+
+from moe_np import balance, numerics
+from moe_np.coursework import Question, close
+from moe_np.routing import contract, noisy_top_k, top_k
+
+TITLE = "Assignment 3: noisy top-k gates and balance"
+AFTER = "lessons 07 and 09"
+HOURS = "three to four"
+ALLOWED = ("moe_np.checks", "moe_np.gradcheck", "moe_np.data.regimes")
+LIBRARIES = ("numpy", "matplotlib")
+
+SINGLE = close(1e-4, 1e-6)  # float32 will do
+LARGE = close(1e-4, 1e-3)  # the same, of logits in the hundreds
+
+
+def apart(logits):
+    """No two logits of a token so near that rounding could change their order."""
+    return np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3
+
+
+def drawn_apart(draw):
+    while True:
+        found = draw()
+        if apart(found):
+            return found
+
+
+# --- The gate ---------------------------------------------------------------------------------------------------------
+
+
+def gate_cases(rng):
+    """Without ties, with ties at the border, all tied, and far from 0."""
+    sizes = ((7, 5, 2), (6, 4, 1), (5, 6, 3), (4, 3, 3))
+    plain = [(drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E))), k) for N, E, k in sizes]
+    tied = np.array([rng.permutation([0.5, 0.5, 0.5, 2.0, -1.0]) for _ in range(6)])
+    far = drawn_apart(lambda: rng.normal(size=(4, 5))) + np.array([[900.0], [-900.0], [0.0], [0.0]])
+    cases = [(logits, k, renormalise) for logits, k in plain for renormalise in (k > 1, False)]
+    return [*cases, (tied, 2, True), (tied, 3, False), (np.zeros((3, 4)), 2, True), (far, 2, True), (far, 2, False)]
+
+
+def top_k_gate(logits, k, renormalise):
+    choice = contract.top_k(logits, k)
+    kept = contract.demand_of(choice, logits.shape[1])
+    weight = numerics.softmax(np.where(kept, logits, -np.inf)) if renormalise else numerics.softmax(logits) * kept
+    return weight, kept
+
+
+def backward_cases(rng):
+    cases = []
+    for N, E, k, renormalise in ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False), (4, 6, 3, True)):
+        logits = rng.normal(size=(N, E))
+        kept = contract.demand_of(contract.top_k(logits, k), E)
+        cases.append((rng.normal(size=(N, E)), logits, kept, renormalise))
+    return cases
+
+
+def gate_backward(dG, logits, kept, renormalise):
+    G = numerics.softmax(np.where(kept, logits, -np.inf))
+    if renormalise:
+        return numerics.softmax_backward(np.where(kept, dG, 0), G)
+    return numerics.softmax_backward(np.where(kept, dG, 0), numerics.softmax(logits))
+
+
+def compare_backward(wanted, got, inputs):
+    """What is 0 has to be 0: a small number in a denominator is not."""
+    message = SINGLE(wanted, got)
+    if message or not inputs[3]:
+        return message
+    got, kept = np.asarray(got), inputs[2]
+    if np.any(got[~kept] != 0):
+        return f"a logit that is not kept, renormalised: wanted exactly 0, got {np.abs(got[~kept]).max():.2g}"
+    if kept.sum(axis=1).max() == 1 and np.abs(got).max() > 1e-7:
+        return f"k = 1, renormalised: wanted 0, got {np.abs(got).max():.2g}"
+    return ""
+
+
+# --- Noise and load ---------------------------------------------------------------------------------------------------
+
+
+def noise_cases(rng):
+    cases = []
+    for N, D, E, size in ((6, 3, 4, 1), (5, 2, 3, 1), (4, 2, 5, 2000)):
+        x, w, w_noise = rng.normal(size=(N, D)), rng.normal(size=(D, E)), size * rng.normal(size=(D, E))
+        cases.append((x, w, w_noise, rng.normal(size=(N, E))))
+    return [*cases, (x, w, w_noise / 2000, None)]
+
+
+def noisy_logits(x, w, w_noise, noise):
+    clean, sigma = x @ w, numerics.softplus(x @ w_noise)
+    return clean, sigma, clean if noise is None else clean + sigma * noise
+
+
+def load_cache(clean, sigma, noise, k, valid):
+    """What the router would keep of a forward pass."""
+    noisy = clean + sigma * noise
+    choice = contract.top_k(noisy, min(k + 1, noisy.shape[1]))
+    weight = np.zeros((len(noisy), k))
+    return noisy_top_k.Cache(None, None, None, clean, None, sigma, noise, noisy, choice, weight, valid)
+
+
+def drawn_gate(rng, N, E):
+    """clean, sigma, noise."""
+    while True:
+        clean, sigma, noise = 1.5 * rng.normal(size=(N, E)), rng.uniform(0.3, 2, (N, E)), rng.normal(size=(N, E))
+        if apart(clean + sigma * noise):
+            return clean, sigma, noise
+
+
+def load_cases(rng):
+    cases = []
+    for N, E, k, padded in ((12, 5, 2, 0), (9, 4, 1, 3), (8, 6, 3, 2), (7, 4, 4, 2)):
+        clean, sigma, noise = drawn_gate(rng, N, E)
+        valid = rng.permutation(np.arange(N) >= padded)
+        cases.append((clean, sigma, clean + sigma * noise, k, valid))
+    return cases
+
+
+def load(clean, sigma, noisy, k, valid):
+    return noisy_top_k.load_forward(load_cache(clean, sigma, (noisy - clean) / sigma, k, valid))[0]
+
+
+def load_backward_cases(rng):
+    cases = []
+    for N, E, k in ((6, 5, 2), (5, 4, 1), (8, 6, 3), (4, 3, 2)):
+        clean, sigma, noise = drawn_gate(rng, N, E)
+        cases.append((rng.normal(size=E), clean, sigma, noise, k))
+    return cases
+
+
+def load_backward(dload, clean, sigma, noise, k):
+    return noisy_top_k._load_to_logits(dload, load_cache(clean, sigma, noise, k, np.ones(len(clean), bool)))
+
+
+# --- Balance ----------------------------------------------------------------------------------------------------------
+
+
+def cv_cases(rng):
+    """The last ones: perfect balance, one expert, nothing assigned."""
+    cases = [(rng.uniform(0.2, 5, E),) for E in (2, 5, 8)]
+    return [*cases, (np.array([7.0, 0, 0, 0]),), (np.full(4, 3.0),), (np.array([2.5]),), (np.zeros(3),)]
+
+
+def switch_cases(rng):
+    cases = []
+    for N, E, k, padded in ((8, 4, 1, 0), (7, 5, 2, 3), (10, 3, 1, 4), (6, 6, 3, 1)):
+        logits = drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E)) + rng.normal(size=E))
+        cases.append((logits, k, rng.permutation(np.arange(N) >= padded)))
+    return cases
+
+
+def switch_loss(logits, k, valid):
+    routing = top_k.route({"w": np.eye(logits.shape[1])}, logits, k=k, renormalise=False)[0]
+    return balance.switch(routing, valid=valid)
+
+
+def z_cases(rng):
+    cases = []
+    for N, E, padded, shift in ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800)):
+        cases.append((rng.normal(size=(N, E)) + shift, rng.permutation(np.arange(N) >= padded)))
+    return cases
+
+
+def z_loss(logits, valid):
+    routing = top_k.route({"w": np.eye(logits.shape[1])}, logits, k=1, renormalise=False)[0]
+    return balance.z_loss(routing, valid=valid)
+
+
+QUESTIONS = (
+    Question("q1_top_k", "top_k_gate", 3, gate_cases, top_k_gate, SINGLE),
+    Question("q2_backward", "gate_backward", 3, backward_cases, gate_backward, compare_backward),
+    Question("q3_noise", "noisy_logits", 2, noise_cases, noisy_logits, LARGE),
+    Question("q4_load", "load", 3, load_cases, load, SINGLE),
+    Question("q5_load_backward", "load_backward", 4, load_backward_cases, load_backward, SINGLE),
+    Question("q6_cv", "cv_squared", 3, cv_cases, balance.cv_squared, SINGLE),
+    Question("q7_switch", "switch_loss", 3, switch_cases, switch_loss, SINGLE),
+    Question("q8_z_loss", "z_loss", 2, z_cases, z_loss, LARGE),
+)
