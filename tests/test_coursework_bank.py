@@ -9,7 +9,7 @@ import pytest
 from moe_np.coursework import assignments, grading, percent, proof
 
 
-@pytest.fixture(scope="module", params=coursework.NAMES)
+@pytest.fixture(scope="module", params=coursework.PARAMETERS)
 def room(request):
     """(assignment, drawn, sandbox), one sandbox for all tests of an assignment."""
     name = request.param
@@ -42,6 +42,7 @@ def test_the_release_holds_no_solution_and_no_hidden_test(room):
             assert line not in out.source.splitlines(), cell.grade_id
 
 
+@pytest.mark.slow
 def test_what_may_be_imported_can_be_and_holds_no_answer(room):
     assignment, _, sandbox = room
     imports = "\n".join(f"import {name}" for name in (*assignment.allowed, *assignment.libraries))

@@ -76,6 +76,7 @@ def test_hard_coded_answers_pass_the_visible_checks_and_no_hidden_one(name, tmp_
     assert marked.total == 0 and os.path.exists(path)
 
 
+@pytest.mark.slow
 @coursework.every_assignment
 def test_the_solution_passes_the_visible_checks_by_the_names_of_grading(name, tmp_path):
     assignment = coursework.assignment(name)

@@ -134,6 +134,7 @@ def test_a_class_is_graded_the_same_to_the_bit_however_many_jobs(tmp_path, capsy
     assert "total" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_grading_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     a_class(tmp_path / "in", kinds=("untouched",), honest=1)
     arguments = ("grade", NAME, tmp_path / "in", "--out", tmp_path / "out")
@@ -238,6 +239,7 @@ def test_files_that_are_no_notebooks_cost_their_own_student(tmp_path, capsys, mo
     assert rows == {"honest0": "20", "large": "0", "odd": "0", "surrogate": "0", "folder.ipynb": "0"}
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_grader_is_told_and_not_stored(tmp_path, capsys, monkeypatch):
     a_class(tmp_path / "in", kinds=(), honest=1)
     with monkeypatch.context() as patch:
@@ -264,6 +266,7 @@ def test_what_students_write_is_made_plain():
     assert plain("a\x1b[31mb\nc\ud800") == "a [31mb c?" and len(plain("x" * 10_000)) < 600
 
 
+@pytest.mark.slow
 def test_the_guides_question_of_ones_own_proves_itself(tmp_path, capsys):
     guide = (coursework.FOLDER / "TEACHING.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n# mine/7_own/(\w+\.py)\n(.*?)```", guide, re.S)
