@@ -51,7 +51,8 @@ def draw(axes, result):
     plots.label(
         axes[1], axes[1].get_xlim()[1], linear * 1.03, "the best linear map", plots.GREY, ha="right", va="bottom"
     )
-    axes[0].legend(frameon=False, loc="lower left", fontsize=11.5, handlelength=2.6)
+    room = {"loc": "upper right", "bbox_to_anchor": (1.02, 1.02), "columnspacing": 1.2, "handlelength": 2.2}
+    axes[0].legend(frameon=False, ncol=2, fontsize=10.5, **room)
 
 
 def specs(job):
