@@ -20,3 +20,26 @@ def write_atomically(path, text):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def remove_folder(folder):
+    """Remove a folder and all below it, however deep and however closed. What cannot be removed stays.
+
+    Subfolders are moved up before they are emptied: no recursion, no path longer than the system takes.
+    """
+    folder, number = str(folder), 0
+    with contextlib.suppress(OSError):
+        while inner := [e.path for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]:
+            for path in inner:
+                os.chmod(path, 0o700)
+                for entry in os.scandir(path):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry.path, 0o700)
+                        number += 1
+                        os.rename(entry.path, os.path.join(folder, f"{os.getpid()}.{number}"))
+                    else:
+                        os.unlink(entry.path)
+                os.rmdir(path)
+        for entry in os.scandir(folder):
+            os.unlink(entry.path)
+        os.rmdir(folder)

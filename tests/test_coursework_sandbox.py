@@ -266,13 +266,18 @@ def test_a_memory_bomb_does_no_harm(room, source):
     still_works(room)
 
 
+FILLS = {
+    "bytes": "for i in range(100):\n        open(f'f{i}', 'wb').write(bytes(10**7))",
+    "files": "for i in range(10**6): open(f'f{i}', 'w').close()",
+    "folders": "for i in range(10**6): os.mkdir('d', 0o777); os.chdir('d')",
+}
+
+
 @LINUX
 @pytest.mark.slow
-def test_the_disk_is_not_filled(room):
-    fill = (
-        "def attack():\n    for i in range(100):\n        with open(f'f{i}', 'wb') as f:\n"
-        "            for _ in range(100): f.write(bytes(10**5))\n    return 1.0"
-    )
+@pytest.mark.parametrize("what", FILLS)
+def test_the_disk_is_not_filled(room, what):
+    fill = f"import os\ndef attack():\n    {FILLS[what]}\n    return 1.0"
     with room.child() as child, pytest.raises(ChildError):
         tried(child, fill, seconds=10)
     still_works(room)

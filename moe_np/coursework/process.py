@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 
 from moe_np.coursework import jail, view, wire
 from moe_np.coursework.question import Said
+from moe_np.files import remove_folder
 
 MB = 1 << 20
 _numbers = itertools.count()
@@ -154,7 +154,7 @@ class Child:
             raise ChildError(f"more than {limits.resident // MB} MB of memory")
         if self.sandbox.mode in ("user", "process") and _size(self.folder) > limits.folder:
             self.kill()
-            raise ChildError(f"more than {limits.folder // MB} MB of files")
+            raise ChildError(f"more than {limits.folder // MB} MB of files, or too many of them")
 
     def resident(self):
         """Bytes of memory in use by the child and all that it started."""
@@ -178,7 +178,7 @@ class Child:
         self._requests.put(None)
         self._end()
         self._errors.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
     def _end(self):
         if os.name == "nt":
@@ -206,12 +206,20 @@ class Child:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _size(folder):
-    total = 0
-    for path, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+def _size(folder, most=4000, deepest=30):
+    """Bytes below a folder that somebody may be filling right now; without end if there are too many files."""
+    total, seen, todo = 0, 0, [(folder, 0)]
+    while todo:
+        path, depth = todo.pop()
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(path):
+                seen += 1
+                if seen > most or depth > deepest:
+                    return float("inf")
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append((entry.path, depth + 1))
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
 
 

@@ -40,7 +40,7 @@ class Limits:
     memory: int = 3072 * MB  # address space, each process
     resident: int = 1024 * MB  # memory in use, all processes together
     processes: int = 8  # and threads
-    file: int = 16 * MB
+    file: int = 8 * MB
     folder: int = 32 * MB
     reply: int = 64 * MB
     start: float = 20.0  # seconds until Python is there

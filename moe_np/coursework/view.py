@@ -15,6 +15,7 @@ import tempfile
 
 import moe_np
 from moe_np.checks import InputError
+from moe_np.files import remove_folder
 
 PACKAGE = pathlib.Path(moe_np.__file__).resolve().parent
 HERE = pathlib.Path(__file__).resolve().parent
@@ -137,4 +138,4 @@ class View:
         return self
 
     def __exit__(self, *exc):
-        shutil.rmtree(self.base, ignore_errors=True)
+        remove_folder(self.base)
