@@ -43,4 +43,8 @@ EXPERIMENTS = {
         "moe_np.experiments.training_methods",
         "joint, alternating, separate, EM, hard, evolutionary: nine ways to train on three problems; articles' claims",
     ),
+    "why_it_works": (
+        "moe_np.experiments.why_it_works",
+        "why a mixture works: ten claims of articles and papers, each against numbers",
+    ),
 }
