@@ -49,6 +49,10 @@ MORE = (
     "jordan1994_table1",
     "jordan1994_error_curves",
     "training_methods",
+    "why_help",
+    "why_gate",
+    "why_apart",
+    "why_allocation",
 )
 
 
