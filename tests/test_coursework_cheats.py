@@ -49,10 +49,10 @@ def test_cheats_get_nothing_for_what_they_fake_and_the_next_student_is_graded(na
     for key, (raw, _) in files.items():
         (tmp_path / "in" / key).mkdir(parents=True)
         (tmp_path / "in" / key / f"{name}.ipynb").write_bytes(raw)
-    monkeypatch.setattr(grading, "CELLS", 4.0)
+    monkeypatch.setattr(grading, "CELLS", 3.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     graded = gradebook.grade_class(
-        impatient(assignment), [tmp_path / "in"], tmp_path / "out", seed=1, jobs=2, progress=False
+        impatient(assignment), [tmp_path / "in"], tmp_path / "out", seed=1, jobs=4, progress=False
     )
     assert len(graded.rows) == len(files)
     for submission, marked in graded.rows:
