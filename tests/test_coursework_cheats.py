@@ -58,6 +58,9 @@ def test_cheats_get_nothing_for_what_they_fake_and_the_next_student_is_graded(na
     for submission, marked in graded.rows:
         lost = [m.name for m in marked.marks if m.earned == 0]
         assert lost == files[submission.student][1], (submission.student, marked)
+    said = {s.student: (m.marks[0].message, m.problems) for s, m in graded.rows}
+    assert said["endless_loop"] == ("no answer within 1.5 s", [])
+    assert [p.partition(": ")[2] for p in said["cell_never_ends"][1]] == ["did not end; all cells together have 3 s."]
     assert not processes(str(tmp_path)), "nothing of it is left"
     assert not glob.glob(str(tmp_path / "moe_np_*"))
 

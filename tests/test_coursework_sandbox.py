@@ -346,13 +346,19 @@ def test_no_network_no_tracing_no_new_namespaces_no_hand_on_others(room, tmp_pat
     assert mine.read_text() == "unharmed" and mine.stat().st_mode & 0o600 == 0o600
 
 
+REPEATS = """
+import random
+import numpy as np
+def attack():
+    where = repr(object()) if {linux} else ""
+    return [np.random.default_rng().random(), np.random.normal(), random.random(), hash("x"), where]
+"""
+
+
 @pytest.mark.slow
-def test_an_unseeded_generator_repeats(room):
-    source = (
-        "import numpy as np, random\ndef attack(): return [np.random.default_rng().random(), random.random(), hash('')]"
-    )
+def test_chance_repeats_or_a_grading_would_not(room):
     values = []
     for _ in range(2):
         with room.child() as child:
-            values.append(tried(child, source))
-    assert values[0] == values[1], "or a grading would not repeat"
+            values.append(tried(child, REPEATS.format(linux=sys.platform == "linux")))
+    assert values[0] == values[1]

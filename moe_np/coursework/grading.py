@@ -12,7 +12,7 @@ from typing import NamedTuple
 import moe_np
 from moe_np.checks import InputError
 from moe_np.coursework import percent, wire
-from moe_np.coursework.process import ChildError, Refused
+from moe_np.coursework.process import ChildError, Refused, TimedOut
 from moe_np.coursework.question import InputsChanged, examine, same
 
 CELLS = 20.0  # seconds for all cells of a notebook together
@@ -106,7 +106,8 @@ class Session:
                 except Refused as error:
                     self.failed[number] = str(error)
                 except ChildError as error:
-                    self._leave_out(number, str(error))
+                    late = f"did not end; all cells together have {CELLS:g} s"
+                    self._leave_out(number, late if isinstance(error, TimedOut) else str(error))
                     break
                 left -= time.monotonic() - begin
 
@@ -129,9 +130,10 @@ class Session:
                 value, after = self.child.call(question.function, inputs, max(question.seconds - spent, 0.01))
             except Refused as error:
                 raise Refused(self.explained(str(error))) from None
-            except ChildError:
+            except ChildError as error:
                 self.close()
-                raise
+                late = f"no answer within {question.seconds:g} s"  # not what was left of them: the same every time
+                raise TimedOut(late) if isinstance(error, TimedOut) else error from None
             spent += time.monotonic() - begin
             if not same(inputs, after):
                 raise InputsChanged

@@ -22,6 +22,10 @@ class ChildError(Said):
     """The child did not answer. The message is for the student."""
 
 
+class TimedOut(ChildError):
+    """There was no answer in time."""
+
+
 class Refused(ChildError):
     """The child is there and reports an error of the student's code."""
 
@@ -102,7 +106,7 @@ class Child:
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ChildError(f"no answer within {seconds:g} s")
+                raise TimedOut(f"no answer within {seconds:g} s")
             try:
                 body = self._replies.get(timeout=min(left, 0.05 if time.monotonic() > quick else 0.3))
             except queue.Empty:
