@@ -14,7 +14,7 @@ from moe_np.experiments import why_it_works as why
 
 TITLE = "Why it works: when a mixture helps, and when there are too many experts"
 NAMES = ("clouds,\na rule each", "clouds,\none rule", "one cloud,\na rule each", "one cloud,\none rule")
-QUESTIONS = ("help", "more", "harder")
+QUESTIONS = ("help", "learns", "more", "harder")
 
 
 def ratios(ax, runs):

@@ -1,4 +1,4 @@
-"""The ten questions: the contract, the pieces they are made of, and verdicts that change with the numbers."""
+"""The questions: the contract, the pieces they are made of, and verdicts that change with the numbers."""
 
 import copy
 import json

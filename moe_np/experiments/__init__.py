@@ -45,6 +45,6 @@ EXPERIMENTS = {
     ),
     "why_it_works": (
         "moe_np.experiments.why_it_works",
-        "why a mixture works: ten claims of articles and papers, each against numbers",
+        "why a mixture works: eleven claims of articles and papers, each against numbers",
     ),
 }

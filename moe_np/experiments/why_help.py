@@ -6,12 +6,14 @@ clusters of Chen et al. (2022) add a third: whether anything tells the gate whic
 
 import numpy as np
 
+from moe_np import diagnostics
 from moe_np.data import regimes
 from moe_np.data.clusters import clusters
 from moe_np.experiments.minimise import minimise
-from moe_np.experiments.why_common import Question, differ, fit_em, listed, markdown, mean_sd, over, pm
+from moe_np.experiments.why_common import Question, differ, fit_em, grouped, listed, markdown, mean_sd, over, pm
 from moe_np.mixtures import jacobs1991 as model
 from moe_np.models import chen2022, patch_cnn
+from moe_np.routing import kmeans
 
 
 def fit_net(rng, x, d, hidden, starts, max_iter):
@@ -184,4 +186,69 @@ HELP = Question(
     help_summary,
     help_rows,
     help_verdict,
+)
+
+# --- What does the gate learn? ----------------------------------------------------------------------------------------
+
+
+def learns_specs(config, quick):
+    return [
+        {"clouds": clouds, "rules": rules, "seed": seed, "n": 400, "restarts": 10}
+        for clouds, rules in CELLS
+        for seed in range(2 if quick else config.fits)
+    ]
+
+
+def learns_run(spec):
+    """Bits about the nearest centre in the choice of the gate of 4 linear experts, and in k-means of the inputs."""
+    rng = np.random.default_rng(spec["seed"])
+    task = regimes.make_task(rng)
+    cases = regimes.draw(task, spec["n"], rng, clouds=spec["clouds"], rules=spec["rules"])
+    gate = fit_em(rng, cases.x, cases.d, 4, spec["restarts"]).gate(cases.x).argmax(axis=1)
+    groups = kmeans.route(kmeans.fit(rng, cases.x, 4, rounds=20)[0], cases.x, k=1, weights="one")[0].expert
+    found = (diagnostics.mutual_information(own, cases.region, rng).bits for own in (gate, groups))
+    return dict(zip(("gate", "k-means"), found, strict=True))
+
+
+def learns_summary(specs, runs):
+    out = []
+    for (clouds, rules), own in grouped(specs, runs, "clouds", "rules").items():
+        ahead = differ([r["gate"] - r["k-means"] for r in own])
+        out.append({"clouds": clouds, "rules": rules, **over(own, "gate", "k-means"), "ahead": ahead, "n": len(own)})
+    return out
+
+
+def learns_rows(summary):
+    rows = [[CELLS[c["clouds"], c["rules"]], pm(c["gate"]), pm(c["k-means"])] for c in summary]
+    return markdown(["bits about the nearest of four centres (2 at most)", "the gate", "k-means of the inputs"], rows)
+
+
+def learns_verdict(summary):
+    at = {(c["clouds"], c["rules"]): c for c in summary}
+    clusters_only, rules_only = at[True, False], at[False, True]
+    follows_inputs = clusters_only["gate"][0] > 0.9 * clusters_only["k-means"][0]
+    finds_rules = rules_only["ahead"] > 0
+    holds = "yes" if follows_inputs and not finds_rules else "partly" if follows_inputs else "no"
+    return holds, (
+        f"Where the inputs form clouds but one rule holds in all of them, the gate's choice has "
+        f"{clusters_only['gate'][0]:.2f} bits about the cloud and k-means {clusters_only['k-means'][0]:.2f}; where "
+        f"there are no clouds but a rule for each region, the gate has {rules_only['gate'][0]:.2f} and k-means "
+        f"{rules_only['k-means'][0]:.2f}. "
+        + (
+            "The gate learns where each expert is right, which it can see only in the targets; it finds clusters where "
+            "they are also that."
+            if holds == "no"
+            else "The gate follows the clouds of the inputs."
+        )
+    )
+
+
+LEARNS = Question(
+    "What does the gate learn?",
+    "to cluster the data",
+    learns_specs,
+    learns_run,
+    learns_summary,
+    learns_rows,
+    learns_verdict,
 )

@@ -6,7 +6,7 @@ al. (2022) add that specialisation takes time and that the allocation is random;
 makes experts cooperate and another compete. Each is a `Question` with a claim, runs, a table, and a verdict that is
 computed from the numbers of the very run: a claim that fails is said to fail.
 
-    why_help.py         when does a mixture help
+    why_help.py         when does a mixture help; what does the gate learn
     why_gate.py         why not everything to one expert; k = 1 against k = 2
     why_apart.py        what stops experts from becoming equal; cooperation and competition
     why_allocation.py   does it take time, is it random, does it follow the gate's start
@@ -40,6 +40,7 @@ QUESTIONS = {
     "time": why_allocation.TIME,
     "random": why_allocation.RANDOM,
     "start": why_allocation.START,
+    "learns": why_help.LEARNS,
     "k": why_gate.ONE_OR_TWO,
     "more": why_more.MORE,
     "harder": why_more.HARDER,
