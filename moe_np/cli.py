@@ -60,7 +60,7 @@ def guarded(main, argv, prog):
     return status
 
 
-def parser(argv=()):
+def parser(argv=None):
     top = argparse.ArgumentParser(prog="moe-np", description="Mixture of experts in NumPy: run a paper's experiment.")
     top.add_argument("--version", action="version", version=f"moe-np {moe_np.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -92,7 +92,7 @@ def parser(argv=()):
     timing.add_argument("--json", action="store_true", help="print as JSON: a list, one object a shape and contestant")
 
     coursework = commands.add_parser("coursework", help="assignments: list, release, check, grade")
-    if "coursework" in argv:
+    if argv is None or "coursework" in argv:
         own = coursework.add_subparsers(dest="coursework", required=True, metavar="WHAT")
         importlib.import_module("moe_np.coursework.cli").add(own)
 

@@ -73,7 +73,7 @@ def _one(session, number, source):
         return False, "its cell of checks is not in the notebook any more"
     try:
         session.start()
-        session.child.cell(number, source, SECONDS)
+        session.child.cell(number, source, SECONDS, apart=True)
     except ChildError as error:
         session.close()
         return False, session.explained(str(error))

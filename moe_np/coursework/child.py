@@ -95,7 +95,7 @@ def compiled(source, name):
 
 
 def cell(namespace, number, source):
-    """Run one cell."""
+    """Run one cell. What it assigns stays in `namespace`."""
     name = f"<cell {number}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     exec(compiled(source, name), namespace)
@@ -111,7 +111,7 @@ def called(namespace, function, inputs):
 def answer(namespace, message):
     try:
         if message["do"] == "cell":
-            cell(namespace, message["number"], message["source"])
+            cell(dict(namespace) if message["apart"] else namespace, message["number"], message["source"])
             return {"id": message["id"], "ok": True}
         return {"id": message["id"], "ok": True, **called(namespace, message["function"], message["inputs"])}
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: a cell ends, not the process

@@ -121,10 +121,10 @@ class Child:
             if isinstance(reply, dict) and reply.get("id") == self._id:  # others are not what was asked for
                 return reply
 
-    def cell(self, number, source, seconds=20.0):
-        """Run a cell. Refused with its error if it raised."""
+    def cell(self, number, source, seconds=20.0, apart=False):
+        """Run a cell; `apart`: so that the names it makes are not seen by others. Refused with its error if it raised."""
         self._start()
-        self._checked(self.ask({"do": "cell", "number": number, "source": source}, seconds))
+        self._checked(self.ask({"do": "cell", "number": number, "source": source, "apart": apart}, seconds))
 
     def call(self, function, inputs, seconds=10.0):
         """(value, inputs afterwards) of the student's function."""

@@ -5,6 +5,7 @@ student's answer in coursework (where `answer` is a proxy that runs it in a sand
 """
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -138,18 +139,22 @@ def _compared(question, wanted, got, inputs):
         return f"the result cannot be compared ({type(error).__name__}: {error})"
 
 
+_ONE_RACE = threading.Lock()  # of the students graded side by side; a baseline in Python would hold the others up
+
+
 def _raced(question, answer, inputs, rounds=3):
     """Is the answer `faster` times as fast as the baseline? The least times count, in turns.
 
     The answer has two tries a turn: of a time as short as its own another program's moment takes a larger part.
     """
     own, theirs = [], []
-    for _ in range(rounds):
-        try:
-            own += [_seconds(answer, inputs) for _ in range(2)]
-        except Exception as error:
-            return Verdict(False, _told(error))
-        theirs.append(_seconds(question.baseline, inputs))
+    with _ONE_RACE:
+        for _ in range(rounds):
+            try:
+                own += [_seconds(answer, inputs) for _ in range(2)]
+            except Exception as error:
+                return Verdict(False, _told(error))
+            theirs.append(_seconds(question.baseline, inputs))
     ratio = min(theirs) / min(own)
     if ratio >= question.faster:
         return Verdict(True, "")
