@@ -45,7 +45,10 @@ def simulate_class():
 
 def lacking(name):
     """What an assignment's students need and this Python has not (Numba, in one leg of the tests)."""
-    return [library for library in assignment(name).libraries if importlib.util.find_spec(library) is None]
+    try:
+        return [library for library in assignment(name).libraries if importlib.util.find_spec(library) is None]
+    except ValueError:
+        return []  # its own tests say what is wrong with it
 
 
 def _parameter(name):

@@ -122,7 +122,7 @@ class Child:
                 return reply
 
     def cell(self, number, source, seconds=20.0, apart=False):
-        """Run a cell; `apart`: so that the names it makes are not seen by others. Refused with its error if it raised."""
+        """Run a cell; `apart`: the names it makes are not seen by others. Refused with its error if it raised."""
         self._start()
         self._checked(self.ask({"do": "cell", "number": number, "source": source, "apart": apart}, seconds))
 
