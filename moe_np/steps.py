@@ -217,12 +217,14 @@ def as_html(state):
         name_, shape, values = (html.escape(cell) for cell in cells)
         row = (
             f"<tr><td style='text-align:left;vertical-align:top'><b>{name_}</b></td>"
-            f"<td style='text-align:left;vertical-align:top'>{shape}</td>"
+            f"<td style='text-align:left;vertical-align:top;white-space:nowrap'>{shape}</td>"
             f"<td style='text-align:left'><pre style='margin:0;background:none'>{values}</pre></td></tr>"
         )
         (new if name in state.changed else old).append(row)
     parts = [f"<b>{html.escape(state.phase)}</b>"]
-    parts += [f"<div>$\\displaystyle {html.escape(state.equation)}$</div>"] if state.equation else []
+    parts += (
+        [f"<div class='mathjax_process'>$\\displaystyle {html.escape(state.equation)}$</div>"] if state.equation else []
+    )
     parts += [f"<div>{html.escape(state.note)}</div>"] if state.note else []
     parts += [f"<table>{''.join(new)}</table>"] if new else []
     parts += (
