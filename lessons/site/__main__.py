@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def fingerprint():
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
+def fetched_from_outside(out):
+    """(page, address) of every script, style or picture that a browser would ask another machine for."""
+    pattern = re.compile(
+        r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']((?:https?:)?//[^\"']+)|"
+        r"<link\b[^>]*\brel=[\"'](?:stylesheet|preload|icon)[\"'][^>]*\bhref=[\"']((?:https?:)?//[^\"']+)"
+    )
+    for page in sorted(out.rglob("*.html")):
+        for found in pattern.finditer(page.read_text(encoding="utf-8")):
+            yield page.relative_to(out), found[1] or found[2]
+
+
 def main(argv):
     parser = argparse.ArgumentParser(prog="python -m lessons.site", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "out", metavar="DIR", help="default: %(default)s")
@@ -83,6 +95,9 @@ def main(argv):
         shutil.rmtree(old)
     options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1), "-d", str(work / "trees")]
     status = build_main([*options, "-D", f"nb_execution_cache_path={cache}", str(source), str(out)])
+    for page, address in fetched_from_outside(out):
+        status = 1
+        print(f"lessons.site: {page} would fetch {address}", file=sys.stderr)
     if status == 0:
         print(out / "index.html")
     return status

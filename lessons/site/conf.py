@@ -19,6 +19,7 @@ html_theme = "furo"
 html_title = "moe_np"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+smartquotes = False
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
