@@ -1,0 +1,227 @@
+"""Assignment 4, what is asked: the dispatch of a sparse layer, right and fast, one function at a time."""
+
+import importlib.util
+import math
+
+import numpy as np
+
+from moe_np import experts, sparse_layer
+from moe_np.coursework import Question, close
+from moe_np.routing import contract
+
+TITLE = "Assignment 4: dispatch, from a loop to a compiled kernel"
+AFTER = "lesson 10"
+HOURS = "three to four"
+ALLOWED = ("moe_np.checks", "moe_np.gradcheck")
+LIBRARIES = ("numpy", "matplotlib", "numba", "scipy")
+NUMBA = importlib.util.find_spec("numba") is not None  # without it question 7 does not ask for speed
+
+SINGLE = close(1e-4, 1e-6)  # float32 will do
+
+
+def near(wanted, got, inputs):
+    """The same for sums over many rows: a thousandth, or a hundred-thousandth of the largest value."""
+    arrays = [w for part in (wanted if isinstance(wanted, tuple) else (wanted,)) for w in _values(part)]
+    return close(1e-3, 1e-5 * max(1, *(abs(a).max(initial=0) for a in arrays)))(wanted, got)
+
+
+def _values(part):
+    return part.values() if isinstance(part, dict) else (part,)
+
+
+# --- Layers and lists -------------------------------------------------------------------------------------------------
+
+
+def parameters(rng, E, D, H, dtype=np.float64):
+    shapes = {"w1": (E, D, H), "w3": (E, D, H), "w2": (E, H, D)}
+    return {name: (rng.normal(size=s) / np.sqrt(s[1])).astype(dtype) for name, s in shapes.items()}
+
+
+def assignments(rng, N, E, k, *, idle=(), absent=(), dropped=0.0, shuffled=False):
+    """(token, expert): k different experts a token, none of them `idle`; less some tokens and a share of the rest."""
+    able = np.array([m for m in range(E) if m not in idle])
+    expert = able[np.argsort(rng.random((N, len(able))), axis=1)[:, :k]].ravel()
+    token = np.repeat(np.arange(N), k)
+    kept = np.flatnonzero((rng.random(N * k) >= dropped) & ~np.isin(token, absent))
+    kept = rng.permutation(kept) if shuffled else kept
+    return token[kept], expert[kept]
+
+
+def layer(rng, N, D, H, E, k, dtype=np.float64, **options):
+    """The inputs of a layer's forward pass."""
+    token, expert = assignments(rng, N, E, k, **options)
+    x = rng.normal(size=(N, D)).astype(dtype)
+    return parameters(rng, E, D, H, dtype), x, token, expert, rng.uniform(0.1, 1, len(token)).astype(dtype)
+
+
+def layer_cases(rng):
+    """Whole lists; holes in them, in no order, the last expert idle; one with totals in the thousands."""
+    far = layer(rng, 6, 3, 5, 4, 2)
+    far[1][:] *= 1000
+    return [
+        layer(rng, 9, 5, 4, 3, 2),
+        layer(rng, 7, 3, 6, 4, 1),
+        far,
+        layer(rng, 12, 4, 3, 6, 3, idle=(0, 5), absent=(3, 11), dropped=0.3, shuffled=True),
+    ]
+
+
+def routing(token, expert, weight):
+    return contract.Routing(token, expert, weight, None, None, None)
+
+
+def layer_forward(params, x, token, expert, weight):
+    routed = routing(token, expert, weight)
+    return sparse_layer.forward_numpy(params, x, routed, experts.SWIGLU, len(params["w1"]))[0]
+
+
+def one_by_one(params, x, token, expert, weight):
+    """One assignment after the other: what a fast layer is raced against."""
+    w1, w3, w2 = params["w1"], params["w3"], params["w2"]
+    out = np.zeros_like(x)
+    for a in range(len(token)):
+        n, m = token[a], expert[a]
+        z = x[n] @ w1[m]
+        out[n] += weight[a] * ((z / (1 + np.exp(-z)) * (x[n] @ w3[m])) @ w2[m])
+    return out
+
+
+def race_cases(rng):
+    return [*layer_cases(rng), layer(rng, 8192, 16, 32, 128, 2, np.float32)]
+
+
+def backward_cases(rng):
+    calm = [case for i, case in enumerate(layer_cases(rng)) if i != 2]
+    return [(*case, rng.normal(size=case[1].shape)) for case in calm]
+
+
+def layer_backward(params, x, token, expert, weight, dout):
+    routed = routing(token, expert, weight)
+    return sparse_layer.backward_numpy(
+        dout, sparse_layer.forward_numpy(params, x, routed, experts.SWIGLU, len(params["w1"]))[1]
+    )
+
+
+# --- Capacity, sorting, adding up -------------------------------------------------------------------------------------
+
+
+def overflow_cases(rng):
+    """Factors whose products are exact in binary, so that rounding up is not a matter of rounding."""
+    cases = []
+    for N, E, k, factor, dropped in (
+        (1, 8, 2, 1.25, 0),
+        (13, 4, 2, 1.0, 0.25),
+        (20, 8, 1, 1.25, 0),
+        (31, 3, 2, 0.5, 0),
+    ):
+        token, expert = assignments(rng, N, E, k, dropped=dropped)
+        cases.append((token, expert, rng.uniform(0.1, 1, len(token)), N, E, k, factor))
+    N, E, k = 18, 4, 2  # 15 want expert 2, and then 3; C = 12
+    token = np.tile(np.arange(N), k)  # first choices of all tokens, then second ones
+    expert = np.where(rng.permutation(N) < 15, [[2], [3]], [[1], [0]]).ravel()
+    weight = rng.uniform(0.1, 1, N * k)
+    cases.append((token, expert, weight, N, E, k, 1.25))
+    return [*cases, (token[:26], expert[:26], weight[:26], N, E, k, 1.25)]  # the list is short, C is still 12
+
+
+def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
+    fits = contract.within_capacity(expert, n_experts, contract.capacity(n_tokens, n_experts, k, factor))
+    return token[fits], expert[fits], weight[fits]
+
+
+def sort_cases(rng):
+    gaps = rng.choice([1, 4, 6], size=15)  # experts 0, 2, 3, 5, 7 get nothing
+    return [
+        (rng.integers(5, size=12), 5),
+        (gaps, 8),
+        (rng.integers(4, size=400), 4),
+        (np.empty(0, np.int64), 3),
+    ]
+
+
+def sort_by_expert(expert, n_experts):
+    order, offsets = sparse_layer.by_expert(expert, n_experts)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return order, offsets, place
+
+
+def combine_cases(rng):
+    """Tokens with none, one and several rows; the first and the last token with none."""
+    several = np.array([1, 4, 1, 3, 1, 4, 6])
+    return [
+        (rng.normal(size=(10, 3)), rng.permutation(np.repeat(np.arange(5), 2)), 5),
+        (rng.normal(size=(7, 4)), rng.permutation(several), 8),
+        (rng.normal(size=(30, 2)), rng.integers(9, size=30), 11),
+    ]
+
+
+def combine(rows, token, n_tokens):
+    return (token == np.arange(n_tokens)[:, None]).astype(rows.dtype) @ rows
+
+
+# --- Places in buffers ------------------------------------------------------------------------------------------------
+
+
+def wishes(rng, N, E, K, favour):
+    """choice (N, K) int16: each token's K favourite experts, some experts being everybody's favourites."""
+    liking = favour * np.linspace(1, 0, E)[rng.permutation(E)] + rng.gumbel(size=(N, E))
+    return np.argsort(-liking, axis=1)[:, :K].astype(np.int16)
+
+
+def places_cases(rng):
+    cases = []
+    for N, E, K, favour, factor in (
+        (12, 4, 2, 1, 1),
+        (9, 3, 3, 2, 0.6),
+        (40, 6, 4, 2, 1),
+        (5, 8, 1, 3, 1),
+        (300, 8, 3, 2, 1),
+    ):
+        cases.append((wishes(rng, N, E, K, favour), E, math.ceil(factor * N / E)))
+    return [*cases, (wishes(rng, 50_000, 16, 8, 1), 16, math.ceil(1.25 * 50_000 / 16))]
+
+
+def find_places(choice, n_experts, capacity):
+    """Round by round, each round sorted by expert."""
+    N, K = choice.shape
+    expert, row, filled = np.full(N, -1), np.full(N, -1), np.zeros(n_experts, int)
+    left = np.arange(N)
+    for j in range(K):
+        want = choice[left, j]
+        _, offsets, where = sort_by_expert(want, n_experts)
+        found = filled[want] + where - offsets[want]
+        fits = found < capacity
+        expert[left[fits]], row[left[fits]] = want[fits], found[fits]
+        filled = np.minimum(filled + np.diff(offsets), capacity)
+        left = left[~fits]
+    return expert, row
+
+
+def places_by_loop(choice, n_experts, capacity):
+    """The rule as it is told, in plain Python: what a kernel is raced against."""
+    N, K = choice.shape
+    expert, row, filled = np.full(N, -1), np.full(N, -1), np.zeros(n_experts, int)
+    for j in range(K):
+        for n in range(N):
+            m = choice[n, j]
+            if expert[n] < 0 and filled[m] < capacity:
+                expert[n], row[n] = m, filled[m]
+                filled[m] += 1
+    return expert, row
+
+
+QUESTIONS = (
+    Question("q1_loop", "by_assignment", 2, layer_cases, layer_forward, near),
+    Question("q2_overflow", "drop_overflow", 3, overflow_cases, drop_overflow, SINGLE),
+    Question("q3_sort", "sort_by_expert", 2, sort_cases, sort_by_expert, close(0, 0)),
+    Question("q4_combine", "combine", 2, combine_cases, combine, SINGLE),
+    Question("q5_blocks", "sparse_forward", 4, race_cases, layer_forward, near, baseline=one_by_one, faster=4),
+    Question("q6_backward", "sparse_backward", 4, backward_cases, layer_backward, near),
+    Question(
+        *("q7_places", "find_places", 3, places_cases, find_places, close(0, 0)),
+        seconds=30,  # Numba's compiler is at work in the first call
+        baseline=places_by_loop if NUMBA else None,
+        faster=5,
+    ),
+)
