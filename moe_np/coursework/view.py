@@ -76,9 +76,8 @@ def python():
 
 def system_shown():
     """(paths, links) of the system that Python needs: itself, its standard library, shared libraries."""
-    library = sysconfig.get_config_var("LIBDIR") or ""
-    paths = [python(), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    paths += glob.glob(os.path.join(library, "libpython*"))
+    paths = [python(), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "DLLs")]
+    paths.append(os.path.dirname(os.__file__))  # the standard library
     if ".app" in python() or sys.platform != "linux":
         paths.append(sys.base_prefix)
     links, shown = [], []
