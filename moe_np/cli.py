@@ -121,7 +121,7 @@ def list_experiments(args):
     if args.json:
         print(json.dumps({name: text for name, (_, text) in EXPERIMENTS.items()}, indent=1))
     for name, (_, text) in () if args.json else EXPERIMENTS.items():
-        print(f"{name:12} {text}")
+        print(f"{name:18} {text}")
 
 
 def count(args):
