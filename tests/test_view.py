@@ -184,6 +184,19 @@ def test_posteriors_are_the_colours_of_the_cases():
         assert f"{100 * state['resp'][:, m].mean():.0f} %" in dots.get_label()
 
 
+@pytest.mark.parametrize("D", [1, 2])
+def test_an_expert_that_no_case_belongs_to_most_is_drawn_all_the_same(D):
+    rng, resp = np.random.default_rng(0), np.tile([0.6, 0.4, 0.0], (6, 1))
+    arrays = {"x": rng.normal(size=(6, D)), "resp": resp}
+    if D == 1:
+        arrays |= {"y": rng.normal(size=(6, 1)), "W": rng.normal(size=(3, 1, 1)), "b": rng.normal(size=(3, 1))}
+    steps = Steps([Trail().see("E step", "", arrays)])
+    assert pictures.choose(steps[0]) is (pictures.regression if D == 1 else pictures.posteriors)
+    ax = Recorder().draw(steps, 0)
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 6
+    assert len(ax.get_legend().get_texts()) == 3
+
+
 def test_a_routing_is_dots_for_rows_and_crosses_for_what_was_dropped():
     routing, steps = router()
     states = list(steps)

@@ -118,7 +118,7 @@ def posteriors(ax, state, history):
     x, resp = state["x"], state["resp"]
     for m in range(resp.shape[1]):
         own = resp.argmax(axis=1) == m
-        sure = _sure(resp[own].max(axis=1), resp.shape[1])
+        sure = _sure(resp[own].max(axis=1), resp.shape[1]) if own.any() else None
         colour = plots.COLOURS[m % len(plots.COLOURS)]
         label = f"expert {m}, {100 * resp[:, m].mean():.0f} %"
         ax.scatter(*x[own].T, s=18, c=colour, alpha=sure, label=label)
@@ -143,7 +143,7 @@ def regression(ax, state, history):
     if resp is None:
         ax.scatter(x, y, s=18, c=plots.GREY)
     else:
-        for m in range(resp.shape[1]):
+        for m in np.unique(resp.argmax(axis=1)):  # an expert may have no case to itself
             own = resp.argmax(axis=1) == m
             ax.scatter(x[own], y[own], s=18, c=plots.COLOURS[m % 8], alpha=_sure(resp[own].max(axis=1), resp.shape[1]))
     ends = np.array([x.min(), x.max()])
