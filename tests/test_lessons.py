@@ -20,8 +20,9 @@ sys.path.insert(0, str(ROOT))  # lessons is a folder of the checkout, not of the
 build = importlib.import_module("lessons.build")
 
 SLOW = {  # under lessons/: what takes more than two seconds of a processor, with Numba or without
-    *("04_vowels.py", "09_balance.py", "10_dispatch.py", "11_router_zoo.py", "12_clusters.py"),
-    *("solutions/04_vowels.py", "solutions/10_dispatch.py", "solutions/12_clusters.py"),
+    *("04_vowels.py", "06_hierarchies.py", "09_balance.py", "10_dispatch.py", "11_router_zoo.py", "12_clusters.py"),
+    *("13_six_ways.py", "solutions/04_vowels.py", "solutions/06_hierarchies.py", "solutions/10_dispatch.py"),
+    *("solutions/12_clusters.py", "solutions/13_six_ways.py"),
 }
 MOST_SECONDS = 20
 SOURCES = build.sources()
