@@ -58,8 +58,8 @@ def errors(ax, result):
     ax.set(ylim=(y + 0.7, 0.3), xlim=(0, None), xlabel="test error, % (diamond: published)")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.text(0.98, 0.99, "mixture", color=plots.BLUE, transform=ax.transAxes, ha="right", va="top", weight="bold")
-    ax.text(0.98, 0.95, "backprop", color=plots.ORANGE, transform=ax.transAxes, ha="right", va="top", weight="bold")
+    ax.text(0.98, 0.14, "mixture", color=plots.BLUE, transform=ax.transAxes, ha="right", va="top", weight="bold")
+    ax.text(0.98, 0.10, "backprop", color=plots.ORANGE, transform=ax.transAxes, ha="right", va="top", weight="bold")
 
 
 def make(job):

@@ -1,7 +1,8 @@
 """Who takes what: when it is decided, whether by chance, and whether the gate's start decides.
 
 What to see: left, what the choice of the expert tells about the region, against the share of the training that is
-done, a line a run: nothing for a while, then nearly all within a short time. Middle: how many of all runs each of eight
+done (median and the middle four fifths of the runs): nothing for a while, then nearly all; on the vowels the gate goes
+back and forth before it settles. Middle: how many of all runs each of eight
 experts took each region; the dashed line is what chance gives. Right: how much of the allocation stays when only the
 experts' start, only the gate's, or only the noise of the routing is kept.
 """
@@ -19,12 +20,15 @@ KEPT = {"experts": plots.GREEN, "gate": plots.BLUE, "noise": plots.GREY}
 
 
 def learning(ax, summary):
+    share = np.linspace(0, 100, 101)
     for c in summary:
-        for curve in c["curves"]:
-            ax.plot(np.linspace(0, 100, len(curve)), np.array(curve) / max(curve), color=TASKS[c["task"]], alpha=0.35)
+        curves = [np.interp(share, np.linspace(0, 100, len(own)), own) / own[-1] for own in c["curves"] if own[-1] > 0]
+        low, middle, high = np.quantile(curves, (0.1, 0.5, 0.9), axis=0)
+        ax.fill_between(share, low, high, color=TASKS[c["task"]], alpha=0.2, linewidth=0)
+        ax.plot(share, middle, color=TASKS[c["task"]], linewidth=3)
     ax.text(0.97, 0.16, "vowels, 2 regions", color=plots.BLUE, transform=ax.transAxes, ha="right", weight="bold")
     ax.text(0.97, 0.08, "patches, 4 clusters", color=plots.ORANGE, transform=ax.transAxes, ha="right", weight="bold")
-    ax.set(xlabel="% of the epochs", ylabel="information about the region / its largest", ylim=(0, 1.03), xlim=(0, 100))
+    ax.set(xlabel="% of the epochs", ylabel="bits about the region / those in the end", ylim=(0, 1.15), xlim=(0, 100))
 
 
 def counts(ax, summary):
@@ -70,6 +74,7 @@ def make(job):
     found = {name: one["summary"] for name, one in result["questions"].items()}
     with plots.style():
         fig, axes = plt.subplots(1, 3, figsize=(18, 5.6))
+        fig.get_layout_engine().set(w_pad=0.15)
         learning(axes[0], found["time"])
         counts(axes[1], found["random"])
         explained(axes[2], found["start"])

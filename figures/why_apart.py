@@ -25,7 +25,7 @@ def curves(ax, summary):
             ax.plot(epochs, c["curve"], color=COLOURS[c["error"]], **style)
     for name, colour, height in zip(why_gate.EQUATIONS.values(), COLOURS.values(), (0.96, 0.89, 0.82), strict=True):
         ax.text(0.03, height, name, color=colour, transform=ax.transAxes, weight="bold", size=15, va="top")
-    ax.text(0.97, 0.34, "dashed: gate held at ¼", transform=ax.transAxes, ha="right", size=12, color=plots.GREY)
+    ax.text(0.97, 0.22, "dashed: gate held at ¼", transform=ax.transAxes, ha="right", size=12, color=plots.GREY)
     ax.set(yscale="log", xlabel="epoch", ylabel="largest difference between experts")
 
 

@@ -20,7 +20,8 @@ COLOURS = {"cooperative": plots.ORANGE, "competitive": plots.GREEN, "mixture": p
 def gradients(ax, summary):
     for error, colour in COLOURS.items():
         own = [c for c in summary if c["kind"] == error]
-        ax.plot([c["bias"] for c in own], [c["gate gradient"][0] for c in own], "o-", color=colour, linewidth=2.5)
+        line = "o--" if error == "competitive" else "o-"  # it lies on eq. 1
+        ax.plot([c["bias"] for c in own], [c["gate gradient"][0] for c in own], line, color=colour, linewidth=2.5)
     third = [c for c in summary if c["kind"] == "mixture"]
     for name, colour, height in zip(why_gate.EQUATIONS.values(), COLOURS.values(), (0.95, 0.88, 0.81), strict=True):
         ax.text(0.95, height, name, color=colour, transform=ax.transAxes, ha="right", weight="bold", size=15)
@@ -64,6 +65,7 @@ def make(job):
     longest = max(s["epochs"] for s in why.plan(quick=job.quick, questions=("collapse",))[1])
     with plots.style():
         fig, axes = plt.subplots(1, 3, figsize=(17, 5.4))
+        fig.get_layout_engine().set(w_pad=0.15)
         gradients(axes[0], dense)
         escapes(axes[1], dense, longest)
         choices(axes[2], found["k"])

@@ -38,7 +38,8 @@ def likelihoods(ax, summary):
         mean, sd = np.array([c[key] for c in summary]).T
         ax.fill_between(experts, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
         ax.plot(experts, mean, "o-", color=colour, linewidth=2.5)
-        plots.label(ax, experts[-1] - 0.1, mean[-1] + 0.55, name, colour, size=15, ha="right", weight="bold")
+        up = 0.55 if name == "training" else 2.0
+        plots.label(ax, experts[-1] - 0.1, mean[-1] + up, name, colour, size=15, ha="right", weight="bold")
     ax.axvline(4, color=plots.GREY, linewidth=1.2, linestyle=":")
     ax.text(4.15, 0.03, "as many as regions", transform=ax.get_xaxis_transform(), color=plots.GREY, size=11)
     ax.set(xlabel="experts", ylabel="log likelihood a case", xticks=experts)
@@ -74,6 +75,7 @@ def make(job):
     found = {name: one["summary"] for name, one in result["questions"].items()}
     with plots.style():
         fig, axes = plt.subplots(1, 3, figsize=(17, 5.4))
+        fig.get_layout_engine().set(w_pad=0.15)
         ratios(axes[0], own)
         likelihoods(axes[1], found["more"])
         halves(axes[2], found["harder"]["curve"])

@@ -189,3 +189,9 @@ def test_what_is_said_of_symmetry_and_of_the_gate():
     small, large = (why_gate.collapse_run({**dense, "bias": bias}) for bias in (5, 20))
     assert small["escaped"] < 50 and large["escaped"] is None
     assert large["gate gradient"] < 1e-5 * small["gate gradient"]
+
+
+def test_for_good_means_never_below_again():
+    curve = np.array([0.0, 0.9, 0.2, 0.6, 0.8, 1.0])
+    assert why_allocation.for_good(curve, 0.5) == 3 and why_allocation.for_good(curve, 0.1) == 1
+    assert why_allocation.for_good(curve + 1, 0.5) == 0

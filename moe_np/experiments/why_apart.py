@@ -21,7 +21,7 @@ EVERY = 20  # epochs between recorded differences
 
 
 def equal_specs(config, quick):
-    seeds, epochs = (2, 400) if quick else (config.few, 2000)
+    seeds, epochs = (2, 400) if quick else (min(config.few, 5), 3000)
     cells = [("equal", True), ("1e-8 apart", True), ("1e-8 apart", False), ("as usual", False)]
     return [
         {"error": error, "start": start, "gate learns": learns, "seed": seed, "epochs": epochs}

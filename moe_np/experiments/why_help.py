@@ -170,6 +170,10 @@ def help_verdict(summary):
         if holds == "no"
         else "clusters in the inputs do matter."
     )
+    needed, enough = at[False, True]["better"] <= 0, at[True, False]["better"] > 0
+    if not needed or not enough:
+        words = [word for word, wrong in (("needed", not needed), ("enough", not enough)) if wrong]
+        text += f" Clusters of inputs are {'neither ' if len(words) == 2 else 'not '}{' nor '.join(words)}."
     text += (
         " And the gate must be able to see the region: on Chen et al.'s clusters the mixture is right in "
         f"{told['mixture'][0]:.1f} % when a patch names the cluster and in {untold_['mixture'][0]:.1f} % when that "

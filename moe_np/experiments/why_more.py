@@ -49,7 +49,7 @@ def more_rows(summary):
 
 def more_verdict(summary):
     best = max(summary, key=lambda c: c["median test"])
-    last = summary[-1]
+    last, least = summary[-1], min(summary, key=lambda c: c["error"][0])
     rises = all(a["train"][0] < b["train"][0] for a, b in itertools.pairwise(summary))
     falls = best["median test"] - last["median test"]
     holds = "yes" if rises and falls > 0.1 else "partly" if falls > 0.1 else "no"
@@ -57,8 +57,8 @@ def more_verdict(summary):
         f"With {REGIONS} regions and 100 cases the test likelihood is highest (by its median) at {best['experts']} "
         f"experts and {falls:.2f} nats a case lower at {last['experts']}, while the training likelihood "
         f"{'rises all the way' if rises else 'does not rise all the way'}, from {summary[0]['train'][0]:.2f} to "
-        f"{last['train'][0]:.2f}. The squared error of the blend goes from {best['error'][0]:.2f} to "
-        f"{last['error'][0]:.2f}."
+        f"{last['train'][0]:.2f}. The squared error of the blend is lowest at {least['experts']} experts, "
+        f"{least['error'][0]:.2f}, and {last['error'][0]:.2f} at {last['experts']}."
     )
 
 
