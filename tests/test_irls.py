@@ -76,6 +76,26 @@ def test_least_squares_survives_collinear_inputs_few_cases_and_no_weight():
     np.testing.assert_allclose(with_ones(x) @ coef[0], y, atol=1e-9)
     np.testing.assert_allclose(with_ones(x[:2]) @ coef[1], y[:2], atol=1e-9)  # two cases are met exactly
     assert np.abs(coef[1]).max() < 100 and not coef[2].any()
+    start = rng.normal(size=(3, 5, 1))
+    coef = irls.weighted_least_squares(x, y, weight, start=start)
+    np.testing.assert_allclose(with_ones(x) @ coef[0], y, atol=1e-9)
+    np.testing.assert_allclose(with_ones(x[:2]) @ coef[1], y[:2], atol=1e-9)
+    np.testing.assert_allclose(coef[2], start[2], rtol=1e-12)  # where there is nothing to learn from it stays
+
+
+@pytest.mark.parametrize("value", [0.1, 1e8 / 3, -1e-9])
+def test_an_input_that_never_changes_is_not_a_constant_by_rounding(value):
+    """Its mean is off by a rounding; divided by that, the slope was 1e16."""
+    rng = np.random.default_rng(20)
+    x = rng.normal(size=(41, 1))
+    y, target = x + rng.normal(size=x.shape), np.eye(2)[rng.integers(2, size=41)]
+    more = np.column_stack([x, np.full(41, value)])
+    for coef, alone in (
+        (irls.weighted_least_squares(z, y, np.ones((41, 1)))[0] for z in (more, x)),
+        (irls.multinomial_irls(z, target)[0] for z in (more, x)),
+    ):
+        assert not coef[1].any()
+        np.testing.assert_allclose(coef[[0, 2]], alone, rtol=1e-9)
 
 
 def test_least_squares_far_from_the_origin():

@@ -30,7 +30,7 @@ from moe_np import checks, numerics
 from moe_np.mixtures import irls
 
 COVARIANCES = ("fixed", "shared", "expert", "full")
-NOBODY = 1e-100  # an expert with less weight than this has no case
+NOBODY = 1e-16  # an expert with less weight than this has no case: its variance would be rounding
 
 
 def affine(params, design):
@@ -53,6 +53,11 @@ def affine_gradient(dout, design):
 def unpack(coef):
     """(E, D + 1, C) -> {"W": (E, D, C), "b": (E, C)}."""
     return {"W": coef[:, :-1], "b": coef[:, -1]}
+
+
+def pack(params):
+    """The way back; None stays None."""
+    return params and np.concatenate([params["W"], params["b"][:, None, :]], axis=1)
 
 
 class Gaussian(NamedTuple):
@@ -103,7 +108,7 @@ class Gaussian(NamedTuple):
         more cases for each input, in which it is 1 and y is 0. Eigenvalues raised to the floor are the maximum under
         that condition, so EM still never falls.
         """
-        new = unpack(irls.weighted_least_squares(design, y, resp, ridge))
+        new = unpack(irls.weighted_least_squares(design, y, resp, ridge, pack(params)))
         if self.covariance == "fixed":
             return {**new, "var": np.array(float(self.variance))}
         residual = affine(new, design)
@@ -200,10 +205,7 @@ class Categorical(NamedTuple):
     @irls.one_thread
     def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
         """A multinomial logistic regression of the label for each expert, with weights resp_e: `steps` of IRLS."""
-        start = None
-        if params is not None:
-            start = np.concatenate([params["W"], params["b"][:, None, :]], axis=1)
-        onehot = np.eye(self.n_classes)[y]
+        onehot, start = np.eye(self.n_classes)[y], pack(params)
         return unpack(irls.multinomial_irls(design, onehot, resp, start=start, ridge=ridge, max_steps=steps)[0])
 
     def penalty(self, params, ridge):

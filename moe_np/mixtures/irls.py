@@ -20,6 +20,7 @@ import numpy as np
 from moe_np import checks, numerics
 
 KEEP = 1 << 23  # numbers: products of the inputs are kept if they are not more than this, 64 MB
+CONSTANT = 16 * np.finfo(float).eps  # an input whose range is no more than this part of its size does not vary
 SINGULAR = 1e-6  # a pivot of the scaled matrix below this (√(1 − R²) of an input on the others) counts as 0
 HALVINGS = 10
 FARTHEST = 100.0  # no Newton step moves a logit by more than this
@@ -55,6 +56,8 @@ def design(x):
     mean = x.mean(axis=0) if N else np.zeros(D)
     xt = np.ones((D + 1, N))
     xt[:D] = (x - mean).T
+    rounding = CONSTANT * np.abs(x).max(axis=0, initial=0)
+    xt[:D][x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf) <= rounding] = 0  # less its mean it is noise
     products = None
     if N * (D + 1) * (D + 2) // 2 <= KEEP:
         products = np.concatenate([xt[k] * xt[k:] for k in range(D + 1)])
@@ -109,12 +112,13 @@ def from_centre(coef, mean):
 
 
 @one_thread
-def weighted_least_squares(x, y, weight, ridge=0.0):
+def weighted_least_squares(x, y, weight, ridge=0.0, start=None):
     """argmin over coef of Σ_n weight_nm ‖y_n − coef_mᵀ (x_n, 1)‖² + ridge ‖slopes_m‖², for every problem m.
 
     x (N, D) or Design, y (N, C), weight (N, M), not negative -> coef (M, D + 1, C).
     Normal equations on scaled inputs. Collinear inputs, fewer cases than inputs and a weight of 0 throughout give the
-    smallest of the solutions.
+    solution that is nearest to `start`, coefficients as those that are returned; None is 0. So what rounding hides
+    stays as it was, and the fit is never worse than the start.
     """
     own = design(x)
     K, N = own.xt.shape
@@ -124,7 +128,10 @@ def weighted_least_squares(x, y, weight, ridge=0.0):
     a[:, range(K - 1), range(K - 1)] += ridge
     wy = np.multiply(weight.T[:, None, :], np.ascontiguousarray(y.T), order="C")  # (M, C, N)
     b = (wy.reshape(M * C, N) @ own.xt.T).reshape(M, C, K).swapaxes(1, 2)
-    return from_centre(solve(a, b), own.mean)
+    if start is None:
+        return from_centre(solve(a, b), own.mean)
+    start = from_centre(checks.array("start", start, (M, K, C)), -own.mean)
+    return from_centre(start + solve(a, b - a @ start), own.mean)
 
 
 # --- Gates and categorical experts ------------------------------------------------------------------------------------

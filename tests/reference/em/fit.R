@@ -4,7 +4,8 @@
 # of starting, seeds 1 to 10), the number of starts that failed (error, NaN, more than LIMIT seconds), and the
 # seconds of processor time for all ten.
 # Control: flexmix with its defaults (200 iterations, relative tolerance 1e-6), but no component dropped; mixtools with
-# its own (10000 iterations, absolute 1e-8). Debian packages r-cran-flexmix, r-cran-mixtools, r-cran-jsonlite.
+# its own (10000 iterations, absolute 1e-8). Debian packages r-cran-flexmix, r-cran-mixtools,
+# r-cran-mvtnorm (flexmix asks for it in FLXMCmvnorm), r-cran-jsonlite.
 
 suppressMessages({library(flexmix); library(mixtools); library(jsonlite)})
 file_arg <- grep("^--file=", commandArgs(), value = TRUE)
