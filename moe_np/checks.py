@@ -1,5 +1,8 @@
 """The public door: one check of what comes in, one sentence about what is wrong."""
 
+import math
+import numbers
+
 import numpy as np
 
 
@@ -46,6 +49,24 @@ def integer(name, value, *, minimum=1, maximum=None):
     if value < minimum or (maximum is not None and value > maximum):
         raise InputError(f"{name}: wanted {wanted}, got {value}")
     return int(value)
+
+
+def number(name, value, *, minimum=None, above=None):
+    """Return `value` as a float after checking that it is a finite number, at least `minimum` or more than `above`."""
+    wanted = "a finite number"
+    wanted += "" if minimum is None else f" of at least {minimum:g}"
+    wanted += "" if above is None else f" above {above:g}"
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or (minimum is not None and value < minimum) or (above is not None and value <= above):
+        raise InputError(f"{name}: wanted {wanted}, got {value!r}")
+    return float(value)
+
+
+def generator(name, value):
+    """Return `value` after checking that it is a numpy.random.Generator."""
+    if not isinstance(value, np.random.Generator):
+        raise InputError(f"{name}: wanted a numpy.random.Generator, got {value!r}")
+    return value
 
 
 def choice(name, value, options):

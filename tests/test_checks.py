@@ -48,5 +48,29 @@ def test_integer(value):
         checks.integer("E", value, maximum=8)
 
 
+@pytest.mark.parametrize("value", [-1, -1e-9, np.nan, np.inf, "3", None, True, [1.0], np.ones(1), 1j])
+def test_number(value):
+    with pytest.raises(checks.InputError, match="ridge: wanted a finite number of at least 0, got"):
+        checks.number("ridge", value, minimum=0)
+    with pytest.raises(checks.InputError, match=r"lr: wanted a finite number above 0\.5, got"):
+        checks.number("lr", value, above=0.5)
+
+
+def test_numbers_of_every_kind_become_floats():
+    for value in (2, 2.0, np.float32(2), np.int64(2)):
+        found = checks.number("lr", value, above=0)
+        assert type(found) is float and found == 2
+    with pytest.raises(checks.InputError, match="lr: wanted a finite number above 0, got 0"):
+        checks.number("lr", 0, above=0)
+    assert checks.number("ridge", 0, minimum=0) == 0 and checks.number("x", -3) == -3
+
+
+def test_generator():
+    rng = np.random.default_rng(0)
+    assert checks.generator("rng", rng) is rng
+    with pytest.raises(checks.InputError, match=r"rng: wanted a numpy\.random\.Generator, got 0"):
+        checks.generator("rng", 0)
+
+
 def test_numpy_integers_are_integers():
     assert checks.integer("E", np.int64(3)) == 3

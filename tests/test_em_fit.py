@@ -101,7 +101,11 @@ def test_steps_can_be_walked_back_and_end_at_max_iter():
         ({"family": em.Gaussian(floor=-1.0)}, "floor: wanted a finite number above 0"),
         ({"family": em.Categorical(2), "y": np.arange(60)}, "n_classes: wanted a whole number of at least 60"),
         ({"family": em.Categorical(), "y": np.full(60, -1)}, "y: wanted labels from 0 up"),
-        ({"ridge": -1.0}, "ridge: wanted"),
+        ({"y": np.zeros((60, 0))}, "y: wanted at least one output, got shape (60, 0)"),
+        ({"ridge": -1.0}, "ridge: wanted a finite number of at least 0, got -1.0"),
+        ({"ridge": "much"}, "ridge: wanted a finite number of at least 0, got 'much'"),
+        ({"tol": np.nan}, "tol: wanted a finite number of at least 0, got nan"),
+        ({"short": 2.5, "restarts": 1}, "short: wanted a whole number"),
         ({"gate_x": np.zeros((4, 1))}, "gate_x: wanted shape (60, D)"),
         ({"restarts": 0}, "restarts: wanted"),
         ({"rng": None}, "rng: wanted a numpy.random.Generator"),
@@ -109,7 +113,8 @@ def test_steps_can_be_walked_back_and_end_at_max_iter():
             {"start": {**random_params(np.random.default_rng(0), "expert", 2), "var": np.zeros(2)}},
             "start['var']: wanted",
         ),
-        ({"start": {"W": np.zeros(3)}}, "start: wanted the keys W, b, U, c, var"),
+        ({"start": {"W": np.zeros(3)}}, "start: wanted the keys W, b, U, c, var; got W"),
+        ({"start": 3}, "start: wanted the keys W, b, U, c, var; got 3"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -96,7 +96,7 @@ def test_bad_input_is_named():
         ((params, x[:, :1], z, d, 0.25), "x: wanted shape"),
         ((params, x, z[:3], d, 0.25), "z: wanted shape"),
         ((params, x, z, d[:, :2], 0.25), "d: wanted shape"),
-        ((params, x, z, d, 0.0), "sigma: wanted a number above 0"),
+        ((params, x, z, d, 0.0), "sigma: wanted a finite number above 0"),
         ((params, x[:0], z[:0], d[:0], 0.25), "x: wanted at least one case"),
     ):
         with pytest.raises(InputError, match=words):

@@ -496,3 +496,6 @@ def test_bad_problems():
     start["gate"]["c"] = np.array([0, np.nan, 0])
     with pytest.raises(InputError, match=r"start\['gate'\]\['c'\]: wanted finite numbers"):
         next(joint.train(problem, np.random.default_rng(0), start=start))
+    for train in (joint.train, separate.train, hard.train, evolutionary.train, cma_es.train):
+        with pytest.raises(InputError, match=r"rng: wanted a numpy\.random\.Generator, got 0"):
+            next(train(problem, 0))

@@ -73,12 +73,14 @@ def fit(
     that is kept did not converge. EM finds local maxima; more restarts find better ones.
     """
     problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
-    checks.integer("max_iter", max_iter)
+    for name, value in (("max_iter", max_iter), ("restarts", restarts), ("short", short)):
+        checks.integer(name, value)
+    checks.number("tol", tol, minimum=0)
     if start is not None:
         runs = [_climb(problem, _check_start(problem, start), tol, max_iter)]
     else:
-        starts = [start_params(problem, rng) for _ in range(checks.integer("restarts", restarts))]
-        first = max_iter if restarts == 1 else min(checks.integer("short", short), max_iter)
+        starts = [start_params(problem, rng) for _ in range(restarts)]
+        first = max_iter if restarts == 1 else min(short, max_iter)
         runs = [_climb(problem, params, tol, first) for params in starts]
         runs.sort(key=lambda run: _rank(problem, run), reverse=True)
         runs = [_go_on(problem, run, tol, max_iter) for run in runs[: -(-restarts // 3)]]
@@ -205,6 +207,8 @@ def steps(x, y, n_experts, *, family, rng, gate_x=None, tol=1e-6, max_iter=100, 
     walk back as well.
     """
     problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
+    checks.integer("max_iter", max_iter, minimum=0)
+    checks.number("tol", tol, minimum=0)
     params = start_params(problem, rng) if start is None else _check_start(problem, start)
     axes = {**AXES, "var": VAR_AXES[params["var"].ndim - (params["var"].ndim == 3)]} if "var" in params else AXES
     now = state("start", "", params, axes=axes, note="Parameters to begin with: a random partition, softened, fitted.")
@@ -267,9 +271,7 @@ def _problem(x, y, n_experts, family, gate_x, ridge, irls_steps):
     if len(y) != N:
         raise checks.InputError(f"y: wanted {N} cases, as x has, got {len(y)}")
     E, steps = checks.integer("n_experts", n_experts), checks.integer("irls_steps", irls_steps)
-    if not (np.isscalar(ridge) and np.isfinite(ridge) and ridge >= 0):
-        raise checks.InputError(f"ridge: wanted a finite number of at least 0, got {ridge!r}")
-    return Problem(inputs, gate, y, E, family, float(ridge), steps)
+    return Problem(inputs, gate, y, E, family, checks.number("ridge", ridge, minimum=0), steps)
 
 
 def start_params(problem, rng):
@@ -278,9 +280,7 @@ def start_params(problem, rng):
     Nine tenths of a case go there and the rest to all alike; all experts begin with the same variance. That keeps an
     expert that was given few cases from fitting them at once, and for ever.
     """
-    if not isinstance(rng, np.random.Generator):
-        raise checks.InputError(f"rng: wanted a numpy.random.Generator, got {rng!r}")
-    resp = start_resp(problem, rng)
+    resp = start_resp(problem, checks.generator("rng", rng))
     params = m_step(problem, None, resp)
     return problem.family.pooled(params, resp)
 
@@ -307,8 +307,9 @@ def _check_start(problem, start):
     shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
     if isinstance(problem.family, Gaussian):
         shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
-    if set(start) != set(shapes):
-        raise checks.InputError(f"start: wanted the keys {', '.join(shapes)}; got {', '.join(start)}")
+    if not isinstance(start, dict) or set(start) != set(shapes):
+        got = ", ".join(map(str, start)) if isinstance(start, dict) else repr(start)
+        raise checks.InputError(f"start: wanted the keys {', '.join(shapes)}; got {got}")
     start = {name: checks.array(f"start[{name!r}]", start[name], shape) for name, shape in shapes.items()}
     if "var" in start and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min() > 0:
         raise checks.InputError(

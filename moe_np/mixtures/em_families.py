@@ -76,12 +76,11 @@ class Gaussian(NamedTuple):
     def resolve(self, y):
         checks.choice("covariance", self.covariance, COVARIANCES)
         y = checks.array("y", y, ("N", "C")).astype(np.float64)
-        for name in ("variance", "floor"):
-            value = getattr(self, name)
-            if value is not None and not (np.isscalar(value) and math.isfinite(value) and value > 0):
-                raise checks.InputError(f"{name}: wanted a finite number above 0, got {value!r}")
-        floor = self.floor or 1e-6 * (y.var(axis=0).mean() or 1.0)
-        return self._replace(floor=float(floor)), y
+        if not y.shape[1]:
+            raise checks.InputError(f"y: wanted at least one output, got shape {y.shape}")
+        checks.number("variance", self.variance, above=0)
+        floor = 1e-6 * (y.var(axis=0).mean() or 1.0) if self.floor is None else self.floor
+        return self._replace(floor=checks.number("floor", floor, above=0)), y
 
     @irls.one_thread
     def log_density(self, params, design, y):

@@ -100,6 +100,5 @@ def check(params, x, z, d, sigma):
     z, d = checks.array("z", z, (len(x), np.shape(params["U"])[0])), checks.array("d", d, (len(x), C))
     if len(x) == 0:
         raise InputError(f"x: wanted at least one case, got shape (0, {D})")
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise InputError(f"sigma: wanted a number above 0, got {sigma!r}")
+    checks.number("sigma", sigma, above=0)
     return x, z, d

@@ -14,7 +14,8 @@ def train(problem, rng, *, start=None, lr=0.03, turn=10):
 
     Each part keeps its own running means of Adam from one of its turns to the next.
     """
-    params, states, lr = contract.begin(problem, rng, start), {}, contract.positive("lr", lr)
+    params, states = contract.begin(problem, rng, start), {}
+    lr = checks.number("lr", lr, above=0)
     turn = checks.integer("turn", turn)
     loss, cache = contract.forward(problem, params)
     number, passes = 0, 0.5  # the part whose turn it is looks anew at every step; the other has been looked at once

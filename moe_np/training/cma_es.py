@@ -72,13 +72,13 @@ def train(problem, rng, *, start=None, sigma=0.3, children=None, diagonal=False)
     sigma       size of the first cloud, which lies about the start
     children    λ, 4 + ⌊3 ln n⌋ by default, the tutorial's
     """
-    first = contract.begin(problem, rng, start)
+    first = contract.begin(problem, checks.generator("rng", rng), start)
     mean = contract.flatten(first)
     n = len(mean)
     lam = checks.integer("children", 4 + int(3 * np.log(n)) if children is None else children, minimum=4)
     const = constants(n, lam, diagonal)
     C = np.ones(n) if diagonal else np.eye(n)
-    cloud = Cloud(mean, contract.positive("sigma", sigma), C, np.zeros(n), np.zeros(n), 0)
+    cloud = Cloud(mean, checks.number("sigma", sigma, above=0), C, np.zeros(n), np.zeros(n), 0)
     axes, decomposed = (np.eye(n), np.ones(n)), 0
     best, loss = first, contract.loss_of(problem, first)
     number, passes, changed = 0, 1.0, ()

@@ -144,20 +144,13 @@ def begin(problem, rng, start):
     if not (len(problem.x) and len(problem.x) == len(problem.y) == len(problem.features)):
         sizes = f"{len(problem.x)}, {len(problem.y)} and {len(problem.features)}"
         raise InputError(f"problem: wanted x, y and features of as many cases, at least one; got {sizes}")
-    params = problem.init(rng) if start is None else start
+    params = problem.init(checks.generator("rng", rng)) if start is None else start
     if set(params) != set(PARTS):
         raise InputError(f"start: wanted the keys {', '.join(PARTS)}; got {', '.join(map(str, params)) or 'none'}")
     names = {f"start[{part!r}][{name!r}]": a for part, own in params.items() for name, a in own.items()}
     for name, array in names.items():
         checks.array(name, array, ("E",) * np.ndim(array))
     return params
-
-
-def positive(name, value):
-    """Return `value` as a float after checking that it is a finite number above 0."""
-    if isinstance(value, bool) or not (isinstance(value, (int, float, np.number)) and 0 < value < np.inf):
-        raise InputError(f"{name}: wanted a finite number above 0, got {value!r}")
-    return float(value)
 
 
 def descend(params, grads, states, lr):

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_np.checks import number
 from moe_np.numerics import sigmoid, softplus
-from moe_np.training.contract import positive
 
 
 class GaussianCache(NamedTuple):
@@ -34,7 +34,7 @@ def gaussian_backward(dlog_f, cache):
 
 def gaussian(sigma):
     """The pair for one σ."""
-    return functools.partial(gaussian_forward, sigma=positive("sigma", sigma)), gaussian_backward
+    return functools.partial(gaussian_forward, sigma=number("sigma", sigma, above=0)), gaussian_backward
 
 
 class BernoulliCache(NamedTuple):

@@ -34,14 +34,14 @@ def train(problem, rng, *, start=None, parents=5, children=35, sigma=0.3):
 
     sigma    the step size of the first parents. `start` is one of these parents; the others are drawn by `init`.
     """
-    first = contract.begin(problem, rng, start)
+    first = contract.begin(problem, checks.generator("rng", rng), start)
     mu = checks.integer("parents", parents, minimum=2)
     lam = checks.integer("children", children)
     if lam <= mu:
         raise InputError(f"children: wanted more than the {mu} parents, or there is no selection; got {lam}")
     owner = contract.owners(first)
     vectors = np.stack([contract.flatten(first), *(contract.flatten(problem.init(rng)) for _ in range(mu - 1))])
-    sizes = np.full(mu, contract.positive("sigma", sigma))
+    sizes = np.full(mu, checks.number("sigma", sigma, above=0))
     now = Population(vectors, contract.losses_of(problem, vectors, first), sizes)
     best, loss, passes, number, changed = None, np.inf, float(mu), 0, ()
     while True:

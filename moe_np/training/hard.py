@@ -33,7 +33,8 @@ def train(problem, rng, *, start=None, lr=0.03, estimator="reinforce"):
 
     A layer that computes the chosen expert only would need 1/E of the experts' work for "reinforce".
     """
-    params, states, lr = contract.begin(problem, rng, start), {}, contract.positive("lr", lr)
+    params, states = contract.begin(problem, checks.generator("rng", rng), start), {}
+    lr = checks.number("lr", lr, above=0)
     checks.choice("estimator", estimator, estimators.ESTIMATORS)
     changed, baseline = (), None
     for number in itertools.count():

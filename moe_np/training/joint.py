@@ -6,13 +6,15 @@ the others, and the gate learns to foresee which one that will be.
 
 import itertools
 
+from moe_np import checks
 from moe_np.training import contract
 from moe_np.training.contract import Step
 
 
 def train(problem, rng, *, start=None, lr=0.03):
     """All parameters at once, by Adam with step size `lr`. Two passes a step: one forward, one back."""
-    params, states, lr = contract.begin(problem, rng, start), {}, contract.positive("lr", lr)
+    params, states = contract.begin(problem, rng, start), {}
+    lr = checks.number("lr", lr, above=0)
     changed = ()
     for number in itertools.count():
         loss, cache = contract.forward(problem, params)

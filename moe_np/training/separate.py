@@ -23,7 +23,8 @@ def train(problem, rng, *, start=None, lr=0.03, expert_steps=500, labels=None):
     labels    (N,) whole numbers below E in place of the clusters of k-means
     A round of k-means counts as half a pass, as the gate does: it compares every case with one vector an expert.
     """
-    params, states, lr = contract.begin(problem, rng, start), {}, contract.positive("lr", lr)
+    params, states = contract.begin(problem, checks.generator("rng", rng), start), {}
+    lr = checks.number("lr", lr, above=0)
     expert_steps = checks.integer("expert_steps", expert_steps, minimum=0)
     loss, cache = contract.forward(problem, params)
     yield Step(0, loss, (), params, cache, 0.0)
