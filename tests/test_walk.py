@@ -170,6 +170,8 @@ def test_gradients_that_are_given_are_used_and_checked():
         walk.route(top_k, params, x, k=1, renormalise=True)
     states = list(walk.route(estimators, params, x, estimator="reinforce"))
     assert not states[-1]["dw"].any(), "nothing of dweight reaches it"
+    assert "dweight is not used" in states[-2].note
+    assert "as if the weights" in list(walk.route(estimators, params, x, estimator="straight_through"))[-2].note
 
 
 # --- The layer --------------------------------------------------------------------------------------------------------

@@ -295,6 +295,11 @@ LOGITS = {
     "bias_balanced": ("", ONE),
     "estimators": (lambda cache: THROUGH_ALL if cache.estimator == "straight_through" else "", ONE),
 }
+HELD = "Choices are held: who is chosen has no gradient."
+STANDS_IN = {
+    "straight_through": "The true gradient is 0. In its place: dweight is passed on as if the weights were probs.",
+    "reinforce": "dweight is not used: (demand − probs)(loss − baseline) has to come in as dlogits_of_losses.",
+}
 BELOW = r"dw = x^\top d\mathrm{logits}, \quad dx = d\mathrm{logits} \, w^\top"
 PARAMETERS = dict.fromkeys(set(LOGITS) - {"noisy_top_k", "hierarchical", "kmeans"}, BELOW)
 PARAMETERS["switch"] = BELOW.replace("x^", r"\mathrm{seen}^")

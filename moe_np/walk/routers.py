@@ -5,7 +5,7 @@ import numpy as np
 from moe_np.checks import InputError
 from moe_np.steps import Steps, Trail
 from moe_np.walk.router_extras import COMPUTED
-from moe_np.walk.router_phases import AXES, GENERIC, LOGITS, OWN_AXES, PARAMETERS, PHASES
+from moe_np.walk.router_phases import AXES, GENERIC, HELD, LOGITS, OWN_AXES, PARAMETERS, PHASES, STANDS_IN
 
 
 def route(router, params, x, *, dweight=None, dlogits=None, **options):
@@ -69,8 +69,9 @@ def _backward(trail, router, routing, cache, dweight, dlogits):
     if (known := LOGITS.get(name)) is not None:
         equation, names = known[0](cache) if callable(known[0]) else known[0], known[1]
         zeros = np.zeros(routing.demand.shape, routing.weight.dtype)  # not None: NumPy code, whatever kernels there are
+        note = STANDS_IN.get(getattr(cache, "estimator", None), HELD)
         found = at_logits(router, cache, dweight, zeros if dlogits is None else dlogits, names)
-        yield trail.see("backward, logits", equation, found, "Choices are held: who is chosen has no gradient.")
+        yield trail.see("backward, logits", equation, found, note)
     dx, grads = router.route_backward(dweight, dlogits, cache)
     found = {"dx": dx, **{f"d{k}": g for k, g in grads.items()}}
     yield trail.see(
