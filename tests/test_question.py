@@ -86,3 +86,12 @@ def test_self_check_prints_one_line(capsys):
     assert self_check(double, double, cases) and not self_check(wrong_value, double, cases, name="mine")
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "double: right" and out[1].startswith("mine: not yet. the result[0] at ")
+
+
+def test_in_a_notebook_the_line_is_all_that_is_shown(capsys):
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    for answer, passed in ((double, True), (wrong_value, False)):
+        verdict = self_check(answer, double, cases)
+        capsys.readouterr()
+        assert bool(verdict) is passed and formatter.format(verdict) == ({}, {})
+        assert capsys.readouterr().out == ""

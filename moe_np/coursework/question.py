@@ -17,6 +17,12 @@ class Verdict(NamedTuple):
     passed: bool
     message: str  # "" if passed, otherwise what came and what was wanted, without the hidden input
 
+    def __bool__(self):
+        return self.passed
+
+    def _ipython_display_(self):
+        """Nothing: a notebook's cell that ends in `self_check(...)` shows the line that was printed and no more."""
+
 
 class Said(Exception):
     """What an answer in a sandbox has to report: the message is ready for the learner."""
@@ -95,12 +101,22 @@ class Question:
 class Case(NamedTuple):
     inputs: tuple
     wanted: object
+    timed: bool = False
+
+
+ROUNDS, TRIES = 3, 2  # of a race; of a time as short as the answer's own another program's moment takes a larger part
 
 
 def draw(question, seed):
-    """The cases of a seed with the reference's answers: a list of Case, to examine any number of answers with."""
-    cases = [tuple(inputs) for inputs in question.cases(np.random.default_rng(seed))]
-    return [Case(inputs, question.reference(*_copies(inputs))) for inputs in cases]
+    """The cases of a seed with the reference's answers: a list of Case, to examine any number of answers with.
+
+    Each try of a race has inputs of its own: an answer that remembers what it saw is no faster.
+    """
+    rng = np.random.default_rng(seed)
+    cases = [(inputs, False) for inputs in question.cases(rng)]
+    if question.baseline is not None:
+        cases += [(question.cases(rng)[-1], True) for _ in range(ROUNDS * TRIES)]
+    return [Case(tuple(inputs), question.reference(*_copies(tuple(inputs))), timed) for inputs, timed in cases]
 
 
 def examine(question, answer, seed, *, drawn=None):
@@ -111,23 +127,24 @@ def examine(question, answer, seed, *, drawn=None):
     drawn   what `draw(question, seed)` gave, where several answers are examined on the same cases
     """
     drawn = draw(question, seed) if drawn is None else drawn
-    for inputs, wanted in drawn:
-        own = _copies(inputs)
-        try:
-            got = answer(*own)
-        except InputsChanged:
-            return Verdict(False, CHANGED)
-        except Exception as error:  # whatever the answer raises is the learner's to see
-            return Verdict(False, _told(error))
-        if not same(inputs, own):
-            return Verdict(False, CHANGED)
-        if message := _compared(question, wanted, got, inputs):
+    for case in drawn:
+        if not case.timed and (message := _tried(question, answer, case)[0]):
             return Verdict(False, message)
-    return Verdict(True, "") if question.baseline is None else _raced(question, answer, drawn[-1].inputs)
+    return Verdict(True, "") if question.baseline is None else _raced(question, answer, [c for c in drawn if c.timed])
 
 
-def _told(error):
-    return str(error) if isinstance(error, Said) else f"{type(error).__name__}: {error}"
+def _tried(question, answer, case):
+    """(what is wrong with the answer to one case, seconds that it took)."""
+    own = _copies(case.inputs)
+    start = time.perf_counter()
+    try:
+        got = answer(*own)
+    except InputsChanged:
+        return CHANGED, 0.0
+    except Exception as error:  # whatever the answer raises is the learner's to see
+        return str(error) if isinstance(error, Said) else f"{type(error).__name__}: {error}", 0.0
+    seconds = time.perf_counter() - start
+    return CHANGED if not same(case.inputs, own) else _compared(question, case.wanted, got, case.inputs), seconds
 
 
 def _compared(question, wanted, got, inputs):
@@ -142,30 +159,26 @@ def _compared(question, wanted, got, inputs):
 _ONE_RACE = threading.Lock()  # of the students graded side by side; a baseline in Python would hold the others up
 
 
-def _raced(question, answer, inputs, rounds=3):
-    """Is the answer `faster` times as fast as the baseline? The least times count, in turns.
+def _raced(question, answer, cases):
+    """Is the answer `faster` times as fast as the baseline? In turns; the least times count.
 
-    The answer has two tries a turn: of a time as short as its own another program's moment takes a larger part.
+    Of the baseline only its own processor time: keeping the machine busy meanwhile does not make it slow.
     """
     own, theirs = [], []
     with _ONE_RACE:
-        for _ in range(rounds):
-            try:
-                own += [_seconds(answer, inputs) for _ in range(2)]
-            except Exception as error:
-                return Verdict(False, _told(error))
-            theirs.append(_seconds(question.baseline, inputs))
+        for number, case in enumerate(cases):
+            message, seconds = _tried(question, answer, case)
+            if message:
+                return Verdict(False, message)
+            own.append(seconds)
+            if number % TRIES == 0:
+                inputs, start = _copies(case.inputs), time.perf_counter()
+                question.baseline(*inputs)
+                theirs.append(time.perf_counter() - start)
     ratio = min(theirs) / min(own)
     if ratio >= question.faster:
         return Verdict(True, "")
     return Verdict(False, f"right, but {ratio:.1f} times as fast as the baseline: wanted {question.faster:g} times")
-
-
-def _seconds(function, inputs):
-    own = _copies(inputs)
-    start = time.perf_counter()
-    function(*own)
-    return time.perf_counter() - start
 
 
 def _copies(value):
@@ -190,11 +203,11 @@ def same(a, b):
 
 
 def self_check(answer, reference, cases, *, name=None, compare=None, seed=0):
-    """Try one's own function against a reference, as at the end of a lesson: one line, and whether it passed.
+    """Try one's own function against a reference, as at the end of a lesson: prints one line, returns the Verdict.
 
     cases    rng -> list of tuples of inputs
     """
     name = name or answer.__name__
     verdict = examine(Question(name, name, 1, cases, reference, compare or CLOSE), answer, seed)
     print(f"{name}: right" if verdict.passed else f"{name}: not yet. {verdict.message}")
-    return verdict.passed
+    return verdict
