@@ -9,7 +9,7 @@
 # | $x$ | `x` | (N, 1) | input: one number a case |
 # | $d$ | `d` | (N, 1) | wanted output: one number a case |
 # | $y$ | `y` | (N, 1) | what a model answers |
-# | $m(x)$ | `mean` | (N, 1) | the mean of all wanted outputs that belong to this $x$ |
+# | $m(x)$ | – | (N, 1) | the mean of all wanted outputs that belong to this $x$ |
 # | $o_i$ | `o` | (N, E) | what expert $i$ answers, from section 6 on |
 # | $p_i$ | `p` | (N, E) | how much the gate believes in expert $i$ at this $x$ |
 # | $\sigma$ | `sigma` | number | how far from its answer an expert expects $d$ to be |
@@ -109,7 +109,7 @@ axes[1].hist(residual, bins=41, color=plots.ORANGE)
 axes[1].set(xlabel="residual, $d - y$", ylabel="cases", title="its residuals")
 plt.show()
 near = (np.abs(residual) < 0.3).mean()
-print(f"of {len(x)} residuals {np.abs(residual).mean():.2f} is the mean size; {near:.1%} are smaller than 0.3")
+print(f"{len(x)} residuals, {np.abs(residual).mean():.2f} in size on average; {near:.1%} of them are smaller than 0.3")
 assert np.abs(answer(line)).max() < 0.5 and near < 0.03
 
 # %% [markdown]
@@ -291,7 +291,7 @@ def across():
         (o,), (p,) = experts_and_gate(at)
         branches = inverse.branches(at[:, 0])[0]
         arrays = {"x": value, "branches": branches, "y": answer(at)[0, 0], "o": o, "p": p}
-        words = f"{len(branches)} value{'s' if len(branches) > 1 else ''} of d lead here without noise."
+        words = "branches: the values of d that lead here without noise; y: the net's answer."
         yield trail.see(f"x = {value:.3g}", r"p(d \mid x) = \sum_i p_i \, N(d;\, o_i, \sigma^2)", arrays, words)
 
 

@@ -86,8 +86,8 @@ next(steps)
 # $$\log P_i = -\frac{(y - x W_i - b_i)^2}{2\sigma^2} - \tfrac12 \log 2\pi\sigma^2, \qquad
 # h_i = \frac{g_i P_i}{\sum_j g_j P_j}.$$
 #
-# (The factor with $\log \sigma^2$ could be left out there, $\sigma$ being 1 for ever. Now that $\sigma$ is learned, it
-# is what keeps it from growing.)
+# (The term with $\log \sigma^2$ could be left out while $\sigma$ was 1. Now $\sigma$ is learned, and this term is what
+# keeps it from growing.)
 #
 # **Predict.** Let $\sigma = 0.16$, and all $g_i$ alike. Case A is 0.4 away from the nearest line and 0.6 from the two
 # others. Case B is 0.02 away from one line, 0.08 from the next, and 0.5 from the third. Which has a clear owner?
@@ -237,7 +237,7 @@ for start in (0.0, 6.0):
         crawl, moved, count = crawl + step, np.abs(step).sum(), count + 1
     ended[start] = right, raw, crawl
     print(f"{start:5}   {right[0]:14.3f}   {raw[0]:20.4g}   {crawl[0]:5.3f} after {count} steps   {fit[0]:12.3f}")
-print(f"\nQ at the best {Q(best):.4f}, (b) {Q(crawl):.4f}, (c) {Q(fit):.4f}; slope 0 has {Q(np.zeros(2)):.4f}")
+print(f"\nQ: best {Q(best):.4f}, (b) from 6 {Q(crawl):.4f}, (c) {Q(fit):.4f}; slope 0 has {Q(np.zeros(2)):.4f}")
 assert all(np.abs(right - best).max() < 1e-4 for right, _, _ in ended.values())
 assert abs(ended[0.0][1][0] - best[0]) < 1e-3 and abs(ended[6.0][1][0]) > 1e6  # (a): a good day, another day
 assert all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl in ended.values()) and Q(fit) < Q(best) - 0.02
@@ -253,8 +253,8 @@ assert all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl in ended.values()) and
 #
 # ## 6. Round and round
 #
-# **Predict.** Go on with the steps of section 3. Which expert takes which branch, and in which round does the
-# likelihood rise most? How would you notice on the way that an expert has changed its mind?
+# **Predict.** Go on with the steps of section 3, slowly. Which expert will end on which branch? In which round does the
+# likelihood rise most, and how many rounds will it take?
 
 # %%
 next(steps)  # M step: gate
@@ -352,13 +352,14 @@ for lr, colour in zip((0.003, 0.01, 0.03, 0.1), plots.COLOURS, strict=False):
 ax.set(xscale="symlog", xlim=(0, 1500), ylim=(0.1, 0.65), xlabel="rounds, or steps", ylabel="log likelihood a case")
 ax.legend(frameon=False, fontsize=10, loc="lower right")
 plt.show()
-print(f"EM: {by_em[-1]:.3f} after {len(by_em) - 1} rounds.", end="  Gradient:")
-print("", *(f"step {lr:g}: {path[-1]:.3f} after {len(path) - 1}" for lr, path in by_gradient.items()), sep="  ")
+print(f"EM: {by_em[-1]:.3f} after {len(by_em) - 1} rounds")
+for lr, path in by_gradient.items():
+    print(f"gradient, step {lr:g}: {path[-1]:.3f} after {len(path) - 1} steps")
 assert max(path[-1] for path in by_gradient.values()) < by_em[-1] - 0.02 and by_gradient[0.1][-1] < -5
 
 # %% [markdown]
-# Three times the step would have been three times as fast; ten times the step is a disaster, and which is which you
-# learn by trying. EM asks for none. Do not conclude that gradients are slow: a better optimiser than this one, with
+# A step three times as large is about three times as fast; the next one is a disaster, and which is which you learn by
+# trying. EM asks for none. Do not conclude that gradients are slow: a better optimiser than this one, with
 # momentum and a scale of its own for each parameter, closes much of the gap, and a round of EM costs more than a step
 # (lesson 13 counts both). And EM has a price of its own: it wants an M step that one can solve. For experts that are
 # deep nets there is none.
