@@ -51,6 +51,7 @@ def test_verdicts_come_from_the_numbers(result):
     assert "likelier model in 0 of 2 seeds" in experiment.table(swapped)
 
 
+@pytest.mark.slow
 def test_the_mixture_answers_with_a_branch_and_the_net_between_them():
     spec = experiment.spec_of(experiment.Config(restarts=4), 0)
     with one_blas_thread():

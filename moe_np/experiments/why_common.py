@@ -58,7 +58,7 @@ def markdown(heads, rows):
 
 
 def listed(words):
-    """ "a, b and c"."""
+    """The words with commas and an "and" before the last."""
     words = [str(word) for word in words]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
