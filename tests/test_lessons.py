@@ -216,3 +216,18 @@ def test_links_lead_somewhere(source):
         assert (ROOT / path).exists(), path
     for name in re.findall(r"\b\d\d_\w+\.ipynb", text):
         assert (LESSONS / name).exists(), name
+
+
+def test_the_table_of_lessons_has_every_lesson_and_its_links_lead_somewhere():
+    text = (LESSONS / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert [link for link in links if link.endswith(".ipynb")] == [source.stem + ".ipynb" for source in SOURCES]
+    assert all((LESSONS / link).exists() for link in links)
+    for number in re.findall(r"\b(\d\d)\b", text.partition("## Which order")[2]):
+        assert int(number) < len(SOURCES)
+
+
+def test_each_lesson_ends_with_the_number_of_the_next():
+    for number, source in enumerate(SOURCES[:-1], start=1):
+        end = source.read_text(encoding="utf-8").rpartition("# Next:")[2].strip()
+        assert end.startswith(f"{number:02d}, "), source.name
