@@ -1,0 +1,212 @@
+"""Assignment 5, what is asked: the cluster experiment of Chen et al. 2022 (arXiv 2208.02813), as the paper has it."""
+
+import numpy as np
+
+from moe_np.coursework import Question, close
+from moe_np.models import patch_cnn
+
+TITLE = "Assignment 5: four clusters, and who gets them"
+AFTER = "lesson 12"
+HOURS = "three to four"
+ALLOWED = ("moe_np.checks", "moe_np.gradcheck")
+LIBRARIES = ("numpy", "matplotlib")
+
+SINGLE = close(1e-4, 1e-6)  # float32 will do
+TRAINED = close(2e-3, 1e-4)  # after a few passes
+
+
+def near(wanted, got, inputs):
+    """The same for sums in which much cancels: also right within a hundred-thousandth of the largest value."""
+    return close(1e-4, 1e-5 * max(1, np.abs(wanted).max()))(wanted, got)
+
+
+# --- Samples ----------------------------------------------------------------------------------------------------------
+
+
+def draws(rng, N, K, D):
+    cluster = rng.integers(K, size=N)
+    return {
+        "y": rng.integers(2, size=N),
+        "cluster": cluster,
+        "other": (cluster + rng.integers(1, K, size=N)) % K,
+        "sign": rng.choice([-1, 1], size=N),
+        "alpha": rng.uniform(0.5, 2, N),
+        "beta": rng.uniform(1, 2, N),
+        "gamma": rng.uniform(0.5, 3, N),
+        "noise": rng.normal(size=(N, D)) / np.sqrt(D),
+        "order": rng.permuted(np.tile(np.arange(4), (N, 1)), axis=1),
+    }
+
+
+def sample_cases(rng):
+    cases = []
+    for N, K, D in ((24, 4, 9), (12, 2, 5), (15, 3, 8)):
+        basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T if 2 * K <= D else rng.normal(size=(2 * K, D))
+        cases.append((basis[:K], basis[K:], draws(rng, N, K, D)))
+    return cases
+
+
+def make_samples(features, centers, draws):
+    x = np.empty((len(draws["y"]), 4, features.shape[1]))
+    for n in range(len(x)):
+        k, d = draws["cluster"][n], {name: values[n] for name, values in draws.items()}
+        patches = (
+            d["alpha"] * (2 * d["y"] - 1) * features[k],
+            d["beta"] * centers[k],
+            d["gamma"] * d["sign"] * features[d["other"]],
+            d["noise"],
+        )
+        x[n] = [10 * patches[i] for i in d["order"]]
+    return x
+
+
+# --- Experts ----------------------------------------------------------------------------------------------------------
+
+
+def experts(rng, N, P, D, E, J, idle=()):
+    """w (E, 2J, D), x (N, P, D), expert (N,): some experts have no samples."""
+    able = [m for m in range(E) if m not in idle]
+    return rng.normal(size=(E, 2 * J, D)) * 0.7, rng.normal(size=(N, P, D)), rng.choice(able, size=N)
+
+
+def output_cases(rng):
+    cases = []
+    for sizes, idle in (((7, 4, 3, 3, 2), (2,)), ((6, 3, 5, 2, 3), ()), ((1, 4, 4, 3, 1), ())):
+        for activation in ("cubic", "linear"):
+            cases.append((*experts(rng, *sizes, idle), activation))
+    return cases
+
+
+def biased(w):
+    """The package's experts have biases; the paper's have none."""
+    return {"w": w, "b": np.zeros(w.shape[:2])}
+
+
+def expert_outputs(w, x, expert, activation):
+    return patch_cnn.expert_forward(biased(w), x, expert, activation=activation)[0]
+
+
+def gradient_cases(rng):
+    return [(rng.normal(size=(len(case[1]), 2)), *case) for case in output_cases(rng)]
+
+
+def expert_gradient(df, w, x, expert, activation):
+    _, cache = patch_cnn.expert_forward(biased(w), x, expert, activation=activation)
+    return patch_cnn.expert_backward(df, cache)[1]["w"]
+
+
+# --- Router -----------------------------------------------------------------------------------------------------------
+
+
+def gap(s):
+    """How far the largest of a row is above the next: a tie may go either way in float32."""
+    top = np.sort(s, axis=1)
+    return (top[:, -1] - top[:, -2]).min()
+
+
+def routed(rng, N, P, D, E, size, clear):
+    """theta, x, noise, each choice `clear` of a tie."""
+    while True:
+        theta, x, noise = rng.normal(size=(E, D)) * size, rng.normal(size=(N, P, D)), rng.random((N, E))
+        if gap(x.sum(axis=1) @ theta.T + noise) > clear:
+            return theta, x, noise
+
+
+def route_cases(rng):
+    """One with small logits, in which the noise decides; one with logits in the thousands."""
+    return [routed(rng, 20, 4, 3, 4, 0.1, 1e-3), routed(rng, 6, 3, 5, 3, 0.5, 1e-3), routed(rng, 5, 2, 4, 4, 1000, 20)]
+
+
+def route(theta, x, noise):
+    h, _ = patch_cnn.router_forward({"theta": theta}, x)
+    return patch_cnn.gate_forward(h, noise, gate="softmax")[0]
+
+
+def router_cases(rng):
+    cases = []
+    for N, P, D, E in ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3)):
+        theta, x = rng.normal(size=(E, D)) * 0.5, rng.normal(size=(N, P, D))
+        cases.append((rng.normal(size=N), theta, x, rng.integers(E, size=N)))
+    return cases
+
+
+def router_gradient(dweight, theta, x, expert):
+    h, cache = patch_cnn.router_forward({"theta": theta}, x)
+    _, gate = patch_cnn.gate_weight(h, None, expert, gate="softmax")
+    return patch_cnn.router_backward(patch_cnn.gate_backward(dweight, gate), cache)[1]["theta"]
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def train_cases(rng):
+    """The first has more experts than samples. All are redrawn if a choice is nearly a tie at any time."""
+    cases = []
+    for N, D, E, J, passes, activation in (
+        (3, 4, 5, 2, 1, "cubic"),
+        (24, 6, 3, 2, 8, "cubic"),
+        (20, 5, 4, 1, 10, "linear"),
+    ):
+        closest = 0.0
+        while closest < 1e-3:
+            w, x = rng.normal(size=(E, 2 * J, D)) * 0.2, rng.normal(size=(N, 3, D))
+            theta, y, noise = rng.normal(size=(E, D)) * 0.1, rng.integers(2, size=N), rng.random((passes, N, E))
+            case = (w, theta, x, y, noise, activation, 0.05, 0.3)
+            *_, closest = trained(*case)
+        cases.append(case)
+    return cases
+
+
+def trained(w, theta, x, y, noise, activation, lr, lr_router):
+    """(w, theta, how close the closest choice was)."""
+    closest = np.inf
+    for noise_t in noise:
+        params = {**biased(w), "theta": theta}
+        out, cache = patch_cnn.mixture_forward(params, x, noise_t, activation=activation, gate="softmax")
+        _, loss = patch_cnn.loss_forward(out, y, loss="once")
+        _, grads = patch_cnn.mixture_backward(patch_cnn.loss_backward(1.0, loss), cache)
+        norm = np.sqrt((grads["w"] ** 2).sum(axis=(1, 2), keepdims=True))
+        w = w - lr * grads["w"] / np.where(norm > 0, norm, 1)
+        theta = theta - lr_router * grads["theta"]
+        closest = min(closest, gap(cache.h + noise_t))
+    return w, theta, closest
+
+
+def train(*inputs):
+    return trained(*inputs)[:2]
+
+
+# --- Measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure_cases(rng):
+    """Experts without samples, clusters without samples, clusters that are parted entirely."""
+    cases = []
+    for N, E, K in ((40, 5, 4), (9, 8, 3), (30, 2, 5)):
+        expert = np.where(rng.random(N) < 0.6, 0, rng.integers(E - 1, size=N))  # the last has none
+        cases.append((rng.normal(size=(N, 2)), rng.integers(2, size=N), expert, rng.integers(K, size=N), E, K))
+    cluster = rng.integers(3, size=20)  # three of four clusters come up
+    cases.append((rng.normal(size=(20, 2)), rng.integers(2, size=20), 3 - cluster, cluster, 6, 4))
+    return cases
+
+
+def measure(out, y, expert, cluster, n_experts, n_clusters):
+    counts = np.zeros((n_experts, n_clusters), int)
+    np.add.at(counts, (expert, cluster), 1)
+    return (
+        100 * (out.argmax(axis=1) == y).mean(),
+        counts,
+        patch_cnn.entropy(expert, cluster, n_experts, n_clusters),
+    )
+
+
+QUESTIONS = (
+    Question("q1_samples", "make_samples", 2, sample_cases, make_samples, SINGLE),
+    Question("q2_experts", "expert_outputs", 2, output_cases, expert_outputs, near),
+    Question("q3_expert_gradient", "expert_gradient", 3, gradient_cases, expert_gradient, near),
+    Question("q4_route", "route", 2, route_cases, route, SINGLE),
+    Question("q5_router_gradient", "router_gradient", 3, router_cases, router_gradient, near),
+    Question("q6_train", "train", 4, train_cases, train, TRAINED),
+    Question("q7_measure", "measure", 2, measure_cases, measure, SINGLE),
+    Question("q8_explain", None, 4, None, None),
+)
