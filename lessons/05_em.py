@@ -235,12 +235,13 @@ for start in (0.0, 6.0):
     while moved > 0.002:
         step = newton(crawl, inverse_weights=True)
         crawl, moved, count = crawl + step, np.abs(step).sum(), count + 1
-    ended[start] = right, raw, crawl
+    ended[start] = right, raw, crawl, count
     print(f"{start:5}   {right[0]:14.3f}   {raw[0]:20.4g}   {crawl[0]:5.3f} after {count} steps   {fit[0]:12.3f}")
 print(f"\nQ: best {Q(best):.4f}, (b) from 6 {Q(crawl):.4f}, (c) {Q(fit):.4f}; slope 0 has {Q(np.zeros(2)):.4f}")
-assert all(np.abs(right - best).max() < 1e-4 for right, _, _ in ended.values())
+assert all(np.abs(right - best).max() < 1e-4 for right, *_ in ended.values())
 assert abs(ended[0.0][1][0] - best[0]) < 1e-3 and abs(ended[6.0][1][0]) > 1e6  # (a): a good day, another day
-assert all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl in ended.values()) and Q(fit) < Q(best) - 0.02
+assert all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl, _ in ended.values()) and Q(fit) < Q(best) - 0.02
+assert ended[0.0][3] > 50 and ended[6.0][3] == 1 and Q(ended[6.0][2]) < Q(np.zeros(2))  # (b): crawls; does not set out
 
 # %% [markdown]
 # *(a)* is Newton's method, and perfect near the maximum. Where the gate is sure, $g(1 - g)$ is nearly 0, the step is

@@ -223,8 +223,8 @@ print("twelve starts end at", np.sort(ends).round(2))
 assert sum(end > 0.9 for end in ends) <= 4
 
 # %% [markdown]
-# Now the confession. You have seen one of twelve starts, and not by accident the best: most of them end with two lines
-# sharing a piece, or a line across two pieces. EM never goes down, so it cannot get out of a local optimum either. A
+# Now the confession. You have seen one of twelve starts, and not by accident the best. The others end lower, some
+# with a line across two pieces, and stay there. EM never goes down, so it cannot get out of a local optimum either. A
 # likelihood that rises in every round is a sign of a correct program, not of a good solution.
 #
 # ## 4. The price of the short cut

@@ -45,7 +45,7 @@ assert self_check(chance_all_stuck, reference, cases)
 # ## 1. CMA-ES
 #
 # It arrives in some starts, after several thousand passes. Joint training took 6000 passes to arrive in five of six. So
-# with this budget a search without any gradient is not hopeless in 20 dimensions; it is no better either, on a problem
+# with this budget a search without any gradient is not hopeless in 16 dimensions; it is no better either, on a problem
 # whose gradient is to be had.
 
 # %%
