@@ -191,6 +191,8 @@ def test_the_start_is_within_its_range_and_of_the_asked_shape():
         ({"c2": np.full((2, 2), -np.inf)}, r"params\['c2'\]: wanted numbers, or −inf for branches that are not there"),
         ({"extra": np.ones(1)}, "params: wanted the keys U1, c1, U2, c2, W, b, var; got"),
         ({"var": np.ones((4, 2))}, r"params\['var'\]: wanted shape"),
+        ({"var": np.array(0.0)}, r"params\['var'\]: wanted variances above 0"),
+        ({"var": np.zeros((4, 2, 2))}, r"params\['var'\]: wanted variances above 0, or positive definite matrices"),
     ],
 )
 def test_bad_parameters_are_named(change, words):
@@ -208,5 +210,27 @@ def test_bad_data_are_named():
     params, x, y = problem((2, 2), None)
     with pytest.raises(InputError, match="y: wanted labels from 0 to 1, got 0 to 5"):
         hme.log_likelihood(params, x, np.where(y == 1, 5, y))
-    with pytest.raises(InputError, match=r"tree\[1\]: wanted a whole number"):
-        hme.init(np.random.default_rng(0), (2, 0), D, C)
+    with pytest.raises(InputError, match="x: wanted shape"):
+        hme.predict(params, x[:, :1])
+    with pytest.raises(InputError, match="params: wanted a dict of arrays, got NoneType"):
+        hme.log_likelihood(None, x, y)
+    with pytest.raises(InputError, match="params: wanted U1 and c1, got W, b"):
+        hme.log_likelihood({"W": params["W"], "b": params["b"]}, x, y)
+    with pytest.raises(InputError, match="lr: wanted a finite number above 0, got None"):
+        next(hme.train(params, x, y, lr=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tree": (2, 0)}, r"tree\[1\]: wanted a whole number"),
+        ({"tree": ()}, r"tree: wanted numbers of branches, one a level, such as \(2, 2\); got \(\)"),
+        ({"tree": 4}, r"tree: wanted numbers of branches"),
+        ({"rng": 0}, r"rng: wanted a numpy\.random\.Generator"),
+        ({"var": -1.0}, "var: wanted a finite number above 0"),
+        ({"spread": "wide"}, "spread: wanted a finite number of at least 0"),
+    ],
+)
+def test_a_bad_start_is_named(change, words):
+    with pytest.raises(InputError, match=words):
+        hme.init(**{"rng": np.random.default_rng(0), "tree": (2,), "D": D, "C": C, **change})

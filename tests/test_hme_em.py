@@ -158,8 +158,28 @@ def test_walking_is_training(gates):
 
 def test_inputs_are_checked():
     params, x, y = problem((2, 2))
-    with pytest.raises(InputError, match="gates: wanted one of irls, least squares; got 'newton'"):
-        run(params, x, y, 1, gates="newton")
+    for option, words in (
+        ({"gates": "newton"}, "gates: wanted one of irls, least squares; got 'newton'"),
+        ({"ridge": -1.0}, "ridge: wanted a finite number of at least 0, got -1"),
+        ({"irls_steps": 0}, "irls_steps: wanted a whole number of at least 1"),
+        ({"clip": 0}, "clip: wanted a finite number above 0"),
+        ({"hold": ("w",)}, "hold: wanted one of U1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run(params, x, y, 1, **option)
+        with pytest.raises(InputError, match=words):
+            next(hme_em.steps(params, x, y, **option))
+    with pytest.raises(InputError, match="max_iter: wanted a whole number"):
+        next(hme_em.steps(params, x, y, max_iter=-1))
+
+
+def test_lists_and_float32_are_inputs_too():
+    params, x, y = problem((2, 2))
+    wanted = [step.loss for step in run(params, x, y, 2)]
+    assert [step.loss for step in run(params, x.tolist(), y.tolist(), 2)] == wanted
+    rough = [step.loss for step in run(params, x.astype(np.float32), y.astype(np.float32), 2)]
+    np.testing.assert_allclose(rough, wanted, rtol=1e-4)
+    assert len(list(hme_em.steps(params, x.tolist(), y.tolist(), max_iter=1))) > 3
 
 
 @pytest.mark.parametrize("gates", hme_em.GATES)

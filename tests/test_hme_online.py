@@ -167,6 +167,10 @@ def test_gates_follow_algorithm_2():
         ("full", {}, "params: wanted Gaussian experts with one variance, or one an expert"),
         (None, {}, "params: wanted Gaussian experts"),
         ("shared", {}, r"params\['c1'\]: wanted finite numbers"),
+        ("shared", {"rng": 0}, r"rng: wanted a numpy\.random\.Generator, got 0"),
+        ("shared", {"method": "gradient", "lr": -1}, "lr: wanted a finite number above 0"),
+        ("shared", {"options": hme_online.Options(forget=0)}, r"options\.forget: wanted a finite number above 0"),
+        ("shared", {"options": hme_online.Options(every=0)}, r"options\.every: wanted a whole number"),
     ],
 )
 def test_inputs_are_checked(like, options, words):
@@ -174,4 +178,4 @@ def test_inputs_are_checked(like, options, words):
     if "c1" in words:
         params["c1"][0, 0] = -np.inf
     with pytest.raises(InputError, match=words):
-        next(hme_online.train(params, x, y, rng=np.random.default_rng(0), **options))
+        next(hme_online.train(params, x, y, **{"rng": np.random.default_rng(0), **options}))

@@ -236,6 +236,16 @@ def test_collinear_inputs():
         ({"weight": -np.ones(60)}, "weight: wanted no negative"),
         ({"weight": np.full(60, np.nan)}, "weight: wanted finite"),
         ({"start": np.zeros((2, 3))}, "start: wanted shape"),
+        ({"target": np.full((60, 3), 0.5)}, "target: wanted no negative numbers, and rows that sum to 1"),
+        ({"target": np.tile([1.5, -0.5], (60, 1))}, "target: wanted no negative numbers, and rows that sum to 1"),
+        (
+            {"target": np.full((60, 2, 2), 0.5), "weight": np.ones((60, 3))},
+            "weight: wanted 2 columns, one a problem of target, got 3",
+        ),
+        ({"weight": 1.0}, "weight: wanted shape (60,), got ()"),
+        ({"ridge": -1}, "ridge: wanted a finite number of at least 0, got -1"),
+        ({"max_steps": 2.5}, "max_steps: wanted a whole number"),
+        ({"tol": np.nan}, "tol: wanted a finite number of at least 0"),
     ],
 )
 def test_bad_input_is_named(change, message):
@@ -243,6 +253,13 @@ def test_bad_input_is_named(change, message):
     args = {"x": x, "target": target, "weight": weight, **change}
     with pytest.raises(InputError, match=re.escape(message)):
         irls.multinomial_irls(args.pop("x"), args.pop("target"), args.pop("weight"), **args)
+
+
+def test_no_cases_and_no_problems():
+    coef, info = irls.multinomial_irls(np.zeros((0, 2)), np.zeros((0, 3)))
+    assert not coef.any() and info.converged
+    coef, info = irls.multinomial_irls(np.zeros((5, 2)), np.full((5, 3), 1 / 3), np.ones((5, 0)))
+    assert coef.shape == (0, 3, 3) and len(info.value) == 0
 
 
 def test_one_blas_thread_inside_and_as_many_as_before_outside():

@@ -55,8 +55,12 @@ def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
     var     the variance that Gaussian experts start with
     like    "shared" one variance, "expert" one an expert, "full" a covariance matrix an expert; None: categorical
     """
+    checks.generator("rng", rng)
     checks.choice("like", like, ("shared", "expert", "full", None))
+    spread, var = checks.number("spread", spread, minimum=0), checks.number("var", var, above=0)
     D, C = checks.integer("D", D), checks.integer("C", C)
+    if not isinstance(tree, (tuple, list)) or not tree:
+        raise checks.InputError(f"tree: wanted numbers of branches, one a level, such as (2, 2); got {tree!r}")
     P, params = 1, {}
     for level, b in enumerate(tree, start=1):
         b = checks.integer(f"tree[{level - 1}]", b)
@@ -66,10 +70,8 @@ def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
     params["W"] = rng.uniform(-spread, spread, (P, D, C))
     params["b"] = rng.uniform(-spread, spread, (P, C))
     if like is not None:
-        shape = {"shared": (1, 1), "expert": (P, 1), "full": (P, 1)}[like]
-        params["var"] = np.full(shape[:1] if like == "expert" else (), float(var))
-        if like == "full":
-            params["var"] = np.tile(var * np.eye(C), (P, 1, 1))
+        kinds = {"shared": np.array(var), "expert": np.full(P, var), "full": np.tile(var * np.eye(C), (P, 1, 1))}
+        params["var"] = kinds[like]
     return params
 
 
@@ -150,12 +152,16 @@ def log_density(params, totals, y):
     """
     if "var" not in params:
         return log_softmax(totals)[np.arange(len(y)), :, y]
-    C, var = totals.shape[2], params["var"]
-    residual = y[:, None, :] - totals
+    C, var, residual = totals.shape[2], params["var"], residuals(y, totals)
     if var.ndim < 2:
         return -0.5 * ((residual * residual).sum(axis=2) / var + C * np.log(2 * math.pi * var))
     distance = (residual * whitened(residual, var)).sum(axis=2)
     return -0.5 * (distance + np.linalg.slogdet(var)[1] + C * math.log(2 * math.pi))
+
+
+def residuals(y, mu):
+    """y − μ of every expert, (N, E, C). With y laid out as mu is, cases fastest, this takes a tenth of the time."""
+    return np.asfortranarray(y)[:, None, :] - mu
 
 
 def whitened(residual, var):
@@ -236,7 +242,7 @@ def _density_backward(dlog_p, cache):
     if "var" not in params:
         onehot = np.arange(mu.shape[2]) == y[:, None, None]
         return dlog_p[:, :, None] * (onehot - mu), {}
-    var, C, residual = params["var"], mu.shape[2], y[:, None, :] - mu
+    var, C, residual = params["var"], mu.shape[2], residuals(y, mu)
     if var.ndim == 3:
         pull, inverse = whitened(residual, var), np.linalg.inv(var)
         dvar = (
@@ -254,6 +260,7 @@ def _density_backward(dlog_p, cache):
 
 def predict(params, x):
     """Σ_ij g_i g_j|i μ_ij, (N, C): the mean answer, or the probabilities of the classes."""
+    x = checks.array("x", x, ("N", params["W"].shape[1]))
     weight = np.exp(leaves(gates(params, x)))
     return np.einsum("ne,nec->nc", weight, answers(params, experts(params, x)))
 
@@ -279,6 +286,7 @@ def train(params, x, y, *, lr, hold=("var",)):
     hold    names of parameters that stay as they are: the variances, as in the paper
     """
     params, x, y = checked(params, x, y)
+    lr = checks.number("lr", lr, above=0)
     for number in itertools.count():
         loss, cache = forward(params, x, y)
         yield Step(number, float(loss.sum()), params, cache)
@@ -287,13 +295,18 @@ def train(params, x, y, *, lr, hold=("var",)):
 
 
 def checked(params, x, y=None):
-    """The public door: shapes that fit together, finite numbers, labels below C. Returns params, x, y as arrays."""
+    """The public door: shapes that fit together, finite numbers, variances above 0, labels below C.
+
+    Returns params, x, y as arrays.
+    """
     x = checks.array("x", x, ("N", "D"))
     N, D = x.shape
     if N == 0:
         raise checks.InputError(f"x: wanted at least one case, got shape (0, {D})")
+    if not isinstance(params, dict):
+        raise checks.InputError(f"params: wanted a dict of arrays, got {type(params).__name__}")
     shapes, P = {}, 1
-    for level in range(1, depth(params) + 1):
+    for level in range(1, max(depth(params), 1) + 1):
         if f"c{level}" not in params or f"U{level}" not in params:
             raise checks.InputError(f"params: wanted U{level} and c{level}, got {', '.join(params)}")
         c = checks.array(f"params['c{level}']", params[f"c{level}"], (P, "b"), finite=False)
@@ -309,6 +322,9 @@ def checked(params, x, y=None):
     if set(params) != set(shapes):
         raise checks.InputError(f"params: wanted the keys {', '.join(shapes)}; got {', '.join(map(str, params))}")
     params = {k: checks.array(f"params[{k!r}]", params[k], s, finite=k[0] != "c") for k, s in shapes.items()}
+    var = params.get("var", np.ones(1))
+    if not (np.linalg.eigvalsh(var) if var.ndim == 3 else var).min() > 0:
+        raise checks.InputError("params['var']: wanted variances above 0, or positive definite matrices")
     if y is None:
         return params, x
     if "var" in params:

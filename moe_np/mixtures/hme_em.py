@@ -102,22 +102,25 @@ def train(params, x, y, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hol
                 never falls (with a ridge, the penalised likelihood)
     hold        names that stay as they are, e.g. ("var",)
     """
-    params, design, y, family = _start(params, x, y, gates, hold)
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
+    params, x, y, design, family = _start(params, x, y, **options)
     for number in itertools.count():
         loss, cache = e_step(params, x, y)
         yield Step(number, float(loss.sum()), params, cache)
         params = m_step(params, design, y, cache.post, family=family, **options)
 
 
-def _start(params, x, y, gates, hold):
+def _start(params, x, y, *, gates, ridge, irls_steps, clip, hold):
     """The public door."""
     checks.choice("gates", gates, GATES)
+    checks.number("ridge", ridge, minimum=0)
+    checks.number("clip", clip, above=0)
+    checks.integer("irls_steps", irls_steps)
     params, x, y = hme.checked(params, x, y)
     for name in hold:
         checks.choice("hold", name, tuple(params))
     family, y = family_of(params, y, hold)
-    return params, irls.design(x), y, family
+    return params, x, y, irls.design(x), family
 
 
 # --- One step at a time -----------------------------------------------------------------------------------------------
@@ -141,7 +144,9 @@ def steps(params, x, y, *, max_iter=100, gates="irls", ridge=0.0, irls_steps=1, 
     "start"; "E step: experts", "E step: level L" up to "E step: level 1", "E step: leaves"; "M step: experts", "M step:
     level 1" and so on down; then the next E step. Levels count from the top; g1, h1 are the top gate's.
     """
-    params, design, y, family = _start(params, x, y, gates, hold)
+    options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip}
+    params, x, y, design, family = _start(params, x, y, hold=hold, **options)
+    checks.integer("max_iter", max_iter, minimum=0)
     levels = range(1, hme.depth(params) + 1)
     axes = {**AXES, **{f"{name}{level}": a for name, a in LEVEL_AXES.items() for level in levels}}
     if "var" in params:
@@ -163,9 +168,7 @@ def steps(params, x, y, *, max_iter=100, gates="irls", ridge=0.0, irls_steps=1, 
         now = state("M step: experts", EXPERTS, {**arrays, **params}, axes=axes, note=note, before=now)
         yield now
         for level in levels:
-            new = fit_gates(
-                params, design, cache.post, level, gates=gates, ridge=ridge, irls_steps=irls_steps, clip=clip
-            )
+            new = fit_gates(params, design, cache.post, level, **options)
             params = {**params, **{name: value for name, value in new.items() if name not in hold}}
             equation = LEAST_SQUARES if gates != "irls" else GATES_TOP if level == 1 else GATES_BELOW
             note = "The gates of this level learn to foretell h from x, each on its own cases."

@@ -125,7 +125,7 @@ def weighted_least_squares(x, y, weight, ridge=0.0, start=None):
     y, weight = checks.array("y", y, (N, "C")), _weight(weight, (N, "M"))
     C, M = y.shape[1], weight.shape[1]
     a = gram(own, weight.T)
-    a[:, range(K - 1), range(K - 1)] += ridge
+    a[:, range(K - 1), range(K - 1)] += checks.number("ridge", ridge, minimum=0)
     wy = np.multiply(weight.T[:, None, :], np.ascontiguousarray(y.T), order="C")  # (M, C, N)
     b = (wy.reshape(M * C, N) @ own.xt.T).reshape(M, C, K).swapaxes(1, 2)
     if start is None:
@@ -166,6 +166,8 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
     separable cases there is no maximum; the coefficients grow until a step promises less than tol.
     """
     own = design(x)
+    checks.integer("max_steps", max_steps, minimum=0)
+    tol, ridge = checks.number("tol", tol, minimum=0), checks.number("ridge", ridge, minimum=0)
     stacked = np.ndim(target) == 3 or (weight is not None and np.ndim(weight) == 2)
     problem, theta = _problem(own, target, weight, start, ridge, stacked)
     logp = numerics.log_softmax(_logits(own, theta), axis=0)
@@ -204,11 +206,16 @@ def _problem(own, target, weight, start, ridge, stacked):
     """Everything with the cases last, and the start theta (K − 1, M, D + 1) about the mean of x."""
     D, N = own.xt.shape
     target = checks.array("target", target, (N, "M", "K") if np.ndim(target) == 3 else (N, "K"))
-    target = target.reshape(N, -1, target.shape[-1]).transpose(2, 1, 0)  # (K, M or 1, N)
-    weight = np.ones((1, N)) if weight is None else _weight(weight, (N, "M")[: np.ndim(weight)]).reshape(N, -1).T
-    K, M = len(target), max(target.shape[1], len(weight))
-    weight = np.broadcast_to(weight, (M, N))
-    target = target * weight
+    if target.min(initial=0) < 0 or np.abs(target.sum(axis=-1) - 1).max(initial=0) > 1e-4:
+        raise checks.InputError("target: wanted no negative numbers, and rows that sum to 1")
+    weight = np.ones(N) if weight is None else _weight(weight, (N, "M")[: max(np.ndim(weight), 1)])
+    target = target if target.ndim == 3 else target[:, None]
+    weight = weight if weight.ndim == 2 else weight[:, None]
+    K, M = target.shape[2], weight.shape[1] if target.shape[1] == 1 else target.shape[1]
+    if weight.shape[1] not in (1, M):
+        raise checks.InputError(f"weight: wanted {M} columns, one a problem of target, got {weight.shape[1]}")
+    weight = np.broadcast_to(weight.T, (M, N))
+    target = target.transpose(2, 1, 0) * weight  # (K, M, N)
     if start is None:
         theta = np.zeros((K - 1, M, D))
     else:
