@@ -29,6 +29,10 @@ print("ready, with NumPy", np.__version__)
 # %% [markdown]
 # ## 1. The letters
 #
+# Three words first. An *expert* is a model, often a small one. A *gate*, in sparse layers called *router*, looks at an
+# input and says how much each expert counts for it. The experts' answers, added up with these weights, are the answer
+# of the *mixture*.
+#
 # An array is written with the names of its axes. They are the same in all lessons and in the code.
 #
 # | letter | stands for |
@@ -44,7 +48,7 @@ print("ready, with NumPy", np.__version__)
 # | name | shape | what it is |
 # |---|---|---|
 # | `x` | (N, D) | the tokens |
-# | `logits`, `probs` | (N, E) | a router's or gate's totals, and their softmax |
+# | `logits`, `probs` | (N, E) | a router's or gate's totals, and their softmax (`s` and `p` until lesson 06) |
 # | `resp` | (N, E) | responsibilities: how much each expert is to be believed once the answer is known |
 # | `token`, `expert`, `weight` | (A,) | a routing, one row an assignment |
 # | `dname` | as `name` | the gradient of the loss with respect to `name` |
@@ -55,7 +59,9 @@ print("ready, with NumPy", np.__version__)
 #
 # ## 2. A mixture in ten lines
 #
-# Six tokens, four experts, two experts a token. The router has one matrix `w` (D, E).
+# Six tokens, four experts, two experts a token. The router has one matrix `w` (D, E); a token goes to the two experts
+# with its largest logits, and their weights are the softmax of these two alone (`renormalise=True`). `SWIGLU` is one
+# kind of expert, a small net; which, does not matter here.
 #
 # **Predict.** `k = 2` and N = 6. How many assignments are there, and what do the weights of one token add up to?
 
@@ -92,7 +98,8 @@ next(steps)
 # `steps.back()` goes back, `steps.goto(3)` to state 3, `steps.now` is where you are; an array of a state is
 # `steps.now["logits"]`. At the end `next` raises `StopIteration`, as any iterator does: then go back.
 #
-# **Predict.** State 3 is the selection: for each token the two largest logits. What will `demand` look like?
+# **Predict.** State 3 is the selection: for each token the two largest logits. What will `demand` (N, E) look like,
+# which says who was asked by whom?
 
 # %%
 steps.goto(3)
@@ -166,7 +173,8 @@ assert all(np.isclose(e, 1 - 2 / out.size) for e in wrong.values())
 # The wrong one has the right direction, so training would still go down, at another pace than you think. The check does
 # not forgive it. Every backward pass in this package has to pass it, and so will yours.
 #
-# > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient.
+# > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient. (The number is that of a list
+# > of twenty such mistakes; `tests/test_errata.py` has the list and a test for each.)
 #
 # ## Your turn
 #
