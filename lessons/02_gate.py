@@ -2,7 +2,7 @@
 # # 02 · The gate and its gradient, by hand
 #
 # Afterwards you can take a mixture of experts apart into lines of one operation each, write the gradient of every
-# line, prove each of them right, and say in four words what the gate learns from: **p minus resp**.
+# line, prove each of them right, and say in three words what the gate learns from: **p minus resp**.
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
