@@ -204,6 +204,12 @@ def _named(word):
         ("ada-1_mixture.ipynb", "ada", "", "ada"),
         ("1_mixture.ipynb", "1_mixture", "", "1_mixture"),
         ("Zoë Ångström.ipynb", "Zoë Ångström", "", "Zoë Ångström"),
+        ("Eve_77_assignsubmission_file_/Ada_12_assignsubmission_file_/work.ipynb", "Eve", "77", ""),
+        ("Eve_77_assignsubmission_file_/Ada_12_assignsubmission_file_work.ipynb", "Eve", "77", ""),
+        ("eve/lovelaceada_12345_678901_1_mixture.ipynb", "eve", "", "eve"),
+        ("eve/Ada_12_assignsubmission_file_/work.ipynb", "eve", "", "eve"),
+        ("eve/ada/1_mixture/work.ipynb", "eve", "", "eve"),
+        ("submitted/eve/ada/1_mixture/work.ipynb", "eve", "", "eve"),
     ],
 )
 def test_file_names_of_learning_platforms(path, student, id_, login):
@@ -220,6 +226,18 @@ def test_what_is_collected(tmp_path):
     names = [(s.student, s.path and s.path.name) for s, _ in found]
     assert names == [("ada", "a-10.ipynb"), ("bob", None), ("eve", None)]
     assert len(remarks) == 2 and "a-10.ipynb is graded" in remarks[-1]
+    assert collect([tmp_path], NAME, tmp_path / "bob" / ".." / "ada")[0][0][0].student == "bob", "grades lie there"
+
+
+@pytest.mark.parametrize("name", ["ada_12_34_1_mixture.ipynb", "ada_12_assignsubmission_file_/1_mixture.ipynb"])
+def test_archives_unpacked_and_not(name, tmp_path):
+    path = tmp_path / "submissions" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    assert [s[:3] for s, _ in collect([tmp_path], NAME)[0]] == [("ada", "12", "")]
+    (tmp_path / "submissions.zip").write_bytes(b"")
+    with pytest.raises(ValueError, match="an archive unpacked"):
+        collect([tmp_path / "submissions.zip"], NAME)
 
 
 def test_files_that_are_no_notebooks_cost_their_own_student(tmp_path, capsys, monkeypatch):

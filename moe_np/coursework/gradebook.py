@@ -38,7 +38,7 @@ def grade_class(assignment, given, out, *, seed=None, jobs=1, mode=None, progres
     """Grade `given` (notebooks or folders) into `out`. What is there for this seed is not done again."""
     from tqdm import tqdm
 
-    found, remarks = collect(given, assignment.name)
+    found, remarks = collect(given, assignment.name, out)
     seed = seed_for(out, assignment.name, seed)
     drawn = assignments.draw_all(assignment, seed)
     secret = [assignment.folder.parent, out, *given]

@@ -35,15 +35,11 @@ def identify(path, root, assignment):
     """The Submission of a file that was found below `root`."""
     parts = [printable(p) for p in pathlib.PurePath(path).relative_to(root).parts]
     folders, file = parts[:-1], parts[-1]
-    for name in (file, *reversed(folders)):
-        if found := MOODLE.match(name):
-            return Submission(found["name"], found["id"], "", path)
-    if found := CANVAS.match(file):
+    found = MOODLE.match(parts[0]) or (CANVAS.match(file) if not folders else None)
+    if found:  # names further in are the student's own, who could be anybody there
         return Submission(found["name"], found["id"], "", path)
-    if assignment in folders[1:]:
-        return Submission(
-            folders[folders.index(assignment, 1) - 1], "", folders[folders.index(assignment, 1) - 1], path
-        )
+    if folders[:1] == ["submitted"]:
+        del folders[0]
     if folders:
         own = next((f for f in folders if f != assignment), folders[0])
         return Submission(own, "", own, path)
@@ -56,8 +52,8 @@ def printable(text):
     return "".join(c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else "_" for c in text)
 
 
-def collect(given, assignment):
-    """(submissions in the order of their students, remarks). given: notebooks, and folders of them.
+def collect(given, assignment, out=None):
+    """(submissions in the order of their students, remarks). given: notebooks, and folders of them; `out` is left out.
 
     Of several notebooks of one student the last by name is taken (the platforms number later attempts upwards).
     Links are not followed: they could lead to somebody else's work.
@@ -67,8 +63,10 @@ def collect(given, assignment):
         if not item.exists():
             raise InputError(f"submissions: wanted notebooks or folders, got {item}, which does not exist")
         if item.is_dir():
-            for submission in _in_folder(item, assignment):
+            for submission in _in_folder(item, assignment, out):
                 _add(found, submission, remarks)
+        elif item.suffix != ".ipynb":
+            raise InputError(f"submissions: wanted notebooks or folders (an archive unpacked), got {item}")
         else:
             _add(found, identify(item, item.parent, assignment), remarks)
     if not found:
@@ -76,10 +74,14 @@ def collect(given, assignment):
     return _unique([found[k] for k in sorted(found)]), remarks
 
 
-def _in_folder(root, assignment):
-    empty = {p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))}
+def _in_folder(root, assignment, out):
+    inner = list(root.iterdir())
+    if len(inner) == 1 and any(CANVAS.match(p.name) or MOODLE.match(p.name) for p in inner[0].glob("*")):
+        root = inner[0]  # a folder that unpacking made
+    out = out and out.resolve()
+    empty = {p.name for p in root.iterdir() if p.is_dir() and p.resolve() != out and not p.name.startswith((".", "_"))}
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in IGNORED)
+        folders[:] = sorted(f for f in folders if f not in IGNORED and pathlib.Path(folder, f).resolve() != out)
         for file in sorted(files):
             path = pathlib.Path(folder, file)
             if file.endswith(".ipynb") and path.is_file() and not path.is_symlink():
