@@ -29,7 +29,7 @@ from moe_np.data.piecewise import piecewise
 from moe_np.experiments import jordan1994 as robot
 from moe_np.experiments.sweep import one_blas_thread
 from moe_np.mixtures import hme, hme_em, irls
-from moe_np.steps import Steps
+from moe_np.steps import Steps, state
 from moe_np.view import view
 
 plt.rcParams.update(plots.STYLE)
@@ -152,19 +152,25 @@ assert resp.argmax() == 3 and h_top[1] > 0.75
 # **Predict.** What is the weight of a case in the regression of the gate below branch $i$, and what would go wrong
 # without it? (Think of the left side in the picture above.)
 #
-# The data: four straight lines with jumps between them, and noise. Four linear experts, a tree of two levels.
+# The data: four straight lines with jumps between them, and noise. Four linear experts, a tree of two levels. (In the
+# picture that `view` draws, the two bands at the bottom are what the gates say: the top one in greys, the leaves in the
+# colours of their experts.)
 
 # %%
 data = piecewise(np.random.default_rng(0), 300)
 x, y, N = data.x, data.y, len(data.x)
 start = hme.init(np.random.default_rng(4), (2, 2), 1, 1, spread=1.0, var=0.3)
-given = {"x": x, "y": y}
 
 
-def walk(params, **options):
-    """The states of EM on the tree, with the data in each."""
-    for s in hme_em.steps(params, x, y, **options):
-        yield s._replace(arrays={**given, **s.arrays}, axes={"x": ("N", "D"), "y": ("N", "C"), **s.axes})
+def walk(params, rounds):
+    """The states of EM on the tree, with the data in each: two rounds in full, then one state a round."""
+    now, count = None, 0
+    for s in hme_em.steps(params, x, y, max_iter=rounds):
+        count += s.phase == "E step: leaves"
+        if count <= 2 or s.phase == "E step: leaves":
+            arrays, axes = {"x": x, "y": y, **s.arrays}, {"x": "N D", "y": "N C", **s.axes}
+            now = state(s.phase, s.equation, arrays, axes=axes, note=s.note, before=now)
+            yield now
 
 
 line = np.linspace(-1, 1, 201)[:, None]
@@ -186,7 +192,7 @@ def draw(ax, now, history):
     ax.set_title(now.phase + title, fontsize=12)
 
 
-steps = Steps(walk(start, max_iter=40), draw=draw)
+steps = Steps(walk(start, rounds=40), draw=draw)
 next(steps)
 
 # %%
@@ -204,7 +210,7 @@ view(steps)  # forward, back, slider, play; where there are no widgets: next(ste
 # gate would be taught, with full force, by cases of the other side, for which its two experts are equally bad and its
 # target is one half each: it would be held back from ever making up its mind (exercise 3 measures it).
 #
-# Step to the end with the slider. Who cuts where?
+# Two rounds are there in full, then one state a round. Move the slider to the end. Who cuts where?
 
 # %%
 steps.goto(0)
