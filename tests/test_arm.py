@@ -121,3 +121,15 @@ def test_ranges_are_checked():
         arm.arm_task(np.random.default_rng(0), n_train=10, n_test=5, ranges=still)
     with pytest.raises(InputError, match=r"ranges.q: wanted shape \(4,\)"):
         arm.arm_task(np.random.default_rng(0), ranges=arm.RANGES[arm.DEFAULT]._replace(q=(1, 1, 1)))
+    with pytest.raises(InputError, match="ranges: wanted Ranges"):
+        arm.arm_task(np.random.default_rng(0), ranges="elbow bent")
+    with pytest.raises(InputError, match="rng: wanted a numpy"):
+        arm.arm_task(0)
+
+
+def test_states_are_checked(states):
+    q, dq, ddq = states
+    with pytest.raises(InputError, match=r"q: wanted shape \(N, 4\), got \(40, 3\)"):
+        arm.inverse_dynamics(q[:, :3], dq, ddq)
+    with pytest.raises(InputError, match=r"dq: wanted shape \(40, 4\), got \(1, 4\)"):
+        arm.forward_dynamics(q, dq[:1], ddq)

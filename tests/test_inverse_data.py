@@ -38,5 +38,7 @@ def test_the_exact_density_is_a_density_and_no_model_is_likelier():
 
 
 def test_bad_input_is_named():
+    with pytest.raises(InputError, match="rng: wanted a numpy"):
+        inverse.inverse_problem(3, 0)
     with pytest.raises(InputError, match="n: wanted a whole number"):
         inverse.inverse_problem(-1, np.random.default_rng(0))

@@ -71,3 +71,11 @@ def test_edges():
     assert len(same.value) == 1, "equal inputs cannot be told apart"
     with pytest.raises(InputError, match="x: wanted at least one case"):
         T.grow(np.ones((0, 2)), np.ones(0))
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 2.0**30])
+def test_units_do_not_matter(scale):
+    x, y = problem()
+    one, other = T.grow(x, y), T.grow(x * scale, y * scale)
+    np.testing.assert_array_equal(one.left, other.left)
+    np.testing.assert_array_equal(other.value, one.value * scale)

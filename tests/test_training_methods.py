@@ -45,6 +45,10 @@ def test_lines_and_noise():
     np.testing.assert_allclose(shares, np.diff([-1, *piecewise.CUTS, 1]) / 2, atol=0.01)
     at = np.array([[-0.6], [0.5], [-0.61]])
     np.testing.assert_allclose(piecewise.truth(at)[0].ravel(), [1.4, -0.5, 1.5 * -0.61 + 0.9])
+    with pytest.raises(InputError, match="rng: wanted a numpy"):
+        piecewise.piecewise(0, 5)
+    with pytest.raises(InputError, match="n_experts: wanted a whole number of at least 1, got 0"):
+        problems.task("piecewise", 0)
 
 
 @pytest.mark.parametrize("n_experts", [1, 4])

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import InputError, array, integer
+from moe_np.checks import InputError, array, generator, integer
 
 GRAVITY = 9.81  # m/s², down along z
 
@@ -80,6 +80,8 @@ def _out(R, v):
 
 def inverse_dynamics(q, dq, ddq, *, gravity=GRAVITY, arm=ARM):
     """The torques (N, 4) under which the arm moves with q, dq, ddq."""
+    q = array("q", q, ("N", len(arm)))
+    dq, ddq = array("dq", dq, q.shape), array("ddq", ddq, q.shape)
     turns = [rotation(link.axis, q[:, i]) for i, link in enumerate(arm)]
     forces, moments = _outward(turns, dq, ddq, gravity, arm)
     return _inward(turns, forces, moments, arm)
@@ -213,7 +215,10 @@ def arm_task(rng, *, n_train=15_000, n_test=5_000, ranges=RANGES[DEFAULT]):
 
     Every output counts the same in a sum of squared errors; unscaled, the light hand would be most of it.
     """
+    generator("rng", rng)
     n_train, n_test = integer("n_train", n_train, minimum=2), integer("n_test", n_test)
+    if not isinstance(ranges, Ranges):
+        raise InputError(f"ranges: wanted Ranges(...) or one of RANGES, got {ranges!r}")
     for name, values in ranges._asdict().items():
         array(f"ranges.{name}", values, (JOINTS,))
     q, dq, torque = draw(rng, n_train + n_test, ranges)

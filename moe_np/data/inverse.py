@@ -27,7 +27,7 @@ def curve(t):
 def inverse_problem(n, rng):
     """Draw n cases: (x (n, 1), t (n, 1)), the input and the wanted output."""
     n = checks.integer("n", n, minimum=0)
-    t = rng.uniform(size=n)
+    t = checks.generator("rng", rng).uniform(size=n)
     x = curve(t) + rng.uniform(-NOISE, NOISE, size=n)
     return x[:, None], t[:, None]
 

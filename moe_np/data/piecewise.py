@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import integer
+from moe_np.checks import generator, integer
 
 CUTS = (-0.6, -0.3, 0.5)  # x runs from −1 to 1
 LINES = ((1.5, 0.9), (-2.0, 0.2), (1.2, -0.5), (-1.0, 0.0))  # (slope, value at x = 0) of each piece
@@ -31,6 +31,6 @@ def truth(x):
 
 def piecewise(rng, n):
     """n fresh cases."""
-    x = rng.uniform(-1, 1, (integer("n", n), 1))
+    x = generator("rng", rng).uniform(-1, 1, (integer("n", n), 1))
     y, piece = truth(x)
     return Piecewise(x, y + NOISE * rng.normal(size=y.shape), piece)

@@ -48,7 +48,7 @@ def ten_vowels(*, formants="F1 F2", context="none", split="repetition", drop=1, 
     if split == "repetition":
         first = table.repetition == 1
     else:
-        first = np.isin(table.speaker, np.random.default_rng(seed).permutation(people)[:50])
+        first = np.isin(table.speaker, np.random.default_rng(integer("seed", seed, minimum=0)).permutation(people)[:50])
     kept = np.isin(table.speaker, people)
     train, test = first & kept, ~first & kept
     hertz, x = x, (x - x[train].mean(axis=0)) / x[train].std(axis=0)

@@ -35,14 +35,15 @@ def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
 
     `tolerance` is on the largest component of the gradient, so it depends on the scale of the loss. Returns a Minimum.
     """
-    import threadpoolctl
     from scipy.optimize import minimize
+
+    from moe_np.kernels import threads
 
     def value(vector):
         loss, grads = loss_and_grads(unflatten(vector, params))
         return loss, flatten({name: grads[name] for name in params})
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "gtol": tolerance, "ftol": 1e-12, "maxcor": 20}
-    with threadpoolctl.threadpool_limits(1, "blas"):  # two threads add up in another order, and wait for each other
+    with threads.one_blas_thread():  # two threads add up in another order, and wait for each other
         found = minimize(value, flatten(params), jac=True, method="L-BFGS-B", options=options)
     return Minimum(unflatten(found.x, params), float(found.fun), int(found.nfev), bool(found.success))

@@ -71,7 +71,7 @@ def _best_split(x, y, slanted, min_leaf):
     gain[:, : min_leaf - 1] = gain[:, n - min_leaf :] = 0
     gain[z[:, 1:] <= z[:, :-1]] = 0
     column, at = np.unravel_index(gain.argmax(), gain.shape)
-    if not gain[column, at] > 1e-12 * n:
+    if not gain[column, at] > 1e-12 * ((y - y.mean()) ** 2).sum():
         return None
     threshold = 0.5 * (z[column, at] + z[column, at + 1])
     goes_left = np.zeros(n, bool)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import choice
+from moe_np.checks import choice, integer
 from moe_np.data import piecewise as piecewise_data
 from moe_np.data import vowel_task
 from moe_np.data.clusters import SCALE, clusters
-from moe_np.mixtures import irls, jacobs1991
+from moe_np.mixtures import em_families, irls, jacobs1991
 from moe_np.numerics import sigmoid, softmax
 from moe_np.training import densities
 from moe_np.training.contract import Problem
@@ -43,6 +43,7 @@ class Task(NamedTuple):
 @functools.lru_cache(maxsize=16)
 def task(name, n_experts=E):
     """The task of that name with so many experts."""
+    n_experts = integer("n_experts", n_experts)
     return {"vowels": vowels, "piecewise": lines, "clusters": patches}[choice("problem", name, NAMES)](n_experts)
 
 
@@ -86,19 +87,16 @@ def start_linear(rng, D, C, n_experts):
 
 def fit_logistic(params, x, y, resp, max_steps=1):
     """Weighted IRLS of every expert from where it is; the logit is that of class 1 against class 0."""
-    start = np.concatenate([params["W"], params["b"][:, None, :]], axis=1)
-    target = np.hstack([y, 1 - y])
+    start, target = em_families.pack(params), np.hstack([y, 1 - y])
     coef, info = irls.multinomial_irls(
         x, target, resp, start=np.concatenate([start, 0 * start], axis=2), max_steps=max_steps
     )
-    coef = coef[:, :, :1] - coef[:, :, 1:]
-    return {"W": coef[:, :-1], "b": coef[:, -1]}, float(info.steps)
+    return em_families.unpack(coef[:, :, :1]), float(info.steps)  # the logit of class 0 is 0
 
 
 def fit_lines(params, x, y, resp):
     """Weighted least squares: the exact maximum in one pass."""
-    coef = irls.weighted_least_squares(x, y, resp)
-    return {"W": coef[:, :-1], "b": coef[:, -1]}, 1.0
+    return em_families.unpack(irls.weighted_least_squares(x, y, resp, start=em_families.pack(params))), 1.0
 
 
 def standard(train, test):

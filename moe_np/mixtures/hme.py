@@ -51,6 +51,8 @@ def branching(params):
 def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
     """Weights and biases uniform in ±spread, of gates and experts: siblings that start equal would stay equal.
 
+    For inputs of the size of 1: gates that start saturated stay so, since posteriors then equal what they believe.
+
     tree    branches of a gate on each level: (2, 2, 2, 2) is a binary tree of 16 experts, (16,) a plain mixture
     var     the variance that Gaussian experts start with
     like    "shared" one variance, "expert" one an expert, "full" a covariance matrix an expert; None: categorical
