@@ -8,7 +8,7 @@
 # |---|---|---|---|
 # | $x$ | `x` | (N, 2) | first and second formant of a spoken vowel, in kHz |
 # | $d$ | `d` | (N, 1) | wanted output: 1 for [i] and [ʌ], 0 for [ɪ] and [ɑ] |
-# | $o_i$ | `o` | (N, E, 1) | what expert $i$ answers: $\sigma(x W_i + b_i)$, a number between 0 and 1 |
+# | $o_i$ | `o` | (N, E, 1) | what expert $i$ answers: $\sigma(x W_i + b_i)$, $\sigma$ the logistic function |
 # | $p_i,\ h_i$ | `p`, `resp` | (N, E) | the gate's choice before, and the responsibility after the answer is known |
 # | $y$ | `y` | (N, 1) | the answer of the whole, $\sum_i p_i o_i$ |
 # | – | `foot` | (E, 2) | the point of expert $i$'s decision line that is nearest to the origin |
@@ -31,7 +31,7 @@ from moe_np.view import view
 plt.rcParams.update(plots.STYLE)
 data = vowel_task()
 x, d = data.x_train, data.d_train
-print("x", x.shape, "d", d.shape, "of", len(data.x_test), "test tokens the speakers are others")
+print("x", x.shape, "d", d.shape, " and", len(data.x_test), "test tokens, of other speakers")
 
 fig, ax = plt.subplots(figsize=(6, 4.5))
 plots.classes(ax, x, data.vowel_train, ("i", "ɪ", "ɑ", "ʌ"))
@@ -157,8 +157,8 @@ assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))
 # one expert leads for *all* vowels: the feet are on their way to X, and it is a little ahead. As none can do better
 # than X on everything, the next step up is to do better on something: another expert gets a little more of one pair.
 # What it gets more of, it fits better; what it fits better, it is more responsible for; and the gate follows the
-# responsibilities ($\partial E / \partial s_i = p_i - h_i$). A small lead feeds itself, the error falls, two lines
-# swing to the two pairs, and the others stay behind, idle: nobody asks them, so they learn nothing.
+# responsibilities ($p_i - h_i$, lesson 02). A small lead feeds itself, the error falls, two lines swing to the two
+# pairs, and the others stay behind, idle: nobody asks them, so they learn nothing.
 #
 # ## 5. Table 1
 #
@@ -195,8 +195,8 @@ print("mean accuracies", [round(m[k], 1) for m in mean.values() for k in ("train
 # of the first weights nor the step sizes. The coding was chosen here as the one under which one expert alone is lost;
 # the range, ±.05, was chosen among several that were tried; the steps were looked for on other seeds, as the paper's
 # were. Other choices give other answers: add `--sensitivity` to the command to see which claims they leave standing.
-# And a run is chaotic: adding the same gradients up in another order moves its number of epochs by up to a tenth. Means
-# of many runs may be compared, single runs never.
+# And a run of 8 experts is chaotic: the same cases in another order, so that only rounding differs, move its number of
+# epochs by a tenth or more. Means of many runs may be compared, single runs never.
 #
 # > **Seen in public code**: an output for each vowel (one-hot targets) and softmax experts. Then nothing has to be
 # > shared out. Below, *one* expert does the whole task.
