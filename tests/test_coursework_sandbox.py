@@ -104,6 +104,9 @@ def test_values_go_there_and_back(room):
         (22).to_bytes(8, "little") + b'{"array": ["<f8", [-1]]}',
         (28).to_bytes(8, "little") + b'{"array": ["<f8", [99999]]} ',
         (60_000).to_bytes(8, "little") + b"[" * 60_000,
+        (1).to_bytes(8, "little") + b"5",
+        (3).to_bytes(8, "little") + b"[1]",
+        (19).to_bytes(8, "little") + b'{"array":[[1],[1]]}',
     ],
 )
 def test_what_is_not_well_formed_is_refused(body):
@@ -329,6 +332,7 @@ def test_no_network_no_tracing_no_new_namespaces_no_hand_on_others(room, tmp_pat
         "mount": "1 / (1 + ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None))",
         "signal": f"os.kill({os.getpid()}, 0)",
         "thread": f"1 / (1 + ctypes.CDLL(None).syscall(ctypes.c_long({TGKILL}), {os.getpid()}, {os.getpid()}, 0))",
+        "pipe": f"__import__('fcntl').fcntl(os.pipe()[0], 8, {os.getpid()})",  # whom it signals: F_SETOWN
         "limits": f"__import__('resource').prlimit({os.getpid()}, 0, (1, 1))",
         "priority": f"os.setpriority(0, {os.getpid()}, 19)",
         "mode": f"os.chmod({str(mine)!r}, 0)",

@@ -1,5 +1,7 @@
 """What counts as right, and what is said of an answer that is not."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,38 @@ def test_in_a_notebook_the_line_is_all_that_is_shown(capsys):
         capsys.readouterr()
         assert bool(verdict) is passed and formatter.format(verdict) == ({}, {})
         assert capsys.readouterr().out == ""
+
+
+# --- Races ------------------------------------------------------------------------------------------------------------
+
+
+def slowly(x):
+    time.sleep(0.01)
+    return 2 * x
+
+
+RACE = Question("q1", "double", 2, lambda rng: [(rng.normal(size=3),)], lambda x: 2 * x, baseline=slowly, faster=3)
+
+
+def remembers(seen):
+    def answer(x):
+        if x.tobytes() not in seen:
+            seen[x.tobytes()] = slowly(x)
+        return seen[x.tobytes()]
+
+    return answer
+
+
+def right_at_first(calls):
+    def answer(x):
+        calls.append(x)
+        return 2 * x if len(calls) < 3 else x
+
+    return answer
+
+
+def test_a_race_is_won_by_speed_alone():
+    assert examine(RACE, lambda x: 2 * x, 0).passed
+    assert "as fast as the baseline: wanted 3 times" in examine(RACE, slowly, 0).message
+    assert "as fast as the baseline: wanted 3 times" in examine(RACE, remembers({}), 0).message
+    assert "3 of 3 values differ" in examine(RACE, right_at_first([]), 0).message

@@ -139,6 +139,7 @@ class Session:
                 raise InputsChanged
             return value
 
+        call.still = lambda: self.child.still()
         return call
 
     def explained(self, message):

@@ -118,8 +118,8 @@ class Child:
                 reply = wire.unframe(body)
             except wire.WireError as error:
                 raise ChildError(f"what came back is no answer ({error})") from None
-            if isinstance(reply, dict) and reply.get("id") == self._id:  # others are not what was asked for
-                return reply
+            if isinstance(reply, dict) and type(reply.get("id")) is int and reply["id"] == self._id:
+                return reply  # others are not what was asked for
 
     def cell(self, number, source, seconds=20.0, apart=False):
         """Run a cell; `apart`: the names it makes are not seen by others. Refused with its error if it raised."""
@@ -147,6 +147,18 @@ class Child:
         if reply.get("ok") is not True:
             raise Refused(str(reply.get("error", "no answer"))[:1200])
         return reply
+
+    @contextlib.contextmanager
+    def still(self):
+        """Nothing that the child started runs meanwhile (on Linux): it cannot keep the machine busy for others."""
+        stopped = set()
+        while new := set(jail.descendants(self.process.pid)) - stopped:
+            _signal(new, "SIGSTOP")
+            stopped |= new
+        try:
+            yield
+        finally:
+            _signal(stopped, "SIGCONT")
 
     # --- its end
 
@@ -195,7 +207,7 @@ class Child:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
         if self.process.poll() is None:
-            self._kill_below()
+            _signal(jail.descendants(self.process.pid), "SIGKILL")
             self.process.kill()
             self.process.wait()
         if self.uid is not None and self.sandbox.mode == "user":
@@ -203,11 +215,11 @@ class Child:
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _kill_below(self):
-        if sys.platform == "linux":
-            for pid in jail.descendants(self.process.pid):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+
+def _signal(pids, name):
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, name))
 
 
 def _size(folder, most=4000, deepest=30):
