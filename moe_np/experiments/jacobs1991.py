@@ -298,6 +298,6 @@ def limits(result):
         f"The standard deviations are {sds} epochs where the column headed SD has {theirs}; our standard errors are "
         f"{errors}, so that column may hold those. "
         "A single run of 8 experts is chaotic: adding up in another order moves its number of epochs by a tenth or "
-        "more, so only means compare, and a difference as small as that between 8 and 4 experts can fall on either side "
-        "of p = .05."
+        "more, so only means compare, and a difference as small as that between 8 and 4 experts can fall on either "
+        "side of p = .05."
     )
