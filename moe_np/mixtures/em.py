@@ -186,12 +186,11 @@ def gradient(params, x, y, *, family, gate_x=None):
 
 # --- One step at a time -----------------------------------------------------------------------------------------------
 
-E_STEP = r"h_i = \frac{g_i(x)\,P(y \mid x, \theta_i)}{\sum_j g_j(x)\,P(y \mid x, \theta_j)}"
-M_GATE = r"v \leftarrow \arg\max_v \sum_t \sum_i h_i^{(t)} \log g_i(x^{(t)}; v)"
+E_STEP = r"h_i = \frac{g_i P_i}{\sum_j g_j P_j}, \quad g = \mathrm{softmax}(x U + c), \quad P_i = P(y \mid x, W_i, b_i)"
+M_GATE = r"U, c \text{ raise } \sum_n \sum_i h_{ni} \log g_i(x_n)"
 M_EXPERTS = {
-    Gaussian: r"W_i = (X^\top H_i X)^{-1} X^\top H_i\, Y,\quad "
-    r"\Sigma_i = \frac{\sum_t h_i^{(t)} r_i^{(t)} r_i^{(t)\top}}{\sum_t h_i^{(t)}},\quad r_i = y - x W_i",
-    Categorical: r"W_i \leftarrow \arg\max_W \sum_t h_i^{(t)} \log \mathrm{softmax}(x^{(t)} W)_{y^{(t)}}",
+    Gaussian: r"W_i, b_i: \; (X^\top H_i X)^{-1} X^\top H_i\, y, \quad H_i = \mathrm{diag}(h_{1i} \ldots h_{Ni})",
+    Categorical: r"W_i, b_i \text{ raise } \sum_n h_{ni} \log \mathrm{softmax}(x_n W_i + b_i)_{y_n}",
 }
 AXES = {
     "gate_logits": "N E", "log_gate": "N E", "log_density": "N E", "resp": "N E", "share": "E",

@@ -125,14 +125,14 @@ def _start(params, x, y, *, gates, ridge, irls_steps, clip, hold):
 
 # --- One step at a time -----------------------------------------------------------------------------------------------
 
-DENSITY = r"P_{ij} = P(y \mid x, \theta_{ij})"
+DENSITY = r"P_{ij} = P(y \mid x, W_{ij}, b_{ij})"
 NESTED = r"h_{j|i} = \frac{g_{j|i} P_{ij}}{\sum_k g_{k|i} P_{ik}}"
 TOP = r"h_i = \frac{g_i \sum_j g_{j|i} P_{ij}}{\sum_k g_k \sum_j g_{j|k} P_{kj}}"
 LEAVES = r"h_{ij} = h_i \, h_{j|i}"
-EXPERTS = r"\theta_{ij} \leftarrow \arg\max_\theta \sum_t h_{ij}^{(t)} \log P(y^{(t)} \mid x^{(t)}, \theta)"
-GATES_TOP = r"v_i \leftarrow \arg\max_v \sum_t \sum_i h_i^{(t)} \log g_i^{(t)}"
-GATES_BELOW = r"v_{ij} \leftarrow \arg\max_v \sum_t h_i^{(t)} \sum_j h_{j|i}^{(t)} \log g_{j|i}^{(t)}"
-LEAST_SQUARES = r"v_{ij} \leftarrow \arg\min_v \sum_t h_i^{(t)} (\log h_{j|i}^{(t)} - v^\top x^{(t)})^2"
+EXPERTS = r"W_{ij}, b_{ij} \text{ raise } \sum_n h_{ij} \log P_{ij}"
+GATES_TOP = r"U, c \text{ raise } \sum_n \sum_i h_i \log g_i"
+GATES_BELOW = r"U, c \text{ raise } \sum_n h_i \sum_j h_{j|i} \log g_{j|i}"
+LEAST_SQUARES = r"U, c \leftarrow \arg\min \sum_n h_i \big( \log h_{j|i} - (x_n U_j + c_j) \big)^2"
 AXES = {"W": "E D C", "b": "E C", "mu": "N E C", "log_density": "N E", "resp": "N E"}
 LEVEL_AXES = {"U": "D P b", "c": "P b", "g": "N P b", "h": "N P b", "evidence": "N P"}
 VAR_AXES = {0: (), 1: ("E",), 3: ("E", "C", "C")}
