@@ -18,6 +18,7 @@ from moe_np.data import piecewise
 from moe_np.experiments import training_claims as claims
 from moe_np.experiments import training_methods as methods
 from moe_np.experiments import training_problems as problems
+from moe_np.experiments import training_table
 from moe_np.experiments.sweep import Sweep, to_json
 from moe_np.gradcheck import gradient_error
 from moe_np.mixtures import em as em_mixture
@@ -276,6 +277,11 @@ def test_claims_follow_the_runs():
     assert claims.slower("joint", "alternating")(result, "p")[1] == "reverse"
     assert claims.gets_stuck(result, "p") == ("0 of 9 stuck, 0 unfinished", "no")
     assert claims.avoids("alternating")(result, "p")[1] == "no"
+    assert claims.efficient(result, "p") == ("10, alternating 100; p = 1 the other way", "yes")
+    result = made_up(**{"one expert": [(1, 1)] * 9, "joint": late, "EM": quick})
+    result["summary"] = {"p": claims.summarise(result, "p")}
+    text, found = claims.efficient(result, "p")
+    assert found == "reverse" and text.startswith("100, EM 10; p = 2e-05")
     result = made_up(**{"one expert": [(1, 1)] * 9, "joint": [(0.7, 0.7)] * 9, claims.LONGER: quick})
     result["summary"] = {"p": claims.summarise(result, "p")}
     assert claims.gets_stuck(result, "p")[1] == "yes"
@@ -308,6 +314,13 @@ def test_the_result_and_its_table(result):
 def test_a_seed_is_the_same_run_however_many_there_are(result):
     spec = methods.spec_of(TINY, "clusters", "EM", 1)
     assert json.loads(to_json(methods.run_one(spec))) == result["systems"]["clusters"]["EM"][1]
+
+
+def test_joint_training_is_not_compared_with_itself():
+    ends = {"one expert": 1, "joint": 0.7, "EM": 0.7, "ES": 0}
+    result = made_up(**{system: [(loss, loss)] * 3 for system, loss in ends.items()})
+    found = claims.summarise(result, "p")["systems"]
+    assert [training_table.stuck_and_good(result, found, s) for s in ("joint", "EM", "ES")] == [False, True, False]
 
 
 def test_the_figure(result):

@@ -286,9 +286,9 @@ def limits(result):
         f"{60 * found['HME, Algorithm 2']['seconds an epoch']['mean']:.1f} s.",
         _online(systems, error),
         _failures(found, result["paper"]["failures"], config),
-        f"Chosen here: {config['covariance']} variance, one Newton step a gate in each M step, log ratios within "
-        f"±{config['clip']:g}, starts in ±{config['spread']:g} (nets ±{config['net_spread']:g}), momentum "
-        f"{config['beta']:g}, step sizes by exploration on other seeds, λ from {config['forget']:g} towards 1. The "
+        f"Chosen here: {config['covariance']} variance, {config['irls_steps']} Newton step(s) a gate in each M step, "
+        f"log ratios within ±{config['clip']:g}, starts in ±{config['spread']:g} (nets ±{config['net_spread']:g}), "
+        f"momentum {config['beta']:g}, step sizes by exploration on other seeds, λ from {config['forget']:g} towards 1. The "
         "lowest error of a run is picked on the test set, for all learners alike. "
         '"CART, linear" splits along the least squares fit in a node, which is not the search of the CART program.',
     ]

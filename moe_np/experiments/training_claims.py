@@ -155,7 +155,7 @@ def efficient(result, problem):
         return f"{number(mine['passes'])}, no other", "no" if mine["passes"] is None else "yes"
     first = min(times, key=times.get)
     p = greater(mine["reached"], others[first]["reached"])
-    text = f"{number(mine['passes'])}, {first} {times[first]:.0f}; {p_text(1.0, p)}"
+    text = f"{number(mine['passes'])}, {first} {times[first]:.0f}; {p_text(p)} the other way"
     return text, "reverse" if p < P else "no" if mine["passes"] is None else "yes"
 
 

@@ -271,7 +271,8 @@ def plan(config=None, *, seeds=None, quick=False):
 def run(config=None, *, seeds=None, sweep, quick=False):
     """Every method on every problem from `seeds` starts: the dict that is written as training_methods.json.
 
-    All but `seconds` is the same on every call. Seed s is the same run however many seeds are asked for.
+    All but `seconds`, and what is made of them, is the same on every call. Seed s is the same run however many seeds
+    are asked for.
     """
     config, seeds, specs = plan(config, seeds=seeds, quick=quick)
     runs = iter(sweep.map(run_one, specs, "ways to train"))

@@ -116,7 +116,8 @@ def left_out(result):
 
 def stuck_and_good(result, systems, system):
     one, joint = systems[system], systems["joint"]
-    return above(one) > len(result["seeds"]) / 2 and one["quality"]["mean"] >= joint["quality"]["mean"]
+    often = above(one) > len(result["seeds"]) / 2
+    return one is not joint and often and one["quality"]["mean"] >= joint["quality"]["mean"]
 
 
 def by(own, key, pick):
