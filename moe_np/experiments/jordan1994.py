@@ -288,8 +288,8 @@ def limits(result):
         _failures(found, result["paper"]["failures"], config),
         f"Chosen here: {config['covariance']} variance, {config['irls_steps']} Newton step(s) a gate in each M step, "
         f"log ratios within ±{config['clip']:g}, starts in ±{config['spread']:g} (nets ±{config['net_spread']:g}), "
-        f"momentum {config['beta']:g}, step sizes by exploration on other seeds, λ from {config['forget']:g} towards 1. The "
-        "lowest error of a run is picked on the test set, for all learners alike. "
+        f"momentum {config['beta']:g}, step sizes by exploration on other seeds, λ from {config['forget']:g} towards "
+        "1. The lowest error of a run is picked on the test set, for all learners alike. "
         '"CART, linear" splits along the least squares fit in a node, which is not the search of the CART program.',
     ]
     return "\n\n".join(lines)
