@@ -14,10 +14,10 @@
 # | $\sigma^2$ | `var` | number | variance of the experts, one for all; it is learned as well |
 # | $\ell$ | `log_likelihood` | number | $\sum_n \log \sum_i g_i P_i$: what is to be made large |
 #
-# The paper is Jordan and Jacobs (1994); EM itself is older and more general (Dempster, Laird and Rubin 1977).
+# The paper is Jordan and Jacobs (1994); EM itself is older and more general (Dempster, Laird and Rubin 1977). Sections
+# with a star can wait for a second reading.
 
 # %%
-
 import warnings
 
 import matplotlib.pyplot as plt
@@ -209,7 +209,7 @@ assert np.abs(w - best).max() < 1e-8
 # Each step *doubles* the number of right digits. EM does not even need that: one step a round is enough, since the next
 # E step changes the labels anyway (exercise 1).
 #
-# ## 5. Three gate steps that fail
+# ## 5. Three gate steps that fail *
 #
 # > **Seen in public code** (errata 14). *(a)* Newton's step as it comes, without looking whether $Q$ rises. *(b)* IRLS
 # > with the **inverse** of $g(1 - g)$ as weights, stopped when $w$ moves by less than 0.002. *(c)* No IRLS: a single
@@ -326,7 +326,7 @@ assert abs(slopes[0] / slopes[1] - 1) < 0.05  # they touch: the same slope
 # what EM leaves on the table: the likelihood would have been larger still a little further on. EM is safe rather than
 # greedy.
 #
-# ## 8. A race
+# ## 8. A race *
 #
 # The same start, $\sigma = 0.1$ held for all. EM against plain gradient ascent, with four step sizes, 1500 steps each.
 #
