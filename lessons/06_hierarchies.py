@@ -11,10 +11,10 @@
 # | $P_{ij}$ | `log_density` | (N, E) | how probable $y$ is under the expert at leaf $(i, j)$, as a logarithm |
 # | $h_i,\ h_{j \mid i}$ | `h1`, `h2` | as `g1`, `g2` | the same probabilities, once $y$ is known |
 # | $h_{ij}$ | `resp` | (N, E) | responsibility of a leaf: $h_i\, h_{j \mid i}$ |
-# | – | `evidence` | (N, gates) | how probable $y$ is under a gate and all that hangs below it |
+# | – | `evidence` | (N, P) | how probable $y$ is under a gate and all that hangs below it; in the walk its logarithm |
 #
-# The paper is Jordan and Jacobs (1994). Level $l$ of a tree has `U{l}` (D, gates, branches) and `c{l}` (gates,
-# branches); the experts are `W` and `b`, as before.
+# The paper is Jordan and Jacobs (1994). Level $l$ of a tree has P gates with b branches each, `U{l}` (D, P, b) and
+# `c{l}` (P, b); the experts are `W` and `b`, as before.
 
 # %%
 import dataclasses
