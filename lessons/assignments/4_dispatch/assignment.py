@@ -10,7 +10,7 @@
 # in grading: `moe-np coursework check 4_dispatch.ipynb`.
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
-# shapes, lists with holes and in no order, experts that nobody wants, large totals. 20 points: the loop 2, overflow 3,
+# shapes, lists with holes and in no order, experts that nobody wants, large numbers. 20 points: the loop 2, overflow 3,
 # sorting 2, adding up 2, blocks 4, backward 4, places 3. A function gets all its points or none. Results count as right
 # within a relative 1e-4 (1e-3 in questions 1, 5 and 6), so float32 will do. A function must not change its inputs.
 #
@@ -74,14 +74,15 @@ def seconds(run, rounds=3):
 # $$f_m(x) = \big(\mathrm{silu}(x W^1_m) \odot x W^3_m\big)\, W^2_m, \qquad \mathrm{silu}(z) = z\,\sigma(z),
 # \qquad \sigma(z) = \frac{1}{1 + e^{-z}}.$$
 #
-# Write the sum as it stands, one assignment after the other. It will be slow. It is what all the rest is held against.
+# ($W^1, W^2, W^3$ are names, as in `params`, and no powers.) Write the sum as it stands, one assignment after the other.
+# It will be slow. It is what all the rest is held against.
 
 
 # %% nbgrader={"grade": false, "grade_id": "q1_loop_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def by_assignment(params, x, token, expert, weight):
     """The sparse layer as a sum over assignments. x (N, D); token, expert, weight (A,) -> out (N, D)
 
-    A token that is not in the list gets exactly 0. Totals may be in the thousands, of either sign.
+    A token that is not in the list gets exactly 0. Numbers in x W¹ may be in the thousands, of either sign.
     """
     ### BEGIN SOLUTION
     out = np.zeros_like(x)
