@@ -12,6 +12,7 @@
 # |---|---|---|---|
 # | $x$ | `x` | (N, D) | N tokens (the cases of the earlier lessons) |
 # | $x W_g$ | `logits`, `clean` | (N, E) | the gate's totals, `s` in the earlier lessons |
+# | $W_g,\ W_\text{noise}$ | `w`, `w_noise` | (D, E) | the gate's matrix, and that of its noise |
 # | TopK | `choice` | (N, k) | the kept experts of each token, best first |
 # | $G(x)$ | `weight` | (A,) | what each kept expert's answer is multiplied by; A = k·N **assignments** |
 # | $\sigma$ | `sigma` | (N, E) | standard deviation of the gate's noise |

@@ -71,6 +71,7 @@ def _backward(trail, router, routing, cache, dweight, dlogits):
         zeros = np.zeros(routing.demand.shape, routing.weight.dtype)  # not None: NumPy code, whatever kernels there are
         note = STANDS_IN.get(getattr(cache, "estimator", None), HELD)
         found = at_logits(router, cache, dweight, zeros if dlogits is None else dlogits, names)
+        note += " draw is the gradient at raw." if "draw" in found else ""
         yield trail.see("backward, logits", equation, found, note)
     dx, grads = router.route_backward(dweight, dlogits, cache)
     found = {"dx": dx, **{f"d{k}": g for k, g in grads.items()}}
