@@ -13,6 +13,7 @@
 # | $a$ | `logits` | (N, E) | the gate's totals |
 # | $\sigma(a)$ | `probs` | (N, E) | their softmax, written $p$ below |
 # | $h$ | `onehot`, `routing.demand` | (N, E) | the choice: 1 for the expert that was drawn, 0 elsewhere |
+# | $L_i$ | `L` | (E,) | the loss if expert $i$ is drawn |
 # | $L$ | `loss` | (N,) | the loss of each token under its drawn expert |
 # | $b$ | `baseline` | | a number that does not depend on the token's own draw |
 
