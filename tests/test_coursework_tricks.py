@@ -1,13 +1,16 @@
 """Tricks of clever students, beyond the cheats of `simulate_class.py`: none is worth a point."""
 
+import dataclasses
 import pathlib
 import sys
 import time
 
 import coursework
+import numpy as np
 import pytest
 
 from moe_np.coursework import grading, jail, percent
+from moe_np.coursework.question import _compared
 
 NAME = "1_mixture"
 simulated = coursework.simulate_class()
@@ -173,3 +176,93 @@ def test_nothing_of_the_child_runs_while_a_baseline_is_timed(mode):
                 time.sleep(0.01)
             assert states() == ["T"] * 3
         assert child.call("attack", ())[0] == 1, "and then it goes on"
+
+
+# --- What a comparison takes ------------------------------------------------------------------------------------------
+
+
+def leaves(value, path=()):
+    """(path, array) of all that a result is made of."""
+    if isinstance(value, (dict, tuple, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, part in pairs for leaf in leaves(part, (*path, key))]
+    return [(path, np.asarray(value))]
+
+
+def changed(value, path, new):
+    """The result with something else at a path."""
+    if not path:
+        return new
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    parts = {key: changed(part, path[1:], new) if key == path[0] else part for key, part in pairs}
+    return parts if isinstance(value, dict) else tuple(parts.values())
+
+
+def one_nan(a):
+    out = a.astype(float)
+    out.flat[:1] = np.nan
+    return out
+
+
+NOT_RIGHT = {
+    "nan": one_nan,
+    "infinities": lambda a: np.full(a.shape, np.inf),
+    "complex": lambda a: a + 1j,
+    "text": lambda a: a.astype(str).tolist(),
+    "None": lambda a: None,
+    "one axis more": lambda a: a[None],
+    "one row, to be broadcast": lambda a: a[:1] if a.ndim and len(a) > 1 else a[..., None],
+    "a little off": lambda a: 1.02 * a.astype(float) + 0.02,
+}
+
+
+@coursework.every_assignment
+def test_no_comparison_takes_what_is_not_right(name):
+    assignment, drawn = coursework.assignment(name), coursework.drawn(name)
+    cases = [(q, c) for q in assignment.questions if q.function for c in drawn[q.name] if not c.timed]
+    for question, (inputs, wanted, _) in cases:
+        assert not question.compare(wanted, wanted, inputs)
+        for path, leaf in leaves(wanted):
+            for what, new in NOT_RIGHT.items() if 0 < leaf.size < 9999 else ():
+                got = changed(wanted, path, new(leaf))
+                assert _compared(question, wanted, got, inputs), (question.name, path, what)
+
+
+@coursework.every_assignment
+def test_no_answer_is_the_same_in_every_grading(name):
+    other = coursework.drawn(name, 1)
+    for question, cases in coursework.drawn(name).items():
+        differ = [repr(a.wanted) != repr(b.wanted) for a, b in zip(cases, other[question], strict=True)]
+        assert any(differ), f"{question}: its answers could be learnt by heart"
+
+
+BY_DIFFERENCES = """
+import numpy as np
+from moe_np.gradcheck import slope
+def {name}(dp, x, U, p):
+    s, out = np.log(p), []
+    def loss(moved):
+        e = np.exp(s + (moved["x"] - x) @ U + x @ (moved["U"] - U) + moved["c"])
+        return (dp * e / e.sum(axis=1, keepdims=True)).sum()
+    start = {"x": x, "U": U, "c": np.zeros(U.shape[1])}
+    for name, value in start.items():
+        out.append(np.zeros(value.shape))
+        for i in range(value.size):
+            unit = np.zeros(value.shape)
+            unit.flat[i] = 1
+            out[-1].flat[i] = slope(lambda v: loss({**start, name: v}), value, unit)
+    return tuple(out)
+"""
+
+
+@pytest.mark.slow
+def test_a_gradient_by_differences_takes_too_long(room):
+    assignment = coursework.assignment(NAME)
+    question = dataclasses.replace(assignment.questions[1], seconds=1.0)
+    source = BY_DIFFERENCES.replace("{name}", question.function)
+    cells = simulated.solved(assignment, {question.name: source})
+    some = assignment._replace(questions=(question,))
+    drawn = coursework.drawn(NAME)[question.name]
+    for cases, message in ((drawn[:-1], ""), (drawn, "no answer within 1 s")):
+        (mark,) = grading.grade(some, {question.name: cases}, room, coursework.notebook(cells)).marks
+        assert mark.message == message

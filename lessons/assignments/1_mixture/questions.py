@@ -26,8 +26,9 @@ def softmax_cases(rng):
 
 
 def gate_cases(rng):
+    """In the last case a gradient by differences of the loss would take minutes."""
     cases = []
-    for N, D, E in ((7, 2, 3), (4, 5, 2), (1, 3, 4)):
+    for N, D, E in ((7, 2, 3), (4, 5, 2), (1, 3, 4), (6000, 10, 4)):
         s = rng.normal(size=(N, E))
         cases.append((rng.normal(size=(N, E)), rng.normal(size=(N, D)), rng.normal(size=(D, E)), numerics.softmax(s)))
     return cases
@@ -50,6 +51,10 @@ def mixture_cases(rng):
     closed[1][:, 0] = 0  # a gate that has shut one expert out
     closed[1][:] /= closed[1].sum(axis=1, keepdims=True)
     return [scored(rng, 6, 4, 2), scored(rng, 3, 2, 1), scored(rng, 4, 3, 2, far=45.0), closed]
+
+
+def backward_cases(rng):
+    return [*mixture_cases(rng), scored(rng, 6000, 4, 2)]
 
 
 def mixture_loss(o, p, d):
@@ -109,7 +114,7 @@ QUESTIONS = (
     Question("q2_gate_backward", "gate_backward", 3, gate_cases, gate_backward, SINGLE),
     Question("q3_mixture_loss", "mixture_loss", 3, mixture_cases, mixture_loss, SINGLE),
     Question("q4_responsibilities", "responsibilities", 2, mixture_cases, responsibilities, FAR),
-    Question("q5_mixture_backward", "mixture_backward", 3, mixture_cases, mixture_backward, FAR),
+    Question("q5_mixture_backward", "mixture_backward", 3, backward_cases, mixture_backward, FAR),
     Question("q6_train", "train", 4, train_cases, train, TRAINED),
     Question("q7_report", "report", 3, report_cases, report, SINGLE),
 )

@@ -14,7 +14,7 @@
 # very large logits, padding, perfect balance, all experts kept. 23 points: top-k gate 3, its gradient 3, noise 2,
 # load 3, the load's gradient 4, CV² 3, Switch's loss 3, z-loss 2. A function gets all its points or none. Results
 # count as right within a relative 1e-4, so float32 will do. A function must not change its inputs, and must answer
-# within seconds.
+# within seconds, gradients of thousands of tokens too (by differences of the loss that takes minutes).
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks`, `moe_np.gradcheck` and
 # `moe_np.data.regimes`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so

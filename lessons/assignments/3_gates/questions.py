@@ -16,6 +16,9 @@ SINGLE = close(1e-4, 1e-6)  # float32 will do
 LARGE = close(1e-4, 1e-3)  # the same, of logits in the hundreds
 
 
+MANY = 8000  # tokens, for which a gradient by differences of the loss would take minutes
+
+
 def apart(logits):
     """No two logits of a token so near that rounding could change their order."""
     return np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3
@@ -26,6 +29,11 @@ def drawn_apart(draw):
         found = draw()
         if apart(found):
             return found
+
+
+def spread(rng, N, E):
+    """Logits of many tokens that need not be drawn again and again until all are apart."""
+    return 0.7 * rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(0, 0.3, (N, E)) - 1
 
 
 # --- The gate ---------------------------------------------------------------------------------------------------------
@@ -50,7 +58,8 @@ def top_k_gate(logits, k, renormalise):
 
 def backward_cases(rng):
     cases = []
-    for N, E, k, renormalise in ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False), (4, 6, 3, True)):
+    sizes = ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False), (4, 6, 3, True), (MANY, 6, 2, True))
+    for N, E, k, renormalise in sizes:
         logits = rng.normal(size=(N, E))
         kept = contract.demand_of(contract.top_k(logits, k), E)
         cases.append((rng.normal(size=(N, E)), logits, kept, renormalise))
@@ -127,7 +136,8 @@ def load_backward_cases(rng):
     for N, E, k in ((6, 5, 2), (5, 4, 1), (8, 6, 3), (4, 3, 2)):
         clean, sigma, noise = drawn_gate(rng, N, E)
         cases.append((rng.normal(size=E), clean, sigma, noise, k))
-    return cases
+    sigma, noise = rng.uniform(0.3, 2, (MANY, 5)), rng.normal(size=(MANY, 5))
+    return [*cases, (rng.normal(size=5), spread(rng, MANY, 5) - sigma * noise, sigma, noise, 2)]
 
 
 def load_backward(dload, clean, sigma, noise, k):
@@ -148,7 +158,7 @@ def switch_cases(rng):
     for N, E, k, padded in ((8, 4, 1, 0), (7, 5, 2, 3), (10, 3, 1, 4), (6, 6, 3, 1)):
         logits = drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E)) + rng.normal(size=E))
         cases.append((logits, k, rng.permutation(np.arange(N) >= padded)))
-    return cases
+    return [*cases, (spread(rng, MANY, 6), 2, rng.random(MANY) < 0.9)]
 
 
 def switch_loss(logits, k, valid):
@@ -158,7 +168,7 @@ def switch_loss(logits, k, valid):
 
 def z_cases(rng):
     cases = []
-    for N, E, padded, shift in ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800)):
+    for N, E, padded, shift in ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800), (MANY, 6, 99, 0)):
         cases.append((rng.normal(size=(N, E)) + shift, rng.permutation(np.arange(N) >= padded)))
     return cases
 
