@@ -6,7 +6,7 @@
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
-# | | `demand` | (N, E) | which experts each token asked for, before any capacity |
+# | | `demand` | (N, E) | which experts each token asked for, whether it found a place or not (lesson 10) |
 # | Load | `load` | (E,) | tokens of each expert, a count |
 # | Importance | `importance` | (E,) | weights given to each expert, summed |
 # | CV² | | | variance / mean², over the experts: 0 when all are equal |
@@ -230,8 +230,8 @@ assert min(values) < 0.98 and abs(path[-1, 0] - 0.5) < 0.1
 #
 # > **Seen in public code** (errata 6), and in papers: "the minimum is 1". With nine tokens at (.51, .49) and one at
 # > (0, 1) it is 0.934, with loads .9 and .1; with eight experts it reaches 0.78 while one of them has 56 % of the
-# > tokens. Others take $f$ from the tokens that are left after capacity, when an overfull expert no longer looks
-# > overfull (exercise 3), or $P$ from the kept probabilities only.
+# > tokens (`tests/test_balance.py`). Others take $f$ from the tokens that found a place, when an overfull expert no
+# > longer looks overfull (exercise 3), or $P$ from the kept probabilities only.
 #
 # Why does it work, then? Because nobody descends this surface. $f$ is held, so the gradient can only move $P$,
 # *down* where $f$ is above. Follow the green path from the upper right: 200 tokens, most of them for expert 0, a
@@ -275,9 +275,9 @@ assert balance.z_loss(routed(lopsided, 1))[0] < 1e-20
 #
 # ## 6. Balance without a loss
 #
-# DeepSeek-V3 (2024, section 2.1.2) changes the selection instead. Each expert has a bias $b_i$; the $k$ largest
-# $s_i + b_i$ are chosen; after each step $b_i$ goes up by a little if expert $i$ had less than the mean load and
-# down if it had more. No gradient is involved.
+# DeepSeek-V3 (2024, section 2.1.2) changes the selection instead. Its scores $s_i$ are sigmoids of the logits, and
+# each expert has a bias $b_i$; the $k$ largest $s_i + b_i$ are chosen; after each step $b_i$ goes up by a little if
+# expert $i$ had less than the mean load and down if it had more. No gradient is involved.
 #
 # **Predict.** A gate like this with a large bias on expert 3: does expert 3 get more tokens? Does its *weight* in a
 # token's answer grow?
