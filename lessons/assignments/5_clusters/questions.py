@@ -87,7 +87,9 @@ def expert_outputs(w, x, expert, activation):
 
 
 def gradient_cases(rng):
-    return [(rng.normal(size=(len(case[1]), 2)), *case) for case in output_cases(rng)]
+    """In the last case a gradient by differences of the loss would take minutes."""
+    cases = [*output_cases(rng), (*experts(rng, 300, 4, 50, 20, 8), "cubic")]
+    return [(rng.normal(size=(len(case[1]), 2)), *case) for case in cases]
 
 
 def expert_gradient(df, w, x, expert, activation):
@@ -124,8 +126,8 @@ def route(theta, x, noise):
 
 def router_cases(rng):
     cases = []
-    for N, P, D, E in ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3)):
-        theta, x = rng.normal(size=(E, D)) * 0.5, rng.normal(size=(N, P, D))
+    for N, P, D, E in ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3), (300, 4, 500, 30)):
+        theta, x = rng.normal(size=(E, D)) / D**0.5, rng.normal(size=(N, P, D))
         cases.append((rng.normal(size=N), theta, x, rng.integers(E, size=N)))
     return cases
 
