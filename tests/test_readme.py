@@ -21,7 +21,7 @@ def test_the_example_runs():
 
 
 def test_files_exist():
-    paths = [*re.findall(r"`((?:moe_np|figures)/[\w./]*)`", TEXT), *re.findall(r"\]\(([\w./]+)\)", TEXT)]
+    paths = [*re.findall(r"`((?:moe_np|figures|lessons)/[\w./]*)`", TEXT), *re.findall(r"\]\(([\w./]+)\)", TEXT)]
     paths = [p for p in paths if not p.startswith("figures/out")]
     assert len(paths) > 5
     for path in paths:
@@ -31,6 +31,6 @@ def test_files_exist():
 def test_commands_are_commands():
     launcher = runpy.run_path(str(ROOT / "run.py"))
     shown = re.findall(r"^python3 run\.py (\S+)", TEXT, re.M)
-    assert {"figures", "test", "moe-np"} == set(shown) == set(launcher["COMMANDS"])
+    assert set(shown) == set(launcher["COMMANDS"])
     for line in re.findall(r"^python3 run\.py moe-np (.*?)(?:#.*)?$", TEXT, re.M):
         cli.parser().parse_args(line.split())
