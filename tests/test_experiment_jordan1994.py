@@ -143,6 +143,21 @@ def test_the_linear_row_is_least_squares():
     np.testing.assert_allclose(predict(data.x_test), inputs[1] @ coef, rtol=1e-9, atol=1e-11)
 
 
+def test_every_learner_warms_up(monkeypatch):
+    """It did not, and SciPy's import was most of the linear row's seconds."""
+    data, seen = robot.task(0, arm.DEFAULT, 150, 60), []
+
+    def learner(spec, task, rng):
+        for number in itertools.count():
+            seen.append((spec["system"], len(task.x_train), number))
+            yield None
+
+    for system in robot.SYSTEMS:
+        monkeypatch.setitem(learners.LEARNERS, system, learner)
+        learners.warm_up(robot.spec_of(SHORT, system, 0), data)
+    assert seen == [(system, 3, number) for system in robot.SYSTEMS for number in (0, 1)]
+
+
 def test_the_cart_row_is_sklearn_s():
     if importlib.util.find_spec("sklearn") is None:
         pytest.skip("needs scikit-learn")
