@@ -208,6 +208,12 @@ def test_a_routing_is_dots_for_rows_and_crosses_for_what_was_dropped():
     assert np.array_equal(ax.images[0].get_array(), routing.probs)
 
 
+def test_a_sort_stays_a_sort_when_it_is_done():
+    states = list(walk.dispatch(router("top_k")[0], slowly=True))
+    last = next(s for s in states if s.phase == "order")
+    assert not last.changed and pictures.choose(last) is pictures.sorting
+
+
 def test_what_is_newest_is_a_map_bars_or_a_line():
     _, steps = router()
     for number, state in enumerate(steps):

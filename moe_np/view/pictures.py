@@ -190,7 +190,7 @@ def routing_map(ax, state, history):
 
 
 def _fits_sort(state):
-    return _has(state, "order", "offsets", "expert", new=("order", "expert"))
+    return _has(state, "order", "offsets", "expert", new=("order", "expert") if state.changed else ())
 
 
 def sorting(ax, state, history):
