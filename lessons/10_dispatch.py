@@ -1,17 +1,17 @@
 # %% [markdown]
 # # 10 · Dispatch: from a loop to sorted blocks to compiled loops
 #
-# After this lesson you can write the dispatch of a sparse layer in ten lines, say what each way of doing it costs
-# before you run it, and catch the three mistakes that public code makes there.
+# Afterwards you can write the dispatch of a sparse layer in ten lines, say what each way of doing it costs before you
+# run it, and catch the three mistakes that public code makes there.
 #
 # The layer is a sum over *assignments*, one for each pair of a token and an expert that it goes to:
 #
 # $$ \text{out}_n \;=\; \sum_{a:\ \text{token}_a = n} \text{weight}_a \cdot \text{expert}_{\text{expert}_a}(x_n) $$
 #
 # The router has made the list; lesson 07 says how. Here only one question is left: in which order do we walk through
-# it?
+# it? (Sections with a star can wait for a second reading.)
 #
-# | symbol | in the code | shape | meaning |
+# | symbol | in code | shape | meaning |
 # |---|---|---|---|
 # | $N, D, H$ | `N, D, H` | | tokens, their size, the hidden size of an expert |
 # | $E, k$ | `E, k` | | experts, and how many of them a token goes to |
@@ -321,7 +321,7 @@ assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k time
 #   **No dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
 #   users meets a model with many experts.
 #
-# ## 6. Compiled
+# ## 6. Compiled *
 #
 # So what is left for compiled loops to win? Not the products, which are BLAS either way. It is everything beside them
 # (bias, ReLU and their backward passes, weighing, adding up) and the cores of your machine: a task is a whole expert
@@ -402,7 +402,7 @@ assert np.bincount(read_back, minlength=4)[0] == 11 and fits.sum() == 5
 # take $kN \cdot 2DH$: more than the experts as soon as $N > 2H/\text{factor}$. This is why such code cuts a batch into
 # groups.
 #
-# ## 8. Backwards
+# ## 8. Backwards *
 #
 # Nothing new: where the forward pass gathers, the backward pass adds up, and the other way round. `dout` is gathered
 # into the blocks (each row times its weight), every expert does its own backward pass on its block, and `drows` is
