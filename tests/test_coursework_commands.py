@@ -104,6 +104,8 @@ def test_check_tells_by_name_what_is_right(tmp_path, capsys):
 def test_without_a_checkout_the_error_says_where_assignments_are_looked_for(tmp_path, capsys):
     assert cli.main(["coursework", "list", "--assignments", str(tmp_path / "none")]) == 2
     assert "say where with --assignments DIR or MOE_NP_ASSIGNMENTS" in capsys.readouterr().err
+    assert cli.main(["coursework", "list", "--assignments", str(tmp_path)]) == 2
+    assert f"got none in {tmp_path}" in capsys.readouterr().err
     assert moe_np("release", "9_none", tmp_path) == 2
     assert f"assignment: wanted one of {', '.join(coursework.NAMES)}; got '9_none'" in capsys.readouterr().err
 
@@ -316,12 +318,16 @@ def test_points_given_by_hand_are_put_in(tmp_path):
     assert first.marks[-1].earned is None and first.total == 17
     path = tmp_path / "by_hand.csv"
     text = path.read_text()
-    assert text.splitlines()[0] == "student,question,of,points,answer" and "because" in text
+    assert text.splitlines()[0] == "student,question,of,points,key,answer" and "because" in text
     path.write_text(text.replace("ada,q7_report,3,,", "ada,q7_report,3,2.5,"))
     ((_, second),) = gradebook.by_hand(assignment, tmp_path, [(submission, marked())], ["ada"])
     assert second.total == 19.5 and "2.5 / 3" in (tmp_path / "students" / "ada" / "feedback.html").read_text()
-    path.write_text(path.read_text().replace("2.5", "7"))
-    with pytest.raises(ValueError, match="wanted points from 0 to 3, got '7'"):
+    spreadsheet = path.read_text().replace(",", ";").replace("2.5", "2,5").replace("because\nof", "weil\xe4\r\n")
+    path.write_bytes(spreadsheet.encode("latin-1"))
+    ((_, third),) = gradebook.by_hand(assignment, tmp_path, [(submission, marked())], ["ada"])
+    assert third.total == 19.5 and "because" in path.read_text(), "whatever a spreadsheet makes of the words"
+    path.write_text(path.read_text().replace("2,5", "7"))
+    with pytest.raises(ValueError, match="ada: q7_report: wanted points from 0 to 3, got '7'"):
         gradebook.by_hand(assignment, tmp_path, [(submission, marked())], ["ada"])
 
 

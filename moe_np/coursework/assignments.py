@@ -61,7 +61,10 @@ def folder(given=None):
 
 def names(given=None):
     """All assignments, in the order of their numbers."""
-    found = [p.parent.name for p in folder(given).glob("*/questions.py") if (p.parent / "assignment.py").exists()]
+    where = folder(given)
+    found = [p.parent.name for p in where.glob("*/questions.py") if (p.parent / "assignment.py").exists()]
+    if not found:
+        raise InputError(f"assignments: wanted folders with assignment.py and questions.py, got none in {where}")
     return sorted(found, key=lambda name: (len(name.split("_")[0]), name))
 
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import secrets
@@ -112,7 +113,7 @@ def _show(folder, assignment, submission, marked):
 
 # --- Marked by hand ---------------------------------------------------------------------------------------------------
 
-HAND = ("student", "question", "of", "points", "answer")
+HAND = ("student", "question", "of", "points", "key", "answer")  # the key: which answer it was, whatever became of it
 
 
 def by_hand(assignment, out, rows, slugs):
@@ -123,20 +124,18 @@ def by_hand(assignment, out, rows, slugs):
     path = out / "by_hand.csv"
     given = {}
     with contextlib.suppress(OSError):
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")  # spreadsheets have their own
         for row in csv.DictReader(io.StringIO(text), delimiter=";" if text.startswith("student;") else ","):
-            given[row.get("student"), row.get("question"), _words(row.get("answer"))] = (
-                row.get("points") or ""
-            ).strip()
+            given[row.get("student"), row.get("question"), row.get("key")] = (row.get("points") or "").strip()
     done, asked = [], []
     for (submission, marked), slug in zip(rows, slugs, strict=True):
         marks = []
         for m in marked.marks:
             if m.text:
-                text = reports.cell(m.text)
-                points = given.get((slug, m.name, _words(text)), "")
-                asked.append((slug, m.name, reports.number(m.points), points, text))
-                m = m._replace(earned=_points(path, points, m))
+                key = "a" + hashlib.sha256(m.text.encode()).hexdigest()[:10]
+                points = given.get((slug, m.name, key), "")
+                asked.append((slug, m.name, reports.number(m.points), points, key, reports.cell(m.text)))
+                m = m._replace(earned=_points(f"{path}: {slug}", points, m))
             marks.append(m)
         done.append((submission, grading.Marked(marks, marked.problems)))
         if marks != marked.marks:
@@ -149,11 +148,7 @@ def by_hand(assignment, out, rows, slugs):
     return done
 
 
-def _words(text):
-    return " ".join((text or "").split())  # a spreadsheet may change line ends
-
-
-def _points(path, text, mark):
+def _points(where, text, mark):
     if not text:
         return None
     try:
@@ -163,7 +158,7 @@ def _points(path, text, mark):
         return value
     except ValueError:
         wanted = f"points from 0 to {reports.number(mark.points)}"
-        raise InputError(f"{path}: {mark.name}: wanted {wanted}, got {text!r}") from None
+        raise InputError(f"{where}: {mark.name}: wanted {wanted}, got {text!r}") from None
 
 
 def write_books(assignment, graded, out):

@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+import statistics
 
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")  # as Canvas names them; Moodle lets one choose
 
@@ -38,7 +39,7 @@ def results_json(assignment, marked):
             "name": m.name,
             "score": m.earned or 0,
             "max_score": m.points,
-            "status": "passed" if m.earned == m.points else "failed",
+            **({} if m.earned is None else {"status": "passed" if m.earned == m.points else "failed"}),
             "output": _remark(m),
             "output_format": "text",
         }
@@ -57,7 +58,7 @@ def _remark(mark):
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;width:100%}td,th{padding:.4em .6em;border-bottom:1px solid #ddd;text-align:left;
-vertical-align:top}td.n{text-align:right;white-space:nowrap}.right{color:#176b2c}.wrong{color:#a32020}
+vertical-align:top}.n{text-align:right;white-space:nowrap}.right{color:#176b2c}.wrong{color:#a32020}
 code{font-size:90%;overflow-wrap:anywhere}"""
 
 
@@ -80,7 +81,7 @@ def feedback(assignment, submission, marked):
 <style>{STYLE}</style></head><body>
 <h1>{title}</h1>
 <p>{html.escape(submission.student)}: <b>{number(marked.total)} of {number(assignment.points)} points</b></p>
-<table><tr><th>question</th><th>points</th><th></th></tr>
+<table><tr><th>question</th><th class=n>points</th><th></th></tr>
 {chr(10).join(rows)}
 </table>
 {problems}
@@ -105,10 +106,9 @@ def summary(assignment, rows, facts):
         common = collections.Counter(_kind(m.message) for m in graded if m.message).most_common(1)
         said = f"{common[0][1]} × {_cell(common[0][0])}" if common else ""
         lines.append(f"| {q.name} | {number(q.points)} | {mean:.2f} | {full} of {len(graded)} | {said} |")
-    totals = sorted(marked.total for _, marked in rows)
-    middle = totals[len(totals) // 2] if totals else 0
-    mean = sum(totals) / max(len(totals), 1)
-    lines.append(f"| total | {number(assignment.points)} | {mean:.2f} | median {number(middle)} | |")
+    totals = [marked.total for _, marked in rows] or [0]
+    mean, middle = statistics.fmean(totals), number(statistics.median(totals))
+    lines.append(f"| total | {number(assignment.points)} | {mean:.2f} | median {middle} | |")
     troubled = [(s, m.problems) for s, m in rows if m.problems]
     if troubled:
         lines += ["", "## Notebooks with a cell that failed, or that could not be read", ""]
