@@ -138,6 +138,8 @@ def test_a_hash_and_what_only_some_routers_have():
     same(states["expected load"]["P"], noisy_top_k.load_forward(cache)[1])
     assert states["selection"]["choice"].shape == (12, 2) and states["selection"]["runner_up"].shape == (12,)
     states = by_phase(walk.route(switch, {"w": params["w"]}, x, capacity_factor=1.0))
+    assert r"\mathrm{logits} = x w" in states["logits"].equation and "seen" not in states["logits"].arrays
+    assert "seen" not in states["backward, parameters and tokens"].equation
     assert states["places"]["C"] == 3 and np.bincount(states["routing"]["expert"]).max() <= 3
     assert "found no place" in states["routing"].note
     states = by_phase(walk.route(gshard, {"w": params["w"]}, x, capacity_factor=0.5))

@@ -112,7 +112,12 @@ PHASES = {
             "factor seen",
             "The router sees this, the experts see x.",
         ),
-        ("logits", r"\mathrm{logits} = \mathrm{seen} \, w", "logits", ""),
+        (
+            "logits",
+            lambda o, c: LINEAR[1] if c.factor is None else r"\mathrm{logits} = \mathrm{seen} \, w",
+            "logits",
+            "",
+        ),
         SOFT,
         ("selection", r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}", "choice demand", "One expert a token."),
         ("places", _room, "C token", "Tokens in their order; those that find no place are not in the list."),
@@ -301,8 +306,9 @@ STANDS_IN = {
     "reinforce": "dweight is not used: (demand − probs)(loss − baseline) has to come in as dlogits_of_losses.",
 }
 BELOW = r"dw = x^\top d\mathrm{logits}, \quad dx = d\mathrm{logits} \, w^\top"
+BELOW_JITTER = BELOW.replace("x^", r"\mathrm{seen}^") + r" \cdot \mathrm{factor}"
 PARAMETERS = dict.fromkeys(set(LOGITS) - {"noisy_top_k", "hierarchical", "kmeans"}, BELOW)
-PARAMETERS["switch"] = BELOW.replace("x^", r"\mathrm{seen}^")
+PARAMETERS["switch"] = lambda cache: BELOW if cache.factor is None else BELOW_JITTER
 PARAMETERS["kmeans"] = (
     r"d\mathrm{centroids}_m = \frac2T \sum_n d\mathrm{logits}_{nm} (x_n - \mathrm{centroids}_m), "
     r"\quad dx_n = \frac2T \sum_m d\mathrm{logits}_{nm} (\mathrm{centroids}_m - x_n)"

@@ -74,10 +74,11 @@ def _backward(trail, router, routing, cache, dweight, dlogits):
         note += " draw is the gradient at raw." if "draw" in found else ""
         yield trail.see("backward, logits", equation, found, note)
     dx, grads = router.route_backward(dweight, dlogits, cache)
+    equation = PARAMETERS.get(name, "")
     found = {"dx": dx, **{f"d{k}": g for k, g in grads.items()}}
     yield trail.see(
         "backward, parameters and tokens",
-        PARAMETERS.get(name, ""),
+        equation(cache) if callable(equation) else equation,
         found,
         "For the optimiser, and for what lies below.",
     )
