@@ -47,13 +47,14 @@ for patch in train.x[n] / SCALE:
 # %% [markdown]
 # One patch holds the **centre** $\beta c_k$. It says which cluster this is and nothing about the class. One holds the
 # **signal** $\alpha y v_k$: its *sign* is the class. One holds a **decoy** $\gamma \varepsilon v_{k'}$, the signal of
-# another cluster with a random sign $\varepsilon$. The last one is Gaussian noise. $\alpha$ lies in (.5, 2), $\gamma$
-# in (.5, 3): the decoy is louder than the signal more often than not.
+# another cluster with a random sign $\varepsilon$. The last one is Gaussian noise. $\alpha$ is uniform in (.5, 2),
+# $\gamma$ in (.5, 3): the decoy is louder than the signal more often than not.
 #
 # ## 1. Who could solve this?
 #
 # A linear classifier sees $w \cdot \sum_p x^{(p)}$. With $w = \sum_k v_k$ that is $\alpha y + \gamma \varepsilon$ plus
-# noise. It is right when $\varepsilon = y$, half of the time, and otherwise only if $\alpha > \gamma$:
+# noise. It is right when $\varepsilon = y$, half of the time, and otherwise only if $\alpha > \gamma$ ($E[\cdot]$ is
+# the mean over the samples):
 #
 # $$ \tfrac12 + \tfrac12 P(\alpha > \gamma) = \tfrac12 + \tfrac12 \cdot \frac{E[\alpha] - .5}{2.5} = .65 . $$
 #
@@ -88,7 +89,8 @@ assert abs(right_alone - 65) < 4 and right_by_hand > 99.9
 # At the start the router knows nothing, so every expert gets samples of all four clusters, and its filters are small
 # random vectors. Take one filter $w$ and write $q_k = w \cdot v_k$ for what it has of each signal. Follow the gradient
 # of $y$ times the output. For a linear filter the output is $\sum_p w \cdot x^{(p)}$, for a cubic one
-# $\sum_p (w \cdot x^{(p)})^3$, and on average over the samples (the decoy's sign is random, so it drops out)
+# $\sum_p (w \cdot x^{(p)})^3$, and on average over the samples (the decoy's sign is random, so it drops out) the speed
+# $\dot q_k$ with which $q_k$ grows is
 #
 # $$ \text{linear:}\quad \dot q_k \propto E[y \cdot \alpha y] = E[\alpha],
 # \qquad\qquad
