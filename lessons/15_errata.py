@@ -169,7 +169,7 @@ assert np.abs(wrong - truth).max() > 0.2 > 0.05 > np.abs(right - truth).max()
 # ## Bug 4
 #
 # The same P, the right one, and its gradient. $z = (\text{clean} - \text{threshold}) / \sigma$, so dclean
-# $= \phi(z) / \sigma$ and d$\sigma = -\phi(z)\, z / \sigma$.
+# $= \phi(z) / \sigma$ and d$\sigma = -\phi(z)\, z / \sigma$, with $\phi$ the normal density.
 
 
 # %%
