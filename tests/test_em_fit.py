@@ -99,8 +99,9 @@ def test_steps_can_be_walked_back_and_end_at_max_iter():
         ({"family": "gaussian"}, "family: wanted Gaussian(...) or Categorical(...)"),
         ({"family": em.Gaussian("diagonal")}, "covariance: wanted one of"),
         ({"family": em.Gaussian(floor=-1.0)}, "floor: wanted a finite number above 0"),
-        ({"family": em.Categorical(2), "y": np.arange(60)}, "n_classes: wanted a whole number of at least 60"),
-        ({"family": em.Categorical(), "y": np.full(60, -1)}, "y: wanted labels from 0 up"),
+        ({"family": em.Categorical(2), "y": np.arange(60)}, "y: wanted labels from 0 to 1, got 0 to 59"),
+        ({"family": em.Categorical(1), "y": np.zeros(60, int)}, "n_classes: wanted a whole number of at least 2"),
+        ({"family": em.Categorical(), "y": np.full(60, -1)}, "y: wanted labels from 0 to 1, got -1 to -1"),
         ({"y": np.zeros((60, 0))}, "y: wanted at least one output, got shape (60, 0)"),
         ({"ridge": -1.0}, "ridge: wanted a finite number of at least 0, got -1.0"),
         ({"ridge": "much"}, "ridge: wanted a finite number of at least 0, got 'much'"),
@@ -131,3 +132,7 @@ def test_a_fit_says_what_it_was_not_made_for():
         fit.predict_proba(x)
     with pytest.raises(InputError, match="y: wanted shape"):
         fit.score(x, y[:, :1])
+    with pytest.raises(InputError, match="x: wanted at least one case"):
+        fit.score(x[:0], y[:0])
+    with pytest.raises(InputError, match=r"rng: wanted a numpy\.random\.Generator"):
+        fit.sample(x, 0)

@@ -98,9 +98,14 @@ def test_bad_input_is_named():
         ((params, x, z, d[:, :2], 0.25), "d: wanted shape"),
         ((params, x, z, d, 0.0), "sigma: wanted a finite number above 0"),
         ((params, x[:0], z[:0], d[:0], 0.25), "x: wanted at least one case"),
+        (({"W": params["W"]}, x, z, d, 0.25), "params: wanted a dict with W, b, U and c"),
     ):
         with pytest.raises(InputError, match=words):
             competing.check(*bad)
+    with pytest.raises(InputError, match="E: wanted a whole number of at least 1, got 0"):
+        competing.init(np.random.default_rng(0), 0, 2, 2, 3)
+    with pytest.raises(InputError, match="rng: wanted a numpy"):
+        competing.init(0, 3, 2, 2, 3)
 
 
 def test_minimise_finds_the_minimum_of_a_quadratic():

@@ -188,11 +188,10 @@ class Categorical(NamedTuple):
 
     def resolve(self, y):
         y = checks.array("y", y, ("N",), kind="i").astype(np.int64)
-        least = int(y.max(initial=0)) + 1
-        n_classes = max(least, 2) if self.n_classes is None else self.n_classes
-        checks.integer("n_classes", n_classes, minimum=max(least, 2))
-        if y.min(initial=0) < 0:
-            raise checks.InputError(f"y: wanted labels from 0 up, got {y.min()}")
+        n_classes = max(int(y.max(initial=0)) + 1, 2) if self.n_classes is None else self.n_classes
+        checks.integer("n_classes", n_classes, minimum=2)
+        if y.min(initial=0) < 0 or y.max(initial=0) >= n_classes:
+            raise checks.InputError(f"y: wanted labels from 0 to {n_classes - 1}, got {y.min()} to {y.max()}")
         return self._replace(n_classes=n_classes), y
 
     @irls.one_thread

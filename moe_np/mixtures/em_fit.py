@@ -41,12 +41,14 @@ class Fit(NamedTuple):
 
     def score(self, x, y, gate_x=None):
         """The mean over cases of log P(y | x)."""
+        if not len(x):
+            raise checks.InputError("x: wanted at least one case, got none")
         return float(logsumexp(self._log_joint(x, y, gate_x)).mean())
 
     def sample(self, x, rng, gate_x=None):
         """One y for each x: an expert drawn with the gate's probabilities, then a y from it. -> (y, expert (N,))."""
         inputs, gate = self._designs(x, gate_x)
-        expert = choose(softmax(gate_logits(self.params, gate)), rng)
+        expert = choose(softmax(gate_logits(self.params, gate)), checks.generator("rng", rng))
         own = self.family.outputs(self.params, inputs)[np.arange(len(expert)), expert]
         return self.family.draw(self.params, expert, own, rng), expert
 

@@ -56,8 +56,10 @@ def system_backward(dloss, cache):
 
 def init(rng, E, D, Z, C, *, spread=0.05):
     """Experts with weights and biases uniform in ±spread, the gate at 0."""
-    params = model.init_mixture(rng, E, D, C, spread=spread)
-    return {**params, "U": np.zeros((checks.integer("Z", Z), E))}
+    for name, value in (("E", E), ("D", D), ("Z", Z), ("C", C)):
+        checks.integer(name, value)
+    params = model.init_mixture(checks.generator("rng", rng), E, D, C, spread=spread)
+    return {**params, "U": np.zeros((Z, E))}
 
 
 def mean_loss(params, x, z, d, *, sigma, kind="softmax"):
@@ -95,6 +97,8 @@ def predict(params, x, z, *, kind="softmax"):
 
 def check(params, x, z, d, sigma):
     """The public door for training: shapes that fit together, finite numbers, σ above 0. Returns (x, z, d)."""
+    if not isinstance(params, dict) or set(params) != {"W", "b", "U", "c"}:
+        raise InputError(f"params: wanted a dict with W, b, U and c, got {params!r}")
     _, D, C = np.shape(params["W"])
     x = checks.array("x", x, ("N", D))
     z, d = checks.array("z", z, (len(x), np.shape(params["U"])[0])), checks.array("d", d, (len(x), C))
