@@ -318,14 +318,13 @@ assert np.isfinite(log_likelihood).all() and np.isinf(broken.loss[0])
 #
 # ## 8. One direction is enough
 #
-# Nudging every entry of a model with a million parameters takes two million forward passes. But a gradient promises
-# more than its entries: along **any** direction $u$ the slope of the loss is $\sum g \cdot u$. Draw one random $u$,
-# compare one number. A mistake anywhere in $g$ shows, unless $u$ happens to be orthogonal to it, which has
-# probability 0. That is `moe_np.gradcheck`, and every gradient in this package has to pass it.
+# Nudging every entry of a model with a million parameters takes two million forward passes. `gradcheck` of lesson 00
+# compares one number along one random direction instead. A mistake anywhere in the gradient shows, unless the direction
+# happens to be orthogonal to it, which has probability 0.
 #
-# > **Seen in public code** (errata 16): the loss is a mean over the N cases, its gradient a sum. Training still
-# > goes down, since the direction is right; the step is N times what you think it is, and changes when the batch
-# > does. The nearest NumPy reproduction of the 1991 paper has it. The check returns $1 - 1/N$ for it.
+# > **Seen in public code** (errata 16, as in lesson 00): the loss is a mean over the N cases, its gradient a sum. The
+# > step is N times what you think it is, and changes when the batch does. The nearest NumPy reproduction of the 1991
+# > paper has it.
 #
 # **Predict.** N is 5 here. Which number will the check print for the mistake?
 
