@@ -5,8 +5,8 @@
 # whether a gradient is right without knowing how it was derived.
 #
 # You need Python, matrices and the chain rule. The lessons build a mixture of experts from nothing; each takes less
-# than half an hour, if you stop at every **Predict** and write your answer down *before* you run the cell. That
-# is where the learning is: a surprise that you did not commit to is soon forgotten.
+# than half an hour, the exercises aside, if you stop at every **Predict** and write your answer down *before* you run
+# the cell. That is where the learning is: a surprise that you did not commit to is soon forgotten.
 #
 # ```
 # python3 run.py lab          # the lessons in JupyterLab; makes its own environment at the first call

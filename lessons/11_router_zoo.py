@@ -64,7 +64,7 @@ steps = walk.route(switch, w, x, capacity_factor=1.25)
 steps.until("routing")
 
 # %%
-view(steps)  # back and forward, with a picture; without widgets use steps.back() and next(steps)
+view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %%
 by_switch, _ = switch.route(w, x, capacity_factor=1.25)
