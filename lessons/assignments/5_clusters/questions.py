@@ -144,14 +144,16 @@ def router_gradient(dweight, theta, x, expert):
 def train_cases(rng):
     """The first has more experts than samples. All are redrawn if a choice is nearly a tie at any time."""
     cases = []
-    for N, D, E, J, passes, activation in (
-        (3, 4, 5, 2, 1, "cubic"),
-        (24, 6, 3, 2, 8, "cubic"),
-        (20, 5, 4, 1, 10, "linear"),
+    for sizes, activation, size in (
+        ((3, 4, 5, 2, 1), "cubic", 0.2),
+        ((24, 6, 3, 2, 8), "cubic", 0.2),
+        ((20, 5, 4, 1, 10), "linear", 0.2),
+        ((50, 40, 6, 30, 3), "cubic", 0.05),
     ):
+        N, D, E, J, passes = sizes
         closest = 0.0
         while closest < 1e-3:
-            w, x = rng.normal(size=(E, 2 * J, D)) * 0.2, rng.normal(size=(N, 3, D))
+            w, x = rng.normal(size=(E, 2 * J, D)) * size, rng.normal(size=(N, 3, D))
             theta, y, noise = rng.normal(size=(E, D)) * 0.1, rng.integers(2, size=N), rng.random((passes, N, E))
             case = (w, theta, x, y, noise, activation, 0.05, 0.3)
             *_, closest = trained(*case)
