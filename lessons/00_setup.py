@@ -48,7 +48,7 @@ print("ready, with NumPy", np.__version__)
 # | name | shape | what it is |
 # |---|---|---|
 # | `x` | (N, D) | the tokens |
-# | `logits`, `probs` | (N, E) | a router's or gate's totals, and their softmax (`s` and `p` until lesson 06) |
+# | `logits`, `probs` | (N, E) | a router's or gate's totals, and their softmax (`s` and `p` in lessons 02 to 04) |
 # | `resp` | (N, E) | responsibilities: how much each expert is to be believed once the answer is known |
 # | `token`, `expert`, `weight` | (A,) | a routing, one row an assignment |
 # | `dname` | as `name` | the gradient of the loss with respect to `name` |
