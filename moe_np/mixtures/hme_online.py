@@ -91,12 +91,15 @@ def observe(params, mem, x, y, options=DEFAULT):
         above = post.joint[level - 1][0].reshape(-1)
     n = mem.n
     if not options.hold:
-        square = (residual**2).mean(axis=1)
-        weight = resp if n.ndim else 1.0
-        seen = square if n.ndim else resp @ square
-        n = lam * n + weight
-        new["var"] = params["var"] + weight * (seen - params["var"]) / n
+        new["var"], n = running_mean(params["var"], n, (residual**2).mean(axis=1), resp, lam)
     return new, Memory(mem.cases + 1, R, S, n), float(loss[0])
+
+
+def running_mean(var, n, square, resp, lam):
+    """The variances after one more case with the squared errors (E,), and how many cases they are worth now."""
+    weight, seen = (resp, square) if n.ndim else (1.0, resp @ square)
+    n = lam * n + weight
+    return var + weight * (seen - var) / n, n
 
 
 def descend(params, mem, x, y, lr, options=DEFAULT):
@@ -104,12 +107,10 @@ def descend(params, mem, x, y, lr, options=DEFAULT):
     loss, cache = hme.forward(params, x[None], y[None])
     grads = hme.backward(np.ones(1), cache)[1]
     new = {**params, **gradient_descent({k: v for k, v in params.items() if k != "var"}, grads, lr=lr)}
-    n, lam = mem.n, forgetting(options, mem.cases)
+    n = mem.n
     if "var" in params and not options.hold:
-        square = ((y - cache.mu[0]) ** 2).mean(axis=1)
-        weight = cache.post.resp[0] if n.ndim else 1.0
-        n = lam * n + weight
-        new["var"] = params["var"] + weight * ((square if n.ndim else cache.post.resp[0] @ square) - params["var"]) / n
+        square, lam = ((y - cache.mu[0]) ** 2).mean(axis=1), forgetting(options, mem.cases)
+        new["var"], n = running_mean(params["var"], n, square, cache.post.resp[0], lam)
     return new, mem._replace(cases=mem.cases + 1, n=n), float(loss[0])
 
 
