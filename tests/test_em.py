@@ -268,8 +268,8 @@ def test_few_cases_double_rows_and_constant_columns(name):
 
 
 def test_fewer_cases_than_an_expert_has_slopes():
-    """Least squares alone, each time the smallest solution, fell by up to 2e-5 of the likelihood in 18 of the 60."""
-    for seed in range(60):
+    """Least squares alone, each time the smallest solution, fell by up to 2e-5 of the likelihood in 9 of the 30."""
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         problem = em._problem(rng.normal(size=(6, 3)), rng.normal(size=(6, 2)), 4, em.Gaussian("shared"), None, 0.0, 1)
         params, history = em.start_params(problem, rng), []
