@@ -441,13 +441,13 @@ def valley(seed=0, scale=30.0):
 
 def test_cma_learns_the_shape_of_a_valley():
     problem = valley()
-    end = steps(cma_es.train, problem, 120)[-1]
+    end = steps(cma_es.train, problem, 150)[-1]
     C = end.cache.C[:3, :3]
     rows = np.hstack([problem.x, np.ones((40, 1))])
     whitened = np.linalg.cholesky(rows.T @ rows / 40).T @ C @ np.linalg.cholesky(rows.T @ rows / 40)
     values = np.linalg.eigvalsh(whitened)  # all alike if C is proportional to the inverse of the curvature
     assert values[-1] / values[0] < 30 < 900 < np.linalg.cond(rows.T @ rows)
-    plain = steps(evolutionary.train, problem, 40)[-1]
+    plain = steps(evolutionary.train, problem, 42)[-1]
     assert abs(end.params["experts"]["W"].ravel() - [1, 2]).max() < 1e-3
     assert plain.passes > end.passes and abs(plain.params["experts"]["W"].ravel() - [1, 2]).max() > 1e-3
 
