@@ -36,7 +36,7 @@ class Config:
     tree: tuple = (2, 2, 2, 2)  # four levels, binary: 16 linear experts
     hidden: int = 60  # the net is 12-60-4
     within: float = 0.05  # epochs count to the first whose error is within 5 % of the lowest
-    seeds: int = 10  # as many as its backprop runs; here each seed draws its own start and its own cases
+    seeds: int = 10  # chosen; each seed draws its own start and its own cases
     ranges: str = arm.DEFAULT  # chosen, and calibrated
     covariance: str = "shared"  # chosen: one variance for all experts, learned
     irls_steps: int = 1  # chosen: steps of Newton's for a gate in one M step
