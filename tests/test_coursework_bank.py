@@ -21,6 +21,7 @@ def lost(marked):
     return [m.name for m in marked.marks if m.earned != m.points and m.earned is not None]
 
 
+@pytest.mark.slow
 def test_the_solution_gets_full_marks_and_the_release_none(room):
     assignment, drawn, sandbox = room
     solved = grading.grade(assignment, drawn, sandbox, coursework.notebook(assignment.cells))
@@ -30,8 +31,9 @@ def test_the_solution_gets_full_marks_and_the_release_none(room):
     assert {m.message for m in handed_out.marks} == {grading.NOT_YET}
 
 
-def test_the_release_holds_no_solution_and_no_hidden_test(room):
-    assignment, _, _ = room
+@coursework.every_assignment
+def test_the_release_holds_no_solution_and_no_hidden_test(name):
+    assignment = coursework.assignment(name)
     released = percent.released(assignment.cells)
     text = "\n".join(c.source for c in released)
     assert "SOLUTION" not in text and "HIDDEN" not in text and "hidden_test" not in text
@@ -59,16 +61,18 @@ def test_what_may_be_imported_can_be_and_holds_no_answer(room):
         assert not own & asked, f"{name} holds an answer by its name"
 
 
-def test_points_are_told(room):
-    assignment, _, _ = room
+@coursework.every_assignment
+def test_points_are_told(name):
+    assignment = coursework.assignment(name)
     first = assignment.cells[0].source
     assert first.startswith(f"# {assignment.title}"), "the first cell is the instructions"
     assert f"{assignment.points:g} points" in first
     assert 5 <= len(assignment.questions) <= 8
 
 
-def test_the_bank_is_rich_enough(room):
-    assignment, _, _ = room
+@coursework.every_assignment
+def test_the_bank_is_rich_enough(name):
+    assignment = coursework.assignment(name)
     bank = assignments.bank(assignment.name, coursework.FOLDER)
     assert set(bank) == {q.name for q in assignment.questions if q.function}
     for question, kinds in bank.items():

@@ -61,8 +61,10 @@ def gone(child):
 
 
 def _owner(pid):
+    """The user of a process that is more than an entry which waits for init."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
+        dead = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return -1 if dead else os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return -1
 

@@ -216,6 +216,7 @@ NOT_RIGHT = {
 }
 
 
+@pytest.mark.slow
 @coursework.every_assignment
 def test_no_comparison_takes_what_is_not_right(name):
     assignment, drawn = coursework.assignment(name), coursework.drawn(name)
@@ -228,6 +229,7 @@ def test_no_comparison_takes_what_is_not_right(name):
                 assert _compared(question, wanted, got, inputs), (question.name, path, what)
 
 
+@pytest.mark.slow
 @coursework.every_assignment
 def test_no_answer_is_the_same_in_every_grading(name):
     other = coursework.drawn(name, 1)

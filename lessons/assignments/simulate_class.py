@@ -191,6 +191,9 @@ def hard_coded(assignment):
     return HARD_CODED.format(table=table, functions=lines)
 
 
+FORKS = "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
+
+
 def replacing(assignment, source):
     """The released notebook in which one cell claims to be all answers."""
     cells = [c for c in percent.released(assignment.cells) if not c.nbgrader.get("solution") or c.kind != "code"]
@@ -229,16 +232,16 @@ def cheats(assignment):
         "os_exit": "os._exit(0)",
         "kills_all": "os.kill(-1, signal.SIGKILL)\nos._exit(1)",
         "memory_bomb": "x = []\nwhile True: x.append(bytearray(10**8))",
-        "fork_bomb": "while True:\n    try: os.fork()\n    except OSError: pass",
+        "fork_bomb": FORKS,
         "huge_result": "return __import__('numpy').zeros(3 * 10**7)",
     }
     for key, body in one.items():
         out[key] = (solved(assignment, {first.name: broken(body)}), [first.name])
     out["patched_numpy"] = (with_first(full, "import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True"), [])
-    out["huge_output"] = (with_first(full, "for _ in range(300): print('x' * 10**7)"), [])
-    out["cell_never_ends"] = (with_first(full, "while True: pass"), [])
+    out["huge_output"] = (with_first(full, "for _ in range(30): print('x' * 10**7)"), [])
+    out["cell_never_ends"] = (with_first(full, "import time\nwhile True: time.sleep(1)"), [])
     out["cell_exits"] = (with_first(full, "import os, sys\nsys.stdout.flush()\nos._exit(0)"), [])
-    out["cell_forks"] = (with_first(full, "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"), [])
+    out["cell_forks"] = (with_first(full, f"import os, time\n{FORKS}"), [])
     out["syntax_error"] = (solved(assignment, {first.name: f"def {first.function}(s:\n    return s"}), [first.name])
     out["not_a_notebook"] = (b'{"cells": [', every)
     out["empty_file"] = (b"", every)
