@@ -335,6 +335,7 @@ def test_no_network_no_tracing_no_new_namespaces_no_hand_on_others(room, tmp_pat
         "signal": f"os.kill({os.getpid()}, 0)",
         "thread": f"1 / (1 + ctypes.CDLL(None).syscall(ctypes.c_long({TGKILL}), {os.getpid()}, {os.getpid()}, 0))",
         "pipe": f"__import__('fcntl').fcntl(os.pipe()[0], 8, {os.getpid()})",  # whom it signals: F_SETOWN
+        "outliving": "1 / (1 + ctypes.CDLL(None).prctl(1, 0, 0, 0, 0))",
         "limits": f"__import__('resource').prlimit({os.getpid()}, 0, (1, 1))",
         "priority": f"os.setpriority(0, {os.getpid()}, 19)",
         "mode": f"os.chmod({str(mine)!r}, 0)",

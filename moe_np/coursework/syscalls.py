@@ -15,6 +15,7 @@ ALLOW, ERRNO, EPERM, ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24  # where they stand in what the filter sees
 SECCOMP, FILTER = 22, 2
 OWNERS = (8, 10, 15)  # fcntl's F_SETOWN, F_SETSIG, F_SETOWN_EX: a pipe that signals whom one likes
+PDEATHSIG = 1  # prctl: to outlive a grader that was killed
 NEW = 0x7E020080  # all flags of clone that make a namespace (CLONE_NEWTIME too)
 
 # the numbers on x86-64 and on 64-bit ARM; those from 424 on are the same on both
@@ -25,6 +26,7 @@ TABLES = {
         "clone": 56,
         "tgkill": 234,
         "fcntl": 72,
+        "prctl": 157,
         "own": (302, 203),  # prlimit64, sched_setaffinity: of oneself
         "denied": (
             "41 42 "  # socket, connect
@@ -40,6 +42,7 @@ TABLES = {
         "clone": 220,
         "tgkill": 131,
         "fcntl": 25,
+        "prctl": 167,
         "own": (261, 122),
         "denied": (
             "198 203 "
@@ -63,8 +66,9 @@ def program(table, pid):
         out += [(EQUAL, 0, 1, number), refuse]
     for number, allowed in (*((n, 0) for n in table["own"]), (table["tgkill"], pid)):
         out += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST), (EQUAL, 0, 1, allowed), (RETURN, 0, 0, ALLOW), refuse]
-    out += [(EQUAL, 0, 2 * len(OWNERS) + 2, table["fcntl"]), (LOAD, 0, 0, SECOND)]
-    out += [line for command in OWNERS for line in ((EQUAL, 0, 1, command), refuse)] + [(RETURN, 0, 0, ALLOW)]
+    for name, which, values in (("fcntl", SECOND, OWNERS), ("prctl", FIRST, (PDEATHSIG,))):
+        out += [(EQUAL, 0, 2 * len(values) + 2, table[name]), (LOAD, 0, 0, which)]
+        out += [line for value in values for line in ((EQUAL, 0, 1, value), refuse)] + [(RETURN, 0, 0, ALLOW)]
     out += [(EQUAL, 0, 3, table["clone"]), (LOAD, 0, 0, FIRST), (SET, 0, 1, NEW), refuse]
     return [*out, (RETURN, 0, 0, ALLOW)]
 
