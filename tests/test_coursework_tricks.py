@@ -260,11 +260,11 @@ def {name}(dp, x, U, p):
 @pytest.mark.slow
 def test_a_gradient_by_differences_takes_too_long(room):
     assignment = coursework.assignment(NAME)
-    question = dataclasses.replace(assignment.questions[1], seconds=1.0)
+    question = dataclasses.replace(assignment.questions[1], seconds=0.6)
     source = BY_DIFFERENCES.replace("{name}", question.function)
     cells = simulated.solved(assignment, {question.name: source})
     some = assignment._replace(questions=(question,))
     drawn = coursework.drawn(NAME)[question.name]
-    for cases, message in ((drawn[:-1], ""), (drawn, "no answer within 1 s")):
+    for cases, message in ((drawn[:-1], ""), (drawn, "no answer within 0.6 s")):
         (mark,) = grading.grade(some, {question.name: cases}, room, coursework.notebook(cells)).marks
         assert mark.message == message
