@@ -136,8 +136,7 @@ class MlpCache(NamedTuple):
     params: dict
     rows: np.ndarray  # (A, D)
     offsets: np.ndarray  # (E + 1,)
-    z: np.ndarray  # (A, H)  before the activation; the compiled ReLU gives h, which has the same positive entries
-    h: np.ndarray  # (A, H)  after it
+    z: np.ndarray  # (A, H)  before the activation; the compiled ReLU gives max(z, 0), which serves as well
     activation: str
 
 
@@ -156,23 +155,22 @@ def mlp_forward(params, rows, offsets, *, activation):
     w1, b1, w2, b2 = (each(params, name, offsets) for name in ("w1", "b1", "w2", "b2"))
     act, _ = ACTIVATIONS[activation]
     z = np.empty((len(rows), w1.shape[2]), rows.dtype)
-    h, y = np.empty_like(z), np.empty((len(rows), w2.shape[2]), rows.dtype)
+    y = np.empty((len(rows), w2.shape[2]), rows.dtype)
     for m, own in blocks(offsets):
         z[own] = rows[own] @ w1[m] + b1[m]
-        h[own] = act(z[own])
-        y[own] = h[own] @ w2[m] + b2[m]
-    return y, MlpCache(params, rows, offsets, z, h, activation)
+        y[own] = act(z[own]) @ w2[m] + b2[m]
+    return y, MlpCache(params, rows, offsets, z, activation)
 
 
 def mlp_backward(dy, cache):
     """dy (A, D_out) -> drows (A, D), {"w1", "b1", "w2", "b2"}."""
-    params, rows, offsets, z, h, activation = cache
+    params, rows, offsets, z, activation = cache
     w1, w2 = each(params, "w1", offsets), each(params, "w2", offsets)
-    _, act_backward = ACTIVATIONS[activation]
+    act, act_backward = ACTIVATIONS[activation]
     drows = np.empty_like(rows)
     grads = {name: np.zeros(each(params, name, offsets).shape, p.dtype) for name, p in params.items()}
     for m, own in blocks(offsets):
-        grads["w2"][m] = h[own].T @ dy[own]
+        grads["w2"][m] = act(z[own]).T @ dy[own]
         grads["b2"][m] = dy[own].sum(axis=0)
         dz = act_backward(dy[own] @ w2[m].T, z[own])
         grads["w1"][m] = rows[own].T @ dz
@@ -190,7 +188,6 @@ class SwigluCache(NamedTuple):
     offsets: np.ndarray  # (E + 1,)
     a: np.ndarray  # (A, H)  x W1, goes through silu
     b: np.ndarray  # (A, H)  x W3, is multiplied
-    h: np.ndarray  # (A, H)  silu(a) b
 
 
 def swiglu_init(rng, d_model, n_experts, hidden, d_out=None, *, scale=1.0, share=(), dtype=np.float64):
@@ -204,24 +201,23 @@ def swiglu_forward(params, rows, offsets):
     """y = (silu(x W1_m) ⊙ x W3_m) W2_m, silu(a) = a σ(a) (Shazeer 2020, arXiv 2002.05202, eq. 6)."""
     w1, w3, w2 = (each(params, name, offsets) for name in ("w1", "w3", "w2"))
     a = np.empty((len(rows), w1.shape[2]), rows.dtype)
-    b, h, y = np.empty_like(a), np.empty_like(a), np.empty((len(rows), w2.shape[2]), rows.dtype)
+    b, y = np.empty_like(a), np.empty((len(rows), w2.shape[2]), rows.dtype)
     for m, own in blocks(offsets):
         a[own] = rows[own] @ w1[m]
         b[own] = rows[own] @ w3[m]
-        h[own] = a[own] * numerics.sigmoid(a[own]) * b[own]
-        y[own] = h[own] @ w2[m]
-    return y, SwigluCache(params, rows, offsets, a, b, h)
+        y[own] = (a[own] * numerics.sigmoid(a[own]) * b[own]) @ w2[m]
+    return y, SwigluCache(params, rows, offsets, a, b)
 
 
 def swiglu_backward(dy, cache):
     """dy (A, D_out) -> drows (A, D), {"w1", "w3", "w2"}. silu'(a) = σ(a) (1 + a (1 − σ(a)))."""
-    params, rows, offsets, a, b, h = cache
+    params, rows, offsets, a, b = cache
     w1, w3, w2 = (each(params, name, offsets) for name in ("w1", "w3", "w2"))
     drows = np.empty_like(rows)
     grads = {name: np.zeros(each(params, name, offsets).shape, p.dtype) for name, p in params.items()}
     for m, own in blocks(offsets):
-        grads["w2"][m] = h[own].T @ dy[own]
         dh, s = dy[own] @ w2[m].T, numerics.sigmoid(a[own])
+        grads["w2"][m] = (a[own] * s * b[own]).T @ dy[own]
         da = dh * b[own] * s * (1 + a[own] * (1 - s))
         db = dh * a[own] * s
         grads["w1"][m] = rows[own].T @ da
@@ -282,8 +278,8 @@ def _size_of(name, axis):
 
 
 def _mlp(activation):
-    def cache_of(params, rows, offsets, z, _, h):
-        return MlpCache(params, rows, offsets, z, h, activation)
+    def cache_of(params, rows, offsets, z, _):
+        return MlpCache(params, rows, offsets, z, activation)
 
     forward = functools.partial(mlp_forward, activation=activation)
     return Expert(mlp_init, forward, mlp_backward, _size_of("w1", 1), (activation, cache_of))

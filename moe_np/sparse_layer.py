@@ -122,7 +122,7 @@ def _forward_compiled(params, x, routing, expert, workspace):
     if s.twice:
         raise InputError(TWICE)
     out, kept = dispatch.forward(params, x, s, name, workspace)
-    experts = cache_of(params, kept.rows, s.offsets, kept.z, kept.g, kept.h)
+    experts = cache_of(params, kept.rows, s.offsets, kept.z, kept.g)
     return out, Cache(x.shape, expert, s.order, s.offsets, s.token, s.weight, kept.y, experts, kept)
 
 

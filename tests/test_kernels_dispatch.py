@@ -3,21 +3,23 @@
 With NUMBA_DISABLE_JIT=1 the loops run in the interpreter; the large shapes are left out then.
 """
 
+import ctypes
 import multiprocessing
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import threadpoolctl
 from test_sparse_layer import KINDS, random_routing
 
-from moe_np import experts, sparse_layer
+from moe_np import experts, numerics, sparse_layer
 from moe_np.routing import top_k
 
 numba = pytest.importorskip("numba")
-from moe_np.kernels import activations, dispatch, gate  # noqa: E402 - needs Numba
+from moe_np.kernels import activations, blas, dispatch, gate  # noqa: E402 - needs Numba
 
 JIT = not numba.config.DISABLE_JIT
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -101,18 +103,75 @@ def values(dtype, rows=7, columns=19):
     return z.astype(dtype), rng.normal(size=z.shape).astype(dtype), rng.normal(size=columns).astype(dtype)
 
 
+def product(op_a, op_b, a, b, beta, c):
+    blas.gemm(op_a, op_b, a, b, beta, c)
+
+
+@pytest.fixture(params=["NumPy's BLAS", "np.dot"] if JIT else ["Python"])
+def compiled_product(request):
+    """`gemm` in a compiled loop, by the BLAS of NumPy's wheel (where it has one) or by what stands in for it."""
+    if request.param == "np.dot":
+        blas.connect(None)
+    yield numba.njit(product)  # compiled, and so connected, at its first call
+    blas.connect(blas.numpys_library())
+
+
+@dtypes
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 4, 5), (70, 33, 129), (2, 3, 0), (0, 3, 2)], ids=str)
+def test_product(compiled_product, size, dtype):
+    (m, n, k), rng, T = size, np.random.default_rng(0), blas.TRANSPOSED
+    for op_a, op_b in ((blas.PLAIN, blas.PLAIN), (T, blas.PLAIN), (blas.PLAIN, T)):
+        a = rng.normal(size=(k, m) if op_a == T else (m, k)).astype(dtype)
+        b = rng.normal(size=(n, k) if op_b == T else (k, n)).astype(dtype)
+        expected = np.einsum("km,kn->mn" if op_a == T else "mk,nk->mn" if op_b == T else "mk,kn->mn", a, b)
+        c = np.full((m, n), np.nan, dtype)
+        compiled_product(op_a, op_b, a, b, 0, c)
+        close(c, expected, dtype, 10)
+        compiled_product(op_a, op_b, a, b, 1, c)
+        close(c, 2 * expected, dtype, 10)
+
+
+@pytest.mark.skipif(not JIT, reason="compiled code")
+def test_compiled_products_call_what_they_are_connected_to(monkeypatch):
+    calls, whole, address, real = [], ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
+    takes = (*[ctypes.c_int] * 3, *[whole] * 3, real, address, whole, address, whole, real, address, whole)
+    routine = ctypes.CFUNCTYPE(None, *takes)(lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(blas, "by_dot", lambda real: SimpleNamespace(address=ctypes.cast(routine, address).value))
+    a, b, c = np.ones((2, 3)), np.ones((3, 4)), np.zeros((2, 4))
+    try:
+        blas.connect(None)
+        numba.njit(product)(blas.PLAIN, blas.PLAIN, a, b, 1, c)
+    finally:
+        blas.connect(blas.numpys_library())
+    plain = (101, 111, 111, 2, 4, 3, 1.0)  # as cblas.h has them: rows first, no transpose
+    assert calls == [(*plain, a.ctypes.data, 3, b.ctypes.data, 4, 1.0, c.ctypes.data, 4)]
+
+
+def test_a_numpy_with_another_blas(monkeypatch):
+    other = {"internal_api": "mkl", "filepath": "libmkl_rt.so"}
+    monkeypatch.setattr(blas.threadpoolctl, "threadpool_info", lambda: [other])
+    assert blas.numpys_library() is None
+
+
 @dtypes
 @pytest.mark.parametrize("kind", ["relu", "gelu"])
 def test_activation(kind, dtype):
     z, dh, b = values(dtype)
     act, act_backward = experts.ACTIVATIONS[kind]
-    z2, h, db, dz = z.copy(), np.full_like(z, 7), np.empty_like(b), dh.copy()
-    getattr(activations, f"{kind}_forward")(2, 6, z2, b, h)
-    close(h[2:6], act(z[2:6] + b), dtype)
-    assert (h[:2] == 7).all() and (h[6:] == 7).all() and np.array_equal(z2[:2], z[:2])
-    close(h[3], np.array([act(v) for v in z[3] + b]), dtype)  # one by one
-    known = h if kind == "relu" else z2
-    getattr(activations, f"{kind}_backward")(2, 6, dz, known, db)
+    z2, own, again, db, dz = z.copy(), np.full_like(z, 7), np.full_like(z, 7), np.empty_like(b), dh.copy()
+    if kind == "relu":
+        activations.relu_forward(2, 6, z2, b)
+        h = z2[2:6]
+        activations.relu_backward(2, 6, dz, z2, db)
+    else:
+        activations.gelu_forward(2, 6, z2, b, own)
+        h = own[:4]
+        activations.gelu_backward(2, 6, dz, z2, again, db)
+        close(again[:4], h, dtype)
+        assert (own[4:] == 7).all() and (again[4:] == 7).all()
+    close(h, act(z[2:6] + b), dtype)
+    assert np.array_equal(z2[:2], z[:2]) and np.array_equal(z2[6:], z[6:])
+    close(h[1], np.array([act(v) for v in z[3] + b]), dtype)  # one by one
     expected = act_backward(dh[:4], z[2:6] + b)
     close(dz[:4], expected, dtype)
     close(db, expected.sum(axis=0), dtype)
@@ -123,9 +182,10 @@ def test_activation(kind, dtype):
 def test_swiglu(dtype):
     a, dh, _ = values(dtype)
     b = np.roll(dh, 1, axis=0)
-    h, da, db = np.empty_like(a), dh.copy(), np.empty_like(a)
+    h, again, da, db = np.empty_like(a), np.empty_like(a), dh.copy(), np.empty_like(a)
     activations.swiglu_forward(0, 7, a, b, h)
-    activations.swiglu_backward(0, 7, da, a, b, db)
+    activations.swiglu_backward(0, 7, da, a, b, again, db)
+    close(again, h, dtype)
     wide = a.astype(np.float64)
     s = 1 / (1 + np.exp(-wide))
     close(h, (wide * s * b).astype(dtype), dtype)
@@ -158,12 +218,12 @@ def test_top_k_gate(N, E, k, renormalise, dtype):
 @pytest.mark.parametrize(("N", "E", "k", "D"), [(0, 3, 2, 4), (1, 1, 1, 1), (9, 4, 2, 3)] + [(9000, 8, 2, 5)] * JIT)
 def test_top_k_gate_backward(N, E, k, D, dtype):
     rng = np.random.default_rng(N)
-    x, w, dkept = (rng.normal(size=s).astype(dtype) for s in ((N, D), (D, E), (N, k)))
-    choice = np.argsort(rng.random((N, E)), axis=1)[:, :k]
+    x, w, dweight, weight = (rng.normal(size=s).astype(dtype) for s in ((N, D), (D, E), (N, k), (N, k)))
+    choice, dkept = np.argsort(rng.random((N, E)), axis=1)[:, :k], numerics.softmax_backward(dweight, weight)
     spread = np.zeros((N, E), dtype)
     np.put_along_axis(spread, choice, dkept, axis=1)
     dx2, dw2 = spread @ w.T, x.T @ spread
-    for dx, dw in (gate.backward(dkept, choice, x, w), gate.linear_backward(spread, x, w)):
+    for dx, dw in (gate.backward(dweight, weight, choice, x, w), gate.linear_backward(spread, x, w)):
         close(dx, dx2, dtype)
         close(dw, dw2, dtype, 30)
     if N == 9:
@@ -182,7 +242,7 @@ def test_the_gate_has_the_same_bits_from_any_number_of_threads(monkeypatch):
     for threads in (1, 2, 3, 8):
         monkeypatch.setattr(gate, "threads", lambda n=threads: n)
         logits, probs, choice, weight, _ = gate.forward(x, w, 2, True)
-        found = (logits, probs, choice, weight, *gate.backward(dkept, choice, x, w))
+        found = (logits, probs, choice, weight, *gate.backward(dkept, weight, choice, x, w))
         seen.add(b"".join(a.tobytes() for a in (*found, *gate.linear_backward(dlogits, x, w))))
     assert len(seen) == 1
 
@@ -264,7 +324,7 @@ def test_the_caches_are_the_same(kind):
     expert, params, x, routing = problem(kind, 13, 4, 2, 5, 6, np.float64)
     s = dispatch.sort(routing.token, routing.expert, routing.weight, *routing.demand.shape)
     _, kept = dispatch.forward(params, x, s, kind, {})
-    ours = expert.kernel[1](params, kept.rows, s.offsets, kept.z, kept.g, kept.h)
+    ours = expert.kernel[1](params, kept.rows, s.offsets, kept.z, kept.g)
     _, theirs = sparse_layer.forward_numpy(params, x, routing, expert, 4)
     for name, a in ours._asdict().items():
         b = getattr(theirs.experts, name)

@@ -178,14 +178,15 @@ def torch_loop(p):
         weight, chosen = (t["x"] @ t["router"]).topk(p.shape.k, dim=1)
         weight = weight.softmax(dim=1)
         out = torch.zeros_like(t["x"])
+        own = {name: t[name].unbind() for name in p.params}  # a gradient of t["w1"][m] is as large as all of t["w1"]
         for m in range(p.shape.experts):
             token, j = torch.where(chosen == m)
             rows = t["x"][token]
             if p.kind == "swiglu":
-                h = F.silu(rows @ t["w1"][m]) * (rows @ t["w3"][m])
-                y = h @ t["w2"][m]
+                h = F.silu(rows @ own["w1"][m]) * (rows @ own["w3"][m])
+                y = h @ own["w2"][m]
             else:
-                y = F.relu(rows @ t["w1"][m] + t["b1"][m]) @ t["w2"][m] + t["b2"][m]
+                y = F.relu(rows @ own["w1"][m] + own["b1"][m]) @ own["w2"][m] + own["b2"][m]
             out = out.index_add(0, token, weight[token, j, None] * y)
         return out
 

@@ -15,30 +15,23 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
 from numba import njit
 
 from moe_np.kernels import activations
+from moe_np.kernels.blas import PLAIN, TRANSPOSED, fixed, gemm
 from moe_np.kernels.threads import share, threads
 
 RELU, GELU, SWIGLU = range(3)
 BATCHES = 6  # a thread: enough for all to end at the same time, few enough for the calls not to count
-SMALL = 1 << 17  # numbers that are sooner added up than shared out
+SMALL = 1 << 20  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def _fixed(a, dtype=None):
-    """`a` contiguous and read-only: then every call has the same types, and nothing is compiled twice."""
-    view = np.ascontiguousarray(a, dtype).view()
-    view.flags.writeable = False
-    return view
-
-
 def _none(axes, dtype):
-    return _fixed(np.empty((0,) * axes, dtype))
+    return fixed(np.empty((0,) * axes, dtype))
 
 
 def _room(workspace, name, shape, *, dtype):
@@ -93,13 +86,14 @@ def _sort(token, expert, weight, n_tokens, n_experts):
 
 def sort(token, expert, weight, n_tokens, n_experts):
     """Counting sort of the assignments by expert (twin: `sparse_layer.by_expert`), and of their places by token."""
-    token, expert = _fixed(token, np.int64), _fixed(expert, np.int64)
-    return Sorted(*_sort(token, expert, _fixed(weight), n_tokens, n_experts))
+    token, expert = fixed(token, np.int64), fixed(expert, np.int64)
+    return Sorted(*_sort(token, expert, fixed(weight), n_tokens, n_experts))
 
 
 class Plan(NamedTuple):
     tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
     batches: list  # tasks for one call, the longest first
+    longest: int  # rows: room for one task is what a thread works on, so that it stays in its cache
     extra: list  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
 
 
@@ -119,53 +113,36 @@ def plan(offsets, crew):
         batches[least].append(t)
         load[least] += tasks[t][2] - tasks[t][1] + 32  # reading an expert's weights takes as long as some 32 rows
     order = sorted(range(len(load)), key=lambda i: -load[i])
-    return Plan(np.array(tasks, np.int64), [np.array(batches[i], np.int64) for i in order if batches[i]], extra)
+    batches = [np.array(batches[i], np.int64) for i in order if batches[i]]
+    return Plan(np.array(tasks, np.int64), batches, max(hi - lo for _, lo, hi, _ in tasks), extra)
 
 
 # --- the tasks --------------------------------------------------------------------------------------------------------
 
 
-# n rows of a from row i, n rows of b or out from row j; a shared w has length 1
-
-
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _times(n, a, i, w, m, out, j):
-    """out = a W_m."""
-    np.dot(a[i : i + n], w[m % len(w)], out[j : j + n])
-
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _times_transposed(n, a, i, w, m, out, j):
-    """out = a W_mᵀ."""
-    np.dot(a[i : i + n], w[m % len(w)].T, out[j : j + n])
-
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _outer(n, a, i, b, j, out):
-    """out = Σ aᵀ b over the rows."""
-    np.dot(a[i : i + n].T, b[j : j + n], out)
+def _gather(lo, hi, x, token, rows):
+    for i in range(lo, hi):
+        n = token[i]  # read once: inside the next loop it would keep the compiler from copying in vectors
+        for d in range(x.shape[1]):
+            rows[i, d] = x[n, d]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, h, y):
-    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2."""
+def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, y, h):
+    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2; h is the thread's."""
     for t in todo:
         m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
-        n = hi - lo
-        if n == 0:
-            continue
-        for i in range(lo, hi):
-            for d in range(x.shape[1]):
-                rows[i, d] = x[token[i], d]
-        _times(n, rows, lo, w1, m, z, lo)
+        _gather(lo, hi, x, token, rows)
+        gemm(PLAIN, PLAIN, rows[lo:hi], w1[m % len(w1)], 0, z[lo:hi])  # m % 1: a parameter that all experts share
         if kind == SWIGLU:
-            _times(n, rows, lo, w3, m, g, lo)
+            gemm(PLAIN, PLAIN, rows[lo:hi], w3[m % len(w3)], 0, g[lo:hi])
             activations.swiglu_forward(lo, hi, z, g, h)
         elif kind == GELU:
             activations.gelu_forward(lo, hi, z, b1[m % len(b1)], h)
         else:
-            activations.relu_forward(lo, hi, z, b1[m % len(b1)], h)
-        _times(n, h, lo, w2, m, y, lo)
+            activations.relu_forward(lo, hi, z, b1[m % len(b1)])
+        gemm(PLAIN, PLAIN, z[lo:hi] if kind == RELU else h[: hi - lo], w2[m % len(w2)], 0, y[lo:hi])
         if kind != SWIGLU:
             b = b2[m % len(b2)]
             for i in range(lo, hi):
@@ -190,35 +167,27 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _backward_tasks(
-    todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, h, y,
-    drows, dw1, db1, dw3, dw2, db2, dweight, dy, dh, dg, more,
+    todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, y,
+    drows, dw1, db1, dw3, dw2, db2, dweight, h, dy, dh, dg,
 ):  # fmt: skip
     """For each task: all gradients of the expert, and of its rows. The last four arrays are this thread's own."""
     for t in todo:
         m, lo, hi, p = tasks[t, 0], tasks[t, 1], tasks[t, 2], tasks[t, 3]
         n = hi - lo
-        if n == 0:
-            dw1[p], db1[p], dw2[p], db2[p] = 0, 0, 0, 0
-            if kind == SWIGLU:
-                dw3[p] = 0
-            continue
         _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
-        _times_transposed(n, dy, 0, w2, m, dh, 0)
+        gemm(PLAIN, TRANSPOSED, dy[:n], w2[m % len(w2)], 0, dh[:n])
         if kind == SWIGLU:
-            activations.swiglu_backward(lo, hi, dh, z, g, dg)
-            _outer(n, rows, lo, dg, 0, dw3[p])
-            _times_transposed(n, dg, 0, w3, m, more, 0)
+            activations.swiglu_backward(lo, hi, dh, z, g, h, dg)
         elif kind == GELU:
-            activations.gelu_backward(lo, hi, dh, z, db1[p])
+            activations.gelu_backward(lo, hi, dh, z, h, db1[p])
         else:
-            activations.relu_backward(lo, hi, dh, h, db1[p])
-        _outer(n, h, lo, dy, 0, dw2[p])  # after the activation, which brings h into the cache
-        _outer(n, rows, lo, dh, 0, dw1[p])
-        _times_transposed(n, dh, 0, w1, m, drows, lo)
+            activations.relu_backward(lo, hi, dh, z, db1[p])
+        gemm(TRANSPOSED, PLAIN, z[lo:hi] if kind == RELU else h[:n], dy[:n], 0, dw2[p])
+        gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw1[p])
+        gemm(PLAIN, TRANSPOSED, dh[:n], w1[m % len(w1)], 0, drows[lo:hi])
         if kind == SWIGLU:
-            for i in range(lo, hi):
-                for d in range(drows.shape[1]):
-                    drows[i, d] += more[i - lo, d]
+            gemm(TRANSPOSED, PLAIN, rows[lo:hi], dg[:n], 0, dw3[p])
+            gemm(PLAIN, TRANSPOSED, dg[:n], w3[m % len(w3)], 1, drows[lo:hi])
 
 
 # --- combine ----------------------------------------------------------------------------------------------------------
@@ -262,33 +231,32 @@ class Kept(NamedTuple):
     crew: int  # threads
     workspace: dict
     rows: np.ndarray  # (A, D)
-    z: np.ndarray  # (A, H)  SwiGLU: a; ReLU: the same array as h
+    z: np.ndarray  # (A, H)  SwiGLU: a; ReLU: h, which has the same positive entries
     g: np.ndarray  # (A, H)  SwiGLU: b; otherwise empty
-    h: np.ndarray  # (A, H)
     y: np.ndarray  # (A, D_out)
 
 
 def forward(params, x, s, name, workspace):
     """The same as `sparse_layer.forward_numpy` to rounding, s from `sort`: -> (out, Kept)."""
     kind, dtype, crew = KINDS[name], x.dtype, threads()
-    w = {k: _fixed(p) for k, p in params.items()}
+    w = {k: fixed(p) for k, p in params.items()}
     (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
     A, N = len(s.order), len(s.start) - 1
     p = plan(s.offsets, crew)
     room = functools.partial(_room, workspace, dtype=dtype)
-    rows, h, y, out = room("rows", (A, D)), room("h", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
-    z = h if kind == RELU else room("z", (A, H))  # what ReLU's backward pass asks of z, h knows too
+    rows, z, y, out = room("rows", (A, D)), room("z", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
     g = room("g", (A if kind == SWIGLU else 0, H))
+    h = [(room(f"h{t}", (0 if kind == RELU else p.longest, H)),) for t in range(crew)]
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
-    arguments = (p.tasks, _fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, h, y)
-    share(_forward_tasks, [(batch, *arguments) for batch in p.batches], [()] * crew)
+    arguments = (p.tasks, fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, y)
+    share(_forward_tasks, [(batch, *arguments) for batch in p.batches], h)
     _combine(crew, y, s.weight, True, s.start, s.places, out)
-    return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, h, y)
+    return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, y)
 
 
 def backward(dout, kept):
     """The same as `sparse_layer.backward_numpy` to rounding: -> (dx, grads, dweight)."""
-    kind, w, s, p, crew, workspace, rows, z, g, h, y = kept
+    kind, w, s, p, crew, workspace, rows, z, g, y = kept
     A, E, N = len(s.order), len(s.offsets) - 1, len(s.start) - 1
     (_, D, H), Dout = w["w1"].shape, y.shape[1]
     P = E + len(p.extra)
@@ -296,12 +264,12 @@ def backward(dout, kept):
     dw = {"w1": room("dw1", (P, D, H)), "b1": room("db1", (P, H)), "w2": room("dw2", (P, H, Dout))}
     dw |= {"b2": room("db2", (P, Dout)), "w3": room("dw3", (P if kind == SWIGLU else 0, D, H))}
     drows, dweight, dx = room("drows", (A, D)), room("dweight", (A,)), room("dx", (N, D))
-    n = int((p.tasks[:, 2] - p.tasks[:, 1]).max())  # what a thread works on should stay in its cache: room for one task
-    sizes = {"dy": (n, Dout), "dh": (n, H), "dg": (n, H), "more": (n, D)}
+    n = p.longest
+    sizes = {"h": (0 if kind == RELU else n, H), "dy": (n, Dout), "dh": (n, H), "dg": (n if kind == SWIGLU else 0, H)}
     own = [[room(f"{name}{t}", size) for name, size in sizes.items()] for t in range(crew)]
     w3 = w.get("w3", _none(3, y.dtype))
     arguments = (
-        *(p.tasks, _fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, h, y),
+        *(p.tasks, fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, y),
         *(drows, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
     )
     share(_backward_tasks, [(batch, *arguments) for batch in p.batches], own)

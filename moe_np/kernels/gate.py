@@ -11,30 +11,35 @@ import numpy as np
 from numba import njit
 
 from moe_np.kernels import activations
+from moe_np.kernels.blas import PLAIN, fixed, gemm
 from moe_np.kernels.threads import share, threads
 
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _insert(logits, e, held, choice):
-    """Put expert e among the first `held` of choice, which are sorted; the last of len(choice) falls out."""
-    j = min(held, len(choice) - 1)
-    while j > 0 and logits[e] > logits[choice[j - 1]]:
-        choice[j] = choice[j - 1]
-        j -= 1
-    choice[j] = e
+LARGE = 1 << 20  # operations: with fewer, a second thread would come too late
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _top_k(logits, choice):
-    """The len(choice) largest logits of a token, largest first; the lowest index wins a tie."""
-    k, E = len(choice), len(logits)
-    for e in range(k):
-        _insert(logits, e, e, choice)
-    low = logits[choice[k - 1]]
-    for e in range(k, E):
-        if logits[e] > low:
-            _insert(logits, e, k, choice)
-            low = logits[choice[k - 1]]
+def _largest(a):
+    top = a[0]
+    for e in range(1, len(a)):
+        top = max(top, a[e])
+    return top
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+def _top_k(left, choice):
+    """The len(choice) largest of a token's logits, largest first; the lowest index wins a tie. `left` is used up."""
+    for j in range(len(choice)):
+        top, e = _largest(left), 0
+        while left[e] != top and e < len(left) - 1:
+            e += 1
+        choice[j], left[e] = e, -np.inf
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract"})
+def _exp(a):
+    """Over the whole block, not token by token: a row of eight would be too short for vector instructions."""
+    for i in range(len(a)):
+        a[i] = activations.exp(a[i])
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"reassoc", "nsz"})
@@ -46,28 +51,28 @@ def _normalise(out):
         out[e] /= total
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract"})
-def _softmax(logits, top, out):
-    for e in range(len(logits)):  # apart from the sum: "reassoc" would undo the rounding inside exp
-        out[e] = activations.exp(logits[e] - top)
-    _normalise(out)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
-def _forward_tokens(lo, hi, logits, renormalise, probs, choice, weight, demand):
-    k = choice.shape[1]
-    kept = np.empty(k, logits.dtype)
+def _forward_tokens(lo, hi, x, w, renormalise, logits, probs, choice, weight, demand):
+    (_, E), k = logits.shape, choice.shape[1]
+    gemm(PLAIN, PLAIN, x[lo:hi], w, 0, logits[lo:hi])
     for n in range(lo, hi):
-        _top_k(logits[n], choice[n])
+        for e in range(E):
+            probs[n, e] = logits[n, e]
+        _top_k(probs[n], choice[n])
         top = logits[n, choice[n, 0]]
-        _softmax(logits[n], top, probs[n])
+        for e in range(E):
+            probs[n, e] = logits[n, e] - top
+    _exp(probs[lo:hi].reshape(-1))
+    for n in range(lo, hi):
         demand[n] = False
+        if not renormalise:
+            _normalise(probs[n])
         for j in range(k):
             demand[n, choice[n, j]] = True
-            kept[j] = logits[n, choice[n, j]]
             weight[n, j] = probs[n, choice[n, j]]
-        if renormalise:
-            _softmax(kept, top, weight[n])
+        if renormalise:  # a softmax over the kept logits, whose exponentials these are
+            _normalise(weight[n])
+            _normalise(probs[n])
 
 
 def forward(x, w, k, renormalise):
@@ -75,10 +80,10 @@ def forward(x, w, k, renormalise):
     (N, D), E = x.shape, w.shape[1]
     logits, probs = np.empty((N, E), x.dtype), np.empty((N, E), x.dtype)
     choice, weight, demand = np.empty((N, k), np.int64), np.empty((N, k), x.dtype), np.empty((N, E), bool)
+    x, w = fixed(x), fixed(w)
 
     def block(_, lo, hi):
-        np.dot(x[lo:hi], w, out=logits[lo:hi])
-        _forward_tokens(lo, hi, logits, renormalise, probs, choice, weight, demand)
+        _forward_tokens(lo, hi, x, w, renormalise, logits, probs, choice, weight, demand)
 
     _share_blocks(block, N, N * (D + 20) * E)
     return logits, probs, choice, weight, demand
@@ -106,28 +111,34 @@ def _share_blocks(function, N, work):
     """function(block, lo, hi) for all blocks, by several threads if there is enough to do."""
     n = _blocks(N)
     calls = [(c, c * N // n, (c + 1) * N // n) for c in range(n)]
-    share(function, calls, [()] * (1 if work < 1 << 20 else threads()))
+    share(function, calls, [()] * (1 if work < LARGE else threads()))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _backward_tokens(lo, hi, dkept, choice, x, wt, dx, dwt):
-    """dx_n = Σ_j dkept_nj w of choice_nj, and dw of these tokens."""
+def _backward_tokens(lo, hi, dweight, weight, choice, x, wt, dx, dwt):
+    """The gradient g of the kept logits (through their softmax), dx_n = Σ_j g_nj w of choice_nj, and dw of these."""
     dwt[:] = 0
+    k = choice.shape[1]
     for n in range(lo, hi):
         dx[n] = 0
-        for j in range(choice.shape[1]):
-            e, g = choice[n, j], dkept[n, j]
+        mean = weight[n, 0] * dweight[n, 0]
+        for j in range(1, k):
+            mean += weight[n, j] * dweight[n, j]
+        for j in range(k):
+            e, g = choice[n, j], weight[n, j] * (dweight[n, j] - mean)
             for d in range(x.shape[1]):
                 dx[n, d] += g * wt[e, d]
                 dwt[e, d] += g * x[n, d]
 
 
-def backward(dkept, choice, x, w):
-    """Gradient (N, k) of the kept logits -> dx (N, D), dw (D, E): `contract.linear_backward` of k of the E columns."""
-    (N, D), E = x.shape, w.shape[1]
+def backward(dweight, weight, choice, x, w):
+    """dweight (N, k) of renormalised weights -> dx (N, D), dw (D, E): `top_k.route_backward` of k of the E logits."""
+    (N, D), (_, E) = x.shape, w.shape
     dx, dwt = np.empty((N, D), x.dtype), np.empty((_blocks(N), E, D), w.dtype)
-    wt, x, dkept = (np.ascontiguousarray(a, w.dtype) for a in (w.T, x, dkept))
-    _share_blocks(
-        lambda c, lo, hi: _backward_tokens(lo, hi, dkept, choice, x, wt, dx, dwt[c]), N, 4 * N * D * choice.shape[1]
-    )
+    wt, x, dweight = fixed(w.T), fixed(x, w.dtype), fixed(dweight, w.dtype)
+
+    def block(c, lo, hi):
+        _backward_tokens(lo, hi, dweight, weight, choice, x, wt, dx, dwt[c])
+
+    _share_blocks(block, N, 4 * N * D * choice.shape[1])
     return dx, np.ascontiguousarray(dwt.sum(axis=0).T)

@@ -73,7 +73,7 @@ def route_backward(dweight, dlogits, cache):
     if renormalise and dlogits is None and kernels.backend() == "numba":
         from moe_np.kernels import gate
 
-        dx, dw = gate.backward(numerics.softmax_backward(dweight, weight), choice, x, w)
+        dx, dw = gate.backward(dweight, weight, choice, x, w)
         return dx, {"w": dw}
     spread = np.zeros_like(probs)
     if renormalise:  # softmax over the kept logits, nothing to the others
