@@ -9,6 +9,8 @@ import pytest
 from moe_np import cli
 from moe_np.experiments import bench_layer, contestants
 from moe_np.experiments.contestants import EXPERTS, Shape, problem
+from moe_np.routing import top_k
+from moe_np.sparse_layer import by_expert
 
 KEYS = {"tokens", "d", "hidden", "experts", "k", "mode", "impl", "expert", "seconds", "ratio_dense", "ratio_floor"}
 
@@ -37,6 +39,23 @@ def test_the_dense_net_has_the_operations_of_the_active_experts_and_a_right_grad
     np.testing.assert_allclose(dx, dx2, rtol=1e-4, atol=1e-5)
     for name in grads:
         np.testing.assert_allclose(grads[name], grads2[name][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_the_products_alone_are_those_of_the_layer(kind):
+    pytest.importorskip("numba")
+    p = problem(kind, Shape(40, 6, 5), np.float64)
+    y, drows, dw = contestants.products_alone(p)(True)
+    routing, _ = top_k.route(p.router, p.x, k=2, renormalise=True)
+    order, offsets = by_expert(routing.expert, 5)
+    rows, w = p.x[routing.token[order]], p.params
+    for m in range(5):
+        own, up = slice(offsets[m], offsets[m + 1]), w.get("w3", w["w1"])[m]
+        dh = y[own] @ w["w2"][m].T
+        np.testing.assert_allclose(y[own], rows[own] @ w["w1"][m] @ w["w2"][m])
+        np.testing.assert_allclose(drows[own], dh @ w["w1"][m].T + (dh @ up.T if kind == "swiglu" else 0))
+        np.testing.assert_allclose(dw["w1"][m], rows[own].T @ dh)
+        np.testing.assert_allclose(dw["w2"][m], (rows[own] @ w["w1"][m]).T @ y[own])
 
 
 def test_the_floor_by_hand():

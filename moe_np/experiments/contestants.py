@@ -4,6 +4,7 @@ A contestant is prepare(problem) -> step(backward), and step returns out (N, D),
 (out, dx, {name: gradient}). The statement in PyTorch is our own and serves the parity tests as well.
 """
 
+import functools
 import os
 import threading
 import time
@@ -58,6 +59,57 @@ def moe_np(p):
         dx_gate, router = top_k.route_backward(dweight, None, gate)
         dx += dx_gate
         return out, dx, {"router": router["w"], **grads}
+
+    return step
+
+
+@functools.cache
+def _product_loops():
+    import numba
+
+    from moe_np.kernels.blas import PLAIN, TRANSPOSED, gemm
+
+    @numba.njit(nogil=True)
+    def forward(todo, tasks, gated, rows, w1, w3, w2, a, b, y, *_):
+        for m, lo, hi, _ in tasks[todo]:
+            gemm(PLAIN, PLAIN, rows[lo:hi], w1[m], 0, a[lo:hi])
+            if gated:
+                gemm(PLAIN, PLAIN, rows[lo:hi], w3[m], 0, b[lo:hi])
+            gemm(PLAIN, PLAIN, a[lo:hi], w2[m], 0, y[lo:hi])
+
+    @numba.njit(nogil=True)
+    def backward(todo, tasks, gated, rows, w1, w3, w2, a, b, y, drows, dw1, dw3, dw2, dh):
+        for m, lo, hi, _ in tasks[todo]:
+            n = hi - lo
+            gemm(PLAIN, TRANSPOSED, y[lo:hi], w2[m], 0, dh[:n])
+            gemm(TRANSPOSED, PLAIN, a[lo:hi], y[lo:hi], 0, dw2[m])
+            gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw1[m])
+            gemm(PLAIN, TRANSPOSED, dh[:n], w1[m], 0, drows[lo:hi])
+            if gated:
+                gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw3[m])
+                gemm(PLAIN, TRANSPOSED, dh[:n], w3[m], 1, drows[lo:hi])
+
+    return forward, backward
+
+
+def products_alone(p):
+    """The matrix products of our layer and nothing else, of the same sizes by the same threads: no router, no sums."""
+    from moe_np.kernels import dispatch, threads
+
+    routing, _ = top_k.route(p.router, p.x, k=p.shape.k, renormalise=True)
+    s, crew = dispatch.sort(*routing[:3], *routing.demand.shape), threads.threads()
+    plan, rows, H = dispatch.plan(s.offsets, crew), p.x[s.token], p.shape.hidden
+    w1, w2, gated = p.params["w1"], p.params["w2"], "w3" in p.params
+    w3 = p.params.get("w3", w1)
+    a, b, y, drows = np.ones((len(rows), H), rows.dtype), np.ones((len(rows), H), rows.dtype), rows.copy(), rows.copy()
+    dw1, dw3, dw2 = np.zeros_like(w1), np.zeros_like(w1), np.zeros_like(w2)
+    arguments = (plan.tasks, gated, rows, w1, w3, w2, a, b, y, drows, dw1, dw3, dw2)
+    own = [(np.ones((plan.longest, H), rows.dtype),) for _ in range(crew)]
+
+    def step(backward):
+        for loop in _product_loops()[: 1 + backward]:
+            threads.share(loop, [(batch, *arguments) for batch in plan.batches], own)
+        return (y, drows, {"w1": dw1, "w2": dw2}) if backward else y
 
     return step
 
@@ -240,6 +292,7 @@ def transformers_mixtral(p, implementation=None):
 
 CONTESTANTS = {
     "moe_np": (moe_np, ()),
+    "products_alone": (products_alone, ("numba",)),
     "dense_numpy": (dense_numpy, ()),
     "numpy_mask_loop": (numpy_mask_loop, ()),
     "torch_loop": (torch_loop, ("torch",)),
