@@ -43,9 +43,9 @@ def measure(shape, at_least):
 
 
 def crossing(xs, times):
-    """Where the sparse layer and the dense net of its size take the same time, by straight lines on log scales."""
+    """Where the sparse layer and the dense net of its size last take the same time, by straight lines on log scales."""
     gap = np.log([t["sparse"] / t["same size"] for t in times])
-    for i in range(len(xs) - 1):
+    for i in reversed(range(len(xs) - 1)):
         if (gap[i] > 0) != (gap[i + 1] > 0):
             part = gap[i] / (gap[i] - gap[i + 1])
             return float(np.exp((1 - part) * np.log(xs[i]) + part * np.log(xs[i + 1])))
@@ -55,7 +55,7 @@ def crossing(xs, times):
 def picture(results):
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, 4, figsize=(17, 4.2), sharey=True)
+    fig, axes = plt.subplots(1, 4, figsize=(17, 4.6), sharey=True, layout="constrained")
     for ax, (what, (xs, times)) in zip(axes, results.items(), strict=True):
         for name, (label, colour, line) in LINES.items():
             ax.plot(xs, [1e3 * t[name] for t in times], line, color=colour, marker="o", markersize=4, label=label)
@@ -67,7 +67,7 @@ def picture(results):
         ax.set_yscale("log")
         ax.set_xlabel(LABELS[what])
     axes[0].set_ylabel("ms, forward and backward")
-    axes[0].legend()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 
@@ -96,5 +96,6 @@ def make(job):
         "![time against tokens, experts, k and width](scaling.png)\n\n"
         f"Forward and backward, float32, ReLU; where a quantity does not vary: {BASE.tokens} tokens, width {BASE.d}, "
         f"hidden {BASE.hidden}, {BASE.experts} experts, k = {BASE.k}. As many parameters: one net of hidden size E·H; "
-        "as many active operations: k·H. Ratios at the two ends.\n\n" + table(results)
+        "as many active operations: k·H. The crossing is the last one: a single token is slow in a dense net too, where "
+        "it is a vector times a matrix. Ratios at the two ends.\n\n" + table(results)
     )
