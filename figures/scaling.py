@@ -96,6 +96,6 @@ def make(job):
         "![time against tokens, experts, k and width](scaling.png)\n\n"
         f"Forward and backward, float32, ReLU; where a quantity does not vary: {BASE.tokens} tokens, width {BASE.d}, "
         f"hidden {BASE.hidden}, {BASE.experts} experts, k = {BASE.k}. As many parameters: one net of hidden size E·H; "
-        "as many active operations: k·H. The crossing is the last one: a single token is slow in a dense net too, where "
-        "it is a vector times a matrix. Ratios at the two ends.\n\n" + table(results)
+        "as many active operations: k·H. The crossing is the last one: a single token is slow in a dense net too, as a "
+        "vector times a matrix. Ratios at the two ends.\n\n" + table(results)
     )

@@ -366,6 +366,8 @@ def test_without_a_workspace_results_stay():
 def test_the_same_bits_from_any_number_of_threads(kind, shape, monkeypatch):
     expert, params, x, routing = problem(kind, *shape, np.float32)
     dout = x @ np.ones((16, 17), np.float32)
+    for name in ("FEW", "SMALL"):  # whatever there is, is shared out
+        monkeypatch.setattr(dispatch, name, 0)
     seen = set()
     for threads in (1, 2, 3, 8):
         monkeypatch.setattr(dispatch, "threads", lambda n=threads: n)
@@ -385,6 +387,7 @@ def test_who_limits_blas_limits_the_loops():
 @pytest.mark.skipif(not JIT or not hasattr(os, "fork"), reason="threads of compiled code, and fork")
 def test_a_forked_process_gets_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(dispatch, "threads", lambda: 2)
+    monkeypatch.setattr(dispatch, "FEW", 0)
     expert, params, x, routing = problem("relu", 30, 4, 2, 5, 6, np.float64)
     alone = compiled(expert, params, x, routing, np.ones((30, 6)))
     with multiprocessing.get_context("fork").Pool(1) as pool:

@@ -12,6 +12,7 @@ on the number of threads.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from moe_np.kernels.threads import share, threads
 
 RELU, GELU, SWIGLU = range(3)
 BATCHES = 6  # a thread: enough for all to end at the same time, few enough for the calls not to count
+FEW = 1 << 21  # multiplications of a matrix that are done before a second thread is awake
 SMALL = 1 << 20  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
@@ -36,7 +38,7 @@ def _none(axes, dtype):
 
 def _room(workspace, name, shape, *, dtype):
     """An array of that shape in `workspace`, which grows when it has to. Its contents are whatever was there."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     have = workspace.get(name)
     if have is None or have.size < size or have.dtype != dtype:
         have = workspace[name] = np.empty(size, dtype)
@@ -238,10 +240,11 @@ class Kept(NamedTuple):
 
 def forward(params, x, s, name, workspace):
     """The same as `sparse_layer.forward_numpy` to rounding, s from `sort`: -> (out, Kept)."""
-    kind, dtype, crew = KINDS[name], x.dtype, threads()
+    kind, dtype = KINDS[name], x.dtype
     w = {k: fixed(p) for k, p in params.items()}
     (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
     A, N = len(s.order), len(s.start) - 1
+    crew = threads() if A * D * H > FEW else 1
     p = plan(s.offsets, crew)
     room = functools.partial(_room, workspace, dtype=dtype)
     rows, z, y, out = room("rows", (A, D)), room("z", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
