@@ -49,16 +49,11 @@ def source_fingerprint():
     return digest.hexdigest()[:16]
 
 
-def one_blas_thread(_state=[]):  # noqa: B006 - a cache: building the controller takes 1 ms, using it 9 µs
-    import threadpoolctl
+def one_blas_thread():
+    """`moe_np.kernels.threads.one_blas_thread`, imported when it is first used: SciPy's BLAS takes a while to load."""
+    from moe_np.kernels import threads
 
-    if not _state:
-        if (
-            kernels.backend() == "numba"
-        ):  # compiled products use SciPy's BLAS, which the controller only sees once loaded
-            import scipy.linalg.cython_blas  # noqa: F401
-        _state.append(threadpoolctl.ThreadpoolController())
-    return _state[0].limit(limits=1, user_api="blas")
+    return threads.one_blas_thread()
 
 
 def _guarded(run_one, spec):
