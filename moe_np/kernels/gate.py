@@ -1,7 +1,8 @@
 """The top-k softmax gate as compiled loops; the equations are in `moe_np.routing.top_k`, whose names these use.
 
-One pass a token finds its k largest logits, the softmax over all experts and the weights. Renormalised, the backward
-pass touches k of the E logits only, as the equation says, where the NumPy twin multiplies with mostly zeros.
+A row of logits is short, too short for vector instructions where there are eight experts: the loops run over many
+tokens or over a whole block wherever they can. Renormalised, the backward pass touches k of the E logits only, as the
+equation says, where the NumPy twin multiplies with mostly zeros.
 
 The products with the router's matrix are shared out here, a block of tokens at a time, and not left to a BLAS of many
 threads: OpenBLAS's threads go on spinning for some 25 ms after a product, on the cores that the layer wants next.
@@ -14,30 +15,35 @@ from moe_np.kernels import activations
 from moe_np.kernels.blas import PLAIN, fixed, gemm
 from moe_np.kernels.threads import share, threads
 
+SOME = 80  # tokens at a time; 64 would put the rows of `left` in the same few places of the cache
 LARGE = 1 << 20  # operations: with fewer, a second thread would come too late
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _largest(a):
-    top = a[0]
-    for e in range(1, len(a)):
-        top = max(top, a[e])
-    return top
+def _top_k(logits, choice, left, top, at):
+    """The k largest of each row of logits (n, E), largest first; the lowest index wins a tie.
 
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-def _top_k(left, choice):
-    """The len(choice) largest of a token's logits, largest first; the lowest index wins a tie. `left` is used up."""
-    for j in range(len(choice)):
-        top, e = _largest(left), 0
-        while left[e] != top and e < len(left) - 1:
-            e += 1
-        choice[j], left[e] = e, -np.inf
+    k rounds over the experts, in each step for all tokens at once. Scratch: left (E, n), and top and at (n,).
+    """
+    for i in range(logits.shape[0]):
+        for e in range(logits.shape[1]):
+            left[e, i] = logits[i, e]
+    for j in range(choice.shape[1]):
+        for i in range(len(top)):
+            top[i], at[i] = left[0, i], 0
+        for e in range(1, len(left)):
+            for i in range(len(top)):
+                better = left[e, i] > top[i]
+                top[i] = left[e, i] if better else top[i]
+                at[i] = e if better else at[i]
+        for i in range(len(top)):
+            choice[i, j] = at[i]
+            left[at[i], i] = -np.inf
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract"})
 def _exp(a):
-    """Over the whole block, not token by token: a row of eight would be too short for vector instructions."""
+    """a becomes eᵃ."""
     for i in range(len(a)):
         a[i] = activations.exp(a[i])
 
@@ -55,13 +61,14 @@ def _normalise(out):
 def _forward_tokens(lo, hi, x, w, renormalise, logits, probs, choice, weight, demand):
     (_, E), k = logits.shape, choice.shape[1]
     gemm(PLAIN, PLAIN, x[lo:hi], w, 0, logits[lo:hi])
+    left, top, at = np.empty(E * SOME, logits.dtype), np.empty(SOME, logits.dtype), np.empty(SOME, np.int32)
+    for first in range(lo, hi, SOME):
+        n = min(SOME, hi - first)
+        _top_k(logits[first : first + n], choice[first : first + n], left[: E * n].reshape(E, n), top[:n], at[:n])
     for n in range(lo, hi):
+        largest = logits[n, choice[n, 0]]
         for e in range(E):
-            probs[n, e] = logits[n, e]
-        _top_k(probs[n], choice[n])
-        top = logits[n, choice[n, 0]]
-        for e in range(E):
-            probs[n, e] = logits[n, e] - top
+            probs[n, e] = logits[n, e] - largest
     _exp(probs[lo:hi].reshape(-1))
     for n in range(lo, hi):
         demand[n] = False
