@@ -203,7 +203,7 @@ MODELS = {
         moe_layers=12,  # every other layer (Fedus et al. 2021, arXiv 2101.03961)
         experts=128,
         k=1,
-        d_expert=3072,  # as the dense layers; published config
+        d_expert=3072,  # as the dense layers; config.json of the published google/switch-base-256
         published={"total": "7.41B"},
         note="7.41B is cut off, not rounded: 7.415",
     ),
