@@ -214,6 +214,18 @@ def test_top_k_gate(N, E, k, renormalise, dtype):
     close(weight, weight2, dtype)
 
 
+@pytest.mark.parametrize("E", [4, 20])
+@pytest.mark.filterwarnings("ignore:(overflow|invalid)")
+def test_top_k_gate_where_the_product_overflows(E):
+    """Logits of −inf, or NaN: still k different experts, of −inf the same as the twin's."""
+    x, w = np.full((3, 1), 1e30, np.float32), np.full((1, E), -1e30, np.float32)
+    w[0, 0] = 1
+    choice = gate.forward(x, w, 3, True)[2]
+    assert choice.tolist() == top_k.forward_numpy(x, w, 3, True)[2].tolist() == [[0, 1, 2]] * 3
+    nan = gate.forward(np.full((3, 2), 1e30, np.float32), np.array([[1e30], [-1e30]], np.float32).repeat(E, 1), 3, True)
+    assert all(len(set(row)) == 3 for row in nan[2].tolist())
+
+
 @dtypes
 @pytest.mark.parametrize(("N", "E", "k", "D"), [(0, 3, 2, 4), (1, 1, 1, 1), (9, 4, 2, 3)] + [(9000, 8, 2, 5)] * JIT)
 def test_top_k_gate_backward(N, E, k, D, dtype):

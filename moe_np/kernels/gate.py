@@ -20,6 +20,15 @@ LARGE = 1 << 20  # operations: with fewer, a second thread would come too late
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+def _lowest_free(choice, j):
+    """The lowest expert that is not among choice[:j]."""
+    e, m = 0, 0
+    while m < j:
+        e, m = (e + 1, 0) if choice[m] == e else (e, m + 1)
+    return e
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 def _top_k(logits, choice, left, top, at):
     """The k largest of each row of logits (n, E), largest first; the lowest index wins a tie.
 
@@ -29,9 +38,10 @@ def _top_k(logits, choice, left, top, at):
         for e in range(logits.shape[1]):
             left[e, i] = logits[i, e]
     for j in range(choice.shape[1]):
-        for i in range(len(top)):
-            top[i], at[i] = left[0, i], 0
-        for e in range(1, len(left)):
+        for i in range(len(top)):  # from a free one on: if the product overflowed, −inf may be all that is left
+            at[i] = _lowest_free(choice[i], j)
+            top[i] = left[at[i], i]
+        for e in range(len(left)):
             for i in range(len(top)):
                 better = left[e, i] > top[i]
                 top[i] = left[e, i] if better else top[i]
@@ -72,14 +82,12 @@ def _forward_tokens(lo, hi, x, w, renormalise, logits, probs, choice, weight, de
     _exp(probs[lo:hi].reshape(-1))
     for n in range(lo, hi):
         demand[n] = False
-        if not renormalise:
-            _normalise(probs[n])
+        _normalise(probs[n])
         for j in range(k):
             demand[n, choice[n, j]] = True
             weight[n, j] = probs[n, choice[n, j]]
-        if renormalise:  # a softmax over the kept logits, whose exponentials these are
+        if renormalise:
             _normalise(weight[n])
-            _normalise(probs[n])
 
 
 def forward(x, w, k, renormalise):
