@@ -28,8 +28,6 @@ from moe_np.checks import InputError
 from moe_np.experts import Expert, fold
 from moe_np.routing.contract import Routing
 
-TWICE = "routing: wanted each expert at most once a token, got one twice; add up its weights first"
-
 
 class Cache(NamedTuple):
     x_shape: tuple
@@ -73,11 +71,11 @@ def forward(params, x, routing, expert, *, workspace=None):
     Raises InputError for x that is not finite or not of the dtype of params, for parameters that are not one an expert,
     and for a routing that names tokens or experts there are not, or one expert twice for a token.
     """
-    x, E = _check(params, x, routing, expert), routing.demand.shape[1]
+    x = _check(params, x, routing, expert)
     if expert.kernel is not None and kernels.backend() == "numba":
         return _forward_compiled(params, x, routing, expert, {} if workspace is None else workspace)
-    _check_once(routing)
-    return forward_numpy(params, x, routing, expert, E)
+    _check_values(x, routing)
+    return forward_numpy(params, x, routing, expert, routing.demand.shape[1])
 
 
 def forward_numpy(params, x, routing, expert, n_experts):
@@ -119,8 +117,8 @@ def _forward_compiled(params, x, routing, expert, workspace):
 
     name, cache_of = expert.kernel
     s = dispatch.sort(routing.token, routing.expert, routing.weight, *routing.demand.shape)
-    if s.twice:
-        raise InputError(TWICE)
+    if s is None or not dispatch.finite(dispatch.fixed(x).ravel()):
+        _check_values(x, routing)
     out, kept = dispatch.forward(params, x, s, name, workspace)
     experts = cache_of(params, kept.rows, s.offsets, kept.z, kept.g)
     return out, Cache(x.shape, expert, s.order, s.offsets, s.token, s.weight, kept.y, experts, kept)
@@ -131,8 +129,8 @@ def _scale(weight, rows):
 
 
 def _check(params, x, routing, expert):
-    """The public door: everything `forward` takes for granted from here on."""
-    x = checks.array("x", x, ("N", "D", "F")[: max(2, min(np.ndim(x), 3))])
+    """The public door: shapes and types, which everything from here on takes for granted."""
+    x = checks.array("x", x, ("N", "D", "F")[: max(2, min(np.ndim(x), 3))], finite=False)
     N, E = routing.demand.shape
     if len(x) != N:
         raise InputError(f"routing.demand: wanted {len(x)} tokens, as x has, got {N}")
@@ -143,30 +141,29 @@ def _check(params, x, routing, expert):
             raise InputError(f"params[{name!r}]: wanted axis 0 of {E} experts (or 1, shared), got {len(p)}")
     if expert.features is not None and x.shape[-1] != expert.features(params):
         raise InputError(f"x: wanted {expert.features(params)} features, as the experts read, got {x.shape[-1]}")
-    _check_assignments(routing, x.dtype)
+    weight = checks.array("routing.weight", routing.weight, ("A",), finite=False)
+    if weight.dtype != x.dtype:
+        raise InputError(f"routing.weight: wanted {x.dtype}, the type of x, got {weight.dtype}")
+    for name, index in (("token", routing.token), ("expert", routing.expert)):
+        if index.shape != weight.shape or index.dtype.kind != "i":
+            wanted = f"{len(weight)} whole numbers, as weight has"
+            raise InputError(f"routing.{name}: wanted {wanted}, got {index.dtype} {index.shape}")
     return x
 
 
-def _check_assignments(routing, dtype):
-    (N, E), weight = routing.demand.shape, checks.array("routing.weight", routing.weight, ("A",))
-    if weight.dtype != dtype:
-        raise InputError(f"routing.weight: wanted {dtype}, the type of x, got {weight.dtype}")
-    A = len(weight)
+def _check_values(x, routing):
+    """Finite numbers, tokens and experts that there are, an expert once a token. The compiled loops see for themselves,
+    while they sort, and come here for the words."""
+    checks.array("x", x, x.shape)
+    checks.array("routing.weight", routing.weight, ("A",))
+    N, E = routing.demand.shape
     for name, index, end in (("token", routing.token, N), ("expert", routing.expert, E)):
-        if index.shape != (A,) or index.dtype.kind != "i":
-            raise InputError(
-                f"routing.{name}: wanted {A} whole numbers, as weight has, got {index.dtype} {index.shape}"
-            )
-        if A and not (index.min() >= 0 and index.max() < end):
+        if len(index) and not (index.min() >= 0 and index.max() < end):
             raise InputError(f"routing.{name}: wanted numbers from 0 to {end - 1}, got {index.min()} to {index.max()}")
-
-
-def _check_once(routing):
-    """A token has an expert at most once. The compiled loops see it while they sort."""
     taken = np.zeros(routing.demand.shape, bool)
     taken[routing.token, routing.expert] = True
     if np.count_nonzero(taken) != len(routing.token):
-        raise InputError(TWICE)
+        raise InputError("routing: wanted each expert at most once a token, got one twice; add up its weights first")
 
 
 # --- routings and experts made of the layer itself --------------------------------------------------------------------

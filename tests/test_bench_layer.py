@@ -114,7 +114,13 @@ def test_the_command(capsys):
     names = {row["impl"] for row in rows}
     assert names >= {"moe_np", "dense_numpy", "numpy_mask_loop"} and len(rows) == 2 * 2 * len(names)
     assert all(row["ratio_dense"] == 1 for row in rows if row["impl"] == "dense_numpy")
+    for tokens in (256, 1024):  # one floor for all
+        seconds = [
+            row["seconds"] / row["ratio_floor"] for row in rows if (row["tokens"], row["mode"]) == (tokens, "forward")
+        ]
+        np.testing.assert_allclose(seconds, seconds[0])
     table = bench_layer.table(
-        rows, {"expert": "swiglu", "cores": 2, "sgemm": 1e9, "bandwidth": 1e9, "unset": {}, "rounds": 2}
+        rows, {"expert": "swiglu", "cores": 2, "sgemm": [1e9, 2e9], "bandwidth": [1e9, 3e9], "unset": {}, "rounds": 2}
     )
+    assert "sgemm 1 to 2 GFLOP/s, copy 1 to 3 GB/s" in table
     assert table.count("\n| 256 |") == table.count("\n| 1024 |") == 2 and "moe_np / dense" in table

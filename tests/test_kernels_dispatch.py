@@ -6,6 +6,7 @@ With NUMBA_DISABLE_JIT=1 the loops run in the interpreter; the large shapes are 
 import ctypes
 import multiprocessing
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from moe_np import experts, numerics, sparse_layer
 from moe_np.routing import top_k
 
 numba = pytest.importorskip("numba")
-from moe_np.kernels import activations, blas, dispatch, gate  # noqa: E402 - needs Numba
+from moe_np.kernels import activations, blas, dispatch, gate, sharing  # noqa: E402 - needs Numba
 
 JIT = not numba.config.DISABLE_JIT
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -41,7 +42,7 @@ def test_sort(n_tokens, n_experts, k):
     routing = random_routing(rng, n_tokens, n_experts, k, drop=0.2)
     s = dispatch.sort(routing.token, routing.expert, routing.weight, n_tokens, n_experts)
     order, offsets = sparse_layer.by_expert(routing.expert, n_experts)
-    assert np.array_equal(s.order, order) and np.array_equal(s.offsets, offsets) and not s.twice
+    assert np.array_equal(s.order, order) and np.array_equal(s.offsets, offsets)
     naive = [a for m in range(n_experts) for a in range(len(routing.token)) if routing.expert[a] == m]
     assert s.order.tolist() == naive
     assert np.array_equal(s.token, routing.token[order]) and np.array_equal(s.weight, routing.weight[order])
@@ -49,20 +50,41 @@ def test_sort(n_tokens, n_experts, k):
         assert s.places[s.start[n] : s.start[n + 1]].tolist() == np.flatnonzero(s.token == n).tolist()
 
 
-def test_sort_sees_an_expert_that_comes_twice():
-    token, expert = np.array([0, 1, 2, 1, 0]), np.array([3, 2, 3, 2, 1])
-    assert dispatch.sort(token, expert, np.ones(5), 3, 4).twice
-    assert not dispatch.sort(token[:3], expert[:3], np.ones(3), 3, 4).twice
+def test_sort_sees_what_is_wrong():
+    token, expert = np.array([0, 1, 2, 1, 0]), np.array([3, 2, 3, 0, 1])
+    assert dispatch.sort(token, expert, np.ones(5), 3, 4) is not None
+    assert dispatch.sort(token, np.array([3, 2, 3, 2, 1]), np.ones(5), 3, 4) is None  # token 1 has expert 2 twice
+    assert dispatch.sort(token[:3], np.array([3, 2, 3]), np.ones(3), 3, 4) is not None
+    for i, wrong in ((0, -1), (4, 3), (2, 1 << 40)):
+        assert dispatch.sort(np.where(np.arange(5) == i, wrong, token), expert, np.ones(5), 3, 4) is None
+        assert dispatch.sort(token, np.where(np.arange(5) == i, wrong + (wrong > 0), expert), np.ones(5), 3, 4) is None
+    for wrong in (np.nan, np.inf, -np.inf):
+        assert dispatch.sort(token, expert, np.where(np.arange(5) == 3, wrong, 1.0), 3, 4) is None
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("count", [[0], [5], [0, 0, 3], [4000], [100, 3000, 0, 900], [10] * 50, [600, 600]])
-def test_plan_covers_every_row_once(count, threads):
+@dtypes
+def test_finite(dtype):
+    x = np.random.default_rng(0).normal(size=(37, 5)).astype(dtype)
+    x[0, :3] = np.finfo(dtype).max, -np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    assert blas.finite(blas.fixed(x.ravel())) and blas.finite(blas.fixed(x[0, :0]))
+    for at in ((0, 0), (17, 3), (36, 4)):
+        for wrong in (np.nan, np.inf, -np.inf):
+            y = x.copy()
+            y[at] = wrong
+            assert not blas.finite(blas.fixed(y.ravel()))
+
+
+@pytest.mark.parametrize(
+    "count",
+    [[0], [5], [0, 0, 3], [4000], [100, 3000, 0, 900], [10] * 50, [600, 600], [520, 521, 522], [2047], [700, 0, 513]],
+    ids=str,
+)
+def test_plan_covers_every_row_once(count):
     offsets = np.concatenate([[0], np.cumsum(count)])
-    p = dispatch.plan(offsets, threads)
-    expert, lo, hi, place = p.tasks.T
-    assert sorted(i for batch in p.batches for i in batch) == list(range(len(p.tasks)))
-    assert 1 <= len(p.batches) <= dispatch.BATCHES * threads
+    p = dispatch.plan(offsets)
+    assert p.longest == (p.tasks[:, 2] - p.tasks[:, 1]).max()
+    assert (np.diff(p.tasks[:, 2] - p.tasks[:, 1]) <= 0).all()  # the longest first
+    expert, lo, hi, place = p.tasks[np.argsort(p.tasks[:, 1], kind="stable")].T
     for m, n in enumerate(count):
         mine = expert == m
         assert lo[mine][0] == offsets[m] and hi[mine][-1] == offsets[m + 1]
@@ -70,8 +92,6 @@ def test_plan_covers_every_row_once(count, threads):
         assert mine.sum() == 1 or n > max(512, sum(count) / 4)
     assert sorted(place.tolist()) == list(range(len(place)))
     assert np.array_equal(p.extra, expert[place >= len(count)])
-    load = [(hi - lo + 32)[batch].sum() for batch in p.batches]
-    assert load == sorted(load, reverse=True) and load[0] - load[-1] <= (hi - lo + 32).max()
 
 
 # --- activations ------------------------------------------------------------------------------------------------------
@@ -262,28 +282,51 @@ def test_the_gate_has_the_same_bits_from_any_number_of_threads(monkeypatch):
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_call_is_made_once_whoever_makes_it():
+def test_every_piece_is_taken_once_whoever_takes_it():
     made, by = [], set()
 
-    def call(i, mine):
-        made.append(i)
-        by.add(mine)
+    def work(counter, pieces, mine):
+        while (i := sharing.add(counter, 0, 1)) < pieces:
+            made.append(i)
+            by.add(mine)
 
     for own in (["a"], ["a", "b"], ["a", "b", "c"]):
         made.clear()
-        dispatch.share(call, [(i,) for i in range(100)], [(name,) for name in own])
+        sharing.share(work, (100,), [(name,) for name in own])
         assert sorted(made) == list(range(100)) and by <= set(own)
-    dispatch.share(call, [], [("a",), ("b",)])
+    made.clear()
+    sharing.share(work, (0,), [("a",), ("b",)])
+    assert not made
 
 
-def test_an_error_in_a_thread_arrives():
-    def fail(i, mine):
-        if mine == "b":
+def count_to(counter, n, seen):
+    i = sharing.add(counter, 0, 1)
+    while i < n:
+        seen[i] += 1
+        i = sharing.add(counter, 0, 1)
+
+
+@pytest.mark.skipif(not JIT, reason="threads of compiled code")
+def test_no_count_is_lost_between_threads():
+    seen = np.zeros(1 << 20, np.int64)
+    sharing.share(numba.njit(nogil=True)(count_to), (len(seen), seen), [()] * 2)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_an_error_in_a_thread_arrives_and_the_others_do_not_wait_for_it(who):
+    begun = threading.Barrier(2)
+
+    def work(counter, mine):
+        sharing.add(counter, 0, 1)
+        begun.wait(60)
+        if mine == who:
             raise ZeroDivisionError
-        time.sleep(0.001)
+        while sharing.add(counter, 1, 0) < 2:  # the other's piece is never done
+            time.sleep(0.001)
 
     with pytest.raises(ZeroDivisionError):
-        dispatch.share(fail, [(i,) for i in range(1000)], [("a",), ("b",)])
+        sharing.share(work, (), [("a",), ("b",)])
 
 
 # --- the layer --------------------------------------------------------------------------------------------------------
@@ -378,8 +421,7 @@ def test_without_a_workspace_results_stay():
 def test_the_same_bits_from_any_number_of_threads(kind, shape, monkeypatch):
     expert, params, x, routing = problem(kind, *shape, np.float32)
     dout = x @ np.ones((16, 17), np.float32)
-    for name in ("FEW", "SMALL"):  # whatever there is, is shared out
-        monkeypatch.setattr(dispatch, name, 0)
+    monkeypatch.setattr(dispatch, "FEW", 0)  # whatever there is, is shared out
     seen = set()
     for threads in (1, 2, 3, 8):
         monkeypatch.setattr(dispatch, "threads", lambda n=threads: n)

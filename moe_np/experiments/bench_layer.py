@@ -14,7 +14,8 @@ contestants take turns, several rounds, and the least time of each counts. What 
     transformers_mixtral  Transformers' Mixtral block, if installed (SwiGLU only): the fastest of its implementations
 
 The floor is what the machine cannot beat: the larger of active operations / the best speed of a matrix product, and
-bytes of weights and tokens that have to move / the best speed of copying, both measured between the rounds.
+bytes of weights and tokens that have to move / the best speed of copying, both measured in the rounds of the same
+shape: a clock that changes within minutes (here by 7 %) would otherwise be charged to the contestants.
 """
 
 import contextlib
@@ -139,20 +140,21 @@ def run(kind="swiglu", *, quick=False, say=lambda text: None):
     wanted = {n: needs for n, (_, needs) in CONTESTANTS.items() if kind == "swiglu" or n != "transformers_mixtral"}
     names = [name for name, needs in wanted.items() if all(importlib.util.find_spec(m) for m in needs)]
     shapes, rounds, at_least = (QUICK, 2, 0.05) if quick else (SHAPES, 5, 0.2)
-    times, peak, bandwidth = {}, 0.0, 0.0
+    times, best = {}, {}
     with unpinned() as found, Runner([*names, "limits"]) as runner:
         runner.ask("limits", "prepare", kind, QUICK[0])
         for shape in shapes:
             say(f"{shape.tokens} tokens, d {shape.d}, {shape.experts} experts")
             _check_same(kind, shape, _ask_all(runner, names, say, "prepare", kind, shape))
             for _ in range(rounds):
-                flops, moved = runner.ask("limits", "time")
-                peak, bandwidth = max(peak, flops), max(bandwidth, moved)
+                measured = runner.ask("limits", "time")
+                best[shape] = tuple(map(max, measured, best.get(shape, measured)))
                 for mode in MODES:
                     for name, seconds in _ask_all(runner, names, say, "time", mode == MODES[1], at_least).items():
                         times.setdefault((shape, mode), {}).setdefault(name, []).append(seconds)
-    rows = [_row(kind, *key, name, own, peak, bandwidth) for key, own in times.items() for name in own]
-    facts = {"expert": kind, "cores": cores(), "sgemm": peak, "bandwidth": bandwidth, "unset": found, "rounds": rounds}
+    rows = [_row(kind, shape, mode, name, own, *best[shape]) for (shape, mode), own in times.items() for name in own]
+    sgemm, bandwidth = (sorted(each) for each in zip(*best.values(), strict=True))
+    facts = {"expert": kind, "cores": cores(), "sgemm": sgemm, "bandwidth": bandwidth, "unset": found, "rounds": rounds}
     return rows, facts
 
 
@@ -191,10 +193,10 @@ def table(rows, facts):
     """The rows as Markdown: milliseconds, and in brackets the multiple of the floor."""
     names = list(dict.fromkeys(row["impl"] for row in rows))
     found = ", ".join(f"{k}={v}" for k, v in facts["unset"].items()) or "none"
+    sgemm, bandwidth = (f"{each[0] / 1e9:.0f} to {each[-1] / 1e9:.0f}" for each in (facts["sgemm"], facts["bandwidth"]))
     lines = [
-        f"float32, {facts['expert']} experts, hidden = 4d, {facts['cores']} cores: sgemm {facts['sgemm'] / 1e9:.0f} "
-        f"GFLOP/s, copy {facts['bandwidth'] / 1e9:.0f} GB/s. Milliseconds, least of {facts['rounds']} rounds "
-        "[x the floor].",
+        f"float32, {facts['expert']} experts, hidden = 4d, {facts['cores']} cores: sgemm {sgemm} GFLOP/s, copy "
+        f"{bandwidth} GB/s, from shape to shape. Milliseconds, least of {facts['rounds']} rounds [x the floor].",
         f"BLAS settings: {found} found, run without.",
         "",
         "| tokens | d | experts | k | mode | " + " | ".join(names) + " | moe_np / dense |",

@@ -68,18 +68,24 @@ def _product_loops():
     import numba
 
     from moe_np.kernels.blas import PLAIN, TRANSPOSED, gemm
+    from moe_np.kernels.sharing import add
 
     @numba.njit(nogil=True)
-    def forward(todo, tasks, gated, rows, w1, w3, w2, a, b, y, *_):
-        for m, lo, hi, _ in tasks[todo]:
+    def forward(counter, tasks, gated, rows, w1, w3, w2, a, b, y, *_):
+        t = add(counter, 0, 1)
+        while t < len(tasks):
+            m, lo, hi, _ = tasks[t]
             gemm(PLAIN, PLAIN, rows[lo:hi], w1[m], 0, a[lo:hi])
             if gated:
                 gemm(PLAIN, PLAIN, rows[lo:hi], w3[m], 0, b[lo:hi])
             gemm(PLAIN, PLAIN, a[lo:hi], w2[m], 0, y[lo:hi])
+            t = add(counter, 0, 1)
 
     @numba.njit(nogil=True)
-    def backward(todo, tasks, gated, rows, w1, w3, w2, a, b, y, drows, dw1, dw3, dw2, dh):
-        for m, lo, hi, _ in tasks[todo]:
+    def backward(counter, tasks, gated, rows, w1, w3, w2, a, b, y, drows, dw1, dw3, dw2, dh):
+        t = add(counter, 0, 1)
+        while t < len(tasks):
+            m, lo, hi, _ = tasks[t]
             n = hi - lo
             gemm(PLAIN, TRANSPOSED, y[lo:hi], w2[m], 0, dh[:n])
             gemm(TRANSPOSED, PLAIN, a[lo:hi], y[lo:hi], 0, dw2[m])
@@ -88,17 +94,18 @@ def _product_loops():
             if gated:
                 gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw3[m])
                 gemm(PLAIN, TRANSPOSED, dh[:n], w3[m], 1, drows[lo:hi])
+            t = add(counter, 0, 1)
 
     return forward, backward
 
 
 def products_alone(p):
     """The matrix products of our layer and nothing else, of the same sizes by the same threads: no router, no sums."""
-    from moe_np.kernels import dispatch, threads
+    from moe_np.kernels import dispatch, sharing, threads
 
     routing, _ = top_k.route(p.router, p.x, k=p.shape.k, renormalise=True)
     s, crew = dispatch.sort(*routing[:3], *routing.demand.shape), threads.threads()
-    plan, rows, H = dispatch.plan(s.offsets, crew), p.x[s.token], p.shape.hidden
+    plan, rows, H = dispatch.plan(s.offsets), p.x[s.token], p.shape.hidden
     w1, w2, gated = p.params["w1"], p.params["w2"], "w3" in p.params
     w3 = p.params.get("w3", w1)
     a, b, y, drows = np.ones((len(rows), H), rows.dtype), np.ones((len(rows), H), rows.dtype), rows.copy(), rows.copy()
@@ -107,8 +114,9 @@ def products_alone(p):
     own = [(np.ones((plan.longest, H), rows.dtype),) for _ in range(crew)]
 
     def step(backward):
-        for loop in _product_loops()[: 1 + backward]:
-            threads.share(loop, [(batch, *arguments) for batch in plan.batches], own)
+        with threads.one_blas_thread():
+            for loop in _product_loops()[: 1 + backward]:
+                sharing.share(loop, arguments, own)
         return (y, drows, {"w1": dw1, "w2": dw2}) if backward else y
 
     return step

@@ -5,6 +5,9 @@ and does its products one after the other, on a BLAS of one thread, while other 
 than one expert after the other on a BLAS of many threads, because most of these products are too small to share out.
 The outputs are then summed token by token ("gather form"): no two threads write to one place.
 
+All of a pass is one call: a thread that finds no task left waits until the last one is done (it looks again and again,
+for less than the length of a task), and goes on to the sums.
+
 What makes it repeatable. Which thread does a task changes nothing in it, and how the work is cut into tasks depends on
 the routing alone: only an expert with more than a quarter of all rows is cut, into pieces of about an eighth, whose
 weight gradients are added in order. A token's rows are added in the order of its experts. So the bits do not depend
@@ -19,13 +22,14 @@ import numpy as np
 from numba import njit
 
 from moe_np.kernels import activations
-from moe_np.kernels.blas import PLAIN, TRANSPOSED, fixed, gemm
-from moe_np.kernels.threads import share, threads
+from moe_np.kernels.blas import PLAIN, TRANSPOSED, finite, fixed, gemm
+from moe_np.kernels.sharing import add, share
+from moe_np.kernels.threads import one_blas_thread, threads
 
 RELU, GELU, SWIGLU = range(3)
-BATCHES = 6  # a thread: enough for all to end at the same time, few enough for the calls not to count
+TAKEN, DONE, COMBINED = range(3)  # what is counted: tasks, tasks, tokens
+BLOCK = 256  # tokens that a thread combines at a time
 FEW = 1 << 21  # multiplications of a matrix that are done before a second thread is awake
-SMALL = 1 << 20  # numbers that are sooner added up than shared out
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
 
@@ -55,14 +59,15 @@ class Sorted(NamedTuple):
     weight: np.ndarray  # (A,) by place
     start: np.ndarray  # (N + 1,) token n has places[start[n]:start[n + 1]], in the order of its experts
     places: np.ndarray  # (A,)
-    twice: bool  # some token has one expert twice
 
 
 @njit(cache=True)
 def _sort(token, expert, weight, n_tokens, n_experts):
-    A = len(token)
+    A, sound = len(token), finite(weight)
     offsets, start = np.zeros(n_experts + 1, np.int64), np.zeros(n_tokens + 1, np.int64)
     for a in range(A):
+        if not (0 <= token[a] < n_tokens and 0 <= expert[a] < n_experts):
+            return token, offsets, token, weight, start, token, False
         offsets[expert[a] + 1] += 1
         start[token[a] + 1] += 1
     for m in range(n_experts):
@@ -76,47 +81,79 @@ def _sort(token, expert, weight, n_tokens, n_experts):
         free[expert[a]] += 1
         order[i], sorted_token[i], sorted_weight[i] = a, token[a], weight[a]
     free = start.copy()
-    twice = False
-    for i in range(A):
-        n = sorted_token[i]
-        p = free[n]
-        free[n] += 1
-        places[p] = i
-        twice |= p > start[n] and expert[order[places[p - 1]]] == expert[order[i]]
-    return order, offsets, sorted_token, sorted_weight, start, places, twice
+    for m in range(n_experts):
+        for i in range(offsets[m], offsets[m + 1]):
+            n = sorted_token[i]
+            p = free[n]
+            free[n] += 1
+            places[p] = i
+            sound &= p == start[n] or places[p - 1] < offsets[m]  # its place before this is of another expert
+    return order, offsets, sorted_token, sorted_weight, start, places, sound
 
 
 def sort(token, expert, weight, n_tokens, n_experts):
-    """Counting sort of the assignments by expert (twin: `sparse_layer.by_expert`), and of their places by token."""
+    """Counting sort of the assignments by expert (twin: `sparse_layer.by_expert`), and of their places by token.
+
+    None where a number is out of range, a weight not finite, or an expert comes twice for a token.
+    """
     token, expert = fixed(token, np.int64), fixed(expert, np.int64)
-    return Sorted(*_sort(token, expert, fixed(weight), n_tokens, n_experts))
+    *found, sound = _sort(token, expert, fixed(weight), n_tokens, n_experts)
+    return Sorted(*found) if sound else None
 
 
 class Plan(NamedTuple):
     tasks: np.ndarray  # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
-    batches: list  # tasks for one call, the longest first
     longest: int  # rows: room for one task is what a thread works on, so that it stays in its cache
     extra: list  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
 
 
-def plan(offsets, crew):
-    """Cut the work into tasks, and put these into a few batches a thread, as equal as can be, the longest first."""
-    ends = offsets.tolist()
-    E, A, tasks, extra = len(ends) - 1, ends[-1], [], []
+@njit(cache=True)
+def _cut(offsets):
+    E, A = len(offsets) - 1, offsets[-1]
+    tasks, extra, T = np.empty((E + 16, 4), np.int64), np.empty(16, np.int64), 0
     for m in range(E):
-        lo, n = ends[m], ends[m + 1] - ends[m]
+        lo, n = offsets[m], offsets[m + 1] - offsets[m]
         pieces = n // max(256, A // 8) if n > max(512, A // 4) else 1
         for i in range(pieces):
-            tasks.append((m, lo + i * n // pieces, lo + (i + 1) * n // pieces, E + len(extra) if i else m))
-            extra.extend([m] if i else [])
-    load, batches = [0] * BATCHES * crew, [[] for _ in range(BATCHES * crew)]
-    for t in sorted(range(len(tasks)), key=lambda t: tasks[t][1] - tasks[t][2]):
-        least = load.index(min(load))
-        batches[least].append(t)
-        load[least] += tasks[t][2] - tasks[t][1] + 32  # reading an expert's weights takes as long as some 32 rows
-    order = sorted(range(len(load)), key=lambda i: -load[i])
-    batches = [np.array(batches[i], np.int64) for i in order if batches[i]]
-    return Plan(np.array(tasks, np.int64), batches, max(hi - lo for _, lo, hi, _ in tasks), extra)
+            tasks[T, 0], tasks[T, 1], tasks[T, 2] = m, lo + i * n // pieces, lo + (i + 1) * n // pieces
+            tasks[T, 3] = E + T - m - 1 if i else m
+            if i:
+                extra[T - m - 1] = m
+            T += 1
+    return tasks[:T], extra[: T - E]
+
+
+def plan(offsets):
+    """Cut the work into tasks, the longest first: then all threads end at about the same time."""
+    tasks, extra = _cut(offsets)
+    tasks = tasks[np.argsort(tasks[:, 1] - tasks[:, 2], kind="stable")]
+    return Plan(tasks, int(tasks[0, 2] - tasks[0, 1]), extra)
+
+
+# --- combine ----------------------------------------------------------------------------------------------------------
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+def _combine(counter, tasks, rows, weight, weighted, start, places, out):
+    """out_n = Σ weight · row over the places of token n (or without the weight), when all tasks are done."""
+    while add(counter, DONE, 0) < tasks:
+        pass
+    first = add(counter, COMBINED, BLOCK)
+    while first < len(out):
+        for n in range(first, min(first + BLOCK, len(out))):
+            lo, hi = start[n], start[n + 1]
+            if lo == hi:
+                out[n] = 0
+            for p in range(lo, hi):
+                i = places[p]
+                w = weight[i] if weighted else weight.dtype.type(1)
+                if p == lo:
+                    for d in range(out.shape[1]):
+                        out[n, d] = w * rows[i, d]
+                else:
+                    for d in range(out.shape[1]):
+                        out[n, d] += w * rows[i, d]
+        first = add(counter, COMBINED, BLOCK)
 
 
 # --- the tasks --------------------------------------------------------------------------------------------------------
@@ -130,10 +167,19 @@ def _gather(lo, hi, x, token, rows):
             rows[i, d] = x[n, d]
 
 
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+def _fill(lo, hi, b, y):
+    """Each row becomes b: what a product is then added to."""
+    for i in range(lo, hi):
+        for d in range(y.shape[1]):
+            y[i, d] = b[d]
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, y, h):
+def _forward(counter, tasks, x, token, weight, start, places, w1, b1, w3, w2, b2, kind, rows, z, g, y, out, h):
     """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2; h is the thread's."""
-    for t in todo:
+    t = add(counter, TAKEN, 1)
+    while t < len(tasks):
         m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
         _gather(lo, hi, x, token, rows)
         gemm(PLAIN, PLAIN, rows[lo:hi], w1[m % len(w1)], 0, z[lo:hi])  # m % 1: a parameter that all experts share
@@ -144,12 +190,12 @@ def _forward_tasks(todo, tasks, x, token, w1, b1, w3, w2, b2, kind, rows, z, g, 
             activations.gelu_forward(lo, hi, z, b1[m % len(b1)], h)
         else:
             activations.relu_forward(lo, hi, z, b1[m % len(b1)])
-        gemm(PLAIN, PLAIN, z[lo:hi] if kind == RELU else h[: hi - lo], w2[m % len(w2)], 0, y[lo:hi])
         if kind != SWIGLU:
-            b = b2[m % len(b2)]
-            for i in range(lo, hi):
-                for d in range(y.shape[1]):
-                    y[i, d] += b[d]
+            _fill(lo, hi, b2[m % len(b2)], y)
+        gemm(PLAIN, PLAIN, z[lo:hi] if kind == RELU else h[: hi - lo], w2[m % len(w2)], kind != SWIGLU, y[lo:hi])
+        add(counter, DONE, 1)
+        t = add(counter, TAKEN, 1)
+    _combine(counter, len(tasks), y, weight, True, start, places, out)
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -168,12 +214,13 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _backward_tasks(
-    todo, tasks, dout, token, weight, order, w1, w3, w2, kind, rows, z, g, y,
-    drows, dw1, db1, dw3, dw2, db2, dweight, h, dy, dh, dg,
+def _backward(
+    counter, tasks, dout, token, weight, order, start, places, w1, w3, w2, kind, rows, z, g, y,
+    drows, dw1, db1, dw3, dw2, db2, dweight, dx, h, dy, dh, dg,
 ):  # fmt: skip
     """For each task: all gradients of the expert, and of its rows. The last four arrays are this thread's own."""
-    for t in todo:
+    t = add(counter, TAKEN, 1)
+    while t < len(tasks):
         m, lo, hi, p = tasks[t, 0], tasks[t, 1], tasks[t, 2], tasks[t, 3]
         n = hi - lo
         _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
@@ -190,34 +237,9 @@ def _backward_tasks(
         if kind == SWIGLU:
             gemm(TRANSPOSED, PLAIN, rows[lo:hi], dg[:n], 0, dw3[p])
             gemm(PLAIN, TRANSPOSED, dg[:n], w3[m % len(w3)], 1, drows[lo:hi])
-
-
-# --- combine ----------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _combine_tokens(lo, hi, rows, weight, weighted, start, places, out):
-    """out_n = Σ weight · row over the places of token n (or without the weight), for n from lo to hi."""
-    for n in range(lo, hi):
-        out[n] = 0
-        for p in range(start[n], start[n + 1]):
-            i = places[p]
-            if weighted:
-                w = weight[i]
-                for d in range(out.shape[1]):
-                    out[n, d] += w * rows[i, d]
-            else:
-                for d in range(out.shape[1]):
-                    out[n, d] += rows[i, d]
-
-
-def _combine(crew, rows, weight, weighted, start, places, out):
-    N, arguments = len(out), (rows, weight, weighted, start, places, out)
-    if len(places) * out.shape[1] < SMALL:
-        _combine_tokens(0, N, *arguments)
-    else:
-        parts = 2 * crew
-        share(_combine_tokens, [(i * N // parts, (i + 1) * N // parts, *arguments) for i in range(parts)], [()] * crew)
+        add(counter, DONE, 1)
+        t = add(counter, TAKEN, 1)
+    _combine(counter, len(tasks), drows, weight, False, start, places, dx)
 
 
 # --- the two passes ---------------------------------------------------------------------------------------------------
@@ -245,15 +267,15 @@ def forward(params, x, s, name, workspace):
     (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
     A, N = len(s.order), len(s.start) - 1
     crew = threads() if A * D * H > FEW else 1
-    p = plan(s.offsets, crew)
+    p = plan(s.offsets)
     room = functools.partial(_room, workspace, dtype=dtype)
     rows, z, y, out = room("rows", (A, D)), room("z", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
     g = room("g", (A if kind == SWIGLU else 0, H))
     h = [(room(f"h{t}", (0 if kind == RELU else p.longest, H)),) for t in range(crew)]
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
-    arguments = (p.tasks, fixed(x), s.token, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, y)
-    share(_forward_tasks, [(batch, *arguments) for batch in p.batches], h)
-    _combine(crew, y, s.weight, True, s.start, s.places, out)
+    where = (s.token, s.weight, s.start, s.places)
+    with one_blas_thread():
+        share(_forward, (p.tasks, fixed(x), *where, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, y, out), h)
     return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, y)
 
 
@@ -272,11 +294,11 @@ def backward(dout, kept):
     own = [[room(f"{name}{t}", size) for name, size in sizes.items()] for t in range(crew)]
     w3 = w.get("w3", _none(3, y.dtype))
     arguments = (
-        *(p.tasks, fixed(dout), s.token, s.weight, s.order, w["w1"], w3, w["w2"], kind, rows, z, g, y),
-        *(drows, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight),
+        *(p.tasks, fixed(dout), s.token, s.weight, s.order, s.start, s.places, w["w1"], w3, w["w2"]),
+        *(kind, rows, z, g, y, drows, dw["w1"], dw["b1"], dw["w3"], dw["w2"], dw["b2"], dweight, dx),
     )
-    share(_backward_tasks, [(batch, *arguments) for batch in p.batches], own)
-    _combine(crew, drows, s.weight, False, s.start, s.places, dx)
+    with one_blas_thread():
+        share(_backward, arguments, own)
     return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
 
 

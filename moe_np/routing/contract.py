@@ -34,9 +34,9 @@ class Routing(NamedTuple):
     demand: np.ndarray  # (N, E) bool: which experts each token asked for, before any capacity
 
 
-def check_tokens(x, params, name="w"):
+def check_tokens(x, params, name="w", *, finite=True):
     """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its input."""
-    x = checks.array("x", x, ("N", "D"))
+    x = checks.array("x", x, ("N", "D"), finite=finite)
     w = params[name]
     if x.shape[1] != w.shape[0]:
         raise InputError(f"x: wanted {w.shape[0]} features a token, as params[{name!r}] has, got {x.shape[1]}")

@@ -40,15 +40,17 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 def route(params, x, *, k, renormalise, rng=None):
     """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise: no `rng`."""
-    x, w = contract.check_tokens(x, params), params["w"]
+    compiled = kernels.backend() == "numba"
+    x, w = contract.check_tokens(x, params, finite=not compiled), params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
-    if kernels.backend() == "numba":
+    if compiled:
         from moe_np.kernels import gate
 
-        logits, probs, choice, weight, demand = gate.forward(x, w, k, renormalise)
+        found = gate.forward(x, w, k, renormalise) or contract.check_tokens(x, params)  # which says what is not finite
     else:
-        logits, probs, choice, weight, demand = forward_numpy(x, w, k, renormalise)
+        found = forward_numpy(x, w, k, renormalise)
+    logits, probs, choice, weight, demand = found
     token = np.repeat(np.arange(len(x)), k)
     routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, demand)
     return routing, Cache(x, w, probs, choice, weight, renormalise)
