@@ -73,11 +73,16 @@ def _normalise(out):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _forward(counter, sound, numbers, x, w, renormalise, logits, probs, choice, weight, demand):
-    (N, E), k, blocks, c = logits.shape, choice.shape[1], len(sound), add(counter, 0, 1)
+    (N, E), k, blocks = logits.shape, choice.shape[1], len(sound)
     left, top, at = np.empty(E * SOME, logits.dtype), np.empty(SOME, logits.dtype), np.empty(SOME, np.int32)
-    while c < blocks:
+    while True:
+        c = add(counter, 0, 1)
+        if c >= blocks:
+            break
         lo, hi = c * N // blocks, (c + 1) * N // blocks
         sound[c] = finite(numbers[lo * x.shape[1] : hi * x.shape[1]])
+        if not sound[c]:
+            continue
         gemm(PLAIN, PLAIN, x[lo:hi], w, 0, logits[lo:hi])
         for first in range(lo, hi, SOME):
             n = min(SOME, hi - first)
@@ -95,7 +100,6 @@ def _forward(counter, sound, numbers, x, w, renormalise, logits, probs, choice, 
                 weight[n, j] = probs[n, choice[n, j]]
             if renormalise:
                 _normalise(weight[n])
-        c = add(counter, 0, 1)
 
 
 def forward(x, w, k, renormalise):
