@@ -120,7 +120,7 @@ def test_the_command(capsys):
         ]
         np.testing.assert_allclose(seconds, seconds[0])
     table = bench_layer.table(
-        rows, {"expert": "swiglu", "cores": 2, "sgemm": [1e9, 2e9], "bandwidth": [1e9, 3e9], "unset": {}, "rounds": 2}
+        rows, {"expert": "swiglu", "cores": 2, "sgemm": (1e9, 2e9), "bandwidth": 3e9, "unset": {}, "rounds": 2}
     )
-    assert "sgemm 1 to 2 GFLOP/s, copy 1 to 3 GB/s" in table
+    assert "sgemm 1 to 2 GFLOP/s from shape to shape, copy 3 GB/s" in table
     assert table.count("\n| 256 |") == table.count("\n| 1024 |") == 2 and "moe_np / dense" in table
