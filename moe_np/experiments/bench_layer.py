@@ -196,11 +196,10 @@ def table(rows, facts):
     """The rows as Markdown: milliseconds, and in brackets the multiple of the floor."""
     names = list(dict.fromkeys(row["impl"] for row in rows))
     found = ", ".join(f"{k}={v}" for k, v in facts["unset"].items()) or "none"
-    slowest, fastest = (f"{each / 1e9:.0f}" for each in facts["sgemm"])
+    sgemm, copy = (f"{each / 1e9:.0f}" for each in facts["sgemm"]), f"{facts['bandwidth'] / 1e9:.0f} GB/s"
     lines = [
-        f"float32, {facts['expert']} experts, hidden = 4d, {facts['cores']} cores: sgemm {slowest} to {fastest} GFLOP/s "
-        f"from shape to shape, copy {facts['bandwidth'] / 1e9:.0f} GB/s. Milliseconds, least of {facts['rounds']} rounds "
-        "[x the floor].",
+        f"float32, {facts['expert']} experts, hidden = 4d, {facts['cores']} cores: sgemm {' to '.join(sgemm)} GFLOP/s "
+        f"from shape to shape, copy {copy}. Milliseconds, least of {facts['rounds']} rounds [x the floor].",
         f"BLAS settings: {found} found, run without.",
         "",
         "| tokens | d | experts | k | mode | " + " | ".join(names) + " | moe_np / dense |",
