@@ -51,13 +51,15 @@ def integer(name, value, *, minimum=1, maximum=None):
     return int(value)
 
 
-def number(name, value, *, minimum=None, above=None):
-    """Return `value` as a float after checking that it is a finite number, at least `minimum` or more than `above`."""
+def number(name, value, *, minimum=None, above=None, maximum=None):
+    """Return `value` as a float after checking that it is a finite number and within the bounds."""
     wanted = "a finite number"
     wanted += "" if minimum is None else f" of at least {minimum:g}"
     wanted += "" if above is None else f" above {above:g}"
+    wanted += "" if maximum is None else f" and at most {maximum:g}"
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or (minimum is not None and value < minimum) or (above is not None and value <= above):
+    fits = fits and (minimum is None or value >= minimum) and (above is None or value > above)
+    if not fits or (maximum is not None and value > maximum):
         raise InputError(f"{name}: wanted {wanted}, got {value!r}")
     return float(value)
 

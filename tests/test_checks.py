@@ -62,6 +62,9 @@ def test_numbers_of_every_kind_become_floats():
         assert type(found) is float and found == 2
     with pytest.raises(checks.InputError, match="lr: wanted a finite number above 0, got 0"):
         checks.number("lr", 0, above=0)
+    with pytest.raises(checks.InputError, match=r"share: wanted a finite number of at least 0 and at most 1, got 1\.5"):
+        checks.number("share", 1.5, minimum=0, maximum=1)
+    assert checks.number("share", 1, minimum=0, maximum=1) == 1
     assert checks.number("ridge", 0, minimum=0) == 0 and checks.number("x", -3) == -3
 
 

@@ -101,6 +101,10 @@ def test_steps_can_be_walked_back_and_end_at_max_iter():
         ({"family": em.Gaussian(floor=-1.0)}, "floor: wanted a finite number above 0"),
         ({"family": em.Categorical(2), "y": np.arange(60)}, "y: wanted labels from 0 to 1, got 0 to 59"),
         ({"family": em.Categorical(1), "y": np.zeros(60, int)}, "n_classes: wanted a whole number of at least 2"),
+        (
+            {"family": em.Categorical(), "y": np.full(60, 10**9)},
+            "n_classes: wanted it given for labels up to 1000000000 of 60 cases, got None",
+        ),
         ({"family": em.Categorical(), "y": np.full(60, -1)}, "y: wanted labels from 0 to 1, got -1 to -1"),
         ({"y": np.zeros((60, 0))}, "y: wanted at least one output, got shape (60, 0)"),
         ({"ridge": -1.0}, "ridge: wanted a finite number of at least 0, got -1.0"),
@@ -123,6 +127,19 @@ def test_bad_input_is_named(change, message):
     args = {"x": x, "y": y, "n_experts": 2, "family": em.Gaussian(), "rng": np.random.default_rng(0), **change}
     with pytest.raises(InputError, match=re.escape(message)):
         em.fit(args.pop("x"), args.pop("y"), args.pop("n_experts"), **args)
+
+
+def test_the_gradient_names_bad_parameters():
+    x, y = data("expert")
+    params = random_params(np.random.default_rng(0), "expert", 2)
+    for wrong, message in (
+        (None, "params: wanted the keys W, b, U, c, var; got None"),
+        ({"W": 3}, "params: wanted the keys W, b, U, c, var; got W"),
+        ({**params, "c": None}, "params['W']: wanted shape"),
+        ({**params, "var": np.zeros(2)}, "params['var']: wanted variances above 0"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            em.gradient(wrong, x, y, family=em.Gaussian())
 
 
 def test_a_fit_says_what_it_was_not_made_for():

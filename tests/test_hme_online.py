@@ -170,6 +170,16 @@ def test_gates_follow_algorithm_2():
         ("shared", {"rng": 0}, r"rng: wanted a numpy\.random\.Generator, got 0"),
         ("shared", {"method": "gradient", "lr": -1}, "lr: wanted a finite number above 0"),
         ("shared", {"options": hme_online.Options(forget=0)}, r"options\.forget: wanted a finite number above 0"),
+        (
+            "shared",
+            {"options": hme_online.Options(forget=1.01)},
+            r"options\.forget: .* above 0 and at most 1, got 1\.01",
+        ),
+        (
+            "shared",
+            {"options": hme_online.Options(nearer=2)},
+            r"options\.nearer: .* of at least 0 and at most 1, got 2",
+        ),
         ("shared", {"options": hme_online.Options(every=0)}, r"options\.every: wanted a whole number"),
     ],
 )

@@ -172,8 +172,9 @@ def gradient(params, x, y, *, family, gate_x=None):
     held. So each expert sees its own regression's gradient with weights resp, and the gate logits see resp − g. At
     the parameters that EM ends with (without ridge, off the floor) it is 0.
     """
-    problem = _problem(x, y, params["U"].shape[1], family, gate_x, 0.0, 1)
-    now = e_step(problem, _check_start(problem, params))
+    n_experts = np.shape(params["c"])[0] if isinstance(params, dict) and np.ndim(params.get("c")) == 1 else 1
+    problem = _problem(x, y, n_experts, family, gate_x, 0.0, 1)
+    now = e_step(problem, _check_start(problem, params, "params"))
     dlogits = now.resp - np.exp(now.log_gate)
     dc = dlogits.sum(axis=0)
     dU = problem.gate.xt[:-1] @ dlogits + problem.gate.mean[:, None] * dc
@@ -300,7 +301,7 @@ def standard(x):
     return (x - x.mean(axis=0)) / np.where(spread > 1e-12 * np.abs(x).max(axis=0, initial=0), spread, np.inf)
 
 
-def _check_start(problem, start):
+def _check_start(problem, start, called="start"):
     E, D, Dg = problem.n_experts, len(problem.inputs.mean), len(problem.gate.mean)
     C = problem.y.shape[1] if problem.y.ndim == 2 else problem.family.n_classes
     shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
@@ -308,11 +309,11 @@ def _check_start(problem, start):
         shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
     if not isinstance(start, dict) or set(start) != set(shapes):
         got = ", ".join(map(str, start)) if isinstance(start, dict) else repr(start)
-        raise checks.InputError(f"start: wanted the keys {', '.join(shapes)}; got {got}")
-    start = {name: checks.array(f"start[{name!r}]", start[name], shape) for name, shape in shapes.items()}
+        raise checks.InputError(f"{called}: wanted the keys {', '.join(shapes)}; got {got}")
+    start = {name: checks.array(f"{called}[{name!r}]", start[name], shape) for name, shape in shapes.items()}
     if "var" in start and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min() > 0:
         raise checks.InputError(
-            "start['var']: wanted variances above 0, and covariance matrices that are positive definite"
+            f"{called}['var']: wanted variances above 0, and covariance matrices that are positive definite"
         )
     return start
 

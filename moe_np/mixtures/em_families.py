@@ -189,6 +189,10 @@ class Categorical(NamedTuple):
     def resolve(self, y):
         y = checks.array("y", y, ("N",), kind="i").astype(np.int64)
         n_classes = max(int(y.max(initial=0)) + 1, 2) if self.n_classes is None else self.n_classes
+        if self.n_classes is None and n_classes > max(1000, len(y)):
+            raise checks.InputError(
+                f"n_classes: wanted it given for labels up to {n_classes - 1} of {len(y)} cases, got None"
+            )
         checks.integer("n_classes", n_classes, minimum=2)
         if y.min(initial=0) < 0 or y.max(initial=0) >= n_classes:
             raise checks.InputError(f"y: wanted labels from 0 to {n_classes - 1}, got {y.min()} to {y.max()}")

@@ -134,8 +134,8 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
     if (method == "gradient") != (lr is not None):
         raise checks.InputError("lr: wanted a step size with the gradient, and none with rls")
     checks.generator("rng", rng)
-    checks.number("options.forget", options.forget, above=0)
-    checks.number("options.nearer", options.nearer, minimum=0)
+    checks.number("options.forget", options.forget, above=0, maximum=1)
+    checks.number("options.nearer", options.nearer, minimum=0, maximum=1)
     checks.number("options.clip", options.clip, above=0)
     checks.integer("options.every", options.every)
     lr = None if lr is None else checks.number("lr", lr, above=0)
