@@ -329,6 +329,29 @@ def test_an_error_in_a_thread_arrives_and_the_others_do_not_wait_for_it(who):
         sharing.share(work, (), [("a",), ("b",)])
 
 
+def test_work_that_is_interrupted_is_not_done_later():
+    """Ctrl-C when the workers have been asked, and before this thread begins."""
+    made, begin = [], threading.Event()
+
+    def work(counter, mine):
+        begin.wait(60)
+        while sharing.add(counter, 0, 1) < 3:
+            made.append(mine)
+
+    class Interrupted(list):
+        def __getitem__(self, i):
+            if i == 0:
+                threading.Timer(0.1, begin.set).start()
+                raise KeyboardInterrupt
+            return super().__getitem__(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        sharing.share(work, (), Interrupted([("a",), ("b",), ("c",)]))
+    assert not made
+    sharing.share(work, (), [("d",)])
+    assert made == ["d"] * 3
+
+
 # --- the layer --------------------------------------------------------------------------------------------------------
 
 

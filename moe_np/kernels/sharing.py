@@ -17,7 +17,7 @@ from numba.extending import intrinsic, overload
 
 from moe_np.kernels.threads import one_at_a_time
 
-NO_MORE = 1 << 40  # more than there is of anything
+NO_MORE = 1 << 40  # added where something went wrong: then nobody takes more, or waits for what will not be done
 
 
 @functools.cache
@@ -34,19 +34,12 @@ def _work(jobs):
         function, counter, arguments, ended = jobs.get()
         error = None
         try:
-            _run(function, counter, arguments)
+            function(counter, *arguments)
         except BaseException as raised:
+            counter += NO_MORE
             error = raised
         ended.put(error)
         del function, counter, arguments, ended, error  # keeps no array alive while it waits
-
-
-def _run(function, counter, arguments):
-    try:
-        function(counter, *arguments)
-    except BaseException:
-        counter += NO_MORE  # the others take no more, and do not wait for what this one has taken
-        raise
 
 
 def share(function, arguments, own):
@@ -56,15 +49,19 @@ def share(function, arguments, own):
     thread may come late, or not at all when the others are through: nobody may wait for a thread, only for work that
     one has taken.
     """
-    counter, ended, errors = np.zeros(4, np.int64), queue.SimpleQueue(), []
+    counter, ended, asked, errors = np.zeros(4, np.int64), queue.SimpleQueue(), 0, []
     with one_at_a_time:
         jobs = _jobs(os.getpid()) if len(own) > 1 else None
-        for mine in own[1:]:
-            jobs.put((function, counter, (*arguments, *mine), ended))
         try:
-            _run(function, counter, (*arguments, *own[0]))
+            for mine in own[1:]:
+                jobs.put((function, counter, (*arguments, *mine), ended))
+                asked += 1
+            function(counter, *arguments, *own[0])
+        except BaseException:
+            counter += NO_MORE
+            raise
         finally:
-            for _ in own[1:]:
+            for _ in range(asked):
                 try:
                     jobs.get_nowait()  # nobody has begun with this one, and there is nothing left to do
                 except queue.Empty:
