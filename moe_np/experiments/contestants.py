@@ -80,6 +80,7 @@ def _product_loops():
                 gemm(PLAIN, PLAIN, rows[lo:hi], w3[m], 0, b[lo:hi])
             gemm(PLAIN, PLAIN, a[lo:hi], w2[m], 0, y[lo:hi])
             t = add(counter, 0, 1)
+        return True
 
     @numba.njit(nogil=True)
     def backward(counter, tasks, gated, rows, w1, w3, w2, a, b, y, drows, dw1, dw3, dw2, dh):
@@ -95,6 +96,7 @@ def _product_loops():
                 gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw3[m])
                 gemm(PLAIN, TRANSPOSED, dh[:n], w3[m], 1, drows[lo:hi])
             t = add(counter, 0, 1)
+        return True
 
     return forward, backward
 

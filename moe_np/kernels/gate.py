@@ -78,7 +78,7 @@ def _forward(counter, sound, numbers, x, w, renormalise, logits, probs, choice, 
     while True:
         c = add(counter, 0, 1)
         if c >= blocks:
-            break
+            return True
         lo, hi = c * N // blocks, (c + 1) * N // blocks
         sound[c] = finite(numbers[lo * x.shape[1] : hi * x.shape[1]])
         if not sound[c]:
@@ -124,6 +124,7 @@ def _linear_backward(counter, dlogits, x, w, dx, dw):
         gemm(PLAIN, TRANSPOSED, dlogits[lo:hi], w, 0, dx[lo:hi])
         gemm(TRANSPOSED, PLAIN, x[lo:hi], dlogits[lo:hi], 0, dw[c])
         c = add(counter, 0, 1)
+    return True
 
 
 def linear_backward(dlogits, x, w):
@@ -163,6 +164,7 @@ def _backward(counter, dweight, weight, choice, x, wt, dx, dwt):
                     dx[n, d] += g * wt[e, d]
                     dwt[c, e, d] += g * x[n, d]
         c = add(counter, 0, 1)
+    return True
 
 
 def backward(dweight, weight, choice, x, w):

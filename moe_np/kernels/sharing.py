@@ -10,6 +10,7 @@ import functools
 import os
 import queue
 import threading
+import time
 
 import numpy as np
 from numba import types
@@ -17,6 +18,7 @@ from numba.extending import intrinsic, overload
 
 from moe_np.kernels.threads import one_at_a_time
 
+PAUSE = 5e-5  # seconds
 NO_MORE = 1 << 40  # added where something went wrong: then nobody takes more, or waits for what will not be done
 
 
@@ -34,7 +36,7 @@ def _work(jobs):
         function, counter, arguments, ended = jobs.get()
         error = None
         try:
-            function(counter, *arguments)
+            _run(function, counter, arguments)
         except BaseException as raised:
             counter += NO_MORE
             error = raised
@@ -42,12 +44,17 @@ def _work(jobs):
         del function, counter, arguments, ended, error  # keeps no array alive while it waits
 
 
+def _run(function, counter, arguments):
+    while not function(counter, *arguments):
+        time.sleep(PAUSE)
+
+
 def share(function, arguments, own):
-    """function(counter, *arguments, *own[t]) once by each of as many threads t as `own` has entries.
+    """function(counter, *arguments, *own[t]) by each of as many threads t as `own` has entries.
 
     `counter` (4,) starts at zero, for the threads to tell each other through `add` what is taken and what is done. A
     thread may come late, or not at all when the others are through: nobody may wait for a thread, only for work that
-    one has taken.
+    one has taken. A function that waits returns False before long, and is called again; otherwise it returns True.
     """
     counter, ended, asked, errors = np.zeros(4, np.int64), queue.SimpleQueue(), 0, []
     with one_at_a_time:
@@ -56,7 +63,7 @@ def share(function, arguments, own):
             for mine in own[1:]:
                 jobs.put((function, counter, (*arguments, *mine), ended))
                 asked += 1
-            function(counter, *arguments, *own[0])
+            _run(function, counter, (*arguments, *own[0]))
         except BaseException:
             counter += NO_MORE
             raise
