@@ -55,7 +55,8 @@ def _digest(result):
 
 
 def _serve(prepare, pipe):
-    """The loop of a contestant's process: ("prepare", kind, shape) or ("time", backward, at_least), until None."""
+    """The loop of a contestant's process: ("prepare", kind, shape), ("digest",) or ("time", backward, at_least), until
+    None."""
     step = None
     while (message := pipe.recv()) is not None:
         if message[0] == "prepare":
@@ -64,7 +65,9 @@ def _serve(prepare, pipe):
             answer = None
             if prepare is not limits:
                 step(False)
-                answer = _digest(step(True))
+                step(True)
+        elif message[0] == "digest":
+            answer = _digest(step(True))
         elif prepare is limits:
             answer = step(None)
         else:
@@ -148,9 +151,9 @@ def run(kind="swiglu", *, quick=False, say=lambda text: None):
                 runner.ask("limits", "prepare", kind, QUICK[0])
                 for shape in shapes:
                     say(f"round {i + 1} of {rounds}: {shape.tokens} tokens, d {shape.d}, {shape.experts} experts")
-                    digests = _ask_all(runner, names, say, "prepare", kind, shape)
+                    _ask_all(runner, names, say, "prepare", kind, shape)
                     if i == 0:
-                        _check_same(kind, shape, digests)
+                        _check_same(kind, shape, _ask_all(runner, names, say, "digest"))
                     flops, moved = runner.ask("limits", "time")
                     peak[shape], bandwidth = max(flops, peak.get(shape, 0)), max(moved, bandwidth)
                     for mode in MODES:
