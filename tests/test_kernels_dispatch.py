@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import threadpoolctl
+from hypothesis import given
+from hypothesis import strategies as st
 from test_sparse_layer import KINDS, random_routing
 
 from moe_np import experts, numerics, sparse_layer
@@ -126,17 +128,22 @@ def product(op_a, op_b, a, b, beta, c):
     blas.gemm(op_a, op_b, a, b, beta, c)
 
 
-@pytest.fixture(params=["NumPy's BLAS", "np.dot"] if JIT else ["Python"])
+@pytest.fixture(params=["NumPy's BLAS", "in pieces", "np.dot"] if JIT else ["Python"])
 def compiled_product(request):
     """`gemm` in a compiled loop, by the BLAS of NumPy's wheel (where it has one) or by what stands in for it."""
-    if request.param == "np.dot":
-        blas.connect(None)
+    if request.param != "Python":
+        library, _ = blas.numpys_library()
+        blas.connect(None if request.param == "np.dot" else library, request.param == "in pieces")
     yield numba.njit(product)  # compiled, and so connected, at its first call
-    blas.connect(blas.numpys_library())
+    blas.connect(*blas.numpys_library())
 
 
 @dtypes
-@pytest.mark.parametrize("size", [(1, 1, 1), (3, 4, 5), (70, 33, 129), (2, 3, 0), (0, 3, 2)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1, 1), (3, 4, 5), (70, 33, 129), (2, 3, 0), (0, 3, 2), (9, 300, 700), (70, 300, 150), (300, 600, 9)],
+    ids=str,
+)
 def test_product(compiled_product, size, dtype):
     (m, n, k), rng, T = size, np.random.default_rng(0), blas.TRANSPOSED
     for op_a, op_b in ((blas.PLAIN, blas.PLAIN), (T, blas.PLAIN), (blas.PLAIN, T)):
@@ -150,6 +157,19 @@ def test_product(compiled_product, size, dtype):
         close(c, 2 * expected, dtype, 10)
 
 
+@dtypes
+@given(op=st.sampled_from(["ab", "a'b", "ab'"]), m=st.integers(0, 3000), n=st.integers(0, 3000), k=st.integers(0, 3000))
+def test_pieces_are_what_openblas_does_not_copy(op, m, n, k, dtype):
+    op_a, op_b = (blas.TRANSPOSED if x in op else blas.PLAIN for x in ("a'", "b'"))
+    rows, columns, terms = blas.pieces(op_a, op_b, m, n, k, np.dtype(dtype).itemsize)
+    assert min(rows, columns, terms) > 0
+    rows, columns, terms = min(rows, m), min(columns, n), min(terms, k)
+    if (rows, columns, terms) != (m, n, k):
+        assert rows * columns * terms <= blas.SMALL
+        if op_b == blas.TRANSPOSED:
+            assert rows * columns <= blas.SMALL_RESULT and terms >= blas.LEAST_SUM
+
+
 @pytest.mark.skipif(not JIT, reason="compiled code")
 def test_compiled_products_call_what_they_are_connected_to(monkeypatch):
     calls, whole, address, real = [], ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
@@ -161,7 +181,7 @@ def test_compiled_products_call_what_they_are_connected_to(monkeypatch):
         blas.connect(None)
         numba.njit(product)(blas.PLAIN, blas.PLAIN, a, b, 1, c)
     finally:
-        blas.connect(blas.numpys_library())
+        blas.connect(*blas.numpys_library())
     plain = (101, 111, 111, 2, 4, 3, 1.0)  # as cblas.h has them: rows first, no transpose
     assert calls == [(*plain, a.ctypes.data, 3, b.ctypes.data, 4, 1.0, c.ctypes.data, 4)]
 
@@ -169,7 +189,7 @@ def test_compiled_products_call_what_they_are_connected_to(monkeypatch):
 def test_a_numpy_with_another_blas(monkeypatch):
     other = {"internal_api": "mkl", "filepath": "libmkl_rt.so"}
     monkeypatch.setattr(blas.threadpoolctl, "threadpool_info", lambda: [other])
-    assert blas.numpys_library() is None
+    assert blas.numpys_library() == (None, False)
 
 
 @dtypes
