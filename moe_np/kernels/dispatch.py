@@ -30,6 +30,7 @@ RELU, GELU, SWIGLU = range(3)
 TAKEN, DONE, COMBINED = range(3)  # what is counted: tasks, tasks, tokens
 BLOCK = 256  # tokens that a thread combines at a time
 LOOKS = 1 << 15  # at whether the others are done: 0.2 ms
+STEP, LIGHT = 96, 1 << 16  # rows that an expert goes on with at a time, if w1 has no more than so many bytes
 FEW = 1 << 21  # multiplications of a matrix that are done before a second thread is awake
 KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 
@@ -186,23 +187,28 @@ def _fill(lo, hi, b, y):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _forward(counter, tasks, x, token, weight, start, places, w1, b1, w3, w2, b2, kind, rows, z, g, y, out, h):
-    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2; h is the thread's."""
+def _forward(counter, tasks, x, token, weight, start, places, w1, b1, w3, w2, b2, kind, step, rows, z, g, y, out, h):
+    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2; h is the thread's.
+
+    `step` rows at a time: where the weights are small, so that what becomes of the rows is still in the cache.
+    """
     t = add(counter, TAKEN, 1)
     while t < len(tasks):
         m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
         _gather(lo, hi, x, token, rows)
-        gemm(PLAIN, PLAIN, rows[lo:hi], w1[m % len(w1)], 0, z[lo:hi])  # m % 1: a parameter that all experts share
-        if kind == SWIGLU:
-            gemm(PLAIN, PLAIN, rows[lo:hi], w3[m % len(w3)], 0, g[lo:hi])
-            activations.swiglu_forward(lo, hi, z, g, h)
-        elif kind == GELU:
-            activations.gelu_forward(lo, hi, z, b1[m % len(b1)], h)
-        else:
-            activations.relu_forward(lo, hi, z, b1[m % len(b1)])
-        if kind != SWIGLU:
-            _fill(lo, hi, b2[m % len(b2)], y)
-        gemm(PLAIN, PLAIN, z[lo:hi] if kind == RELU else h[: hi - lo], w2[m % len(w2)], kind != SWIGLU, y[lo:hi])
+        for i in range(lo, hi, step):
+            j = min(i + step, hi)
+            gemm(PLAIN, PLAIN, rows[i:j], w1[m % len(w1)], 0, z[i:j])  # m % 1: a parameter that all experts share
+            if kind == SWIGLU:
+                gemm(PLAIN, PLAIN, rows[i:j], w3[m % len(w3)], 0, g[i:j])
+                activations.swiglu_forward(i, j, z, g, h)
+            elif kind == GELU:
+                activations.gelu_forward(i, j, z, b1[m % len(b1)], h)
+            else:
+                activations.relu_forward(i, j, z, b1[m % len(b1)])
+            if kind != SWIGLU:
+                _fill(i, j, b2[m % len(b2)], y)
+            gemm(PLAIN, PLAIN, z[i:j] if kind == RELU else h[: j - i], w2[m % len(w2)], kind != SWIGLU, y[i:j])
         add(counter, DONE, 1)
         t = add(counter, TAKEN, 1)
     return _combine(counter, len(tasks), y, weight, True, start, places, out)
@@ -281,11 +287,12 @@ def forward(params, x, s, name, workspace):
     room = functools.partial(_room, workspace, dtype=dtype)
     rows, z, y, out = room("rows", (A, D)), room("z", (A, H)), room("y", (A, Dout)), room("out", (N, Dout))
     g = room("g", (A if kind == SWIGLU else 0, H))
-    h = [(room(f"h{t}", (0 if kind == RELU else p.longest, H)),) for t in range(crew)]
+    step = STEP if D * H * x.itemsize <= LIGHT else max(1, p.longest)
+    h = [(room(f"h{t}", (0 if kind == RELU else step, H)),) for t in range(crew)]
     w3, b1, b2 = w.get("w3", _none(3, dtype)), w.get("b1", _none(2, dtype)), w.get("b2", _none(2, dtype))
     where = (s.token, s.weight, s.start, s.places)
     with one_blas_thread():
-        share(_forward, (p.tasks, fixed(x), *where, w["w1"], b1, w3, w["w2"], b2, kind, rows, z, g, y, out), h)
+        share(_forward, (p.tasks, fixed(x), *where, w["w1"], b1, w3, w["w2"], b2, kind, step, rows, z, g, y, out), h)
     return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, y)
 
 
