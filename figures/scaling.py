@@ -1,8 +1,8 @@
 """Where a sparse layer pays: its time against tokens, experts, k and width, beside two dense nets.
 
 What to see: the sparse layer runs along with the dense net of the same active operations, while the dense net of the
-same number of parameters costs E/k times as much. The line where they cross says from where on the sparse one is the
-faster of two nets of one size: from a few tokens on. With k = E both do the same work.
+same number of parameters costs E/k times as much. A line stands where the two nets of one size cross, if they do: the sparse
+one is the faster from two or three tokens on. With k = E both do the same work.
 """
 
 import time
@@ -84,7 +84,8 @@ def table(results):
             " to ".join(f"{t['sparse'] / t[other]:.2f}" for t in (times[0], times[-1]))
             for other in ("same size", "same work")
         ]
-        cross = "nowhere" if at is None else f"{at:.2g}"
+        cheaper = "sparse" if times[0]["sparse"] < times[0]["same size"] else "dense"
+        cross = f"nowhere: {cheaper} is cheaper" if at is None else f"{at:.2g}"
         lines.append(f"| {LABELS[what]}, {xs[0]} to {xs[-1]} | {cross} | {ends[0]} | {ends[1]} |")
     return "\n".join(lines)
 
