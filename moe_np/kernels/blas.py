@@ -4,10 +4,10 @@ Numba's `np.dot` takes SciPy's BLAS and always overwrites c. NumPy's wheels carr
 fifth faster where the result is small; and with β = 1 a sum over blocks of rows needs no pass of its own. Where NumPy
 has another BLAS (Accelerate, MKL, a distribution's own), `np.dot` does the work behind the same name.
 
-OpenBLAS copies both operands into an order of its own before it multiplies, which costs as much as the product itself
-where one of the three sizes is small. For processors with AVX-512 it also has routines that do without, for products of
-at most a million multiplications; `in_pieces` cuts larger ones with a small side into such. A layer of many small
-experts gains a quarter, and one with few tokens for each expert takes a third of the time.
+OpenBLAS copies both operands into an order of its own before it multiplies, which takes longer than the product itself
+where few rows meet a large matrix. For processors with AVX-512 it also has routines that do without, for products of at
+most a million multiplications; `in_pieces` cuts larger ones with a small side into such. So a layer of small experts
+takes a tenth less time, and one with few tokens for each expert two fifths less.
 
 Compiled code calls the routine by a name, "moe_np_sgemm" or "moe_np_dgemm", to which this module gives an address:
 so what is compiled can be kept, whatever BLAS there is the next time.
