@@ -263,7 +263,8 @@ def test_tests_by_hand():
 
 
 def test_verdicts():
-    assert claims.verdict(["yes"] * 3) == "holds" and claims.verdict(["yes", "no", "reverse"]) == "partly"
+    assert claims.verdict(["yes"] * 3) == "holds" and claims.verdict(["yes", "no", "no"]) == "partly"
+    assert claims.verdict(["yes", "no", "reverse"]) == claims.verdict(["reverse", "yes", "yes"]) == "mixed"
     assert claims.verdict(["no"] * 3) == "not seen" and claims.verdict(["no", "reverse", "no"]) == "reversed"
     assert claims.state(0.01, 0.9) == "yes" and claims.state(0.9, 0.01) == "reverse" and claims.state(0.3, 0.7) == "no"
 

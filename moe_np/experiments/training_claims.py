@@ -5,7 +5,8 @@ Every verdict is computed. On one problem a claim about two methods is
                 Fisher's exact test for counts)
     reverse     where it goes the other way as clearly
     no          where neither is seen
-and as a whole it holds if it is yes on all problems, partly on some; without a yes it is reversed or not seen.
+and as a whole it holds if it is yes on all problems, partly on some; mixed if on others the reverse is seen; without
+a yes it is reversed or not seen.
 
     level       a loss a tenth of the way from the best that any run reached to the mean of one expert alone
     stuck       a run that ends above the level and gained less than a hundredth of that way in its last fifth
@@ -124,7 +125,7 @@ def claims(result):
 
 def verdict(states):
     if "yes" in states:
-        return "holds" if set(states) == {"yes"} else "partly"
+        return "holds" if set(states) == {"yes"} else "mixed" if "reverse" in states else "partly"
     return "reversed" if "reverse" in states else "not seen"
 
 
