@@ -170,20 +170,47 @@ def test_pieces_are_what_openblas_does_not_copy(op, m, n, k, dtype):
             assert rows * columns <= blas.SMALL_RESULT and terms >= blas.LEAST_SUM
 
 
-@pytest.mark.skipif(not JIT, reason="compiled code")
-def test_compiled_products_call_what_they_are_connected_to(monkeypatch):
+@pytest.fixture
+def calls(monkeypatch):
+    """What compiled products hand over to the library, in whose place nothing is done."""
     calls, whole, address, real = [], ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
     takes = (*[ctypes.c_int] * 3, *[whole] * 3, real, address, whole, address, whole, real, address, whole)
     routine = ctypes.CFUNCTYPE(None, *takes)(lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(blas, "by_dot", lambda real: SimpleNamespace(address=ctypes.cast(routine, address).value))
+    yield calls
+    blas.connect(*blas.numpys_library())
+
+
+@pytest.mark.skipif(not JIT, reason="compiled code")
+def test_compiled_products_call_what_they_are_connected_to(calls):
     a, b, c = np.ones((2, 3)), np.ones((3, 4)), np.zeros((2, 4))
-    try:
-        blas.connect(None)
-        numba.njit(product)(blas.PLAIN, blas.PLAIN, a, b, 1, c)
-    finally:
-        blas.connect(*blas.numpys_library())
+    blas.connect(None)
+    numba.njit(product)(blas.PLAIN, blas.PLAIN, a, b, 1, c)
     plain = (101, 111, 111, 2, 4, 3, 1.0)  # as cblas.h has them: rows first, no transpose
     assert calls == [(*plain, a.ctypes.data, 3, b.ctypes.data, 4, 1.0, c.ctypes.data, 4)]
+
+
+@pytest.mark.skipif(not JIT, reason="compiled code")
+def test_few_rows_are_multiplied_in_pieces(calls):
+    blas.connect(None, small=True)
+    compiled = numba.njit(product)
+    x, w, h = np.ones((8, 256)), np.ones((256, 1024)), np.ones((8, 1024))
+    for op_a, op_b, a, b, c in (
+        (blas.PLAIN, blas.PLAIN, x, w, h),
+        (blas.TRANSPOSED, blas.PLAIN, x, h, w),
+        (blas.PLAIN, blas.TRANSPOSED, h, w, x),
+    ):
+        calls.clear()
+        compiled(op_a, op_b, a, b, 0, c)
+        sizes = np.array([call[3:6] for call in calls])
+        assert len(sizes) > 1 and (sizes.prod(axis=1) <= blas.SMALL).all()
+        assert sizes.prod(axis=1).sum() == 8 * 256 * 1024
+        places = [call[-2] for call in calls]
+        assert [call[-3] for call in calls] == [place in places[:i] for i, place in enumerate(places)]  # β
+    calls.clear()
+    x, w, h = np.ones((1024, 512)), np.ones((512, 2048)), np.ones((1024, 2048))
+    compiled(blas.PLAIN, blas.PLAIN, x, w, 0, h)
+    assert len(calls) == 1  # all sides are long: copied once, and used a thousand times
 
 
 def test_a_numpy_with_another_blas(monkeypatch):
