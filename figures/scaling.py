@@ -1,8 +1,8 @@
 """Where a sparse layer pays: its time against tokens, experts, k and width, beside two dense nets.
 
 What to see: the sparse layer runs along with the dense net of the same active operations, while the dense net of the
-same number of parameters costs E/k times as much. A line stands where the two nets of one size cross, if they do: the
-sparse one is the faster from two or three tokens on. With k = E both do the same work.
+same number of parameters costs E/k times as much. A line stands where the two nets of one size cross, if they do: from
+a few tokens on the sparse one is the faster. With k = E both do the same work.
 """
 
 import time

@@ -59,7 +59,8 @@ def number(name, value, *, minimum=None, above=None, maximum=None):
     wanted += "" if maximum is None else f" and at most {maximum:g}"
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     fits = fits and (minimum is None or value >= minimum) and (above is None or value > above)
-    if not fits or (maximum is not None and value > maximum):
+    fits = fits and (maximum is None or value <= maximum)
+    if not fits:
         raise InputError(f"{name}: wanted {wanted}, got {value!r}")
     return float(value)
 

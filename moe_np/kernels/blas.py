@@ -52,9 +52,12 @@ def _signature(real, pointer):
     return types.void(op, op, op, size, size, size, real, pointer, size, pointer, size, real, pointer, size)
 
 
+LETTERS = {types.float32: "s", types.float64: "d"}  # as BLAS names its routines
+
+
 def _routines(of):
-    reals = ((types.float32, "s"), (types.float64, "d"))
-    return {real: types.ExternalFunction(f"moe_np_{x}gemm{of}", _signature(real, types.uintp)) for real, x in reals}
+    names = {real: f"moe_np_{letter}gemm{of}" for real, letter in LETTERS.items()}
+    return {real: types.ExternalFunction(name, _signature(real, types.uintp)) for real, name in names.items()}
 
 
 ROUTINE, WHOLE = _routines(""), _routines("_whole")
@@ -177,7 +180,7 @@ def connect(library, small=False):
 
     small: whether the library multiplies small matrices without copying them.
     """
-    for real, letter in ((types.float32, "s"), (types.float64, "d")):
+    for real, letter in LETTERS.items():
         if library is None:
             routine = by_dot(real)
             address = routine.address
