@@ -6,8 +6,9 @@
     python3 run.py site                           the lessons and the reference as web pages, into lessons/site/out
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
 
-Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows. The environment is the folder .venv
-beside this file, made anew when pyproject.toml changes. Delete the folder to start over.
+Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows. The environment
+is the folder .venv beside this file, made anew when pyproject.toml changes. Delete the folder to
+start over.
 """
 
 import contextlib
@@ -56,16 +57,29 @@ def ensure(extras):
         try:
             venv.create(VENV, with_pip=True, clear=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(f"run.py: wanted to make {VENV}, got: {error} (on Debian and Ubuntu: apt install python3-venv)")
+            sys.exit(
+                f"run.py: wanted to make {VENV}, got: {error} (on Debian and Ubuntu: apt install python3-venv)"
+            )
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", target]
+    command = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--editable",
+        target,
+    ]
     if subprocess.run(command, cwd=ROOT).returncode:
         sys.exit("run.py: pip could not install the package; its own words are above")
     (VENV / "stamp").write_text(" ".join([fingerprint(), *extras]))
 
 
 def test_arguments(arguments):
-    """Ours are `--quick` (leave out the slow tests) and `--with EXTRA` (install it as well). The rest is pytest's."""
+    """Ours are `--quick` (leave out the slow tests) and `--with EXTRA` (install it as well). The
+    rest is pytest's.
+    """
     extras, rest = ["test"], list(arguments)
     while "--with" in rest[:-1]:
         at = rest.index("--with")
@@ -94,7 +108,9 @@ def lab_arguments(arguments):
 
 
 def run(command):
-    """Run to the end and return the exit status. Ctrl-C reaches the child as well: it answers, we wait for it."""
+    """Run to the end and return the exit status. Ctrl-C reaches the child as well: it answers, we
+    wait for it.
+    """
     process = subprocess.Popen(command, cwd=ROOT)
     while True:
         with contextlib.suppress(KeyboardInterrupt):

@@ -5,65 +5,62 @@
     python -m figures jacobs1991_fig2     these
     python -m figures --quick             few seeds and short runs, to see that it works
 
-Pictures go to figures/out as PNG and SVG, tables and texts to figures/out/REPORT.md, finished runs to
-figures/out/runs: a second call, or one after a kill, only does what is missing.
+Pictures go to figures/out as PNG and SVG, tables and texts to figures/out/REPORT.md, finished runs
+to figures/out/runs: a second call, or one after a kill, only does what is missing.
 
-A script is a module of this folder with a docstring that says what to see, TITLE, and make(job) -> Markdown. It may
-have specs(job) -> (run_one, [spec, ...]): its runs start early, so that no core waits while a picture is drawn.
+A script lies in the folder of its paper and has a docstring that says what to see, TITLE, ORDER
+(its place in the report; from 100 on it is made with --full or by name only) and make(job) ->
+Markdown. It may have specs(job) -> (run_one, [spec, ...]): its runs start early, so that no core
+waits while a picture is drawn.
 """
 
 import argparse
 import importlib
 import pathlib
+import re
 import sys
 import time
 
-from moe_np.checks import InputError, integer
+from moe_np.base.checks import InputError, integer
 from moe_np.cli import cores, guarded, writable_folder
-from moe_np.experiments.sweep import Sweep, versions, write_atomically
+from moe_np.experiments.common.sweep import Sweep, versions, write_atomically
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# in the order of the report; the first one takes no time, so that a picture is there at once
-NAMES = (
-    "jacobs1991_fig1",
-    "jacobs1991_table1",
-    "jacobs1991_fig2",
-    "jacobs1991_fig3",
-    "jacobs1991_sensitivity",
-    "chen2022_fig1",
-    "chen2022_replay",
-    "chen2022_specialisation",
-    "chen2022_fig2",
-    "chen2022_table1",
-    "chen2022_ablation",
-    "cover",
-)
-# with --full, or by name
-MORE = (
-    "router_zoo",
-    "shazeer2017_table6",
-    "scaling",
-    "one_to_many",
-    "nowlan1991",
-    "jordan1994_table1",
-    "jordan1994_error_curves",
-    "training_methods",
-    "why_help",
-    "why_gate",
-    "why_apart",
-    "why_allocation",
-)
+FULL_ONLY = 100  # scripts whose ORDER is this or above are made with --full, or by name
+
+
+def find_scripts():
+    """{name: (module path, ORDER)} of all scripts, found by walking, in the order of the report.
+
+    The name is folder and file, as in `jacobs1991_fig1`; the folder alone for a file called
+    `figure`.
+    """
+    found = []
+    for path in HERE.rglob("*.py"):
+        parts = path.relative_to(HERE).with_suffix("").parts
+        order = re.search(r"^ORDER = (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if order:
+            name = "_".join(part for part in parts if part != "figure")
+            found.append((int(order[1]), name, ".".join(("figures", *parts))))
+    return {name: (module, order) for order, name, module in sorted(found)}
+
+
+SCRIPTS = find_scripts()
 
 
 class Job:
-    """What a script gets: `sweep` to run seeds, `quick` (a look) or `full` (spare nothing), `save` for pictures."""
+    """What a script gets: `sweep` to run seeds, `quick` (a look) or `full` (spare nothing), `save`
+    for pictures.
+    """
 
     def __init__(self, sweep, out, quick=False, full=False):
         self.sweep, self.out, self.quick, self.full = sweep, out, quick, full
 
     def save(self, fig, name):
-        """Write the figure as NAME.png and NAME.svg (the same bytes for the same picture) and close it."""
+        """Write the figure as NAME.png and NAME.svg (the same bytes for the same picture) and close
+        it.
+        """
         import matplotlib.pyplot as plt
 
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
@@ -74,14 +71,18 @@ class Job:
 
 
 def report(out, quick):
-    """Join the sections made so far, in the order of NAMES."""
+    """Join the sections made so far, in their order."""
     parts = ["# The papers' numbers beside ours\n"]
     if quick:
         parts.append(
             "**Made with `--quick`: few seeds and short runs. These numbers show that it works and nothing else.**\n"
         )
-    parts.append("Made by `python -m figures` with " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".\n")
-    for name in NAMES + MORE:
+    parts.append(
+        "Made by `python -m figures` with "
+        + ", ".join(f"{k} {v}" for k, v in versions().items())
+        + ".\n"
+    )
+    for name in SCRIPTS:
         section = out / "sections" / f"{name}.md"
         if section.exists():
             parts.append(section.read_text(encoding="utf-8"))
@@ -96,16 +97,24 @@ def start_ahead(job, scripts):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES + MORE))
+    parser = argparse.ArgumentParser(
+        prog="python -m figures", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCRIPTS))
     parser.add_argument("--quick", action="store_true", help="few seeds and short runs")
     parser.add_argument("--full", action="store_true", help="all figures, ten runs of everything")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
-    parser.add_argument("--out", metavar="DIR", help="where to (default: figures/out, with --quick figures/out/quick)")
+    parser.add_argument(
+        "--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where to (default: figures/out, with --quick figures/out/quick)",
+    )
     args = parser.parse_args(argv)
     for name in args.names:
-        if name not in NAMES + MORE:
-            raise InputError(f"NAME: wanted one of {', '.join(NAMES + MORE)}; got {name!r}")
+        if name not in SCRIPTS:
+            raise InputError(f"NAME: wanted one of {', '.join(SCRIPTS)}; got {name!r}")
     if args.quick and args.full:
         raise InputError("--quick, --full: wanted one of them, got both")
     out = writable_folder(args.out or HERE / "out" / ("quick" if args.quick else ""))
@@ -114,24 +123,31 @@ def main(argv):
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "moe_np"
-    names = NAMES + MORE if args.full else NAMES
+    names = [name for name, (_, order) in SCRIPTS.items() if args.full or order < FULL_ONLY]
     if args.names:
-        names = [name for name in NAMES + MORE if name in args.names]
+        names = [name for name in SCRIPTS if name in args.names]
     start = time.perf_counter()
     with Sweep(out / "runs", jobs=integer("--jobs", args.jobs)) as sweep:
         job = Job(sweep, out, args.quick, args.full)
-        scripts = {name: importlib.import_module(f"figures.{name}") for name in names}
+        modules = {name: importlib.import_module(SCRIPTS[name][0]) for name in names}
         started = False
-        for i, (name, script) in enumerate(scripts.items(), 1):
+        for i, (name, script) in enumerate(modules.items(), 1):
             before = time.perf_counter()
-            if hasattr(script, "specs") and not started:  # not sooner: scripts before this one want the cores now
+            if (
+                hasattr(script, "specs") and not started
+            ):  # not sooner: scripts before this one want the cores now
                 started = True
-                start_ahead(job, list(scripts.values())[i - 1 :])
+                start_ahead(job, list(modules.values())[i - 1 :])
             text = script.make(job)
-            write_atomically(out / "sections" / f"{name}.md", f"## {script.TITLE}\n\n{text.strip()}\n")
+            write_atomically(
+                out / "sections" / f"{name}.md", f"## {script.TITLE}\n\n{text.strip()}\n"
+            )
             report(out, args.quick)
             now = time.perf_counter()
-            print(f"[{i}/{len(names)}] {name:24} {now - before:6.1f} s, {now - start:6.1f} s in all", file=sys.stderr)
+            print(
+                f"[{i}/{len(names)}] {name:24} {now - before:6.1f} s, {now - start:6.1f} s in all",
+                file=sys.stderr,
+            )
     print(out / "REPORT.md")
     return 0
 

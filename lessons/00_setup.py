@@ -17,12 +17,14 @@
 # %%
 import numpy as np
 
-from moe_np import experts, gradcheck, sparse_layer, walk
+from moe_np.base import gradcheck
+from moe_np.base.numerics import softmax, softmax_backward
 from moe_np.coursework import self_check
-from moe_np.numerics import softmax, softmax_backward
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing import top_k
-from moe_np.steps import Steps, state
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.steps import Steps, state
+from moe_np.show.view import view
 
 print("ready, with NumPy", np.__version__)
 
@@ -81,7 +83,7 @@ assert len(routing.token) == 2 * N and np.allclose(np.bincount(routing.token, ro
 # ## 3. Stepping
 #
 # Every computation in this package can be walked through, one operation at a time. A *walk* is made by a function of
-# `moe_np.walk`. `next(steps)` makes one step; the state that it returns prints itself. Names of arrays that are new or
+# `moe_np.show.walk`. `next(steps)` makes one step; the state that it returns prints itself. Names of arrays that are new or
 # have changed come with their values, the rest is folded away.
 
 # %%
@@ -165,7 +167,12 @@ at = {"w": router["w"], "x": x}
 right = gradcheck.gradient_error(loss, at, gradient(2 / out.size), np.random.default_rng(1))
 wrong = gradcheck.gradient_error(loss, at, gradient(1.0), np.random.default_rng(1))
 print("right:", {name: f"{e:.0e}" for name, e in right.items()})
-print("wrong:", {name: round(e, 4) for name, e in wrong.items()}, " 1 − 2/(N·D) =", round(1 - 2 / out.size, 4))
+print(
+    "wrong:",
+    {name: round(e, 4) for name, e in wrong.items()},
+    " 1 − 2/(N·D) =",
+    round(1 - 2 / out.size, 4),
+)
 assert max(right.values()) < 1e-7
 assert all(np.isclose(e, 1 - 2 / out.size) for e in wrong.values())
 

@@ -19,13 +19,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.data import inverse
-from moe_np.experiments import one_to_many
+from moe_np.experiments.one_to_many import experiment as one_to_many
 from moe_np.mixtures import jacobs1991
-from moe_np.numerics import logsumexp
-from moe_np.steps import Steps, Trail
-from moe_np.view import view
+from moe_np.show.steps import Steps, Trail
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 
@@ -60,7 +60,9 @@ ax.set(xlim=(-0.15, 2.15), ylim=(-0.95, 0.95), aspect="equal")
 ax.axis("off")
 plt.show()
 print("hands:", *(arm(*posture)[2].round(2) + 0.0 for posture in (left, right, between)))
-assert np.allclose([arm(*left)[2], arm(*right)[2]], [target, 0]) and np.allclose(arm(*between)[2], [2, 0])
+assert np.allclose([arm(*left)[2], arm(*right)[2]], [target, 0]) and np.allclose(
+    arm(*between)[2], [2, 0]
+)
 
 # %% [markdown]
 # Two right answers, and their mean is wrong. It misses by .8, and it would do so just as much for an arm that had
@@ -109,7 +111,9 @@ axes[1].hist(residual, bins=41, color=plots.ORANGE)
 axes[1].set(xlabel="residual, $d - y$", ylabel="cases", title="its residuals")
 plt.show()
 near = (np.abs(residual) < 0.3).mean()
-print(f"{len(x)} residuals, {np.abs(residual).mean():.2f} in size on average; {near:.1%} of them are smaller than 0.3")
+print(
+    f"{len(x)} residuals, {np.abs(residual).mean():.2f} in size on average; {near:.1%} of them are smaller than 0.3"
+)
 assert np.abs(answer(line)).max() < 0.5 and near < 0.03
 
 # %% [markdown]
@@ -148,8 +152,12 @@ for n, H in ((400, 3), (400, 12), (4000, 30), (20_000, 60)):
     y = net(*arm_data(n, np.random.default_rng(3)), H, np.random.default_rng(4))(x_test)
     error = float(((d_test - y) ** 2).mean())
     print(f"{n:6}   {H:5}   {error:13.3f}   {missed(x_test, y):18.3f}")
-print(f"variance of d about its mean {variance:.3f};  a straight arm misses by {missed(x_test, 0 * x_test):.3f}")
-assert abs(error / variance - 1) < 0.01 and abs(missed(x_test, y) - missed(x_test, 0 * x_test)) < 0.01
+print(
+    f"variance of d about its mean {variance:.3f};  a straight arm misses by {missed(x_test, 0 * x_test):.3f}"
+)
+assert (
+    abs(error / variance - 1) < 0.01 and abs(missed(x_test, y) - missed(x_test, 0 * x_test)) < 0.01
+)
 
 # %% [markdown]
 # The error goes to the variance, and the arm gets *straighter*. More data and a larger net take us to the wrong place
@@ -168,9 +176,13 @@ always_right = coin * 2 * np.arccos(x_test / 2)
 errors = {}
 for name, y in {"straight arm": 0 * x_test, "coin": always_right}.items():
     errors[name] = float(((d_test - y) ** 2).mean())
-    print(f"{name:13} squared error {errors[name]:.2f}   the hand misses by {missed(x_test, y):.2f}")
+    print(
+        f"{name:13} squared error {errors[name]:.2f}   the hand misses by {missed(x_test, y):.2f}"
+    )
 print("ratio", round(errors["coin"] / errors["straight arm"], 3))
-assert abs(errors["coin"] / errors["straight arm"] - 2) < 0.06 and missed(x_test, always_right) < 1e-12
+assert (
+    abs(errors["coin"] / errors["straight arm"] - 2) < 0.06 and missed(x_test, always_right) < 1e-12
+)
 
 # %% [markdown]
 # Twice. That is no accident of the arm: if $d$ and $y$ are two independent draws with the same mean $m$, the mean of
@@ -210,7 +222,9 @@ ax.plot(line, np.where(on[:, None], answer(line), np.nan), color=plots.ORANGE, l
 ax.set(xlabel="$x$", ylabel="$d$", title="thick: an answer that is possible", ylim=(-0.05, 1.05))
 plt.show()
 half = float(answer(np.array([[0.5]]))[0, 0])
-print(f"{impossible(x_test, answer(x_test)):.0f} % of its answers are impossible; at x = 0.5 it says {half:.2f}")
+print(
+    f"{impossible(x_test, answer(x_test)):.0f} % of its answers are impossible; at x = 0.5 it says {half:.2f}"
+)
 assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 
 # %% [markdown]
@@ -237,14 +251,18 @@ assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 
 # %%
 settings = {"experts": 3, "spread": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
-starts = [one_to_many.fit_mixture(np.random.default_rng(seed), x, d, **settings) for seed in range(10)]
+starts = [
+    one_to_many.fit_mixture(np.random.default_rng(seed), x, d, **settings) for seed in range(10)
+]
 likelihoods = np.array([found[2] for found in starts])
 params, sigma, _ = starts[likelihoods.argmax()]
 
 
 def experts_and_gate(x):
     """o (N, 3) and p (N, 3)."""
-    return jacobs1991.experts_forward(params, x, "linear")[0][:, :, 0], jacobs1991.gate_forward(params, x)[0]
+    return jacobs1991.experts_forward(params, x, "linear")[0][:, :, 0], jacobs1991.gate_forward(
+        params, x
+    )[0]
 
 
 o, p = experts_and_gate(line)
@@ -292,18 +310,35 @@ def across():
         branches = inverse.branches(at[:, 0])[0]
         arrays = {"x": value, "branches": branches, "y": answer(at)[0, 0], "o": o, "p": p}
         words = "branches: the values of d that lead here without noise; y: the net's answer."
-        yield trail.see(f"x = {value:.3g}", r"p(d \mid x) = \sum_i p_i \, N(d;\, o_i, \sigma^2)", arrays, words)
+        yield trail.see(
+            f"x = {value:.3g}", r"p(d \mid x) = \sum_i p_i \, N(d;\, o_i, \sigma^2)", arrays, words
+        )
 
 
 def draw(ax, now, history):
     inside = inverse.possible(np.full(len(grid), now["x"]), grid)
-    ax.fill_between(grid, inside / (inside.mean() * np.ptp(grid)), color=plots.GREY, alpha=0.4, step="mid", linewidth=0)
-    ax.plot(grid, bells(now["y"], sigma_net)[0], "--", color=plots.ORANGE, linewidth=2.5, label="net")
+    ax.fill_between(
+        grid,
+        inside / (inside.mean() * np.ptp(grid)),
+        color=plots.GREY,
+        alpha=0.4,
+        step="mid",
+        linewidth=0,
+    )
+    ax.plot(
+        grid, bells(now["y"], sigma_net)[0], "--", color=plots.ORANGE, linewidth=2.5, label="net"
+    )
     own = now["p"][:, None] * bells(now["o"], sigma)
     ax.plot(grid, own.sum(axis=0), color=plots.BLACK, linewidth=2.5, label="mixture")
     for i, colour in enumerate(plots.COLOURS[:3]):
         ax.fill_between(grid, own[i], color=colour, alpha=0.5, linewidth=0)
-    ax.set(title=f"{now.phase}   (grey: the truth)", xlabel="$d$", ylabel="density", ylim=(0, 12), xlim=(-0.2, 1.2))
+    ax.set(
+        title=f"{now.phase}   (grey: the truth)",
+        xlabel="$d$",
+        ylabel="density",
+        ylim=(0, 12),
+        xlim=(-0.2, 1.2),
+    )
     ax.legend(frameon=False, loc="upper center")
 
 
@@ -338,10 +373,16 @@ for name, y in answers.items():
     table[name] = float(((d_test - y) ** 2).mean()), impossible(x_test, y)
     print(f"{name:30} {table[name][0]:13.3f}   {table[name][1]:13.0f}")
 
-by_net = -0.5 * ((d_test - answer(x_test)) / sigma_net) ** 2 - np.log(sigma_net * np.sqrt(2 * np.pi))
-by_mixture = logsumexp(np.log(p) - 0.5 * ((d_test - o) / sigma) ** 2) - np.log(sigma * np.sqrt(2 * np.pi))
+by_net = -0.5 * ((d_test - answer(x_test)) / sigma_net) ** 2 - np.log(
+    sigma_net * np.sqrt(2 * np.pi)
+)
+by_mixture = logsumexp(np.log(p) - 0.5 * ((d_test - o) / sigma) ** 2) - np.log(
+    sigma * np.sqrt(2 * np.pi)
+)
 exact = inverse.log_density(x_test[:, 0]).mean()
-print(f"\nlog likelihood of a case: net {by_net.mean():.2f}, mixture {by_mixture.mean():.2f}, the truth {exact:.2f}")
+print(
+    f"\nlog likelihood of a case: net {by_net.mean():.2f}, mixture {by_mixture.mean():.2f}, the truth {exact:.2f}"
+)
 net_row, blend, likeliest, dice = table.values()
 assert net_row[0] < blend[0] < likeliest[0] < dice[0]  # the order of the squared errors ...
 assert likeliest[1] < dice[1] < net_row[1] < blend[1]  # ... and of what can be

@@ -23,11 +23,12 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import gradcheck, plots
+from moe_np import plots
+from moe_np.base import gradcheck
+from moe_np.base.numerics import log_softmax, logsumexp, softmax
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.numerics import log_softmax, logsumexp, softmax
-from moe_np.steps import Steps, Trail
+from moe_np.show.steps import Steps, Trail
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(2)
@@ -71,7 +72,12 @@ LINES = [
     ("Z", "N 1", r"Z = \sum_i e_i", lambda v: v.e.sum(axis=1, keepdims=True)),
     ("p", "N E", r"p_i = e_i / Z", lambda v: v.e / v.Z),
     ("joint", "N E", r"p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: v.p * v.gauss),
-    ("likelihood", "N", r"\sum_i p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: v.joint.sum(axis=1)),
+    (
+        "likelihood",
+        "N",
+        r"\sum_i p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}",
+        lambda v: v.joint.sum(axis=1),
+    ),
     ("loss", "N", r"\text{loss} = -\log(\text{likelihood})", lambda v: -np.log(v.likelihood)),
     ("total", "", r"\text{total} = \sum_n \text{loss}_n", lambda v: v.loss.sum()),
 ]
@@ -143,7 +149,9 @@ def compare(**gradients):
     """Hold each gradient against `numeric`."""
     for name, g in gradients.items():
         wanted = numeric(name)
-        assert np.shape(g) == wanted.shape, f"d{name}: wanted the shape {wanted.shape}, got {np.shape(g)}"
+        assert np.shape(g) == wanted.shape, (
+            f"d{name}: wanted the shape {wanted.shape}, got {np.shape(g)}"
+        )
         off = np.abs(g - wanted).max()
         scale = max(np.abs(wanted).max(), 1)
         assert off < 1e-6 * scale, f"d{name}: wrong, the largest difference is {off:.2g}"
@@ -152,7 +160,9 @@ def compare(**gradients):
 
 dloss = np.ones(N)  # total = Σ loss
 dlikelihood = dloss * -1 / v.likelihood  # loss = −log(likelihood)
-djoint = np.repeat(dlikelihood[:, None], E, axis=1)  # likelihood = Σ_i joint: a sum forward is a copy backward
+djoint = np.repeat(
+    dlikelihood[:, None], E, axis=1
+)  # likelihood = Σ_i joint: a sum forward is a copy backward
 compare(loss=dloss, likelihood=dlikelihood, joint=djoint)
 print("\ndjoint, first two cases\n", djoint[:2].round(3))
 
@@ -182,7 +192,9 @@ case = 0
 print(f"\ncase {case}     p        distance    resp     length of do")
 for i in range(E):
     length = np.linalg.norm(do[case, i])
-    print(f"expert {i}  {v.p[case, i]:.3f}    {v.distance[case, i]:7.2f}     {resp[case, i]:.3f}    {length:.3f}")
+    print(
+        f"expert {i}  {v.p[case, i]:.3f}    {v.distance[case, i]:7.2f}     {resp[case, i]:.3f}    {length:.3f}"
+    )
 
 # %% [markdown]
 # Follow the factors that met on the way:
@@ -275,7 +287,13 @@ for n, ax in enumerate(axes):
     ax.bar(range(E), resp[n], 0.72, color=plots.COLOURS[:E], alpha=0.35)
     ax.bar(range(E), v.p[n], 0.72, facecolor="none", edgecolor=plots.COLOURS[:E], linewidth=2)
     for i in range(E):
-        arrow = {"arrowstyle": "-|>", "color": plots.BLACK, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": plots.BLACK,
+            "linewidth": 1.6,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
         if abs(moved[n, i] - v.p[n, i]) > 0.02:
             ax.annotate("", (i, moved[n, i]), (i, v.p[n, i]), arrowprops=arrow)
     ax.set(title=f"case {n}", xticks=range(E), xlabel="expert", ylim=(0, 1.05))
@@ -302,7 +320,9 @@ far = d.copy()
 far[0, 0] = 100.0
 with np.errstate(divide="ignore", invalid="ignore"):  # NumPy would warn, and it would be right
     broken = forward(d=far)
-    print("gauss, likelihood, loss of case 0:", broken.gauss[0], broken.likelihood[0], broken.loss[0])
+    print(
+        "gauss, likelihood, loss of case 0:", broken.gauss[0], broken.likelihood[0], broken.loss[0]
+    )
     print("resp of case 0 by the long form:  ", broken.joint[0] / broken.likelihood[0])
 
 log_joint = log_softmax(v.s) - broken.distance / 2  # log (p · gauss), and no exp on the way
@@ -329,9 +349,13 @@ assert np.isfinite(log_likelihood).all() and np.isinf(broken.loss[0])
 # **Predict.** N is 5 here. Which number will the check print for the mistake?
 
 # %%
-right = gradcheck.gradient_error(lambda q: forward(**q).total, params, grads, np.random.default_rng(0))
+right = gradcheck.gradient_error(
+    lambda q: forward(**q).total, params, grads, np.random.default_rng(0)
+)
 print("sum and sum: ", {name: f"{e:.0e}" for name, e in right.items()})
-wrong = gradcheck.gradient_error(lambda q: forward(**q).total / N, params, grads, np.random.default_rng(0))
+wrong = gradcheck.gradient_error(
+    lambda q: forward(**q).total / N, params, grads, np.random.default_rng(0)
+)
 print("mean and sum:", {name: round(e, 6) for name, e in wrong.items()})
 assert max(right.values()) < 1e-7 and all(np.isclose(e, 1 - 1 / N) for e in wrong.values())
 

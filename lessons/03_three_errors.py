@@ -26,8 +26,8 @@ import numpy as np
 from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.steps import Steps, Trail
-from moe_np.view import view
+from moe_np.show.steps import Steps, Trail
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 NAMES = {"cooperative": "eq. 1", "competitive": "eq. 2", "mixture": "eq. 3"}
@@ -95,15 +95,21 @@ ax.set(xlabel="distance of the moving expert", ylabel="push", xlim=(0, 5))
 ax.set_title("full: the moving expert; dotted: the one that stays at 2")
 plt.show()
 own = pulls["mixture"][:, 0, 0]
-print(f"eq. 3 pulls hardest at a distance of {distance[own.argmax()]:.2f}; at 5 its push is {own[-1]:.5f}")
+print(
+    f"eq. 3 pulls hardest at a distance of {distance[own.argmax()]:.2f}; at 5 its push is {own[-1]:.5f}"
+)
 assert own[-1] < 1e-3 and 1 < distance[own.argmax()] < 2
 
 # a claim of the paper's section 1: p equal, all experts farther than 1 off
 o = np.random.default_rng(0).uniform(1, 4, (1000, 3, 1))
 p, d = np.full((1000, 3), 1 / 3), np.zeros((1000, 1))
 nearest = o[:, :, 0].argmin(axis=1)
-assert (np.abs(push("competitive", o, p, d))[:, :, 0].argmin(axis=1) == nearest).all()  # eq. 2: pushed the least
-assert (np.abs(push("mixture", o, p, d))[:, :, 0].argmax(axis=1) == nearest).all()  # eq. 3: pushed the most
+assert (
+    np.abs(push("competitive", o, p, d))[:, :, 0].argmin(axis=1) == nearest
+).all()  # eq. 2: pushed the least
+assert (
+    np.abs(push("mixture", o, p, d))[:, :, 0].argmax(axis=1) == nearest
+).all()  # eq. 3: pushed the most
 
 # %% [markdown]
 # Under eq. 2 the push grows with the distance, like a spring, and it does not care where the other expert is: the
@@ -126,7 +132,9 @@ def landscape(error, o0, o1, a):
     """The mean error when half of the targets are −a and half +a; o0, o1 any shape."""
     pairs = np.stack([np.ravel(o0), np.ravel(o1)], axis=1)[:, :, None]
     half = np.full((len(pairs), 2), 0.5)
-    both = [jacobs1991.ERRORS[error][0](pairs, half, np.full((len(pairs), 1), t))[0] for t in (-a, a)]
+    both = [
+        jacobs1991.ERRORS[error][0](pairs, half, np.full((len(pairs), 1), t))[0] for t in (-a, a)
+    ]
     return (sum(both) / 2).reshape(np.shape(o0))
 
 
@@ -193,10 +201,18 @@ for error, name in NAMES.items():
     height = landscape(error, eps, -eps, 2.0)
     left.plot(eps, height - height[150], color=COLOUR[error], linewidth=2.5)
     plots.label(left, eps[270], height[270] - height[150], name, COLOUR[error], size=15)
-left.set(title="targets ±2", xlabel="ε", ylabel="mean error, less that at ε = 0", ylim=(-2.2, 10), xlim=(-3, 3))
+left.set(
+    title="targets ±2",
+    xlabel="ε",
+    ylabel="mean error, less that at ε = 0",
+    ylim=(-2.2, 10),
+    xlim=(-3, 3),
+)
 
 bottoms = {}
-for colour, a in zip((plots.PINK, plots.SKY, plots.AMBER, plots.BLACK), (0.5, 1.0, 1.5, 2.0), strict=True):
+for colour, a in zip(
+    (plots.PINK, plots.SKY, plots.AMBER, plots.BLACK), (0.5, 1.0, 1.5, 2.0), strict=True
+):
     height = landscape("mixture", eps, -eps, a)
     formula = 0.5 * a**2 + 0.5 * eps**2 - np.log(np.cosh(eps * a))
     assert np.allclose(height, formula)
@@ -230,7 +246,11 @@ rng = np.random.default_rng(0)
 x = np.sort(rng.uniform(-1, 1, (200, 1)), axis=0)
 d = x + np.where(x > 0, 2.0, -2.0) + 0.2 * rng.normal(size=x.shape)
 start = jacobs1991.init_mixture(np.random.default_rng(1), E=2, D=1)
-RATE = {"cooperative": 0.15, "competitive": 0.15, "mixture": 0.3}  # eqs. 1 and 2 lack the ½ of eq. 3
+RATE = {
+    "cooperative": 0.15,
+    "competitive": 0.15,
+    "mixture": 0.3,
+}  # eqs. 1 and 2 lack the ½ of eq. 3
 
 
 def train(error, x=x, d=d, start=start):
@@ -239,7 +259,15 @@ def train(error, x=x, d=d, start=start):
 
 
 AT = np.array([10, 50, 85, 115, 150, 190])  # six of the inputs
-AXES = {"W": "E D C", "b": "E C", "x": "case", "d": "case", "o": "case E", "p_0": "case", "resp_0": "case"}
+AXES = {
+    "W": "E D C",
+    "b": "E C",
+    "x": "case",
+    "d": "case",
+    "o": "case E",
+    "p_0": "case",
+    "resp_0": "case",
+}
 
 
 def walk(error, epochs):
@@ -248,8 +276,14 @@ def walk(error, epochs):
         if step.number in epochs:
             o, p, resp = step.cache.o[AT, :, 0], step.cache.p[AT, 0], step.cache.scores.resp[AT, 0]
             arrays = {"x": x[AT, 0], "d": d[AT, 0], "o": o, "p_0": p, "resp_0": resp}
-            arrays |= {"W": step.params["W"], "b": step.params["b"], "squared_error": step.squared_error}
-            yield trail.see(f"epoch {step.number}", "", arrays, "p_0 and resp_0 are those of expert 0.")
+            arrays |= {
+                "W": step.params["W"],
+                "b": step.params["b"],
+                "squared_error": step.squared_error,
+            }
+            yield trail.see(
+                f"epoch {step.number}", "", arrays, "p_0 and resp_0 are those of expert 0."
+            )
 
 
 def draw(ax, now, history):
@@ -257,8 +291,20 @@ def draw(ax, now, history):
     ax.plot(x, d, ".", color=plots.GREY, markersize=3)
     for W, b, colour in zip(now["W"], now["b"], (plots.BLUE, plots.ORANGE), strict=True):
         ax.plot(x, x @ W + b, color=colour, linewidth=2.5)
-    blend = matplotlib.colors.LinearSegmentedColormap.from_list("", [plots.ORANGE, "white", plots.BLUE])
-    ax.scatter(now["x"], now["d"], s=130, c=now["resp_0"], cmap=blend, vmin=0, vmax=1, edgecolor=plots.BLACK, zorder=5)
+    blend = matplotlib.colors.LinearSegmentedColormap.from_list(
+        "", [plots.ORANGE, "white", plots.BLUE]
+    )
+    ax.scatter(
+        now["x"],
+        now["d"],
+        s=130,
+        c=now["resp_0"],
+        cmap=blend,
+        vmin=0,
+        vmax=1,
+        edgecolor=plots.BLACK,
+        zorder=5,
+    )
     ax.set(title=now.phase, xlabel="x", ylim=(-4, 4))
 
 
@@ -294,7 +340,14 @@ for ax, error in zip(axes[1:], NAMES, strict=True):
     step = next(itertools.islice(train(error), 300, None))
     ax.plot(x, d, ".", color=plots.GREY, markersize=3)
     for i, colour in enumerate((plots.BLUE, plots.ORANGE)):
-        ax.scatter(x, step.cache.o[:, i], s=14, color=colour, alpha=np.clip(step.cache.p[:, i], 0.1, 1), linewidths=0)
+        ax.scatter(
+            x,
+            step.cache.o[:, i],
+            s=14,
+            color=colour,
+            alpha=np.clip(step.cache.p[:, i], 0.1, 1),
+            linewidths=0,
+        )
     ax.plot(x, step.cache.y, color=plots.BLACK, linewidth=1.2)
     ax.set(title=NAMES[error], xlabel="x", ylim=(-4, 4))
     alone = ((d[:, None, :] - step.cache.o) ** 2).sum(axis=2)

@@ -21,12 +21,13 @@ import dataclasses
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import plots, walk
+from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.data import vowel_task
-from moe_np.experiments import jacobs1991 as vowels
+from moe_np.experiments.jacobs1991 import experiment as vowels
 from moe_np.mixtures import jacobs1991 as model
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 data = vowel_task()
@@ -48,10 +49,14 @@ _ = ax.set(xlabel="first formant (kHz)", ylabel="second formant (kHz)")
 # tokens would fall on the right side? Where would you lay two, if you may say which line counts where?
 
 # %%
-alone = model.train_to_stop(model.init_mixture(np.random.default_rng(0), 1), x, d, lr=0.01, max_epochs=4000)
+alone = model.train_to_stop(
+    model.init_mixture(np.random.default_rng(0), 1), x, d, lr=0.01, max_epochs=4000
+)
 X = model.decision_foot(alone.params["W"][0, :, 0], alone.params["b"][0, 0])
 right = vowels.percent_correct(alone.params, x, d, "logistic")
-print(f"one expert: {right:.1f} % right, mean squared error {alone.squared_error:.3f}; foot X = {X.round(2)}")
+print(
+    f"one expert: {right:.1f} % right, mean squared error {alone.squared_error:.3f}; foot X = {X.round(2)}"
+)
 assert right < 65 and not alone.reached
 
 # %% [markdown]
@@ -86,7 +91,14 @@ steps.goto(5)
 resp, p = steps[5]["resp"], steps[5]["p"]
 gradient = steps[9]
 assert (steps[5].phase, gradient.phase) == ("epoch 0: responsibilities", "epoch 0: gradient")
-print("p is ¼ everywhere:", np.all(p == 0.25), "  resp from", resp.min().round(3), "to", resp.max().round(3))
+print(
+    "p is ¼ everywhere:",
+    np.all(p == 0.25),
+    "  resp from",
+    resp.min().round(3),
+    "to",
+    resp.max().round(3),
+)
 print("gradient of each expert's weights:\n", gradient["dW"][..., 0].round(2))
 assert np.abs(resp - 0.25).max() < 0.01
 signs = np.sign(gradient["dW"])
@@ -118,7 +130,9 @@ epoch = 25 * np.arange(len(states))
 epoch[-1] = int(states[-1].phase.split()[1])
 error = np.array([s["squared_error"] for s in states])
 used = np.flatnonzero(model.active_experts(states[-1]["p"]))
-print(f"{epoch[-1]} epochs; after half of them the error is still {error[len(error) // 2]:.3f}; in use: experts {used}")
+print(
+    f"{epoch[-1]} epochs; after half of them the error is still {error[len(error) // 2]:.3f}; in use: experts {used}"
+)
 assert error[-1] <= 0.08 and len(used) == 2
 
 # %% [markdown]
@@ -133,24 +147,37 @@ assert error[-1] <= 0.08 and len(used) == 2
 # %%
 feet = np.stack([s["foot"] for s in states])
 front = np.isin(data.vowel_train, (0, 1))
-share = np.stack([[s["p"][part][:, used].mean(axis=0) for part in (front, ~front)] for s in states])  # (T, 2, 2)
+share = np.stack(
+    [[s["p"][part][:, used].mean(axis=0) for part in (front, ~front)] for s in states]
+)  # (T, 2, 2)
 closest = np.linalg.norm(feet - X, axis=2).min(axis=0)
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
 plots.paths(left, feet, [plots.COLOURS[m] for m in range(4)], size=5)
 left.plot(*X, "X", color="black", markersize=12)
 left.annotate("X", X, (0, 12), textcoords="offset points", ha="center", weight="bold")
-left.set(xlabel="foot, first formant (kHz)", ylabel="second formant (kHz)", xlim=(-0.3, 1.1), ylim=(-0.2, 0.5))
+left.set(
+    xlabel="foot, first formant (kHz)",
+    ylabel="second formant (kHz)",
+    xlim=(-0.3, 1.1),
+    ylim=(-0.2, 0.5),
+)
 for i, m in enumerate(used):
     right.plot(epoch, share[:, 0, i], color=plots.COLOURS[m], label=f"expert {m}, front vowels")
-    right.plot(epoch, share[:, 1, i], "--", color=plots.COLOURS[m], label=f"expert {m}, back vowels")
+    right.plot(
+        epoch, share[:, 1, i], "--", color=plots.COLOURS[m], label=f"expert {m}, back vowels"
+    )
 right.plot(epoch, error, color=plots.GREY, label="mean squared error")
 right.set(xlabel="epoch")
 right.legend(fontsize=9)
 print("how near each foot came to X:", closest.round(3), "of which in use at the end:", used)
 assert (closest < 0.05).sum() >= 2, "most head for X"
-assert (share[error > 0.2].min(axis=1) > 0.5).any(), "while the error is high, one expert leads for front and back"
-assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))) == 2, "at the end, each has a pair"
+assert (share[error > 0.2].min(axis=1) > 0.5).any(), (
+    "while the error is high, one expert leads for front and back"
+)
+assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))) == 2, (
+    "at the end, each has a pair"
+)
 
 # %% [markdown]
 # For hundreds of epochs the error stays near that of one expert, as if nothing happened. The gate tells more. First
@@ -172,7 +199,9 @@ assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))
 # %%
 config, seeds = vowels.Config(), 3
 mean = {}
-print(f"{'':12}  {'epochs: published':>18}  {'ours':>6}   {'train %':>8}  {'ours':>5}   {'test %':>7}  {'ours':>5}")
+print(
+    f"{'':12}  {'epochs: published':>18}  {'ours':>6}   {'train %':>8}  {'ours':>5}   {'test %':>7}  {'ours':>5}"
+)
 for system in vowels.SYSTEMS:
     runs = [vowels.run_one(vowels.spec_of(config, system, seed)) for seed in range(seeds)]
     theirs = vowels.PAPER["table1"][system]
@@ -182,7 +211,9 @@ for system in vowels.SYSTEMS:
         f"{system:12}  {theirs['epochs']:>12} ± {theirs['sd']:<3}  {ours['epochs']:6.0f}   "
         f"{theirs['train']:>8}  {ours['train']:5.1f}   {theirs['test']:>7}  {ours['test']:5.1f}"
     )
-assert max(mean[s]["epochs"] for s in vowels.SYSTEMS[:2]) < min(mean[s]["epochs"] for s in vowels.SYSTEMS[2:])
+assert max(mean[s]["epochs"] for s in vowels.SYSTEMS[:2]) < min(
+    mean[s]["epochs"] for s in vowels.SYSTEMS[2:]
+)
 print("mean accuracies", [round(m[k], 1) for m in mean.values() for k in ("train", "test")])
 
 # %% [markdown]
@@ -204,7 +235,9 @@ print("mean accuracies", [round(m[k], 1) for m in mean.values() for k in ("train
 # %%
 one_hot = dataclasses.replace(config, coding="one-hot")
 single = vowels.run_one(vowels.spec_of(one_hot, "1 expert", 0, lr=0.005))
-print(f"one softmax expert, one-hot targets: training set {single['train']:.1f} %, test set {single['test']:.1f} %")
+print(
+    f"one softmax expert, one-hot targets: training set {single['train']:.1f} %, test set {single['test']:.1f} %"
+)
 assert single["reached"] and single["train"] > 85
 
 # %% [markdown]

@@ -23,12 +23,13 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import plots, walk
+from moe_np import plots
+from moe_np.base.numerics import log_softmax, logsumexp, sigmoid, softmax
 from moe_np.coursework import self_check
 from moe_np.data import inverse, vowel_task
 from moe_np.mixtures import em, irls
-from moe_np.numerics import log_softmax, logsumexp, sigmoid, softmax
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 x, y = inverse.inverse_problem(300, np.random.default_rng(0))  # the textbook's picture of lesson 01
@@ -50,20 +51,27 @@ ends = np.array([[0.0], [1.0]])
 
 # %%
 branch = np.digitize(y[:, 0], [0.339, 0.661])  # where y + 0.3 sin(2πy) turns back
-told = np.stack([np.linalg.lstsq(X[branch == i], y[branch == i], rcond=None)[0] for i in range(E)])  # (E, 2, 1)
+told = np.stack(
+    [np.linalg.lstsq(X[branch == i], y[branch == i], rcond=None)[0] for i in range(E)]
+)  # (E, 2, 1)
 
 residual = y - X @ told  # (E, N, 1) all lines on all cases
 nearest = np.abs(residual[:, :, 0]).argmin(axis=0)
 
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-for ax, owner, title in ((axes[0], branch, "told who, find the lines"), (axes[1], nearest, "given the lines, who?")):
+for ax, owner, title in (
+    (axes[0], branch, "told who, find the lines"),
+    (axes[1], nearest, "given the lines, who?"),
+):
     for i, colour in enumerate(plots.COLOURS[:E]):
         ax.plot(x[owner == i], y[owner == i], ".", color=colour)
         ax.plot(ends, ends * told[i, 0] + told[i, 1], color=colour, linewidth=2.5)
     ax.set(title=title, xlabel="$x$", ylim=(-0.1, 1.1))
 axes[0].set_ylabel("$y$")
 plt.show()
-print(f"each case to the nearest line: the right branch in {(nearest == branch).mean():.0%} of the cases")
+print(
+    f"each case to the nearest line: the right branch in {(nearest == branch).mean():.0%} of the cases"
+)
 assert (nearest == branch).mean() > 0.9
 
 # %% [markdown]
@@ -105,7 +113,9 @@ def e_step(q):
     return log_gate, log_density, np.exp(joint - total), float(total.sum())
 
 
-case_a, case_b = (softmax(-0.5 * np.square(far) / 0.16**2) for far in ([0.4, 0.6, 0.6], [0.02, 0.08, 0.5]))
+case_a, case_b = (
+    softmax(-0.5 * np.square(far) / 0.16**2) for far in ([0.4, 0.6, 0.6], [0.02, 0.08, 0.5])
+)
 print("case A", case_a.round(2), "  case B", case_b.round(2))
 assert case_a.max() > 0.9 and case_b.max() < 0.6
 
@@ -134,11 +144,17 @@ steps.goto(1)
 # whole fall?
 
 # %%
-lines = np.stack([np.linalg.solve(X.T @ (h[:, None] * X), X.T @ (h[:, None] * y)) for h in resp.T])  # (E, 2, 1)
+lines = np.stack(
+    [np.linalg.solve(X.T @ (h[:, None] * X), X.T @ (h[:, None] * y)) for h in resp.T]
+)  # (E, 2, 1)
 var = float((resp.T * (y - X @ lines)[:, :, 0] ** 2).sum() / N)
 
 new = next(steps)  # M step: experts
-assert np.allclose(new["W"], lines[:, :1]) and np.allclose(new["b"], lines[:, 1]) and np.isclose(new["var"], var)
+assert (
+    np.allclose(new["W"], lines[:, :1])
+    and np.allclose(new["b"], lines[:, 1])
+    and np.isclose(new["var"], var)
+)
 between = e_step(new)[3]
 print(f"log likelihood a case: before {log_likelihood / N:.3f}, after {between / N:.3f}")
 assert between > log_likelihood
@@ -236,12 +252,23 @@ for start in (0.0, 6.0):
         step = newton(crawl, inverse_weights=True)
         crawl, moved, count = crawl + step, np.abs(step).sum(), count + 1
     ended[start] = right, raw, crawl, count
-    print(f"{start:5}   {right[0]:14.3f}   {raw[0]:20.4g}   {crawl[0]:5.3f} after {count} steps   {fit[0]:12.3f}")
-print(f"\nQ: best {Q(best):.4f}, (b) from 6 {Q(crawl):.4f}, (c) {Q(fit):.4f}; slope 0 has {Q(np.zeros(2)):.4f}")
+    print(
+        f"{start:5}   {right[0]:14.3f}   {raw[0]:20.4g}   {crawl[0]:5.3f} after {count} steps   {fit[0]:12.3f}"
+    )
+print(
+    f"\nQ: best {Q(best):.4f}, (b) from 6 {Q(crawl):.4f}, (c) {Q(fit):.4f}; slope 0 has {Q(np.zeros(2)):.4f}"
+)
 assert all(np.abs(right - best).max() < 1e-4 for right, *_ in ended.values())
-assert abs(ended[0.0][1][0] - best[0]) < 1e-3 and abs(ended[6.0][1][0]) > 1e6  # (a): a good day, another day
-assert all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl, _ in ended.values()) and Q(fit) < Q(best) - 0.02
-assert ended[0.0][3] > 50 and ended[6.0][3] == 1 and Q(ended[6.0][2]) < Q(np.zeros(2))  # (b): crawls; does not set out
+assert (
+    abs(ended[0.0][1][0] - best[0]) < 1e-3 and abs(ended[6.0][1][0]) > 1e6
+)  # (a): a good day, another day
+assert (
+    all(abs(crawl[0] - best[0]) > 0.05 for _, _, crawl, _ in ended.values())
+    and Q(fit) < Q(best) - 0.02
+)
+assert (
+    ended[0.0][3] > 50 and ended[6.0][3] == 1 and Q(ended[6.0][2]) < Q(np.zeros(2))
+)  # (b): crawls; does not set out
 
 # %% [markdown]
 # *(a)* is Newton's method, and perfect near the maximum. Where the gate is sure, $g(1 - g)$ is nearly 0, the step is
@@ -302,7 +329,9 @@ goal = {"W": lines[:, :1], "b": lines[:, 1], "U": gate[:-1], "c": gate[-1]}
 t = np.linspace(-0.5, 2.5, 121)
 likelihood, bound = np.empty_like(t), np.empty_like(t)
 for k, along in enumerate(t):
-    q = {name: start[name] + along * (goal[name] - start[name]) for name in goal} | {"var": start["var"]}
+    q = {name: start[name] + along * (goal[name] - start[name]) for name in goal} | {
+        "var": start["var"]
+    }
     log_gate, log_density, _, likelihood[k] = e_step(q)
     bound[k] = (resp * (log_gate + log_density - np.log(resp))).sum()
 
@@ -314,8 +343,14 @@ plots.label(ax, 2.1, likelihood[104] / N + 0.004, "$\\ell$", size=18)
 plots.label(ax, 1.45, bound[104] / N, "the bound $B$", plots.ORANGE, size=15)
 ax.set(xlabel="$t$: 0 before the M step, 1 after", ylabel="nats a case", xlim=(-0.5, 2.5))
 plt.show()
-print(f"B is largest at t = {t[bound.argmax()]:.2f}, the likelihood at t = {t[likelihood.argmax()]:.2f}")
-assert (likelihood >= bound - 1e-9).all() and np.isclose(bound[20], touching) and np.isclose(likelihood[20], touching)
+print(
+    f"B is largest at t = {t[bound.argmax()]:.2f}, the likelihood at t = {t[likelihood.argmax()]:.2f}"
+)
+assert (
+    (likelihood >= bound - 1e-9).all()
+    and np.isclose(bound[20], touching)
+    and np.isclose(likelihood[20], touching)
+)
 assert abs(t[bound.argmax()] - 1) < 0.03 and t[likelihood.argmax()] > 1
 slopes = np.gradient(likelihood, t)[20], np.gradient(bound, t)[20]
 assert abs(slopes[0] / slopes[1] - 1) < 0.05  # they touch: the same slope
@@ -350,13 +385,21 @@ for lr, colour in zip((0.003, 0.01, 0.03, 0.1), plots.COLOURS, strict=False):
         q = {name: q[name] + (lr / N * grads[name] if name != "var" else 0) for name in q}
     by_gradient[lr] = path
     ax.plot(path, color=colour, linewidth=2, label=f"gradient, step {lr:g}")
-ax.set(xscale="symlog", xlim=(0, 1500), ylim=(0.1, 0.65), xlabel="rounds, or steps", ylabel="log likelihood a case")
+ax.set(
+    xscale="symlog",
+    xlim=(0, 1500),
+    ylim=(0.1, 0.65),
+    xlabel="rounds, or steps",
+    ylabel="log likelihood a case",
+)
 ax.legend(frameon=False, fontsize=10, loc="lower right")
 plt.show()
 print(f"EM: {by_em[-1]:.3f} after {len(by_em) - 1} rounds")
 for lr, path in by_gradient.items():
     print(f"gradient, step {lr:g}: {path[-1]:.3f} after {len(path) - 1} steps")
-assert max(path[-1] for path in by_gradient.values()) < by_em[-1] - 0.02 and by_gradient[0.1][-1] < -5
+assert (
+    max(path[-1] for path in by_gradient.values()) < by_em[-1] - 0.02 and by_gradient[0.1][-1] < -5
+)
 
 # %% [markdown]
 # A step three times as large is about three times as fast; the next one is a disaster, and which is which you learn by
@@ -386,12 +429,20 @@ for seed in range(4):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", em.ConvergenceWarning)
         run = em.fit(
-            formants, label, 2, family=em.Categorical(2), rng=np.random.default_rng(seed), restarts=1, max_iter=100
+            formants,
+            label,
+            2,
+            family=em.Categorical(2),
+            rng=np.random.default_rng(seed),
+            restarts=1,
+            max_iter=100,
         )
     accuracies.append(100 * (run.predict(formants) == label).mean())
     print(f"start {seed}: {len(run.history) - 1:3} rounds, {accuracies[-1]:.1f} % right")
 
-wrong_resp = (label[:, None] == np.arange(2)).astype(float)  # g_i [label = i], over its sum: g falls out
+wrong_resp = (label[:, None] == np.arange(2)).astype(
+    float
+)  # g_i [label = i], over its sum: g falls out
 wrong_gate, _ = irls.multinomial_irls(formants, wrong_resp)
 wrong = 100 * ((formants @ wrong_gate[:-1] + wrong_gate[-1]).argmax(axis=1) == label).mean()
 print(f"label = number of the expert: {wrong:.1f} % right")

@@ -26,11 +26,12 @@ import numpy as np
 from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments import jordan1994 as robot
-from moe_np.experiments.sweep import one_blas_thread
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.jordan1994 import experiment as robot
 from moe_np.mixtures import hme, hme_em, irls
-from moe_np.steps import Steps, state
-from moe_np.view import view
+from moe_np.show.steps import Steps, state
+from moe_np.show.view import view
+from moe_np.show.walk.hme_em_walk import steps as hme_em_steps
 
 plt.rcParams.update(plots.STYLE)
 RGB = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLOURS[:4]])
@@ -65,11 +66,19 @@ for ax, params, name in ((axes[0], flat, "flat"), (axes[1], tree, "a tree")):
     for level in levels:  # at each gate follow the likelier branch
         leaf = leaf * level.shape[2] + level[np.arange(len(plane)), leaf].argmax(axis=1)
     assert np.allclose(p.sum(axis=1), 1) and len(set(leaf)) == 4
-    ax.imshow((1 - 0.75 * (1 - p @ RGB)).reshape(200, 200, 3), origin="lower", extent=(-1, 1, -1, 1))
+    ax.imshow(
+        (1 - 0.75 * (1 - p @ RGB)).reshape(200, 200, 3), origin="lower", extent=(-1, 1, -1, 1)
+    )
     ax.contour(u, v, leaf.reshape(200, 200), levels=(0.5, 1.5, 2.5), colors="white", linewidths=1)
     for i in range(4):
-        plots.label(ax, *np.average(plane, axis=0, weights=p[:, i] ** 4), f"{i}", size=20, weight="bold")
-    free = sum((params[f"c{level}"].size - len(params[f"c{level}"])) * 3 for level in (1, 2) if f"c{level}" in params)
+        plots.label(
+            ax, *np.average(plane, axis=0, weights=p[:, i] ** 4), f"{i}", size=20, weight="bold"
+        )
+    free = sum(
+        (params[f"c{level}"].size - len(params[f"c{level}"])) * 3
+        for level in (1, 2)
+        if f"c{level}" in params
+    )
     ax.set(title=f"{name}: {free} free numbers", xticks=[], yticks=[])
     assert free == 9
 plt.show()
@@ -109,12 +118,24 @@ assert np.allclose(resp.ravel(), post.resp[0]) and np.allclose(h_below, post.h[1
 
 
 def draw_tree(ax, top, below, leaf, title):
-    place = {(): (1.5, 2), (0,): (0.5, 1), (1,): (2.5, 1)} | {(i, j): (2 * i + j, 0) for i in (0, 1) for j in (0, 1)}
+    place = {(): (1.5, 2), (0,): (0.5, 1), (1,): (2.5, 1)} | {
+        (i, j): (2 * i + j, 0) for i in (0, 1) for j in (0, 1)
+    }
     for node, (a, b) in place.items():
         if node:
             p = top[node[0]] if len(node) == 1 else below[node]
-            (c, d), colour = place[node[:-1]], plots.COLOURS[2 * node[0] + node[1]] if len(node) == 2 else plots.BLACK
-            ax.plot([a, c], [b, d], color=plots.GREY, linewidth=1 + 9 * p, solid_capstyle="round", zorder=1)
+            (c, d), colour = (
+                place[node[:-1]],
+                plots.COLOURS[2 * node[0] + node[1]] if len(node) == 2 else plots.BLACK,
+            )
+            ax.plot(
+                [a, c],
+                [b, d],
+                color=plots.GREY,
+                linewidth=1 + 9 * p,
+                solid_capstyle="round",
+                zorder=1,
+            )
             plots.label(ax, (a + c) / 2, (b + d) / 2, f"{p:.2f}", size=14)
         size = 250 + (1500 * leaf[node] if len(node) == 2 else 0)
         ax.scatter(a, b, s=size, color=colour if len(node) == 2 else plots.BLACK, zorder=3)
@@ -128,7 +149,14 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 4))
 draw_tree(axes[0], g_top, g_below, g_top[:, None] * g_below, "before: g")
 draw_tree(axes[1], h_top, h_below, resp, "after: h")
 plt.show()
-print("evidence of the two sides", evidence.round(2), "  top gate before", g_top, "after", h_top.round(2))
+print(
+    "evidence of the two sides",
+    evidence.round(2),
+    "  top gate before",
+    g_top,
+    "after",
+    h_top.round(2),
+)
 assert resp.argmax() == 3 and h_top[1] > 0.75
 
 # %% [markdown]
@@ -165,7 +193,7 @@ start = hme.init(np.random.default_rng(4), (2, 2), 1, 1, spread=1.0, var=0.3)
 def walk(params, rounds):
     """The states of EM on the tree, with the data in each: two rounds in full, then one state a round."""
     now, count = None, 0
-    for s in hme_em.steps(params, x, y, max_iter=rounds):
+    for s in hme_em_steps(params, x, y, max_iter=rounds):
         count += s.phase == "E step: leaves"
         if count <= 2 or s.phase == "E step: leaves":
             arrays, axes = {"x": x, "y": y, **s.arrays}, {"x": "N D", "y": "N C", **s.axes}
@@ -178,17 +206,29 @@ line = np.linspace(-1, 1, 201)[:, None]
 
 def draw(ax, now, history):
     """Cases in the colours of who is responsible, the experts' lines, and below what the gates say (top: two greys)."""
-    ax.scatter(x, y, s=16, c=(now["resp"] @ RGB).clip(0, 1) if "resp" in now.arrays else plots.GREY, linewidths=0)
+    ax.scatter(
+        x,
+        y,
+        s=16,
+        c=(now["resp"] @ RGB).clip(0, 1) if "resp" in now.arrays else plots.GREY,
+        linewidths=0,
+    )
     levels = [np.exp(level) for level in hme.gates(now.arrays, line)]
     leaf = levels[0].reshape(-1, 2, 1) * levels[1]
     for e, own in enumerate(leaf.reshape(-1, 4).T):
-        ax.scatter(line, line @ now["W"][e] + now["b"][e], s=40 * own, color=plots.COLOURS[e], linewidths=0)
+        ax.scatter(
+            line, line @ now["W"][e] + now["b"][e], s=40 * own, color=plots.COLOURS[e], linewidths=0
+        )
     bands = (levels[0][:, 0] @ np.array([[0.25] * 3, [0.8] * 3]), leaf.reshape(-1, 4) @ RGB)
     for place, band, words in zip((-1.5, -1.8), bands, ("top gate", "leaves"), strict=True):
         ax.imshow(band[None].clip(0, 1), extent=(-1, 1, place, place + 0.22), aspect="auto")
         ax.text(-1.03, place + 0.11, words, ha="right", va="center", fontsize=9)
     ax.set(xlim=(-1, 1), ylim=(-1.85, 1.8), xlabel="x", yticks=(-1, 0, 1))
-    title = f": log likelihood a case {float(now['log_likelihood']) / N:.3f}" if "log_likelihood" in now.arrays else ""
+    title = (
+        f": log likelihood a case {float(now['log_likelihood']) / N:.3f}"
+        if "log_likelihood" in now.arrays
+        else ""
+    )
     ax.set_title(now.phase + title, fontsize=12)
 
 
@@ -200,8 +240,12 @@ e_step, gates_below = steps[4], steps[7]
 assert (e_step.phase, gates_below.phase) == ("E step: leaves", "M step: level 2")
 for i in (0, 1):  # by hand: each gate below is a logistic regression with weights
     first = np.concatenate([start["U2"][:, i], start["c2"][None, i]])
-    coef, _ = irls.multinomial_irls(x, e_step["h2"][:, i], e_step["h1"][:, 0, i], start=first, max_steps=1)
-    assert np.allclose(coef[:-1], gates_below["U2"][:, i]) and np.allclose(coef[-1], gates_below["c2"][i])
+    coef, _ = irls.multinomial_irls(
+        x, e_step["h2"][:, i], e_step["h1"][:, 0, i], start=first, max_steps=1
+    )
+    assert np.allclose(coef[:-1], gates_below["U2"][:, i]) and np.allclose(
+        coef[-1], gates_below["c2"][i]
+    )
 steps.goto(1)
 view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
@@ -217,7 +261,10 @@ steps.goto(0)
 states = [steps.now, *steps]
 climb = np.array([float(s["log_likelihood"]) for s in states if s.phase == "E step: leaves"]) / N
 top = np.abs(np.diff(np.exp(hme.gates(states[-1].arrays, line)[0])[:, 0, 0])).argmax()
-print(f"{len(climb) - 1} rounds; log likelihood a case from {climb[0]:.2f} to {climb[-1]:.2f}; never fell: ", end="")
+print(
+    f"{len(climb) - 1} rounds; log likelihood a case from {climb[0]:.2f} to {climb[-1]:.2f}; never fell: ",
+    end="",
+)
 print((np.diff(climb) > -1e-12).all(), f"  the top gate cuts at x = {line[top, 0]:.2f}")
 assert (np.diff(climb) > -1e-12).all() and climb[-1] > 0.9 and abs(line[top, 0] + 0.3) < 0.1
 
@@ -247,7 +294,9 @@ for gates, colour in (("irls", plots.BLUE), ("least squares", plots.ORANGE)):
     falls[gates], last[gates] = 0, []
     for seed in range(12):
         params = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, spread=1.0, var=0.3)
-        path = np.array([-s.loss / N for s in itertools.islice(hme_em.train(params, x, y, gates=gates), 61)])
+        path = np.array(
+            [-s.loss / N for s in itertools.islice(hme_em.train(params, x, y, gates=gates), 61)]
+        )
         falls[gates] += int((np.diff(path) < -1e-6).any())
         last[gates].append(path[-1])
         ax.plot(path, color=colour, linewidth=1.5, alpha=0.8)
@@ -256,8 +305,14 @@ plots.label(ax, 45, -0.62, "least squares on log h", plots.ORANGE, size=13)
 ax.set(xlabel="round", ylabel="log likelihood a case", ylim=(-1.2, 1))
 plt.show()
 for gates in falls:
-    print(f"{gates:14} fell in {falls[gates]:2} of 12 runs, median at the end {np.median(last[gates]):.2f}")
-assert falls["irls"] == 0 and falls["least squares"] >= 9 and np.median(last["least squares"]) < np.median(last["irls"])
+    print(
+        f"{gates:14} fell in {falls[gates]:2} of 12 runs, median at the end {np.median(last[gates]):.2f}"
+    )
+assert (
+    falls["irls"] == 0
+    and falls["least squares"] >= 9
+    and np.median(last["least squares"]) < np.median(last["irls"])
+)
 
 # %% [markdown]
 # In nearly every run, and it ends lower. These pieces have sharp borders, so most responsibilities are
@@ -290,7 +345,10 @@ LEARNERS = {
     "backprop": (800, plots.ORANGE),
 }
 with one_blas_thread():
-    runs = {name: robot.run_one(robot.spec_of(config, name, 0, epochs=n)) for name, (n, _) in LEARNERS.items()}
+    runs = {
+        name: robot.run_one(robot.spec_of(config, name, 0, epochs=n))
+        for name, (n, _) in LEARNERS.items()
+    }
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 4.4), sharey=True)
 for name, (_, colour) in LEARNERS.items():
@@ -318,7 +376,9 @@ for name, run in runs.items():
     words = f"{epochs:7}   {seconds:.2f}" if epochs else "  never"
     print(f"{name:18} {run['error']:12.3f}   {words:>20}")
 ratios = [b / a for a, b in zip(counts["HME, Algorithm 1"], counts["backprop"], strict=True)]
-print(f"to the same error, backprop took {ratios[0]:.0f} times the epochs and {ratios[1]:.1f} times the seconds")
+print(
+    f"to the same error, backprop took {ratios[0]:.0f} times the epochs and {ratios[1]:.1f} times the seconds"
+)
 assert abs(runs["linear"]["error"] - 0.31) < 0.04 and ratios[0] > 4
 assert runs["backprop"]["error"] < runs["HME, Algorithm 1"]["error"] < 0.6 * runs["linear"]["error"]
 
@@ -355,7 +415,11 @@ def reference(log_top, log_below, log_density):
 def cases(rng):
     for a, b, far in ((2, 2, 1), (3, 4, 1), (2, 3, 5000)):
         below = np.log(rng.dirichlet(np.ones(b), size=(6, a)))
-        yield np.log(rng.dirichlet(np.ones(a), size=6)), below, far * rng.normal(size=(6, a, b)) - far
+        yield (
+            np.log(rng.dirichlet(np.ones(a), size=6)),
+            below,
+            far * rng.normal(size=(6, a, b)) - far,
+        )
 
 
 self_check(posteriors, reference, cases)

@@ -28,11 +28,14 @@ from math import erf
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import experts, gradcheck, numerics, plots, sparse_layer, walk
-from moe_np.checks import InputError
+from moe_np import plots
+from moe_np.base import gradcheck, numerics
+from moe_np.base.checks import InputError
 from moe_np.coursework import self_check
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing import dense, noisy_top_k, top_k
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(7)
@@ -104,7 +107,9 @@ for renormalise in (True, False):
 
 
 # %%
-gain = np.array([1.0, -0.5, 0.3, 2.0, -1.0])  # how much the loss rises with the weight of each expert
+gain = np.array(
+    [1.0, -0.5, 0.3, 2.0, -1.0]
+)  # how much the loss rises with the weight of each expert
 RULES = {
     "k = 1, renormalised": (1, lambda p: p / p.sum()),
     "k = 1, renormalised, 1e-6 in the denominator": (1, lambda p: p / (p.sum() + 1e-6)),
@@ -120,7 +125,10 @@ def loss_of(logits, k, weights):
 
 sizes = {}
 for name, (k, weights) in RULES.items():
-    slopes = [gradcheck.slope(lambda s, r=(k, weights): loss_of(s, *r), token[0], one) for one in np.eye(5)]
+    slopes = [
+        gradcheck.slope(lambda s, r=(k, weights): loss_of(s, *r), token[0], one)
+        for one in np.eye(5)
+    ]
     sizes[name] = np.abs(slopes).max()
     print(f"{name:46} largest slope of the five logits {sizes[name]:.1e}")
 try:
@@ -230,7 +238,12 @@ for ax, n in zip(axes, (1, 5), strict=True):
         ax.plot([threshold[n, i]] * 2, [i, i + 0.85], color=plots.BLACK, linewidth=1.5)
         ax.plot(cache.noisy[n, i], i, "o", color=colour, markersize=8, clip_on=False, zorder=5)
         ax.text(6.1, i + 0.25, f"P = {P[n, i]:.2f}", color=colour)
-    ax.set(title=f"token {n}: the row of P sums to {P[n].sum():.2f}", xlabel="logit", yticks=range(E), xlim=(-6, 6))
+    ax.set(
+        title=f"token {n}: the row of P sums to {P[n].sum():.2f}",
+        xlabel="logit",
+        yticks=range(E),
+        xlim=(-6, 6),
+    )
 axes[0].set_ylabel("expert")
 plt.show()
 print("sums of the rows of P:", P.sum(axis=1).round(2))
@@ -254,7 +267,9 @@ assert P[kept].min() < 0.5 and np.ptp(P.sum(axis=1)) > 0.5
 
 # %%
 tokens, draws = np.random.default_rng(1).normal(size=(64, D)), 400
-routing, cache = noisy_top_k.route(params, np.repeat(tokens, draws, axis=0), k=k, rng=np.random.default_rng(2))
+routing, cache = noisy_top_k.route(
+    params, np.repeat(tokens, draws, axis=0), k=k, rng=np.random.default_rng(2)
+)
 order = np.sort(cache.noisy, axis=1)[:, ::-1]
 probs = numerics.softmax(cache.noisy)
 ranked = np.sort(probs, axis=1)[:, ::-1]
@@ -299,18 +314,27 @@ order = np.sort(cache.noisy, axis=1)[:, ::-1]
 threshold = np.where(cache.noisy >= order[:, k - 1 : k], order[:, k : k + 1], order[:, k - 1 : k])
 z = (cache.clean - threshold) / cache.sigma
 slope = dload * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / cache.sigma
-held = {"w": tokens.T @ slope, "w_noise": tokens.T @ numerics.softplus_backward(-slope * z, cache.raw)}
+held = {
+    "w": tokens.T @ slope,
+    "w_noise": tokens.T @ numerics.softplus_backward(-slope * z, cache.raw),
+}
 
 
 def loss(p):
-    again = noisy_top_k.route(p, tokens, k=k, rng=np.random.default_rng(4))[1]  # the same noise each time
+    again = noisy_top_k.route(p, tokens, k=k, rng=np.random.default_rng(4))[
+        1
+    ]  # the same noise each time
     return (noisy_top_k.load_forward(again)[0] * dload).sum()
 
 
 for name, own in (("through the threshold", grads), ("threshold held", held)):
     check = gradcheck.gradient_error(loss, params, own, np.random.default_rng(0), step=1e-5)
     off = {key: np.linalg.norm(own[key] - grads[key]) / np.linalg.norm(grads[key]) for key in grads}
-    print(f"{name:22} gradient check:", ", ".join(f"{key} {e:.0e}" for key, e in check.items()), end="")
+    print(
+        f"{name:22} gradient check:",
+        ", ".join(f"{key} {e:.0e}" for key, e in check.items()),
+        end="",
+    )
     print("   off by", ", ".join(f"{key} {e:.0%}" for key, e in off.items()))
     assert (max(check.values()) < 1e-6) == (own is grads)
 assert min(off.values()) > 0.2

@@ -21,11 +21,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import experts, plots, sparse_layer, walk
+from moe_np import plots
+from moe_np.base.numerics import softmax, softmax_backward
 from moe_np.coursework import self_check
+from moe_np.layers import experts, sparse_layer
 from moe_np.mixtures import jacobs1991
-from moe_np.numerics import softmax, softmax_backward
-from moe_np.routing import estimators
+from moe_np.routing import gradient_estimators
+from moe_np.show import walk
 
 plt.rcParams.update(plots.STYLE)
 answer = np.array([-1.0, 1.0, 3.0, 4.0])  # what each of four experts says
@@ -47,8 +49,12 @@ print("loss under each expert:", L)
 rise = np.linspace(-3, 3, 121)
 logits = np.zeros((121, 4))
 logits[:, 1] = rise
-best, _ = estimators.route(unit, logits, estimator="reinforce")  # no generator: the most probable
-drawn, _ = estimators.route(unit, logits, estimator="reinforce", rng=np.random.default_rng(0))
+best, _ = gradient_estimators.route(
+    unit, logits, estimator="reinforce"
+)  # no generator: the most probable
+drawn, _ = gradient_estimators.route(
+    unit, logits, estimator="reinforce", rng=np.random.default_rng(0)
+)
 expected = softmax(logits) @ L
 
 fig, ax = plt.subplots(figsize=(8, 4))
@@ -90,9 +96,11 @@ p = np.full(4, 0.25)
 DRAWS = 40_000
 truth = p * (L - p @ L)
 many = np.tile(np.log(p), (DRAWS, 1))
-routing, _ = estimators.route(unit, many, estimator="reinforce", rng=np.random.default_rng(1))
+routing, _ = gradient_estimators.route(
+    unit, many, estimator="reinforce", rng=np.random.default_rng(1)
+)
 loss = L[routing.expert]
-samples = estimators.reinforce(routing, loss)  # (h − p) L, one row a draw
+samples = gradient_estimators.reinforce(routing, loss)  # (h − p) L, one row a draw
 
 one = np.argmax(routing.expert == 1)
 print("a draw of expert 1:    ", samples[one], "  its loss", loss[one])
@@ -126,13 +134,15 @@ offsets = np.linspace(-5, 25, 121)
 fig, ax = plt.subplots(figsize=(8, 4))
 for extra, colour in ((0, plots.BLUE), (10, plots.ORANGE)):
     own = np.array([spread(L + extra, b) for b in offsets])
-    found = estimators.best_baseline(routing, loss + extra)
+    found = gradient_estimators.best_baseline(routing, loss + extra)
     ax.plot(offsets, own, color=colour, linewidth=2.5)
     ax.plot(0, spread(L + extra, 0), "o", color=colour, markersize=9)
     ax.plot(found, spread(L + extra, found), "v", color=colour, markersize=10)
     plots.label(ax, offsets[own.argmin()] + 8, own.min() + 75, f"losses + {extra}", colour)
     print(f"losses + {extra:2d}: truth", p * (L + extra - p @ (L + extra)), end="   ")
-    print(f"variance {spread(L + extra, 0):.1f} with b = 0, {spread(L + extra, found):.1f} with b = {found:.2f}")
+    print(
+        f"variance {spread(L + extra, 0):.1f} with b = 0, {spread(L + extra, found):.1f} with b = {found:.2f}"
+    )
     assert abs(offsets[own.argmin()] - found) < 0.3
 ax.set(xlabel="baseline b", ylabel="variance of one draw", ylim=(0, 250))
 plt.show()
@@ -164,7 +174,9 @@ assert spread(L, 0) < spread(L + 10, 0) and np.isclose(spread(L, 5), spread(L + 
 # %%
 hit = answer[2]  # say that expert 2 was drawn
 options = {"estimator": "straight_through", "rows": "all", "dweight": 2 * (hit - wanted) * answer}
-steps = walk.route(estimators, unit, np.log([[0.25] * 4]), rng=np.random.default_rng(0), **options)
+steps = walk.route(
+    gradient_estimators, unit, np.log([[0.25] * 4]), rng=np.random.default_rng(0), **options
+)
 assert steps[3]["demand"][0].tolist() == [False, False, True, False]
 steps.until("backward, what arrives")
 
@@ -179,10 +191,12 @@ next(steps)
 # %%
 def straight_through(logits, rng, rows="all"):
     """One estimate a row of logits (N, 4)."""
-    routing, cache = estimators.route(unit, logits, estimator="straight_through", rows=rows, rng=rng)
+    routing, cache = gradient_estimators.route(
+        unit, logits, estimator="straight_through", rows=rows, rng=rng
+    )
     said = routing.demand @ answer
     dweight = 2 * (said - wanted)[routing.token] * answer[routing.expert]
-    return estimators.route_backward(dweight, None, cache)[0]
+    return gradient_estimators.route_backward(dweight, None, cache)[0]
 
 
 passed = straight_through(many, np.random.default_rng(2))
@@ -231,15 +245,19 @@ def train(estimate, updates=800, batch=32, lr=0.03):
 
 
 def reinforced(logits, rng):
-    routing, _ = estimators.route(unit, logits, estimator="reinforce", rng=rng)
+    routing, _ = gradient_estimators.route(unit, logits, estimator="reinforce", rng=rng)
     loss = L[routing.expert]
-    others = (loss.sum() - loss) / (len(loss) - 1)  # the mean loss of the other draws: one's own is not in it
-    return estimators.reinforce(routing, loss, others)
+    others = (loss.sum() - loss) / (
+        len(loss) - 1
+    )  # the mean loss of the other draws: one's own is not in it
+    return gradient_estimators.reinforce(routing, loss, others)
 
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
 ends = {}
-for ax, name, estimate in zip(axes, ("REINFORCE", "straight-through"), (reinforced, straight_through), strict=True):
+for ax, name, estimate in zip(
+    axes, ("REINFORCE", "straight-through"), (reinforced, straight_through), strict=True
+):
     path = train(estimate)
     ends[name] = path[-1]
     for i, at in enumerate((120, 300, 480, 660)):
@@ -249,7 +267,9 @@ for ax, name, estimate in zip(axes, ("REINFORCE", "straight-through"), (reinforc
     ax.set(title=name, xlabel="update", ylim=(-0.05, 1.05))
 axes[0].set_ylabel("p")
 plt.show()
-print("                   expected loss (eq. 2)   error of the blend (eq. 1)   loss of the most probable")
+print(
+    "                   expected loss (eq. 2)   error of the blend (eq. 1)   loss of the most probable"
+)
 for name, q in ends.items():
     print(f"{name:18} {q @ L:12.2f} {(q @ answer - wanted) ** 2:25.2f} {L[q.argmax()]:28.2f}")
 assert ends["REINFORCE"].argmax() == L.argmin() and ends["straight-through"].argmax() != L.argmin()
@@ -271,7 +291,9 @@ assert ends["REINFORCE"] @ L < 0.35 < 3 < ends["straight-through"] @ L  # and eq
 # %%
 estimates = {
     "REINFORCE, b = 0": samples,
-    "REINFORCE, best b": estimators.reinforce(routing, loss, estimators.best_baseline(routing, loss)),
+    "REINFORCE, best b": gradient_estimators.reinforce(
+        routing, loss, gradient_estimators.best_baseline(routing, loss)
+    ),
     "straight-through": passed,
     "the same, chosen rows": straight_through(many, np.random.default_rng(2), rows="chosen"),
 }
@@ -282,7 +304,14 @@ for (name, own), colour in zip(estimates.items(), plots.COLOURS, strict=False):
     blocks = [own[: DRAWS // n * n].reshape(-1, n, 4).mean(axis=1) for n in sizes]
     curves[name] = np.array([np.sqrt(((b - truth) ** 2).sum(axis=1).mean()) for b in blocks])
     ax.loglog(sizes, curves[name], color=colour, linewidth=2.5)
-    ax.annotate(name, (sizes[-1], curves[name][-1]), (6, 0), textcoords="offset points", color=colour, va="center")
+    ax.annotate(
+        name,
+        (sizes[-1], curves[name][-1]),
+        (6, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+    )
 bias = np.linalg.norm(gates["cooperative"] - truth)
 ax.set(xlabel="draws averaged, n", ylabel="distance from the truth")
 plt.show()
@@ -291,7 +320,9 @@ print("                        one draw   1024 draws")
 for name, curve in curves.items():
     print(f"{name:23} {curve[0]:8.2f} {curve[-1]:12.2f}")
 print(f"bias of straight-through: {bias:.2f}; length of the truth: {np.linalg.norm(truth):.2f}")
-assert np.allclose(plain[:-3] / plain[2:-1], 2, rtol=0.25)  # four times the draws, half the distance
+assert np.allclose(
+    plain[:-3] / plain[2:-1], 2, rtol=0.25
+)  # four times the draws, half the distance
 assert abs(through[-1] - bias) < 0.1 * bias and better[0] < plain[0] and better[-1] < bias
 
 # %% [markdown]
@@ -322,12 +353,18 @@ tokens, targets = np.tile(x, (RUNS, 1)), np.tile(target, (RUNS, 1))
 
 def gate_gradient(estimator, rng):
     rows = "all" if estimator == "straight_through" else "chosen"
-    routing, cache = estimators.route(gate, tokens, estimator=estimator, rows=rows, rng=rng)
+    routing, cache = gradient_estimators.route(
+        gate, tokens, estimator=estimator, rows=rows, rng=rng
+    )
     out, layer_cache = sparse_layer.forward(layer, tokens, routing, experts.LINEAR)
     loss = ((out - targets) ** 2).sum(axis=1)
     _, _, dweight = sparse_layer.backward(2 * (out - targets), layer_cache)
-    dlogits = estimators.reinforce(routing, loss, loss.mean()) if estimator == "reinforce" else None
-    return estimators.route_backward(dweight, dlogits, cache)[1]["w"] / RUNS
+    dlogits = (
+        gradient_estimators.reinforce(routing, loss, loss.mean())
+        if estimator == "reinforce"
+        else None
+    )
+    return gradient_estimators.route_backward(dweight, dlogits, cache)[1]["w"] / RUNS
 
 
 o = np.einsum("nd,edc->nec", x, layer["w"]) + layer["b"]
@@ -335,13 +372,17 @@ probs = softmax(x @ gate["w"])
 exact = {}
 for name in ("cooperative", "competitive"):
     forward, backward = jacobs1991.ERRORS[name]
-    exact[name] = x.T @ softmax_backward(backward(np.ones(6), forward(o, probs, target)[1])[1], probs)
+    exact[name] = x.T @ softmax_backward(
+        backward(np.ones(6), forward(o, probs, target)[1])[1], probs
+    )
 print("relative distance from         eq. 1    eq. 2")
-for estimator in estimators.ESTIMATORS:
+for estimator in gradient_estimators.ESTIMATORS:
     found = gate_gradient(estimator, np.random.default_rng(6))
     away = [np.linalg.norm(found - g) / np.linalg.norm(g) for g in exact.values()]
     print(f"{estimator:26} {away[0]:9.2f} {away[1]:8.2f}")
-    assert (away[0] < 0.1 < away[1]) if estimator == "straight_through" else (away[1] < 0.1 < away[0])
+    assert (
+        (away[0] < 0.1 < away[1]) if estimator == "straight_through" else (away[1] < 0.1 < away[0])
+    )
 
 # %% [markdown]
 # (With thousands of tokens the batch's own mean is a harmless baseline; with two it is not.)

@@ -20,12 +20,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import balance, diagnostics, numerics, plots, walk
+from moe_np import plots
+from moe_np.base import numerics
 from moe_np.coursework import self_check
-from moe_np.models import memory_moe
-from moe_np.models.memory_moe import Gate, on_logits
+from moe_np.layers import balance, diagnostics
+from moe_np.models import associative_memory
+from moe_np.models.associative_memory import Gate, on_logits
 from moe_np.routing import bias_balanced, top_k
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 TOP2 = {"k": 2, "renormalise": True}
@@ -51,18 +54,22 @@ def routed(logits, k):
 def train(gate, common=6.0):
     """Shares of the choices (steps, E) over training, and measures of the trained model on all tokens."""
     task, start, order = (np.random.default_rng([0, i]) for i in range(3))
-    keys, labels = memory_moe.associations(task, 2048, 16, 32, common=common)
-    params = memory_moe.init(start, gate, keys, 32, n_experts=16, hidden=4)
+    keys, labels = associative_memory.associations(task, 2048, 16, 32, common=common)
+    params = associative_memory.init(start, gate, keys, 32, n_experts=16, hidden=4)
     shares, losses = [], []
-    for step in memory_moe.train(gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order):
+    for step in associative_memory.train(
+        gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
+    ):
         params = step.params
         shares.append(step.routing.demand.mean(axis=0) / 2)
         losses.append(step.loss)
-    found = memory_moe.measure(gate, params, keys, labels, batch=len(keys))
-    routing = memory_moe.predict(gate, params, keys, np.arange(len(keys)))[1]
+    found = associative_memory.measure(gate, params, keys, labels, batch=len(keys))
+    routing = associative_memory.predict(gate, params, keys, np.arange(len(keys)))[1]
     found["cv of importance"] = diagnostics.cv(diagnostics.importance(routing))
     found["switch"] = balance.switch(routing)[0]
-    assert np.mean(losses[-20:]) < np.mean(losses[:20])  # the task's loss falls, whatever the loads do
+    assert np.mean(losses[-20:]) < np.mean(
+        losses[:20]
+    )  # the task's loss falls, whatever the loads do
     return np.array(shares), found
 
 
@@ -74,11 +81,20 @@ fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
 for ax, (name, (shares, found)) in zip(axes, runs.items(), strict=True):
     order = np.argsort(-shares[-20:].mean(axis=0))
     colours = (*plots.COLOURS[:7], plots.GREY)
-    ax.stackplot(range(len(shares)), shares[:, order].T, colors=colours, edgecolor="white", linewidth=0.3)
-    ax.set(title=f"{name}: perplexity {found['perplexity']:.1f}", xlabel="step", ylim=(0, 1), xlim=(0, len(shares) - 1))
+    ax.stackplot(
+        range(len(shares)), shares[:, order].T, colors=colours, edgecolor="white", linewidth=0.3
+    )
+    ax.set(
+        title=f"{name}: perplexity {found['perplexity']:.1f}",
+        xlabel="step",
+        ylim=(0, 1),
+        xlim=(0, len(shares) - 1),
+    )
 axes[0].set_ylabel("shares of the choices")
 plt.show()
-two_most = {name: np.sort(shares[-20:].mean(axis=0))[-2:].sum() for name, (shares, _) in runs.items()}
+two_most = {
+    name: np.sort(shares[-20:].mean(axis=0))[-2:].sum() for name, (shares, _) in runs.items()
+}
 shares, _ = train(Gate(top_k, TOP2), common=0.0)
 two_most["the task alone, nothing in common"] = np.sort(shares[-20:].mean(axis=0))[-2:].sum()
 print("share of the two most used experts at the end")
@@ -115,13 +131,17 @@ hardly[[0, 1, 2], [1, 2, 3]] = 0.32
 probs = np.concatenate([[[0.96, 0.04 / 3, 0.04 / 3, 0.04 / 3]], np.repeat(hardly, 3, axis=0)])
 example = routed(np.log(probs), 1)
 print("\nload", diagnostics.load(example), "  importance", diagnostics.importance(example).round(2))
-assert diagnostics.cv(diagnostics.importance(example)) < 1e-12 and diagnostics.cv(diagnostics.load(example)) > 0.3
+assert (
+    diagnostics.cv(diagnostics.importance(example)) < 1e-12
+    and diagnostics.cv(diagnostics.load(example)) > 0.3
+)
 
 balanced = np.full(4, 2.0)
 value, gradient = balance.cv_squared(balanced)
 mean, std = balanced.mean(), balanced.std()
 with np.errstate(invalid="ignore"):
-    by_root = 2 * (std / mean) * ((balanced - mean) / (4 * std)) / mean  # through std, and squared after
+    # through std, and squared after
+    by_root = 2 * (std / mean) * ((balanced - mean) / (4 * std)) / mean
 print("\ngradient at perfect balance:", gradient, "  by way of the standard deviation:", by_root)
 assert np.isnan(by_root).all() and (gradient == 0).all()
 assert np.isclose(np.var([3, 1], ddof=1) / 2**2, 2 * 0.25)
@@ -194,7 +214,9 @@ places = {
     "collapse": at(np.array([[0.99, 0.01]] * 10)),
     "nine at (.51, .49), one at (0, 1)": at(np.array([[0.51, 0.49]] * 9 + [[0.0, 1.0]])),
 }
-gap = np.where(np.arange(200) < 180, rng.normal(2, 0.02, size=200), -6.0)  # a tenth are certain of expert 1
+gap = np.where(
+    np.arange(200) < 180, rng.normal(2, 0.02, size=200), -6.0
+)  # a tenth are certain of expert 1
 logits, path = np.stack([gap, np.zeros(200)], axis=1), []
 for _ in range(500):
     routing = routed(logits, 1)
@@ -207,8 +229,17 @@ drawn = ax.contourf(f, P, value, levels=np.linspace(0, 2, 21), cmap="RdBu_r", al
 ax.contour(f, P, value, levels=[1.0], colors=plots.BLACK, linewidths=1.5)
 fig.colorbar(drawn, ax=ax, label="value, 1 on the black lines", ticks=[0, 0.5, 1, 1.5, 2])
 ax.plot(*path.T, color=plots.GREEN, linewidth=3)
-ax.plot(*path[0], "o", markerfacecolor="white", markeredgecolor=plots.GREEN, markersize=9, markeredgewidth=2)
-for (name, (f0, P0, _)), away in zip(places.items(), ((-0.1, 0.04), (-0.1, -0.04), (-0.2, -0.08)), strict=True):
+ax.plot(
+    *path[0],
+    "o",
+    markerfacecolor="white",
+    markeredgecolor=plots.GREEN,
+    markersize=9,
+    markeredgewidth=2,
+)
+for (name, (f0, P0, _)), away in zip(
+    places.items(), ((-0.1, 0.04), (-0.1, -0.04), (-0.2, -0.08)), strict=True
+):
     ax.plot(f0, P0, "o", color=plots.BLACK, markersize=8, clip_on=False)
     plots.label(ax, f0 + away[0], P0 + away[1], name, size=12)
 ax.set(xlabel="$f_0$, share of the choices", ylabel="$P_0$, mean probability")
@@ -216,12 +247,23 @@ plt.show()
 for name, (f0, _, own) in places.items():
     print(f"{name:34} f = ({f0:.1f}, {1 - f0:.1f})   value {own:.3f}")
 values = [2 * (a * b + (1 - a) * (1 - b)) for a, b in path]
-print(f"the path: {values[0]:.3f} at its start, {min(values):.3f} at the lowest, {values[-1]:.3f} at the end", end="")
+print(
+    f"the path: {values[0]:.3f} at its start, {min(values):.3f} at the lowest, {values[-1]:.3f} at the end",
+    end="",
+)
 print(f", where f = ({path[-1, 0]:.2f}, {1 - path[-1, 0]:.2f})")
-even = routed(np.array([np.roll([4.0, 2, 1, 0], n) for n in range(4)]), 2)  # each expert in two of four tokens
-print(f"k = 2 at balance: {balance.switch(even)[0]:.3f}, or {balance.switch(even, divide_by_k=False)[0]:.3f}", end=" ")
+even = routed(
+    np.array([np.roll([4.0, 2, 1, 0], n) for n in range(4)]), 2
+)  # each expert in two of four tokens
+print(
+    f"k = 2 at balance: {balance.switch(even)[0]:.3f}, or {balance.switch(even, divide_by_k=False)[0]:.3f}",
+    end=" ",
+)
 print("if f is divided by tokens")
-assert abs(places["balance"][2] - 1) < 1e-12 and abs(places["nine at (.51, .49), one at (0, 1)"][2] - 0.9344) < 1e-9
+assert (
+    abs(places["balance"][2] - 1) < 1e-12
+    and abs(places["nine at (.51, .49), one at (0, 1)"][2] - 0.9344) < 1e-9
+)
 assert min(values) < 0.98 and abs(path[-1, 0] - 0.5) < 0.1
 
 # %% [markdown]
@@ -230,7 +272,7 @@ assert min(values) < 0.98 and abs(path[-1, 0] - 0.5) < 0.1
 #
 # > **Seen in public code** (errata 6), and in papers: "the minimum is 1". With nine tokens at (.51, .49) and one at
 # > (0, 1) it is 0.934, with loads .9 and .1; with eight experts it reaches 0.78 while one of them has 56 % of the
-# > tokens (`tests/test_balance.py`). Others take $f$ from the tokens that found a place, when an overfull expert no
+# > tokens (`tests/layers/test_balance.py`). Others take $f$ from the tokens that found a place, when an overfull expert no
 # > longer looks overfull (exercise 3), or $P$ from the kept probabilities only.
 #
 # Why does it work, then? Because nobody descends this surface. $f$ is held, so the gradient can only move $P$,
@@ -253,7 +295,9 @@ for name, logits in (("zero", np.zeros((3, 8))), ("all −ln 8", np.full((3, 8),
 lopsided = np.tile([5.0, 0, 0, 0, 0, 0, 0, 0], (3, 1))
 lopsided -= numerics.logsumexp(lopsided, keepdims=True)
 crowd = routed(lopsided, 1)
-print(f"all on expert 0: z-loss {balance.z_loss(crowd)[0]:.4f}, Switch's {balance.switch(crowd)[0]:.2f}")
+print(
+    f"all on expert 0: z-loss {balance.z_loss(crowd)[0]:.4f}, Switch's {balance.switch(crowd)[0]:.2f}"
+)
 
 batch = np.array([[1.0, 2, 3, 4], [0, 0, 0, 0]])  # a token, and a row of padding
 counts = np.array([True, False])
@@ -287,7 +331,9 @@ x = rng.normal(size=(64, 6))
 plain = bias_balanced.init(rng, 6, 4)
 pushed = {**plain, "bias": np.array([0.0, 0.0, 0.0, 0.5])}
 a, b = (bias_balanced.route(p, x, **TOP2)[0] for p in (plain, pushed))
-print("loads without a bias:", diagnostics.load(a), "  with a bias on expert 3:", diagnostics.load(b))
+print(
+    "loads without a bias:", diagnostics.load(a), "  with a bias on expert 3:", diagnostics.load(b)
+)
 same = (a.demand == b.demand).all(axis=1)  # tokens that chose the same two
 
 
@@ -302,12 +348,22 @@ assert np.allclose(dense(a)[same], dense(b)[same])  # the weights are the unbias
 scores = numerics.sigmoid(x @ plain["w"]) + pushed["bias"]
 wrong = np.where(b.demand, scores, 0) / np.where(b.demand, scores, 0).sum(axis=1, keepdims=True)
 n = np.flatnonzero(same & a.demand[:, 3])[0]
-print("weights of one token:", dense(b)[n].round(2), "  with the bias in them (wrong):", wrong[n].round(2))
+print(
+    "weights of one token:",
+    dense(b)[n].round(2),
+    "  with the bias in them (wrong):",
+    wrong[n].round(2),
+)
 
 params = plain
 for _ in range(200):
-    params = bias_balanced.update_bias(params, bias_balanced.route(params, x, **TOP2)[0], speed=0.01)
-print("loads after 200 updates of the bias:", diagnostics.load(bias_balanced.route(params, x, **TOP2)[0]))
+    params = bias_balanced.update_bias(
+        params, bias_balanced.route(params, x, **TOP2)[0], speed=0.01
+    )
+print(
+    "loads after 200 updates of the bias:",
+    diagnostics.load(bias_balanced.route(params, x, **TOP2)[0]),
+)
 assert np.ptp(diagnostics.load(bias_balanced.route(params, x, **TOP2)[0])) <= 6
 
 # %% [markdown]
@@ -327,9 +383,11 @@ def after(params, routing):
 
 
 runs["z-loss, .01"] = train(Gate(top_k, TOP2, losses=((0.01, on_logits(balance.z_loss)),)))
-runs["importance, .1"] = train(Gate(top_k, TOP2, losses=((0.1, memory_moe.importance),)))
+runs["importance, .1"] = train(Gate(top_k, TOP2, losses=((0.1, associative_memory.importance),)))
 runs["bias, speed .02"] = train(Gate(bias_balanced, TOP2, after=after))
-print("                        CV of load   CV of importance   max / mean load   Switch's value   perplexity")
+print(
+    "                        CV of load   CV of importance   max / mean load   Switch's value   perplexity"
+)
 for name, (_, found) in runs.items():
     own = [found[key] for key in ("cv", "cv of importance", "max_mean", "switch", "perplexity")]
     print(f"{name:22} {own[0]:11.2f} {own[1]:18.2f} {own[2]:17.1f} {own[3]:16.2f} {own[4]:12.1f}")

@@ -28,12 +28,14 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import experts, kernels, plots, sparse_layer, walk
+from moe_np import kernels, plots
+from moe_np.base.gradcheck import gradient_error
 from moe_np.coursework import self_check
-from moe_np.experiments.sweep import one_blas_thread
-from moe_np.gradcheck import gradient_error
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing import contract, top_k
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 
@@ -51,7 +53,9 @@ params, x, routing = problem(N=1024, D=64, H=128, E=8)
 A = len(routing.token)
 print(f"{A} assignments; the first six, token by token, the better choice first:")
 for a in range(6):
-    print(f"  token {routing.token[a]}  ->  expert {routing.expert[a]}  with weight {routing.weight[a]:.2f}")
+    print(
+        f"  token {routing.token[a]}  ->  expert {routing.expert[a]}  with weight {routing.weight[a]:.2f}"
+    )
 assert 2 * len(x) == A
 
 # %% [markdown]
@@ -134,7 +138,8 @@ print(f"the loop takes {ratios['by assignment']:.0f} times as long as the dense 
 def everyone(params, x, routing):
     """All experts on all tokens."""
     out, dense_weight = np.zeros_like(x), np.zeros(routing.demand.shape, x.dtype)
-    dense_weight[routing.token, routing.expert] = routing.weight  # (N, E), zero where an expert was not chosen
+    # (N, E), zero where an expert was not chosen
+    dense_weight[routing.token, routing.expert] = routing.weight
     for m in range(dense_weight.shape[1]):
         out += dense_weight[:, m, None] * one_expert(params, m, x)
     return out
@@ -145,13 +150,17 @@ def masks(params, x, routing):
     out = np.zeros_like(x)
     for m in range(routing.demand.shape[1]):
         own = routing.expert == m  # looks at all A of them
-        out[routing.token[own]] += routing.weight[own, None] * one_expert(params, m, x[routing.token[own]])
+        out[routing.token[own]] += routing.weight[own, None] * one_expert(
+            params, m, x[routing.token[own]]
+        )
     return out
 
 
 for way in (everyone, masks):
     np.testing.assert_allclose(way(params, x, routing), right, rtol=1e-3, atol=1e-5)
-ratios = race({"by assignment": by_assignment, "everyone": everyone, "masks": masks}, params, x, routing)
+ratios = race(
+    {"by assignment": by_assignment, "everyone": everyone, "masks": masks}, params, x, routing
+)
 for name, ratio in ratios.items():
     print(f"{name:14s} {ratio:5.1f} x dense")
 assert ratios["masks"] < ratios["by assignment"]
@@ -189,7 +198,10 @@ _, _, dozen = problem(N=12, D=2, H=4, E=4, seed=3)
 order, offsets = sparse_layer.by_expert(dozen.expert, 4)
 colours = np.array([plt.matplotlib.colors.to_rgb(c) for c in plots.COLOURS[:4]])
 fig, axes = plt.subplots(2, 1, figsize=(11, 2.6))
-for ax, places, title in ((axes[0], np.arange(24), "the list: token by token"), (axes[1], order, "sorted by expert")):
+for ax, places, title in (
+    (axes[0], np.arange(24), "the list: token by token"),
+    (axes[1], order, "sorted by expert"),
+):
     ax.imshow(colours[dozen.expert[places]][None], aspect="auto")
     for i, a in enumerate(places):
         ax.text(i, 0, dozen.token[a], ha="center", va="center", color="white", fontsize=12)
@@ -201,7 +213,9 @@ axes[1].set_xticks(offsets[:-1], [f"offsets[{m}]" for m in range(4)])
 plt.show()
 
 assert (np.diff(dozen.expert[order]) >= 0).all()  # blocks
-assert all((np.diff(dozen.token[order[offsets[m] : offsets[m + 1]]]) > 0).all() for m in range(4))  # tokens in order
+assert all(
+    (np.diff(dozen.token[order[offsets[m] : offsets[m + 1]]]) > 0).all() for m in range(4)
+)  # tokens in order
 assert steps[9]["order"].tolist() == sparse_layer.by_expert(few.expert, 3)[0].tolist()
 
 # %% [markdown]
@@ -227,12 +241,17 @@ weighted = weight[:, None] * y
 lost = np.zeros_like(x)
 lost[token] += weighted  # wrong
 
-last = routing.expert.reshape(-1, 2).max(axis=1)  # of a token's two experts the one with the higher number
+last = routing.expert.reshape(-1, 2).max(
+    axis=1
+)  # of a token's two experts the one with the higher number
 only_last = np.zeros_like(x)
 kept = routing.expert[order] == last[token]
 only_last[token[kept]] = weighted[kept]
 
-print("off by, relative to the right output:", round(np.abs(lost - right).sum() / np.abs(right).sum(), 2))
+print(
+    "off by, relative to the right output:",
+    round(np.abs(lost - right).sum() / np.abs(right).sum(), 2),
+)
 print("equal to what the higher-numbered expert alone gives:", np.array_equal(lost, only_last))
 assert np.array_equal(lost, only_last) and not np.allclose(lost, right, atol=0.1)
 
@@ -262,7 +281,9 @@ def sorted_blocks(params, x, routing):
     y *= routing.weight[order, None]
     place = np.empty(A, int)
     place[order] = np.arange(A)  # the inverse of the sort: where assignment a went
-    return y[place].reshape(len(x), -1, x.shape[1]).sum(axis=1)  # top_k lists a token's k assignments side by side
+    return (
+        y[place].reshape(len(x), -1, x.shape[1]).sum(axis=1)
+    )  # top_k lists a token's k assignments side by side
 
 
 out, cache = sparse_layer.forward(params, x, routing, experts.RELU)  # the package's own
@@ -289,7 +310,12 @@ def products_alone(params, x, routing):
         one_expert(params, m, rows[m * n : (m + 1) * n])
 
 
-ways = {"everyone": everyone, "masks": masks, "sorted blocks": sorted_blocks, "products alone": products_alone}
+ways = {
+    "everyone": everyone,
+    "masks": masks,
+    "sorted blocks": sorted_blocks,
+    "products alone": products_alone,
+}
 counts, measured = (4, 16, 64, 256), {name: [] for name in ways}
 for E in counts:
     for name, ratio in race(ways, *problem(N=1024, D=64, H=128, E=E)).items():
@@ -298,16 +324,32 @@ for E in counts:
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for colour, (name, values) in zip(plots.COLOURS, measured.items(), strict=False):
     dotted = name == "products alone"
-    ax.loglog(counts, values, ":" if dotted else "o-", color=plots.BLACK if dotted else colour, linewidth=2)
+    ax.loglog(
+        counts,
+        values,
+        ":" if dotted else "o-",
+        color=plots.BLACK if dotted else colour,
+        linewidth=2,
+    )
     text = f"  {name}  {values[-1]:.1f}"
-    ax.text(counts[-1], values[-1], text, color=plots.BLACK if dotted else colour, va="top" if dotted else "bottom")
+    ax.text(
+        counts[-1],
+        values[-1],
+        text,
+        color=plots.BLACK if dotted else colour,
+        va="top" if dotted else "bottom",
+    )
 ax.axhline(1, color=plots.GREY, linestyle="--")
 ax.set(xlabel="experts E", ylabel="time / dense net's time", xticks=counts, xlim=(3.5, 1200))
 ax.set_xticklabels(counts)
 ax.minorticks_off()
 plt.show()
 for name, values in measured.items():
-    print(f"{name:15s}", *(f"E = {E}: {v:5.1f}" for E, v in zip(counts, values, strict=True)), sep="   ")
+    print(
+        f"{name:15s}",
+        *(f"E = {E}: {v:5.1f}" for E, v in zip(counts, values, strict=True)),
+        sep="   ",
+    )
 assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k times the work shows"
 
 # %% [markdown]
@@ -335,7 +377,9 @@ assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k time
 # %%
 def numpy_pass(params, x, routing):
     """Forward and backward, NumPy. Any gradient will do for a clock: here the output itself."""
-    out, cache = sparse_layer.forward_numpy(params, x, routing, experts.RELU, routing.demand.shape[1])
+    out, cache = sparse_layer.forward_numpy(
+        params, x, routing, experts.RELU, routing.demand.shape[1]
+    )
     return sparse_layer.backward_numpy(out, cache)
 
 
@@ -347,19 +391,33 @@ def package_pass(params, x, routing, workspace={}):  # noqa: B006 - arrays of th
 if kernels.backend() == "numba":
     for E in (8, 64):
         case = problem(N=2048, D=64, H=128, E=E)
-        for one, other in zip(numpy_pass(*case)[1].values(), package_pass(*case)[1].values(), strict=True):
-            np.testing.assert_allclose(other, one, rtol=1e-2, atol=1e-2)  # the same gradients, up to rounding
-        runs = {"NumPy": lambda case=case: numpy_pass(*case), "compiled": lambda case=case: package_pass(*case)}
+        for one, other in zip(
+            numpy_pass(*case)[1].values(), package_pass(*case)[1].values(), strict=True
+        ):
+            np.testing.assert_allclose(
+                other, one, rtol=1e-2, atol=1e-2
+            )  # the same gradients, up to rounding
+        runs = {
+            "NumPy": lambda case=case: numpy_pass(*case),
+            "compiled": lambda case=case: package_pass(*case),
+        }
         alone = least_time(runs)
         cores = least_time({"compiled": runs["compiled"]}, threads=contextlib.nullcontext)
-        share = {"one thread": alone["compiled"] / alone["NumPy"], "all cores": cores["compiled"] / alone["NumPy"]}
-        print(f"E = {E:2d}: compiled takes", *(f"{v:.2f} of NumPy's time on {k}" for k, v in share.items()), sep="   ")
+        share = {
+            "one thread": alone["compiled"] / alone["NumPy"],
+            "all cores": cores["compiled"] / alone["NumPy"],
+        }
+        print(
+            f"E = {E:2d}: compiled takes",
+            *(f"{v:.2f} of NumPy's time on {k}" for k, v in share.items()),
+            sep="   ",
+        )
 else:
     print("Numba is not in use here: the NumPy loops do everything, with the same results.")
 
 # %% [markdown]
-# With another program on your cores these numbers can be anything: run the cell again. `moe_np/kernels/dispatch.py` is
-# this code, beside its NumPy twin in `moe_np/sparse_layer.py`. How both compare with other libraries, at nine sizes and
+# With another program on your cores these numbers can be anything: run the cell again. `moe_np/kernels/sparse_layer.py` is
+# this code, beside its NumPy twin in `moe_np/layers/sparse_layer.py`. How both compare with other libraries, at nine sizes and
 # with each contestant in a process of its own, says `python3 run.py moe-np bench`.
 #
 # ## 7. Capacity: blocks of a fixed size
@@ -385,8 +443,14 @@ choice = np.full(16, 3)
 fits = contract.within_capacity(choice, 4, contract.capacity(16, 4, 1, 1.25))
 mask = np.eye(4)[choice] * fits[:, None]  # one-hot, with the rows of dropped tokens zeroed
 read_back = mask.argmax(axis=1)  # wrong: the arg-max of a row of zeros is 0
-print("\ntokens of each expert, from the arg-max of the zeroed mask:", np.bincount(read_back, minlength=4))
-print("and from the list without the dropped ones:               ", np.bincount(choice[fits], minlength=4))
+print(
+    "\ntokens of each expert, from the arg-max of the zeroed mask:",
+    np.bincount(read_back, minlength=4),
+)
+print(
+    "and from the list without the dropped ones:               ",
+    np.bincount(choice[fits], minlength=4),
+)
 assert np.bincount(read_back, minlength=4)[0] == 11 and fits.sum() == 5
 
 # %% [markdown]
@@ -440,7 +504,7 @@ assert error < 1e-7 < 0.01 < wrong
 #
 # Write the counting sort without `np.argsort`: two passes over the list and no comparison of two keys. It takes the
 # experts of the assignments and returns `order` (A,) and `offsets` (E + 1,); within an expert, assignments keep their
-# order. (In plain Python it is slow; in `moe_np/kernels/dispatch.py` the same dozen lines are compiled.)
+# order. (In plain Python it is slow; in `moe_np/kernels/sparse_layer.py` the same dozen lines are compiled.)
 
 
 # %%

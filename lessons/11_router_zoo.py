@@ -20,14 +20,26 @@ import dataclasses
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import diagnostics, plots, walk
+from moe_np import plots
+from moe_np.base.numerics import softmax
 from moe_np.coursework import self_check
-from moe_np.experiments import router_zoo
-from moe_np.experiments.sweep import one_blas_thread
-from moe_np.models import memory_moe
-from moe_np.numerics import softmax
-from moe_np.routing import base_assignment, contract, expert_choice, gshard, hashing, kmeans, switch, top_k, top_p
-from moe_np.view import view
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.router_zoo import experiment as router_zoo
+from moe_np.layers import diagnostics
+from moe_np.models import associative_memory
+from moe_np.routing import (
+    base_assignment,
+    contract,
+    expert_choice,
+    gshard,
+    hashing,
+    kmeans,
+    switch,
+    top_k,
+    top_p,
+)
+from moe_np.show import walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 N, V, D, E = 40, 12, 6, 4
@@ -71,7 +83,12 @@ by_switch, _ = switch.route(w, x, capacity_factor=1.25)
 by_top_p, _ = top_p.route(w, x, p=0.4)
 dropped = np.setdiff1d(np.arange(N), by_switch.token)
 print(f"C = {C}; dropped tokens: {dropped.tolist()}, of expert {favourite[dropped].tolist()}")
-print("their probability for the favourite:", probs[dropped].max(axis=1).round(2), "; the mean of all:", end=" ")
+print(
+    "their probability for the favourite:",
+    probs[dropped].max(axis=1).round(2),
+    "; the mean of all:",
+    end=" ",
+)
 print(probs.max(axis=1).mean().round(2))
 asked = np.bincount(by_top_p.token, minlength=N)
 print("top-p, how many tokens have 1, 2, 3, 4 experts:", np.bincount(asked, minlength=E + 1)[1:])
@@ -106,9 +123,13 @@ for name, routing in (("expert choice", by_expert_choice), ("BASE", by_base)):
     print(f"{name:14s} load {diagnostics.load(routing)}   tokens with 0, 1, 2 experts: {how_many}")
 moved = by_base.expert != favourite[by_base.token]
 worst = probs[by_base.token, by_base.expert].min()
-print(f"BASE sent {moved.sum()} of {N} tokens elsewhere than they wanted, one to an expert of probability {worst:.3f}")
+print(
+    f"BASE sent {moved.sum()} of {N} tokens elsewhere than they wanted, one to an expert of probability {worst:.3f}"
+)
 
-assert (diagnostics.load(by_expert_choice) == N // E).all() and (diagnostics.load(by_base) == N // E).all()
+assert (diagnostics.load(by_expert_choice) == N // E).all() and (
+    diagnostics.load(by_base) == N // E
+).all()
 
 # %% [markdown]
 # Evenness is always paid for by somebody: with Switch late tokens are dropped, with expert choice some tokens are in
@@ -130,7 +151,12 @@ by_kmeans, _ = kmeans.route(centroids, x, weights="one")
 balanced_table = hashing.balanced(np.bincount(ids, minlength=V), E)
 by_balanced, _ = hashing.route(balanced_table, x, ids=ids, n_experts=E)
 print("random table  ", diagnostics.load(by_hash))
-print("balanced table", diagnostics.load(by_balanced), "  how often each word occurs:", np.bincount(ids, minlength=V))
+print(
+    "balanced table",
+    diagnostics.load(by_balanced),
+    "  how often each word occurs:",
+    np.bincount(ids, minlength=V),
+)
 print("k-means       ", diagnostics.load(by_kmeans))
 assert (by_hash.weight == 1).all() and by_hash.logits is None
 
@@ -155,7 +181,9 @@ for name, routing in zoo.items():
     load, lost = diagnostics.load(routing), diagnostics.dropped_share(routing)
     alone, uneven = diagnostics.unserved_share(routing), diagnostics.max_over_mean(load)
     each = len(routing.token) / N
-    print(f"{name:14s} {load!s:16s} {uneven:9.2f} {100 * lost:9.0f} {100 * alone:11.0f} {each:15.2f}")
+    print(
+        f"{name:14s} {load!s:16s} {uneven:9.2f} {100 * lost:9.0f} {100 * alone:11.0f} {each:15.2f}"
+    )
 
 fig, axes = plt.subplots(len(zoo) + 1, 1, figsize=(11, 8.6), sharex=True)
 axes[0].imshow(probs.T, cmap="Greys", vmin=0, vmax=1, aspect="auto")
@@ -170,10 +198,14 @@ for ax, (name, routing) in zip(axes[1:], zoo.items(), strict=True):
 for ax in axes:
     ax.set_yticks([])
     ax.set_xlim(-0.7, N - 0.3)
-axes[-1].set_xlabel("token, in the order of the text      (a lane an expert; grey: a token without any)")
+axes[-1].set_xlabel(
+    "token, in the order of the text      (a lane an expert; grey: a token without any)"
+)
 plt.show()
 
-empty = {name: int((np.bincount(routing.token, minlength=N) == 0).sum()) for name, routing in zoo.items()}
+empty = {
+    name: int((np.bincount(routing.token, minlength=N) == 0).sum()) for name, routing in zoo.items()
+}
 assert empty["Switch"] == len(dropped) and empty["top-2"] == empty["top-p"] == empty["hash"] == 0
 
 # %% [markdown]
@@ -266,7 +298,9 @@ def remember(system, between=None, seed=0, config=CONFIG):
         met = np.zeros((len(keys), config.n_experts), bool)
         for rows in shuffle.permutation(len(keys)).reshape(-1, config.batch):
             lr = config.lr * (1 - done / total)
-            step = memory_moe.train_step(gate, params, state, keys[rows], labels[rows], rows, lr=lr, rng=noise)
+            step = associative_memory.train_step(
+                gate, params, state, keys[rows], labels[rows], rows, lr=lr, rng=noise
+            )
             params, state, done = step.params, step.state, done + 1
             met[rows[step.routing.token], step.routing.expert] = True
             cv.append(diagnostics.cv(diagnostics.demand(step.routing)))
@@ -275,7 +309,7 @@ def remember(system, between=None, seed=0, config=CONFIG):
         before = met
         if between is not None and done < total:
             params = {**params, "router": between(params["router"])}
-    found = memory_moe.measure(gate, params, keys, labels, batch=config.batch)
+    found = associative_memory.measure(gate, params, keys, labels, batch=config.batch)
     return {"perplexity": found["perplexity"], "cv": np.mean(cv), "churn": np.mean(churn)}
 
 
@@ -284,32 +318,53 @@ GATES += ("Switch, α = .1", "noisy top-2", "BASE", "REINFORCE")
 with one_blas_thread():
     found = {system: remember(system) for system in GATES}
 for system, one in sorted(found.items(), key=lambda item: item[1]["perplexity"]):
-    print(f"{system:20s} perplexity {one['perplexity']:5.1f}   CV {one['cv']:.2f}   churn {one['churn']:.2f}")
+    print(
+        f"{system:20s} perplexity {one['perplexity']:5.1f}   CV {one['cv']:.2f}   churn {one['churn']:.2f}"
+    )
 
 # %%
 LEFT = {
     "cv": ("top-p", "bias-balanced", "hash", "k-means", "REINFORCE", "Switch, α = .1"),
     "churn": ("REINFORCE", "top-p"),
 }
-LOWER = {"cv": ("k-means",), "churn": ("k-means", "top-2, Switch loss")}  # where two names would meet
+LOWER = {
+    "cv": ("k-means",),
+    "churn": ("k-means", "top-2, Switch loss"),
+}  # where two names would meet
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
 rank = {}
-for ax, name, text in ((axes[0], "cv", "CV of the load: how uneven"), (axes[1], "churn", "churn: how unsteady")):
-    values, perplexity = (np.array([one[key] for one in found.values()]) for key in (name, "perplexity"))
+for ax, name, text in (
+    (axes[0], "cv", "CV of the load: how uneven"),
+    (axes[1], "churn", "churn: how unsteady"),
+):
+    values, perplexity = (
+        np.array([one[key] for one in found.values()]) for key in (name, "perplexity")
+    )
     rank[name] = np.corrcoef(*(v.argsort().argsort() for v in (values, perplexity)))[0, 1]
     ax.scatter(values, perplexity, s=60, color=plots.BLUE, zorder=3)
     for system, one in found.items():
         left, lower = system in LEFT[name], system in LOWER[name]
-        at = {"xytext": (-8 if left else 8, -14 if lower else -4), "ha": "right" if left else "left", "fontsize": 11}
-        ax.annotate(system.partition(",")[0], (one[name], one["perplexity"]), textcoords="offset points", **at)
+        at = {
+            "xytext": (-8 if left else 8, -14 if lower else -4),
+            "ha": "right" if left else "left",
+            "fontsize": 11,
+        }
+        ax.annotate(
+            system.partition(",")[0],
+            (one[name], one["perplexity"]),
+            textcoords="offset points",
+            **at,
+        )
     ax.set_yscale("log")
     ax.set(title=f"{text}\nrank correlation {rank[name]:.2f}", yticks=(1, 2, 4, 8, 16))
     ax.set_yticklabels((1, 2, 4, 8, 16))
     ax.minorticks_off()
 axes[0].set_ylabel("perplexity (lower is better)")
 plt.show()
-assert found["hash"]["churn"] == 0 and found["hash"]["perplexity"] == min(one["perplexity"] for one in found.values())
+assert found["hash"]["churn"] == 0 and found["hash"]["perplexity"] == min(
+    one["perplexity"] for one in found.values()
+)
 assert found["BASE"]["cv"] < 1e-9 and found["BASE"]["perplexity"] > 3 * found["hash"]["perplexity"]
 assert rank["churn"] > 0.7 > abs(rank["cv"])
 

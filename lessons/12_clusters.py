@@ -21,17 +21,21 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import diagnostics, plots
+from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.data import torch_random
 from moe_np.data.clusters import SCALE, clusters
-from moe_np.experiments.sweep import one_blas_thread
-from moe_np.models import chen2022, patch_cnn
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.layers import diagnostics
+from moe_np.models import patch_cnn, patch_cnn_training
 
 plt.rcParams.update(plots.STYLE)
 K = 4
 train, test = clusters(1, 1600, 1600, np.random.default_rng([2022, 1]))  # the paper's setting 1
-batch, test_batch = chen2022.batch(train.x, train.y), chen2022.batch(test.x, test.y)
+batch, test_batch = (
+    patch_cnn_training.batch(train.x, train.y),
+    patch_cnn_training.batch(test.x, test.y),
+)
 
 n = 0
 print(f"sample {n}: class {2 * train.y[n] - 1:+d}, cluster {train.cluster[n]}")
@@ -72,12 +76,18 @@ def linear_experts(directions):
 
 
 alone = linear_experts(test.features.sum(axis=0)[None])
-right_alone = chen2022.accuracy(chen2022.single_predict(alone, test_batch, activation="linear"), test.y)
+right_alone = patch_cnn_training.accuracy(
+    patch_cnn_training.single_predict(alone, test_batch, activation="linear"), test.y
+)
 
 by_hand = {**linear_experts(test.features), "theta": test.centers}
-out, expert = chen2022.predict(by_hand, test_batch, None, activation="linear", gate="softmax")
-right_by_hand = chen2022.accuracy(out, test.y)
-print(f"one linear classifier: {right_alone:.1f} %;   four linear experts and a router, by hand: {right_by_hand:.1f} %")
+out, expert = patch_cnn_training.predict(
+    by_hand, test_batch, None, activation="linear", gate="softmax"
+)
+right_by_hand = patch_cnn_training.accuracy(out, test.y)
+print(
+    f"one linear classifier: {right_alone:.1f} %;   four linear experts and a router, by hand: {right_by_hand:.1f} %"
+)
 assert abs(right_alone - 65) < 4 and right_by_hand > 99.9
 
 # %% [markdown]
@@ -108,15 +118,22 @@ for ax, (name, (speed, goal, words)) in zip(axes, races.items(), strict=True):
     q, path = start, []
     while q.max() < goal:
         path.append(q)
-        q = q + 0.01 * speed(q) / np.linalg.norm(speed(q))  # steps of the same length, as in the paper
+        q = q + 0.01 * speed(q) / np.linalg.norm(
+            speed(q)
+        )  # steps of the same length, as in the paper
     for k, line in enumerate(np.array(path).T):
         ax.plot(line, color=plots.COLOURS[k], linewidth=2.5)
     ax.set(title=f"{name}: $\\dot q_k \\propto$ {words}", xlabel="step")
     ends[name] = q
-    print(f"{name:7s} ends at {q.round(3)}, the leader is {q.max() / np.sort(q)[-2]:.1f} times the second")
+    print(
+        f"{name:7s} ends at {q.round(3)}, the leader is {q.max() / np.sort(q)[-2]:.1f} times the second"
+    )
 axes[0].set_ylabel("$q_k$")
 plt.show()
-assert ends["linear"].max() / ends["linear"].min() < 1.01 and ends["cubic"].max() > 50 * np.sort(ends["cubic"])[-2]
+assert (
+    ends["linear"].max() / ends["linear"].min() < 1.01
+    and ends["cubic"].max() > 50 * np.sort(ends["cubic"])[-2]
+)
 
 # %% [markdown]
 # **The cubic race has one winner**, and which one it is, chance has decided before the first step. The linear race has
@@ -141,17 +158,41 @@ assert ends["linear"].max() / ends["linear"].min() < 1.01 and ends["cubic"].max(
 
 
 # %%
-def run(activation, data=train, seed=0, gate="softmax", loss="once", experts=8, filters=6, passes=101, scale=1e-3):
+def run(
+    activation,
+    data=train,
+    seed=0,
+    gate="softmax",
+    loss="once",
+    experts=8,
+    filters=6,
+    passes=101,
+    scale=1e-3,
+):
     """Train a mixture on `data`: all steps, and percent right of the test samples (without routing noise)."""
     rng = np.random.default_rng([seed, 1])
     params = patch_cnn.init(rng, experts, filters, data.x.shape[2], scale=scale, dtype=np.float32)
-    how = {"gate": gate, "loss": loss, "lr": 3e-3, "lr_router": 0.1, "norm": "joint", "stop": False, "epochs": passes}
-    noise = chen2022.uniform_noise(rng)
-    own = chen2022.batch(data.x, data.y)
+    how = {
+        "gate": gate,
+        "loss": loss,
+        "lr": 3e-3,
+        "lr_router": 0.1,
+        "norm": "joint",
+        "stop": False,
+        "epochs": passes,
+    }
+    noise = patch_cnn_training.uniform_noise(rng)
+    own = patch_cnn_training.batch(data.x, data.y)
     with one_blas_thread():
-        steps = list(chen2022.train_mixture(params, own, data.cluster, noise, activation=activation, **how))
-        out, _ = chen2022.predict(steps[-1].params, test_batch, None, activation=activation, gate=gate)
-    return steps, chen2022.accuracy(out, test.y)
+        steps = list(
+            patch_cnn_training.train_mixture(
+                params, own, data.cluster, noise, activation=activation, **how
+            )
+        )
+        out, _ = patch_cnn_training.predict(
+            steps[-1].params, test_batch, None, activation=activation, gate=gate
+        )
+    return steps, patch_cnn_training.accuracy(out, test.y)
 
 
 runs = {activation: run(activation) for activation in ("cubic", "linear")}
@@ -163,7 +204,9 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 4.4))
 for ax, (activation, (steps, _)) in zip(axes, runs.items(), strict=True):
     plots.dispatch(ax, diagnostics.table(steps[-1].expert, train.cluster))
     entropy = steps[-1].entropy
-    ax.set(xlabel="cluster", title=f"{activation}: % of the expert's samples, entropy {entropy:.2f}")
+    ax.set(
+        xlabel="cluster", title=f"{activation}: % of the expert's samples, entropy {entropy:.2f}"
+    )
 plt.show()
 
 # %% [markdown]
@@ -183,21 +226,42 @@ fig, axes = plt.subplots(2, 4, figsize=(13, 5.4), sharex=True, sharey="row")
 first, last = {}, {}
 for row, (activation, (steps, _)) in zip(axes, runs.items(), strict=True):
     busy = np.argsort(-np.bincount(steps[-1].expert, minlength=8), kind="stable")[:4]
-    taken = np.array([np.abs(step.params["w"] @ train.features.T).max(axis=1) for step in steps])  # (passes, E, K)
+    taken = np.array(
+        [np.abs(step.params["w"] @ train.features.T).max(axis=1) for step in steps]
+    )  # (passes, E, K)
     for ax, m in zip(row, busy, strict=True):
         for k in range(K):
             ax.plot(taken[:, m, k], color=plots.COLOURS[k], linewidth=2)
         k = taken[-1, m].argmax()
-        plots.label(ax, 100, taken[-1, m, k], f"signal {k}", plots.COLOURS[k], size=12, ha="right", va="bottom")
+        plots.label(
+            ax,
+            100,
+            taken[-1, m, k],
+            f"signal {k}",
+            plots.COLOURS[k],
+            size=12,
+            ha="right",
+            va="bottom",
+        )
         ax.set_title(f"{activation} expert {m}", fontsize=12)
     ordered = np.sort(taken, axis=2)
-    first[activation] = np.median(ordered[8][busy, -1] / ordered[8][busy, 0])  # leader over last after 8 passes
-    last[activation] = np.median(ordered[-1][busy, -1] / ordered[-1][busy, -2])  # leader over second at the end
+    first[activation] = np.median(
+        ordered[8][busy, -1] / ordered[8][busy, 0]
+    )  # leader over last after 8 passes
+    last[activation] = np.median(
+        ordered[-1][busy, -1] / ordered[-1][busy, -2]
+    )  # leader over second at the end
 for ax in axes[1]:
     ax.set_xlabel("pass")
 plt.show()
-print("after 8 passes, the leading signal over the last one:", {k: round(float(v), 1) for k, v in first.items()})
-print("at the end, the leading signal over the second one:  ", {k: round(float(v), 1) for k, v in last.items()})
+print(
+    "after 8 passes, the leading signal over the last one:",
+    {k: round(float(v), 1) for k, v in first.items()},
+)
+print(
+    "at the end, the leading signal over the second one:  ",
+    {k: round(float(v), 1) for k, v in last.items()},
+)
 assert first["cubic"] > 3 * first["linear"] and last["cubic"] > last["linear"]
 
 # %% [markdown]
@@ -260,12 +324,21 @@ for gate in ("raw", "softmax"):
         cells = []
         for activation in ("cubic", "linear"):
             several = [run(activation, train, seed, gate, loss) for seed in (0, 1)]
-            cells += [np.mean([right for _, right in several]), np.mean([steps[-1].entropy for steps, _ in several])]
+            cells += [
+                np.mean([right for _, right in several]),
+                np.mean([steps[-1].entropy for steps, _ in several]),
+            ]
         table[gate, loss] = cells
-        what = {("raw", "twice"): "the code", ("softmax", "once"): "the paper"}.get((gate, loss), "")
-        print(f"{gate:8s} {loss:8s} {cells[0]:8.1f} {cells[1]:12.2f} {cells[2]:16.1f} {cells[3]:12.2f}      {what}")
+        what = {("raw", "twice"): "the code", ("softmax", "once"): "the paper"}.get(
+            (gate, loss), ""
+        )
+        print(
+            f"{gate:8s} {loss:8s} {cells[0]:8.1f} {cells[1]:12.2f} {cells[2]:16.1f} {cells[3]:12.2f}      {what}"
+        )
 assert table["softmax", "once"][2] > table["raw", "twice"][2] + 2  # the linear experts' accuracy
-assert min(cells[3] for cells in table.values()) > max(cells[1] for cells in table.values())  # the entropies' gap
+assert min(cells[3] for cells in table.values()) > max(
+    cells[1] for cells in table.values()
+)  # the entropies' gap
 
 # %% [markdown]
 # At full size (16,000 samples, ten runs, `python3 run.py moe-np run chen2022 --setting 1`) linear experts have 93.66 %
@@ -286,10 +359,14 @@ assert min(cells[3] for cells in table.values()) > max(cells[1] for cells in tab
 # %%
 stream = torch_random.manual_seed(0)
 print("torch.manual_seed(0); torch.rand(3)  ->", torch_random.rand(stream, 3))
-assert np.allclose(torch_random.rand(torch_random.manual_seed(0), 3), [0.4963, 0.7682, 0.0885], atol=5e-5)
+assert np.allclose(
+    torch_random.rand(torch_random.manual_seed(0), 3), [0.4963, 0.7682, 0.0885], atol=5e-5
+)
 
 one, other = torch_random.manual_seed(11), torch_random.manual_seed(11)
-torch_random.words(other, 16000 * 8)  # one run took one pass more: 16,000 samples times 8 experts of noise
+torch_random.words(
+    other, 16000 * 8
+)  # one run took one pass more: 16,000 samples times 8 experts of noise
 first, second = (torch_random.conv1d(s, 16, 50)[0] for s in (one, other))
 print("start of the next run's first filter:", first[0, :3], "or", second[0, :3])
 assert not np.allclose(first, second)

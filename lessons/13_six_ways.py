@@ -19,14 +19,14 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import plots, walk
+from moe_np import plots
 from moe_np.coursework import self_check
-from moe_np.experiments import training_methods as experiment
-from moe_np.experiments import training_problems
-from moe_np.experiments.sweep import one_blas_thread
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.training_methods import experiment, problems
 from moe_np.routing import kmeans
-from moe_np.training import alternating, em, evolutionary, hard, joint, separate
-from moe_np.view import view
+from moe_np.show import walk
+from moe_np.show.view import view
+from moe_np.training.methods import alternating, em, evolutionary, hard, joint, separate
 
 plt.rcParams.update(plots.STYLE)
 SEEDS = range(6)
@@ -68,11 +68,11 @@ assert min(lines, key=lines.get) == "joint"
 # long they run? Write it down. (Which do *you* usually use?)
 
 # %%
-task = training_problems.task("piecewise")
+task = problems.task("piecewise")
 problem = task.problem
 x, y = problem.x, problem.y
 cuts = [(x[task.region == i].max() + x[task.region == i + 1].min()) / 2 for i in range(3)]
-alone = joint.train(training_problems.task("piecewise", 1).problem, np.random.default_rng(0), lr=0.1)
+alone = joint.train(problems.task("piecewise", 1).problem, np.random.default_rng(0), lr=0.1)
 loss_alone = [next(alone).loss for _ in range(500)][-1]
 
 fig, ax = plt.subplots(figsize=(7, 3.8))
@@ -92,7 +92,9 @@ plt.show()
 # **Predict.** How many steps of each method fit into 1000 passes?
 
 # %%
-KNOB = {(p, s): value for p, s, value in experiment.KNOBS}  # step sizes: the best of a grid, on starts of their own
+KNOB = {
+    (p, s): value for p, s, value in experiment.KNOBS
+}  # step sizes: the best of a grid, on starts of their own
 config = dataclasses.replace(experiment.Config(), passes=1000)
 
 
@@ -114,7 +116,9 @@ def run(name, seed, passes, problem="piecewise"):
 
 
 with one_blas_thread():
-    runs = {name: [run(name, seed, 6000 if name == "joint" else 1000) for seed in SEEDS] for name in SIX}
+    runs = {
+        name: [run(name, seed, 6000 if name == "joint" else 1000) for seed in SEEDS] for name in SIX
+    }
 
 
 def at(steps, passes):
@@ -127,7 +131,9 @@ for name, own in runs.items():
     words = list(dict.fromkeys("+".join(s.changed) for s in own[0][1:]))
     knob = KNOB.get(("piecewise", name), "none")
     print(f"{name:20} {knob!s:>9}   {at(own[0], 1000).number:20}   {', '.join(words)}")
-assert at(runs["joint"][0], 1000).number == 500 and at(runs["evolution strategy"][0], 1000).number < 40
+assert (
+    at(runs["joint"][0], 1000).number == 500 and at(runs["evolution strategy"][0], 1000).number < 40
+)
 
 # %% [markdown]
 # ## 3. The same start, two ways
@@ -151,7 +157,9 @@ def walk_of(trainer, **options):
 
 
 start = problem.init(np.random.default_rng(1))
-steps = walk_of(joint.train(problem, np.random.default_rng(1), start=start, lr=0.03), every=10, last=600)
+steps = walk_of(
+    joint.train(problem, np.random.default_rng(1), start=start, lr=0.03), every=10, last=600
+)
 view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %%
@@ -159,7 +167,9 @@ by_em = walk_of(em.train(problem, np.random.default_rng(1), start=start), last=4
 view(by_em)
 
 # %%
-print(f"after 20 steps of joint training: loss {float(steps[2]['loss']):.2f}, of EM {float(by_em[20]['loss']):.2f}")
+print(
+    f"after 20 steps of joint training: loss {float(steps[2]['loss']):.2f}, of EM {float(by_em[20]['loss']):.2f}"
+)
 assert all(np.array_equal(steps[0][k], by_em[0][k]) for k in ("W", "b", "U", "c"))
 assert float(by_em[20]["loss"]) < float(steps[2]["loss"]) - 0.5
 
@@ -176,7 +186,13 @@ fig, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey=True)
 for ax, (name, own) in zip(axes.flat, runs.items(), strict=True):
     for one in own:
         inside = [s for s in one if 1 <= s.passes <= 1000]
-        ax.plot([s.passes for s in inside], [s.loss for s in inside], color=SIX[name][1], linewidth=1.8, alpha=0.8)
+        ax.plot(
+            [s.passes for s in inside],
+            [s.loss for s in inside],
+            color=SIX[name][1],
+            linewidth=1.8,
+            alpha=0.8,
+        )
     ax.axhline(level, color=plots.BLACK, linewidth=1.2, linestyle="--")
     ax.set(title=name, xscale="log", ylim=(-0.7, 2.6))
 for ax in axes[:, 0]:
@@ -197,7 +213,11 @@ for name, loss in sorted(final.items(), key=lambda item: np.median(item[1])):
         f"{name:20} {np.median(loss):11.2f}  {loss.min():5.2f} {loss.max():5.2f}   {counts:>15}   {quality[name]:12.0f}"
     )
 print("\njoint, start by start:", final["joint"].round(2))
-assert (final["EM"] < level).all() and (final["separate"] > level).all() and (final["REINFORCE"] > level).all()
+assert (
+    (final["EM"] < level).all()
+    and (final["separate"] > level).all()
+    and (final["REINFORCE"] > level).all()
+)
 assert all(quality[name] > quality["joint"] for name in ("separate", "REINFORCE"))
 
 # %% [markdown]
@@ -236,8 +256,14 @@ places = x[left_to_right, 0][np.flatnonzero(np.diff(nearest[left_to_right]))]
 print("k-means cuts at", places.round(2), "  the data were cut at", np.round(cuts, 2))
 with one_blas_thread():
     told = run("separate, true regions", 0, 1000)[-1].loss
-print(f"separate, start 0: loss {at(runs['separate'][0], 1000).loss:.2f}; the same, told the true pieces: {told:.2f}")
-assert len(places) == 3 and np.abs(places - cuts).max() > 0.3 and told < level < final["separate"].min()
+print(
+    f"separate, start 0: loss {at(runs['separate'][0], 1000).loss:.2f}; the same, told the true pieces: {told:.2f}"
+)
+assert (
+    len(places) == 3
+    and np.abs(places - cuts).max() > 0.3
+    and told < level < final["separate"].min()
+)
 
 # %% [markdown]
 # A picture tells more than the number. *Separate* has cut the axis into parts of about equal size, since $x$ alone
@@ -259,14 +285,23 @@ for passes in (1000, 2000, 3000, 6000):
     print(f"joint, {passes} passes   ", *(f"{at(own, passes).loss:6.2f}" for own in runs["joint"]))
 late = {seed: (at(own, 4800).loss, at(own, 6000).loss) for seed, own in enumerate(runs["joint"])}
 moving = 0.01 * (loss_alone - best)
-state = {seed: "solved" if b < level else "moving" if a - b > moving else "stuck" for seed, (a, b) in late.items()}
+state = {
+    seed: "solved" if b < level else "moving" if a - b > moving else "stuck"
+    for seed, (a, b) in late.items()
+}
 print("                     ", *(f"{word:>6}" for word in state.values()))
 with one_blas_thread():
     longer = run("separate", 0, 6000)
-print("separate, start 0: ", *(f"{at(longer, n).loss:.2f} after {n}" for n in (1000, 2000, 6000)), sep="  ")
+print(
+    "separate, start 0: ",
+    *(f"{at(longer, n).loss:.2f} after {n}" for n in (1000, 2000, 6000)),
+    sep="  ",
+)
 assert list(state.values()).count("stuck") >= 1 and list(state.values()).count("solved") >= 4
 assert at(longer, 6000).loss > at(longer, 1000).loss + 0.1
-fooled = [seed for seed in SEEDS if state[seed] == "solved" and final["joint"][seed] > final["joint"][3]]
+fooled = [
+    seed for seed in SEEDS if state[seed] == "solved" and final["joint"][seed] > final["joint"][3]
+]
 assert state[3] == "stuck" and len(fooled) >= 1
 
 # %% [markdown]
@@ -288,11 +323,18 @@ assert state[3] == "stuck" and len(fooled) >= 1
 with one_blas_thread():
     evolved = [run("evolution strategy", seed, 6000) for seed in range(3)]
 for passes in (1000, 3000, 6000):
-    print(f"evolution strategy, {passes} passes   ", *(f"{at(own, passes).loss:6.2f}" for own in evolved))
+    print(
+        f"evolution strategy, {passes} passes   ",
+        *(f"{at(own, passes).loss:6.2f}" for own in evolved),
+    )
 there = sum(own[-1].loss < level for own in evolved)
 stuck = list(state.values()).count("stuck")
-print(f"below the level after 6000 passes: evolution {there} of 3, joint {list(state.values()).count('solved')} of 6")
-print(f"joint: stuck in {stuck} of 6. If a run is stuck with probability {stuck}/6, all of ten runs are, with")
+print(
+    f"below the level after 6000 passes: evolution {there} of 3, joint {list(state.values()).count('solved')} of 6"
+)
+print(
+    f"joint: stuck in {stuck} of 6. If a run is stuck with probability {stuck}/6, all of ten runs are, with"
+)
 print(f"probability {(stuck / 6) ** 10:.0e}")
 assert there == 0 and stuck <= 2
 
@@ -309,13 +351,15 @@ assert there == 0 and stuck <= 2
 # **Predict.** Will *separate* fail again? (Look at the picture of the formants in lesson 04 before you answer.)
 
 # %%
-vowels = training_problems.task("vowels")
+vowels = problems.task("vowels")
 print(f"{'method':20} median loss   test data, % right")
 table = {}
 with one_blas_thread():
     for name in SIX:
         ends = [run(name, seed, 1000, "vowels")[-1] for seed in range(2)]
-        right = np.median([vowels.problem.quality(s.params, vowels.x_test, vowels.y_test) for s in ends])
+        right = np.median(
+            [vowels.problem.quality(s.params, vowels.x_test, vowels.y_test) for s in ends]
+        )
         table[name] = np.median([s.loss for s in ends]), right
         print(f"{name:20} {table[name][0]:11.2f}   {table[name][1]:18.1f}")
 assert table["separate"][1] > 88 and np.ptp([right for _, right in table.values()]) < 6
@@ -332,17 +376,26 @@ assert table["separate"][1] > 88 and np.ptp([right for _, right in table.values(
 # %%
 solved = {name: int((loss < level).sum()) for name, loss in final.items()}
 first = {
-    name: np.median([next((s.passes for s in own if s.loss < level), np.inf) for own in runs[name]]) for name in SIX
+    name: np.median([next((s.passes for s in own if s.loss < level), np.inf) for own in runs[name]])
+    for name in SIX
 }
-print(f"joint, simple:              {lines['joint']} lines, the others {sorted(lines.values())[1:]}")
-print(f"joint, efficient:           median passes to the level {first['joint']:.0f}; EM {first['EM']:.0f}")
-print(f"separate, incompatible:     with k-means {final['separate'][0]:.2f}, with the true pieces {told:.2f}")
+print(
+    f"joint, simple:              {lines['joint']} lines, the others {sorted(lines.values())[1:]}"
+)
+print(
+    f"joint, efficient:           median passes to the level {first['joint']:.0f}; EM {first['EM']:.0f}"
+)
+print(
+    f"separate, incompatible:     with k-means {final['separate'][0]:.2f}, with the true pieces {told:.2f}"
+)
 print(
     f"alternating, slower:        solved after 1000 passes {solved['alternating']} of 6, joint {solved['joint']} of 6"
 )
 print(f"gradient, local optima:     stuck after 6000 passes {stuck} of 6")
 print(f"evolution, avoids them:     below the level after 6000 passes {there} of 3")
-print(f"evolution, complex:         {lines['evolution strategy']} lines, EM {lines['EM']} without its regressions")
+print(
+    f"evolution, complex:         {lines['evolution strategy']} lines, EM {lines['EM']} without its regressions"
+)
 assert first["EM"] < first["joint"] / 3
 
 # %% [markdown]
@@ -390,7 +443,7 @@ self_check(chance_all_stuck, reference, cases)
 #    *separate*: which equation does its end satisfy?
 # 3. **Break it.** Let EM solve the problem from six starts, and let these six perfect parents have 200 children by
 #    `evolutionary.breed(rng, vectors, sizes, 200, owner)`, with step sizes of 1e-9, so that nobody mutates. (`flatten`,
-#    `owners` and `losses_of` are in `moe_np.training.contract`.) What is the median loss of the children? Why? And if
+#    `owners` and `losses_of` are in `moe_np.training.methods.method`.) What is the median loss of the children? Why? And if
 #    every number is inherited by itself, `owner = np.arange(n)`?
 #
 # Solutions: `lessons/solutions/13_six_ways.py`.

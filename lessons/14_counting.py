@@ -27,7 +27,17 @@ from moe_np.coursework import self_check
 from moe_np.routing import contract
 
 plt.rcParams.update(plots.STYLE)
-vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert = 32000, 4096, 32, 32, 8, 128, 8, 2, 14336
+vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert = (
+    32000,
+    4096,
+    32,
+    32,
+    8,
+    128,
+    8,
+    2,
+    14336,
+)
 
 # %% [markdown]
 # ## 1. By hand
@@ -52,7 +62,12 @@ once = 2 * vocab * d + d  # embedding, output, last norm
 
 total = layers * (experts * expert + attention + router + norms) + once
 active = layers * (k * expert + attention + router + norms) + once
-for name, size in (("expert", expert), ("attention", attention), ("router", router), ("norms", norms)):
+for name, size in (
+    ("expert", expert),
+    ("attention", attention),
+    ("router", router),
+    ("norms", norms),
+):
     print(f"one layer's {name:10s} {size:14,d}")
 print(f"\ntotal   {total:,d}\nactive  {active:,d}")
 
@@ -82,7 +97,9 @@ fig, ax = plt.subplots(figsize=(9, 2.4))
 for row, copies in enumerate((experts, k, 1)):
     ax.barh(row, s / 1e9, color=plots.ORANGE)
     for i in range(copies):
-        ax.barh(row, e / 1e9, left=(s + i * e) / 1e9, color=plots.BLUE, edgecolor="white", linewidth=2)
+        ax.barh(
+            row, e / 1e9, left=(s + i * e) / 1e9, color=plots.BLUE, edgecolor="white", linewidth=2
+        )
     ax.text((s + copies * e) / 1e9 + 0.5, row, f"{(s + copies * e) / 1e9:.1f}B", va="center")
 ax.set_yticks(range(3), ["total", "active", "Mistral 7B"])
 ax.set(xlabel="billion parameters (orange: shared, blue: an expert of every layer)", xlim=(0, 52))
@@ -110,8 +127,13 @@ sets = {}
 for name in ("mixtral-8x7b", "switch-base", "glam-64b-64e", "deepseekmoe-16b"):
     model, c = accounting.MODELS[name], accounting.count(name)
     sets[name] = comb(model.experts, model.k)
-    published, share = " / ".join(c.published.get(key, "") for key in ("total", "active")), c.active / c.total
-    print(f"{name:16s} {c.total:18,d} {c.active:15,d} {share:6.1%}  {published:15s} {sets[name]:13,d}")
+    published, share = (
+        " / ".join(c.published.get(key, "") for key in ("total", "active")),
+        c.active / c.total,
+    )
+    print(
+        f"{name:16s} {c.total:18,d} {c.active:15,d} {share:6.1%}  {published:15s} {sets[name]:13,d}"
+    )
 assert sets["mixtral-8x7b"] == 28 and sets["deepseekmoe-16b"] == 74_974_368
 
 # %% [markdown]
@@ -128,7 +150,9 @@ assert sets["mixtral-8x7b"] == 28 and sets["deepseekmoe-16b"] == 74_974_368
 
 # %%
 for words, size in (("to run, bfloat16: 2 bytes", 2), ("to train, Adam in float32: 16", 16)):
-    print(f"{words:30s} Mixtral {size * total / 1e9:4.0f} GB, dense and 12.9B {size * active / 1e9:4.0f} GB")
+    print(
+        f"{words:30s} Mixtral {size * total / 1e9:4.0f} GB, dense and 12.9B {size * active / 1e9:4.0f} GB"
+    )
 assert counted.memory["bfloat16"] == 2 * total and counted.memory["adam"] == 16 * total
 
 # %% [markdown]
@@ -199,7 +223,9 @@ ax.minorticks_off()
 plt.show()
 ratio = speed["Mixtral"] / speed["dense, 12.9B"]
 slow, late = B[ratio < 1.02 * ratio.min()], B[(ratio > 0.99) & (B > 50)]
-print(f"at worst {ratio.min():.2f} of its active size's speed, from B = {slow.min():.0f} to {slow.max():.0f}")
+print(
+    f"at worst {ratio.min():.2f} of its active size's speed, from B = {slow.min():.0f} to {slow.max():.0f}"
+)
 print(f"as fast as its active size again from B = {late.min():.0f} on")
 assert ratio[0] > 0.99 and ratio[-1] > 0.99 and ratio.min() < 0.3
 
@@ -223,13 +249,19 @@ operations = counted.operations  # multiply-adds with weights, a token
 model = accounting.MODELS["mixtral-8x7b"]
 for context in (1000, 4096, 32768):
     extra = model.attention_operations(context)
-    print(f"context {context:6,d}: attention adds {extra / 1e9:5.2f}G to {operations / 1e9:.2f}G multiply-adds")
+    print(
+        f"context {context:6,d}: attention adds {extra / 1e9:5.2f}G to {operations / 1e9:.2f}G multiply-adds"
+    )
 even = operations / model.attention_operations(1)
 print(f"as much again at a context of {even:,.0f}")
 cache = 2 * layers * kv_heads * d_head * 2  # keys and values, bfloat16
-print(f"and keys and values take {cache:,d} bytes a token: {cache * 32768 / 1e9:.1f} GB for one text of 32,768 tokens")
+print(
+    f"and keys and values take {cache:,d} bytes a token: {cache * 32768 / 1e9:.1f} GB for one text of 32,768 tokens"
+)
 
-assert operations == active - vocab * d - (2 * layers + 1) * d  # a looked-up row and the norms are not multiplied with
+assert (
+    operations == active - vocab * d - (2 * layers + 1) * d
+)  # a looked-up row and the norms are not multiplied with
 assert 45_000 < even < 50_000
 
 # %% [markdown]
@@ -262,7 +294,9 @@ def reference(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
         "d_head": d_head,
     }
     sizes |= {"moe_layers": layers, "experts": experts, "k": k, "d_expert": d_expert}
-    found = accounting.count(accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False))
+    found = accounting.count(
+        accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False)
+    )
     return found.total, found.active
 
 

@@ -25,9 +25,11 @@ from math import erf, sqrt
 import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np import balance, gradcheck, plots
+from moe_np import plots
+from moe_np.base import gradcheck
+from moe_np.base.numerics import logsumexp, softmax
 from moe_np.coursework import self_check
-from moe_np.numerics import logsumexp, softmax
+from moe_np.layers import balance
 from moe_np.routing import contract, noisy_top_k, switch, top_k
 from moe_np.routing.contract import Routing
 
@@ -57,7 +59,9 @@ def combine(rows, token, weight, n_tokens):
 # %%
 routing, _ = top_k.route({"w": w}, x, k=2, renormalise=True)
 identity = x[routing.token]  # experts that give back what they are given ...
-out = combine(identity, routing.token, routing.weight, N)  # ... and weights that add up to 1: out must be x
+out = combine(
+    identity, routing.token, routing.weight, N
+)  # ... and weights that add up to 1: out must be x
 print("conservation: largest |out − x| =", np.abs(out - x).max().round(2))
 assert not np.allclose(out, x)
 
@@ -104,7 +108,10 @@ def slope_of_gate(k, directions=20):
         choice, weight = gate(w, x, k)
         return (weight * np.take_along_axis(value, choice, axis=1)).sum(axis=1).mean()
 
-    slopes = [gradcheck.slope(payoff, w, v / np.linalg.norm(v), 1e-6) for v in draw.normal(size=(directions, D, E))]
+    slopes = [
+        gradcheck.slope(payoff, w, v / np.linalg.norm(v), 1e-6)
+        for v in draw.normal(size=(directions, D, E))
+    ]
     return np.sqrt(np.mean(np.square(slopes)))
 
 
@@ -153,13 +160,18 @@ truth /= 2000
 
 wrong, (_, right) = load(cache.clean, cache.noisy, cache.sigma, 2), noisy_top_k.load_forward(cache)
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharex=True, sharey=True)
-for ax, P, words in ((axes[0], wrong, "the k-th largest of all"), (axes[1], right, "the k-th largest of the others")):
+for ax, P, words in (
+    (axes[0], wrong, "the k-th largest of all"),
+    (axes[1], right, "the k-th largest of the others"),
+):
     ax.plot([0, 1], [0, 1], color=plots.GREY)
     ax.plot(truth.ravel(), P.ravel(), ".", color=plots.BLUE)
     ax.set(title=f"{words}\nrows sum to {P.sum(axis=1).mean():.2f}", xlabel="how often it happens")
 axes[0].set_ylabel("what P says")
 plt.show()
-print(f"largest error: {np.abs(wrong - truth).max():.2f}; with the right threshold {np.abs(right - truth).max():.3f}")
+print(
+    f"largest error: {np.abs(wrong - truth).max():.2f}; with the right threshold {np.abs(right - truth).max():.3f}"
+)
 assert np.abs(wrong - truth).max() > 0.2 > 0.05 > np.abs(right - truth).max()
 
 # %% [markdown]
@@ -194,7 +206,9 @@ dload = rng.normal(size=E)
 
 def frozen(p):
     """The load with the noise of `cache`, as a function of the parameters."""
-    _, own = noisy_top_k.route(p, x, k=2, rng=np.random.default_rng(1))  # the same seed: the same noise
+    _, own = noisy_top_k.route(
+        p, x, k=2, rng=np.random.default_rng(1)
+    )  # the same seed: the same noise
     return (noisy_top_k.load_forward(own)[0] * dload).sum()
 
 
@@ -202,11 +216,20 @@ _, complete = noisy_top_k.load_backward(dload, cache)
 forgetful = load_backward(dload, cache)
 for name, grads in (("forgetful", forgetful), ("complete", complete)):
     for direction in (2, 3):
-        errors = gradcheck.gradient_error(frozen, params, grads, np.random.default_rng(direction), step=1e-4)
-        print(f"{name:10s} direction {direction}", {key: f"{error:.0e}" for key, error in errors.items()})
-        assert (min(errors.values()) < 1e-7) == (max(errors.values()) < 1e-7) == (name == "complete")
+        errors = gradcheck.gradient_error(
+            frozen, params, grads, np.random.default_rng(direction), step=1e-4
+        )
+        print(
+            f"{name:10s} direction {direction}",
+            {key: f"{error:.0e}" for key, error in errors.items()},
+        )
+        assert (
+            (min(errors.values()) < 1e-7) == (max(errors.values()) < 1e-7) == (name == "complete")
+        )
 for key, grad in complete.items():
-    print(f"d{key} is off by {np.linalg.norm(forgetful[key] - grad) / np.linalg.norm(grad):.0%} of its length")
+    print(
+        f"d{key} is off by {np.linalg.norm(forgetful[key] - grad) / np.linalg.norm(grad):.0%} of its length"
+    )
 
 # %% [markdown]
 # The threshold is *another expert's noisy logit*: it moves with that expert's clean logit and with its $\sigma$. Held
@@ -235,11 +258,21 @@ def cv_squared(load):
 # %%
 uneven = np.array([9.0, 2.0, 4.0, 1.0])
 gradient = cv_squared(uneven)[1]
-off = gradcheck.gradient_error(lambda p: cv_squared(p["load"])[0], {"load": uneven}, {"load": gradient}, rng)["load"]
+off = gradcheck.gradient_error(
+    lambda p: cv_squared(p["load"])[0], {"load": uneven}, {"load": gradient}, rng
+)["load"]
 print(f"gradient check at uneven loads: {off:.0e}")
-for words, case in (("all on one of two", np.array([10.0, 0.0])), ("perfect balance", np.full(4, 3.0))):
+for words, case in (
+    ("all on one of two", np.array([10.0, 0.0])),
+    ("perfect balance", np.full(4, 3.0)),
+):
     with np.errstate(invalid="ignore"):  # NumPy would warn of 0 / 0
-        print(f"{words:18s} value, gradient:", *cv_squared(case), "  right:", *balance.cv_squared(case))
+        print(
+            f"{words:18s} value, gradient:",
+            *cv_squared(case),
+            "  right:",
+            *balance.cv_squared(case),
+        )
         if words == "perfect balance":
             assert np.isnan(cv_squared(case)[1]).all() and not balance.cv_squared(case)[1].any()
 assert off < 1e-7 and balance.cv_squared(np.array([10.0, 0.0]))[0] == 1
@@ -271,7 +304,9 @@ logits = x @ w
 for pads in (0, 8, 64):
     longer = np.concatenate([logits, rng.normal(size=(pads, E))])
     valid = np.arange(len(longer)) < N
-    z = balance.z_loss(Routing(None, None, None, longer, None, np.zeros(longer.shape, bool)), valid=valid)[0]
+    z = balance.z_loss(
+        Routing(None, None, None, longer, None, np.zeros(longer.shape, bool)), valid=valid
+    )[0]
     print(f"{pads:3d} tokens of padding: {z_loss(longer, valid):.3f}   right: {z:.3f}")
 assert abs(z_loss(longer, valid) - z) > 0.1
 assert abs(z_loss(np.zeros((1, E)), np.array([True])) - np.log(E) ** 2) < 1e-12
@@ -306,7 +341,9 @@ def keep_best(logits, C):
 # %%
 def keep_best_right(logits, C):
     asked = contract.demand_of(logits.argmax(axis=1)[:, None], E)
-    best = np.argsort(-np.where(asked, logits - logsumexp(logits, keepdims=True), -np.inf), axis=0, kind="stable")[:C]
+    best = np.argsort(
+        -np.where(asked, logits - logsumexp(logits, keepdims=True), -np.inf), axis=0, kind="stable"
+    )[:C]
     kept = np.zeros(asked.shape, bool)
     np.put_along_axis(kept, best, True, axis=0)
     return kept & asked
@@ -345,7 +382,10 @@ def route_with_jitter(w, x, jitter=0.1, rng=None):
 given = x.copy()
 first, second = route_with_jitter(w, given)[1], route_with_jitter(w, given)[1]
 print(
-    "twice the same call, same answer:", np.array_equal(first, second), "  input as it was:", np.array_equal(given, x)
+    "twice the same call, same answer:",
+    np.array_equal(first, second),
+    "  input as it was:",
+    np.array_equal(given, x),
 )
 assert not np.array_equal(first, second) and not np.array_equal(given, x)
 
@@ -428,8 +468,8 @@ self_check(ignores_padding, lambda loss: loss in RIGHT, cases)
 # 2. **Derive.** DeepSeek-V3 adds a bias to the scores to balance the load (errata 19). Somebody writes
 #    `weight = scores_with_bias[choice]`. State an invariance that the right code has and this one has not, and run it
 #    on `bias_balanced.route`.
-# 3. **Break it.** Copy the router of `tests/test_new_router.py`, put one of the eight bugs into it, and run that file:
-#    it holds a new router against all that `tests/test_routing.py` asks. Which test fails? For which bug does none, and
+# 3. **Break it.** Copy the router of `tests/routing/test_new_router.py`, put one of the eight bugs into it, and run that file:
+#    it holds a new router against all that `tests/routing/test_contract.py` asks. Which test fails? For which bug does none, and
 #    why?
 #
 # Solutions: `lessons/solutions/15_errata.py`.

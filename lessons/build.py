@@ -1,9 +1,11 @@
-"""Make the notebooks: lessons/NN_name.py (py:percent, what one edits) -> lessons/NN_name.ipynb (what one opens).
+"""Make the notebooks: lessons/NN_name.py (py:percent, what one edits) -> lessons/NN_name.ipynb
+(what one opens).
 
     python lessons/build.py [NAME ...]      write the notebooks that differ from their sources
     python lessons/build.py --check         say which differ, and end with status 1 if any does
 
-The same source gives the same bytes: no outputs, cells numbered by their position, one kernel, no versions.
+The same source gives the same bytes: no outputs, cells numbered by their position, one kernel, no
+versions.
 """
 
 import argparse
@@ -24,7 +26,9 @@ def sources(folder=HERE):
 
 
 def notebook(text):
-    """The notebook of a py:percent source, as an nbformat object. A header in the source, if any, is not copied."""
+    """The notebook of a py:percent source, as an nbformat object. A header in the source, if any,
+    is not copied.
+    """
     import jupytext
     import nbformat
 
@@ -36,13 +40,17 @@ def notebook(text):
         if cell.cell_type == "code":
             own |= {"outputs": [], "execution_count": None}
         cells.append(own)
-    made = nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": METADATA, "cells": cells})
+    made = nbformat.from_dict(
+        {"nbformat": 4, "nbformat_minor": 5, "metadata": METADATA, "cells": cells}
+    )
     nbformat.validate(made)
     return made
 
 
 def as_text(made):
-    """The notebook as the text that is stored: JSON with one line an item, so that a change is seen where it is."""
+    """The notebook as the text that is stored: JSON with one line an item, so that a change is seen
+    where it is.
+    """
     import nbformat
 
     return nbformat.writes(made).rstrip("\n") + "\n"
@@ -57,14 +65,20 @@ def out_of_date(source):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python lessons/build.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as 04_vowels (default: all lessons)")
+    parser = argparse.ArgumentParser(
+        prog="python lessons/build.py", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="as 04_vowels (default: all lessons)"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args(argv)
     chosen = [source for source in sources() if not args.names or source.stem in args.names]
     unknown = set(args.names) - {source.stem for source in chosen}
     if unknown:
-        parser.error(f"NAME: wanted a lesson, as {', '.join(s.stem for s in sources())}; got {', '.join(unknown)}")
+        parser.error(
+            f"NAME: wanted a lesson, as {', '.join(s.stem for s in sources())}; got {', '.join(unknown)}"
+        )
     different = 0
     for source in chosen:
         wanted = out_of_date(source)

@@ -1,11 +1,13 @@
-"""How large is it, and how much of it works? Parameters, memory and operations of the published models, exactly.
+"""How large is it, and how much of it works? Parameters, memory and operations of the published
+models, exactly.
 
     total        parameters in memory
     active       parameters that one token makes use of: of E experts k; of an embedding all, as the papers count
     operations   multiply-adds of one token: each active matrix once, a looked-up row none (2 floating-point operations
                  each; norms, softmax and activations are left out; attention over the context: attention_operations)
 
-An architecture is a sum of Parts, written as one would say it. Every number in a Config says where it was read.
+An architecture is a sum of Parts, written as one would say it. Every number in a Config says where
+it was read.
 
     count("mixtral-8x7b").active  ->  12_879_925_248
 """
@@ -14,8 +16,8 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from moe_np import checks
-from moe_np.checks import InputError
+from moe_np.base import checks
+from moe_np.base.checks import InputError
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "int8": 1}
 ADAM = 16  # bytes a parameter to train in float32: weight, gradient and two moments
@@ -56,16 +58,19 @@ def choose(k, E, part):
 
 
 def feed_forward(d, hidden, gated):
-    """Up and down, without biases; `gated` (SwiGLU, GEGLU) has a third matrix that multiplies the hidden layer."""
+    """Up and down, without biases; `gated` (SwiGLU, GEGLU) has a third matrix that multiplies the
+    hidden layer.
+    """
     return matrix(d, hidden) * (3 if gated else 2)
 
 
-# --- Transformers -----------------------------------------------------------------------------------------------------
+# --- Transformers ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Transformer:
-    """Decoder only, or encoder and decoder, with a mixture in place of some feed-forward layers; no biases.
+    """Decoder only, or encoder and decoder, with a mixture in place of some feed-forward layers; no
+    biases.
 
     With an encoder the figures are for a token read and a token written: each layer once.
     """
@@ -93,7 +98,9 @@ class Transformer:
 
     @property
     def attentions(self):
-        """Self-attention in every layer, and attention to the encoder in each decoder layer that has one."""
+        """Self-attention in every layer, and attention to the encoder in each decoder layer that
+        has one.
+        """
         return self.encoder_layers + self.decoder_layers * (2 if self.encoder_layers else 1)
 
     def parts(self):
@@ -103,7 +110,8 @@ class Transformer:
         expert = feed_forward(d, self.d_expert, self.gated_experts)
         return {
             "embedding": lookup(self.vocab, d),
-            "attention": (queries * 2 + keys * 2) * self.attentions,  # queries and output, keys and values
+            "attention": (queries * 2 + keys * 2)
+            * self.attentions,  # queries and output, keys and values
             "feed-forward": feed_forward(d, self.d_ff, self.gated) * (layers - self.moe_layers),
             "experts": choose(self.k, self.experts, expert) * self.moe_layers,
             "shared experts": expert * self.shared * self.moe_layers,
@@ -115,19 +123,23 @@ class Transformer:
         }
 
     def attention_operations(self, context):
-        """Multiply-adds for the scores and the weighted sum of one token that looks at `context` positions."""
+        """Multiply-adds for the scores and the weighted sum of one token that looks at `context`
+        positions.
+        """
         return 2 * self.heads * self.d_head * context * self.attentions
 
 
-# --- Shazeer's language models ----------------------------------------------------------------------------------------
+# --- Shazeer's language models --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LstmMoe:
-    """LSTM, mixture, LSTM (Shazeer et al. 2017, appendices C and D), without embedding and softmax as in the tables.
+    """LSTM, mixture, LSTM (Shazeer et al. 2017, appendices C and D), without embedding and softmax
+    as in the tables.
 
-    All sizes are `d` except the cells of an LSTM with a projection back to d. Experts are ReLU nets without biases; the
-    LSTMs have them, and a gate has two matrices, W_g and W_noise: counted so, the published numbers come out.
+    All sizes are `d` except the cells of an LSTM with a projection back to d. Experts are ReLU nets
+    without biases; the LSTMs have them, and a gate has two matrices, W_g and W_noise: counted so,
+    the published numbers come out.
     """
 
     experts: int
@@ -140,11 +152,15 @@ class LstmMoe:
     note: str = ""
 
     def parts(self):
-        recurrent = (matrix(2 * self.d, self.cells) + vector(self.cells)) * 4  # four gates of input and state
+        recurrent = (
+            matrix(2 * self.d, self.cells) + vector(self.cells)
+        ) * 4  # four gates of input and state
         projection = matrix(self.cells, self.d) if self.cells != self.d else Part()
         expert = feed_forward(self.d, self.hidden, gated=False)
         gate = matrix(self.d, self.experts) * 2
-        if self.branches:  # a gate of the groups, and in each group that is chosen a gate of its experts
+        if (
+            self.branches
+        ):  # a gate of the groups, and in each group that is chosen a gate of its experts
             inner = matrix(self.d, self.experts // self.branches) * 2
             gate = matrix(self.d, self.branches) * 2 + choose(2, self.branches, inner)
         return {
@@ -157,7 +173,7 @@ class LstmMoe:
         return 0
 
 
-# --- the published models ---------------------------------------------------------------------------------------------
+# --- the published models -------------------------------------------------------------------------
 
 
 def _shazeer(total, operations, *experts, note="", **sizes):
@@ -245,10 +261,13 @@ MODELS = {
         gated_experts=True,
         published={"total": "16.4B", "active": "2.8B"},
     ),
-    # Shazeer et al. 2017 (arXiv 1701.06538), table 7; appendix C.1: d, cells, hidden, branching factor 16
+    # Shazeer et al. 2017 (arXiv 1701.06538), table 7; appendix C.1: d, cells, hidden, branching
+    # factor 16
     "moe-4": _shazeer(8.4, 8.4, 4),
     "moe-32": _shazeer(37.8, 8.4, 32),
-    "moe-256": _shazeer(272.9, 8.6, 256, note="operations come to 8.651M, which rounds to 8.7M and not to 8.6M"),
+    "moe-256": _shazeer(
+        272.9, 8.6, 256, note="operations come to 8.651M, which rounds to 8.7M and not to 8.6M"
+    ),
     "moe-256-h": _shazeer(272.9, 8.4, 256, 16),
     "moe-1024-h": _shazeer("1079.0", 8.5, 1024, 16),
     "moe-4096-h": _shazeer(4303.4, 8.9, 4096, 16),
@@ -265,7 +284,7 @@ MODELS = {
 }
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------------------
 
 
 class Counts(NamedTuple):
@@ -282,12 +301,16 @@ class Counts(NamedTuple):
 
 
 def count(model):
-    """Count a model of MODELS by its name, or any Transformer or LstmMoe. InputError for an unknown name."""
+    """Count a model of MODELS by its name, or any Transformer or LstmMoe. InputError for an unknown
+    name.
+    """
     name = ""
     if isinstance(model, str):
         name, model = model, MODELS[checks.choice("model", model, tuple(MODELS))]
     elif not isinstance(model, (Transformer, LstmMoe)):
-        raise InputError(f"model: wanted a name of MODELS, a Transformer or an LstmMoe, got {type(model).__name__}")
+        raise InputError(
+            f"model: wanted a name of MODELS, a Transformer or an LstmMoe, got {type(model).__name__}"
+        )
     parts = {key: part for key, part in model.parts().items() if any(part)}
     total, active, operations = sum(parts.values(), Part())
     memory = {dtype: size * total for dtype, size in BYTES.items()} | {"adam": ADAM * total}
@@ -296,13 +319,25 @@ def count(model):
 
 def table(counts):
     """The counts as Markdown, as `moe-np count` prints them."""
-    lines = [f"# {counts.name}", "", "| part | parameters | active | operations a token |", "|---|--:|--:|--:|"]
-    rows = [*counts.parts.items(), ("**all**", Part(counts.total, counts.active, counts.operations))]
+    lines = [
+        f"# {counts.name}",
+        "",
+        "| part | parameters | active | operations a token |",
+        "|---|--:|--:|--:|",
+    ]
+    rows = [
+        *counts.parts.items(),
+        ("**all**", Part(counts.total, counts.active, counts.operations)),
+    ]
     lines += [f"| {name} | {p.total:,} | {p.active:,} | {p.operations:,} |" for name, p in rows]
     if counts.published:
         cells = (counts.published.get(key, "") for key in Part._fields)
         lines.append(f"| published | {' | '.join(cells)} |")
     lines += ["", "Operations are multiply-adds, without attention over the context."]
-    sizes = ", ".join(f"{dtype} {size / 1e9:,.3f} GB" for dtype, size in counts.memory.items() if dtype != "adam")
-    lines.append(f"Memory: {sizes}; to train with Adam in float32 {counts.memory['adam'] / 1e9:,.3f} GB.")
+    sizes = ", ".join(
+        f"{dtype} {size / 1e9:,.3f} GB" for dtype, size in counts.memory.items() if dtype != "adam"
+    )
+    lines.append(
+        f"Memory: {sizes}; to train with Adam in float32 {counts.memory['adam'] / 1e9:,.3f} GB."
+    )
     return "\n".join([*lines, *([f"Note: {counts.note}."] if counts.note else [])])

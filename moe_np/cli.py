@@ -1,7 +1,8 @@
 """The command line, `moe-np`: list, run, replay, count.
 
-Results go to files (atomically) and, with --json, to stdout; progress and remarks go to stderr. An error is one line
-and an exit status other than 0: 2 for bad input, 1 for the system's refusals, 130 for Ctrl-C.
+Results go to files (atomically) and, with --json, to stdout; progress and remarks go to stderr. An
+error is one line and an exit status other than 0: 2 for bad input, 1 for the system's refusals, 130
+for Ctrl-C.
 """
 
 import argparse
@@ -17,11 +18,11 @@ import time
 
 import moe_np
 from moe_np import accounting
-from moe_np.checks import InputError, choice, integer
+from moe_np.base.checks import InputError, choice, integer
 from moe_np.experiments import EXPERIMENTS
-from moe_np.experiments.sweep import Sweep, to_json, write_atomically
+from moe_np.experiments.common.sweep import Sweep, to_json, write_atomically
 
-REPLAYS = {"chen2022": "moe_np.experiments.replay_chen2022"}
+REPLAYS = {"chen2022": "moe_np.experiments.chen2022.replay"}
 
 
 def cores():
@@ -30,14 +31,18 @@ def cores():
 
 
 def writable_folder(path):
-    """Make the folder and try a file in it, so that a refusal comes before the work and not after it."""
+    """Make the folder and try a file in it, so that a refusal comes before the work and not after
+    it.
+    """
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise InputError(f"out: wanted a folder that can be written, got {path} ({error.strerror})") from None
+        raise InputError(
+            f"out: wanted a folder that can be written, got {path} ({error.strerror})"
+        ) from None
     return path
 
 
@@ -48,11 +53,19 @@ def guarded(main, argv, prog):
     except InputError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
-        message, status = "interrupted; finished runs are stored, the same command goes on from there", 130
+        message, status = (
+            "interrupted; finished runs are stored, the same command goes on from there",
+            130,
+        )
     except concurrent.futures.process.BrokenProcessPool:
-        message, status = "a worker process died; finished runs are stored, the same command goes on from there", 1
+        message, status = (
+            "a worker process died; finished runs are stored, the same command goes on from there",
+            1,
+        )
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader left: nothing more to say
         return 1
     except OSError as error:
         message, status = f"{error.filename or 'system'}: {error.strerror or error}", 1
@@ -61,7 +74,9 @@ def guarded(main, argv, prog):
 
 
 def parser(argv=None):
-    top = argparse.ArgumentParser(prog="moe-np", description="Mixture of experts in NumPy: run a paper's experiment.")
+    top = argparse.ArgumentParser(
+        prog="moe-np", description="Mixture of experts in NumPy: run a paper's experiment."
+    )
     top.add_argument("--version", action="version", version=f"moe-np {moe_np.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -70,26 +85,62 @@ def parser(argv=None):
 
     run = commands.add_parser("run", help="run an experiment, store its runs, write its table")
     run.add_argument("name", metavar="NAME", help=" | ".join(EXPERIMENTS))
-    run.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default: the paper's number)")
-    run.add_argument("--variant", metavar="V", help="chen2022: code (as published, the default) or paper (as written)")
-    run.add_argument("--setting", type=int, metavar="S", help="chen2022: data of setting 1 (the default), 2, 3 or 4")
-    run.add_argument("--sensitivity", action="store_true", default=None, help="jacobs1991, jordan1994: other choices")
-    run.add_argument("--quick", action="store_true", help="few seeds and short runs: a look, not a result")
+    run.add_argument(
+        "--seeds", type=int, metavar="N", help="how many seeds (default: the paper's number)"
+    )
+    run.add_argument(
+        "--variant",
+        metavar="V",
+        help="chen2022: code (as published, the default) or paper (as written)",
+    )
+    run.add_argument(
+        "--setting",
+        type=int,
+        metavar="S",
+        help="chen2022: data of setting 1 (the default), 2, 3 or 4",
+    )
+    run.add_argument(
+        "--sensitivity",
+        action="store_true",
+        default=None,
+        help="jacobs1991, jordan1994: other choices",
+    )
+    run.add_argument(
+        "--quick", action="store_true", help="few seeds and short runs: a look, not a result"
+    )
 
-    replay = commands.add_parser("replay", help="repeat a publication's recorded runs from its random numbers")
+    replay = commands.add_parser(
+        "replay", help="repeat a publication's recorded runs from its random numbers"
+    )
     replay.add_argument("name", metavar="NAME", help=" | ".join(REPLAYS))
-    replay.add_argument("--setting", type=int, default=1, metavar="S", help="1 (the default), 2, 3 or 4")
+    replay.add_argument(
+        "--setting", type=int, default=1, metavar="S", help="1 (the default), 2, 3 or 4"
+    )
 
-    counting = commands.add_parser("count", help="parameters, memory and operations of a published model")
+    counting = commands.add_parser(
+        "count", help="parameters, memory and operations of a published model"
+    )
     counting.add_argument(
-        "name", metavar="NAME", help="mixtral-8x7b, switch-base, moe-4096-h, ...; an unknown one lists all"
+        "name",
+        metavar="NAME",
+        help="mixtral-8x7b, switch-base, moe-4096-h, ...; an unknown one lists all",
     )
     counting.add_argument("--json", action="store_true", help="print as JSON")
 
-    timing = commands.add_parser("bench", help="time the sparse layer, beside a dense net and what peers are installed")
-    timing.add_argument("--expert", default="swiglu", metavar="X", help="swiglu (the default) or relu")
-    timing.add_argument("--quick", action="store_true", help="two small shapes: a look, not a result")
-    timing.add_argument("--json", action="store_true", help="print as JSON: a list, one object a shape and contestant")
+    timing = commands.add_parser(
+        "bench", help="time the sparse layer, beside a dense net and what peers are installed"
+    )
+    timing.add_argument(
+        "--expert", default="swiglu", metavar="X", help="swiglu (the default) or relu"
+    )
+    timing.add_argument(
+        "--quick", action="store_true", help="two small shapes: a look, not a result"
+    )
+    timing.add_argument(
+        "--json",
+        action="store_true",
+        help="print as JSON: a list, one object a shape and contestant",
+    )
 
     coursework = commands.add_parser("coursework", help="assignments: list, release, check, grade")
     if argv is None or "coursework" in argv:
@@ -97,9 +148,15 @@ def parser(argv=None):
         importlib.import_module("moe_np.coursework.cli").add(own)
 
     for command in (run, replay):
-        command.add_argument("--out", default="results", metavar="DIR", help="where results go (default: results)")
-        command.add_argument("--json", action="store_true", help="print the result as JSON instead of the table")
-    run.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
+        command.add_argument(
+            "--out", default="results", metavar="DIR", help="where results go (default: results)"
+        )
+        command.add_argument(
+            "--json", action="store_true", help="print the result as JSON instead of the table"
+        )
+    run.add_argument(
+        "--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)"
+    )
     return top
 
 
@@ -127,11 +184,15 @@ def list_experiments(args):
 def count(args):
     counts = accounting.count(args.name)
     parts = {name: part._asdict() for name, part in counts.parts.items()}
-    print(to_json({**counts._asdict(), "parts": parts}).rstrip() if args.json else accounting.table(counts))
+    print(
+        to_json({**counts._asdict(), "parts": parts}).rstrip()
+        if args.json
+        else accounting.table(counts)
+    )
 
 
 def bench(args):
-    bench_layer = importlib.import_module("moe_np.experiments.bench_layer")
+    bench_layer = importlib.import_module("moe_np.experiments.layer_speed.bench")
     rows, facts = bench_layer.run(
         args.expert, quick=args.quick, say=lambda text: print(text, file=sys.stderr, flush=True)
     )

@@ -1,4 +1,6 @@
-"""Counts of published models: the printed digits, and a twin that lists every weight array one by one."""
+"""Counts of published models: the printed digits, and a twin that lists every weight array one by
+one.
+"""
 
 import dataclasses
 import json
@@ -8,7 +10,7 @@ import pytest
 
 from moe_np import accounting, cli
 from moe_np.accounting import MODELS, LstmMoe, Transformer, count
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
 from moe_np.routing import noisy_top_k
 
 
@@ -53,7 +55,9 @@ def test_whatever_was_published_comes_out_or_is_said(name):
     for key, text in counts.published.items():
         digits = len(text[:-1].partition(".")[2])
         ours = f"{getattr(counts, key) / SCALE[text[-1]]:.{digits}f}{text[-1]}"
-        assert (ours == text) != ((name, key) in DIFFER), f"{name} {key}: printed {text}, counted {ours}"
+        assert (ours == text) != ((name, key) in DIFFER), (
+            f"{name} {key}: printed {text}, counted {ours}"
+        )
         assert ours == text or counts.note
 
 
@@ -62,13 +66,18 @@ def test_sums_and_bounds(name):
     counts = count(name)
     for key in ("total", "active", "operations"):
         assert sum(getattr(part, key) for part in counts.parts.values()) == getattr(counts, key)
-    assert all(part.active <= part.total and part.total + part.operations > 0 for part in counts.parts.values())
+    assert all(
+        part.active <= part.total and part.total + part.operations > 0
+        for part in counts.parts.values()
+    )
     assert counts.memory["float32"] == 2 * counts.memory["bfloat16"] == 4 * counts.total
     assert counts.memory["adam"] == 16 * counts.total
 
 
 def weights(c):
-    """Every array of a Transformer: {name: (shape, share of the tokens that use it, whether it is multiplied with)}."""
+    """Every array of a Transformer: {name: (shape, share of the tokens that use it, whether it is
+    multiplied with)}.
+    """
     out = {"embedding": ((c.vocab, c.d_model), 1, False)}
     q, kv = (c.d_model, c.heads * c.d_head), (c.d_model, c.kv_heads * c.d_head)
     up = (c.d_model, c.d_ff)
@@ -77,7 +86,10 @@ def weights(c):
         for layer in range(layers):
             at = f"{side}.{layer}"
             for kind in ("self", "cross") if side == "decoder" and c.encoder_layers else ("self",):
-                out |= {f"{at}.{kind}.{n}": (s, 1, True) for n, s in (("q", q), ("k", kv), ("v", kv), ("o", q[::-1]))}
+                out |= {
+                    f"{at}.{kind}.{n}": (s, 1, True)
+                    for n, s in (("q", q), ("k", kv), ("v", kv), ("o", q[::-1]))
+                }
                 out[f"{at}.{kind}.norm"] = ((c.d_model,), 1, False)
             out[f"{at}.norm"] = ((c.d_model,), 1, False)
             if sparse:
@@ -110,7 +122,10 @@ def test_a_transformer_counted_array_by_array(encoder_layers, tied, gated):
     assert counts.total == sum(np.prod(shape) for shape, _, _ in arrays)
     assert counts.active == sum(np.prod(shape) * used for shape, used, _ in arrays)
     head = c.vocab * c.d_model if tied else 0  # the embedding is multiplied with once more
-    assert counts.operations == sum(np.prod(shape) * used for shape, used, product in arrays if product) + head
+    assert (
+        counts.operations
+        == sum(np.prod(shape) * used for shape, used, product in arrays if product) + head
+    )
 
 
 def test_the_gates_are_those_of_the_noisy_router():
@@ -125,10 +140,20 @@ def test_the_gates_are_those_of_the_noisy_router():
 
 def test_one_expert_of_one_is_dense():
     plain = Transformer(
-        vocab=9, d_model=4, decoder_layers=2, heads=2, d_head=2, kv_heads=2, d_ff=8, gated=True, tied=False
+        vocab=9,
+        d_model=4,
+        decoder_layers=2,
+        heads=2,
+        d_head=2,
+        kv_heads=2,
+        d_ff=8,
+        gated=True,
+        tied=False,
     )
     dense = count(plain)
-    sparse = count(dataclasses.replace(plain, moe_layers=2, experts=1, k=1, d_expert=8, gated_experts=True))
+    sparse = count(
+        dataclasses.replace(plain, moe_layers=2, experts=1, k=1, d_expert=8, gated_experts=True)
+    )
     assert sparse.total - sparse.parts["router"].total == dense.total == dense.active
     assert sparse.total == sparse.active
 
@@ -136,7 +161,9 @@ def test_one_expert_of_one_is_dense():
 def test_attention_over_the_context():
     """Scores and weighted sum: 2 · 32 heads · 128 · 4096 positions in each of 32 layers."""
     assert MODELS["mixtral-8x7b"].attention_operations(4096) == 2 * 32 * 128 * 4096 * 32
-    assert MODELS["t5-base"].attention_operations(10) == 2 * 12 * 64 * 10 * 36, "12 encoder, 12 decoder, 12 crossed"
+    assert MODELS["t5-base"].attention_operations(10) == 2 * 12 * 64 * 10 * 36, (
+        "12 encoder, 12 decoder, 12 crossed"
+    )
     assert MODELS["moe-32"].attention_operations(4096) == 0
 
 
@@ -148,19 +175,27 @@ def test_the_command(capsys):
     assert cli.main(["count", "switch-base", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["total"] == 7_415_217_408 and found["parts"]["router"]["active"] == 1_179_648
-    assert found["memory"]["float32"] == 4 * 7_415_217_408 and found["published"] == {"total": "7.41B"}
+    assert found["memory"]["float32"] == 4 * 7_415_217_408 and found["published"] == {
+        "total": "7.41B"
+    }
 
 
 def test_an_unknown_model_is_one_line(capsys):
     assert cli.main(["count", "gpt-9"]) == 2
     said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("moe-np: error: model: wanted one of mixtral-8x7b, t5-base, ")
+    assert said.out == "" and said.err.startswith(
+        "moe-np: error: model: wanted one of mixtral-8x7b, t5-base, "
+    )
     assert said.err.endswith("; got 'gpt-9'\n") and said.err.count("\n") == 1
-    with pytest.raises(InputError, match="model: wanted a name of MODELS, a Transformer or an LstmMoe, got int"):
+    with pytest.raises(
+        InputError, match="model: wanted a name of MODELS, a Transformer or an LstmMoe, got int"
+    ):
         count(5)
 
 
 def test_every_model_prints():
     for name in MODELS:
         text = accounting.table(count(name))
-        assert text.startswith(f"# {name}\n") and all(line.count("|") in (0, 5) for line in text.splitlines())
+        assert text.startswith(f"# {name}\n") and all(
+            line.count("|") in (0, 5) for line in text.splitlines()
+        )

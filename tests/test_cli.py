@@ -1,4 +1,6 @@
-"""What a person types: right calls give files and a table, wrong ones one clear line and a status other than 0."""
+"""What a person types: right calls give files and a table, wrong ones one clear line and a status
+other than 0.
+"""
 
 import json
 import os
@@ -13,7 +15,10 @@ from moe_np.experiments import EXPERIMENTS
 
 def moe_np(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "moe_np", *arguments], capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-m", "moe_np", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -28,14 +33,29 @@ def test_list_names_every_experiment(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "jordan1066"], f"experiment: wanted one of {', '.join(EXPERIMENTS)}; got 'jordan1066'"),
-        (["run", "jacobs1991", "--seeds", "0"], "--seeds: wanted a whole number of at least 1, got 0"),
-        (["run", "jacobs1991", "--seeds", "-3"], "--seeds: wanted a whole number of at least 1, got -3"),
-        (["run", "jacobs1991", "--jobs", "0"], "--jobs: wanted a whole number of at least 1, got 0"),
+        (
+            ["run", "jordan1066"],
+            f"experiment: wanted one of {', '.join(EXPERIMENTS)}; got 'jordan1066'",
+        ),
+        (
+            ["run", "jacobs1991", "--seeds", "0"],
+            "--seeds: wanted a whole number of at least 1, got 0",
+        ),
+        (
+            ["run", "jacobs1991", "--seeds", "-3"],
+            "--seeds: wanted a whole number of at least 1, got -3",
+        ),
+        (
+            ["run", "jacobs1991", "--jobs", "0"],
+            "--jobs: wanted a whole number of at least 1, got 0",
+        ),
         (["run", "jacobs1991", "--variant", "code"], "--variant: jacobs1991 has no such option"),
         (["run", "jacobs1991", "--setting", "1"], "--setting: jacobs1991 has no such option"),
         (["run", "chen2022", "--setting", "5"], "setting: wanted one of 1, 2, 3, 4; got 5"),
-        (["run", "chen2022", "--variant", "prose"], "variant: wanted one of code, paper; got 'prose'"),
+        (
+            ["run", "chen2022", "--variant", "prose"],
+            "variant: wanted one of code, paper; got 'prose'",
+        ),
         (["replay", "chen2022", "--setting", "0"], "--setting: wanted one of 1, 2, 3, 4; got 0"),
         (["replay", "jacobs1991"], "replay: wanted one of chen2022; got 'jacobs1991'"),
     ],
@@ -58,11 +78,16 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert cli.main(["run", "jacobs1991", "--out", str(tmp_path / "file" / "out")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("moe-np: error: out: wanted a folder that can be written, got ") and said.count("\n") == 1
+    assert (
+        said.startswith("moe-np: error: out: wanted a folder that can be written, got ")
+        and said.count("\n") == 1
+    )
 
 
 def test_an_unknown_kernel_is_named(tmp_path):
-    done = moe_np("run", "jacobs1991", "--seeds", "1", "--out", str(tmp_path), MOE_NP_KERNELS="cuda")
+    done = moe_np(
+        "run", "jacobs1991", "--seeds", "1", "--out", str(tmp_path), MOE_NP_KERNELS="cuda"
+    )
     assert done.returncode == 2
     assert done.stderr == "moe-np: error: MOE_NP_KERNELS: wanted numpy or numba, got 'cuda'\n"
 
@@ -71,7 +96,11 @@ def test_an_unknown_kernel_is_named(tmp_path):
     ("raised", "status", "words"),
     [
         (KeyboardInterrupt(), 130, "interrupted; finished runs are stored"),
-        (OSError(28, "No space left on device", "results/x.json"), 1, "results/x.json: No space left on device"),
+        (
+            OSError(28, "No space left on device", "results/x.json"),
+            1,
+            "results/x.json: No space left on device",
+        ),
     ],
 )
 def test_failures_of_the_world_are_one_line(raised, status, words, capsys):

@@ -1,4 +1,5 @@
-"""Twenty pieces of gating maths that public code gets wrong: each has a test, and those without another home are here.
+"""Twenty pieces of gating maths that public code gets wrong: each has a test, and those without
+another home are here.
 
 A test of item NN has `errata_NN` in its name; `pytest -k errata_06` runs those of one item.
 """
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 import moe_np
-from moe_np import numerics
-from moe_np.experiments import chen2022
+from moe_np.base import numerics
+from moe_np.experiments.chen2022 import experiment as chen2022
 from moe_np.models import patch_cnn
 
 ITEMS = {
@@ -44,7 +45,7 @@ def covered(folder):
     """The items named by test functions in a folder."""
     names = [
         node.name
-        for path in sorted(folder.glob("test_*.py"))
+        for path in sorted(folder.rglob("test_*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
@@ -65,7 +66,7 @@ def test_the_index_notices_a_missing_test(tmp_path):
     assert covered(tmp_path) == {3, 7}
 
 
-# --- 18 ---------------------------------------------------------------------------------------------------------------
+# --- 18 -------------------------------------------------------------------------------------------
 
 
 def test_errata_18_paper_and_code_of_chen_2022_differ_where_they_are_said_to():
@@ -73,7 +74,9 @@ def test_errata_18_paper_and_code_of_chen_2022_differ_where_they_are_said_to():
     gates_and_losses = {name: (v["gate"], v["loss"]) for name, v in chen2022.VARIANTS.items()}
     assert gates_and_losses == {"paper": ("softmax", "once"), "code": ("raw", "twice")}
     h = np.array([[1.0, 0.5, 0.2], [-2.0, -1.0, -1.5]])
-    noise = np.array([[0.1, 0.9, 0.3], [0.2, 0.0, 0.9]])  # moves both choices: to expert 1, to expert 2
+    noise = np.array(
+        [[0.1, 0.9, 0.3], [0.2, 0.0, 0.9]]
+    )  # moves both choices: to expert 1, to expert 2
     for gate, expected in (("softmax", numerics.softmax(h)[[0, 1], [1, 2]]), ("raw", [1.4, -0.6])):
         (expert, weight), _ = patch_cnn.gate_forward(h, noise, gate=gate)
         assert expert.tolist() == [1, 2]
@@ -85,7 +88,7 @@ def test_errata_18_paper_and_code_of_chen_2022_differ_where_they_are_said_to():
     assert twice == pytest.approx(np.log1p(np.exp(1 - 2 * p)).mean(), rel=1e-12)
 
 
-# --- 20 ---------------------------------------------------------------------------------------------------------------
+# --- 20 -------------------------------------------------------------------------------------------
 
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc"}
 HARMLESS = {
@@ -102,7 +105,9 @@ def name_of(node):
 
 
 def compiled(tree):
-    """How many functions a module compiles, and the fastmath flags it asks for, constants of the module filled in."""
+    """How many functions a module compiles, and the fastmath flags it asks for, constants of the
+    module filled in.
+    """
     named = {
         target.id: node.value
         for node in tree.body
@@ -124,13 +129,19 @@ def test_errata_20_no_flag_that_assumes_away_nan_and_infinity():
     for path in sorted(PACKAGE.rglob("*.py")):
         own, flags = compiled(ast.parse(path.read_text(encoding="utf-8")))
         number += own
-        bad += [(path.name, f) for f in flags if f is not False and (f is True or not set(f) <= HARMLESS)]
+        bad += [
+            (path.name, f)
+            for f in flags
+            if f is not False and (f is True or not set(f) <= HARMLESS)
+        ]
     assert number > 20, "this test has to see the kernels"
     assert not bad, f"masks are −inf, so these are not allowed: {bad}"
 
 
 @pytest.mark.parametrize("flags", ["True", "{'nnan', 'reassoc'}", "{'ninf'}", "{'fast'}", "FLAGS"])
 def test_errata_20_what_is_not_allowed_is_seen(flags):
-    tree = ast.parse(f"FLAGS = {{'fast'}}\n@numba.njit(cache=True, fastmath={flags})\ndef f(x):\n    return x")
+    tree = ast.parse(
+        f"FLAGS = {{'fast'}}\n@numba.njit(cache=True, fastmath={flags})\ndef f(x):\n    return x"
+    )
     number, (found,) = compiled(tree)
     assert number == 1 and (found is True or not found <= HARMLESS)

@@ -17,11 +17,16 @@ def test_the_example_runs():
     names = {}
     exec(code, names)
     assert names["out"].shape == names["dx"].shape == names["dx_router"].shape == (6, 4)
-    assert all(np.isfinite(g).all() for g in (*names["grads"].values(), *names["router_grads"].values()))
+    assert all(
+        np.isfinite(g).all() for g in (*names["grads"].values(), *names["router_grads"].values())
+    )
 
 
 def test_files_exist():
-    paths = [*re.findall(r"`((?:moe_np|figures|lessons)/[\w./]*)`", TEXT), *re.findall(r"\]\(([\w./]+)\)", TEXT)]
+    paths = [
+        *re.findall(r"`((?:moe_np|figures|lessons)/[\w./]*)`", TEXT),
+        *re.findall(r"\]\(([\w./]+)\)", TEXT),
+    ]
     paths = [p for p in paths if not p.startswith("figures/out")]
     assert len(paths) > 5
     for path in paths:

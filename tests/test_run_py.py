@@ -22,7 +22,10 @@ def launcher(tmp_path, monkeypatch):
 
 
 def test_arguments_for_pytest(launcher):
-    assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == (["test"], ["-m", "not slow", "-k", "em", "-n0"])
+    assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == (
+        ["test"],
+        ["-m", "not slow", "-k", "em", "-n0"],
+    )
     extras, rest = launcher.test_arguments(["--with", "parity", "-m", "parity"])
     assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]
 
@@ -44,7 +47,9 @@ def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeyp
     calls = []
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: calls.append("create"))
     done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(launcher.subprocess, "run", lambda command, **_: calls.append(command[-1]) or done)
+    monkeypatch.setattr(
+        launcher.subprocess, "run", lambda command, **_: calls.append(command[-1]) or done
+    )
     launcher.ensure([])
     launcher.ensure([])
     launcher.ensure(["test"])
@@ -57,7 +62,9 @@ def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeyp
 
 def test_a_failed_installation_leaves_no_stamp(launcher, monkeypatch):
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: None)
-    monkeypatch.setattr(launcher.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+    monkeypatch.setattr(
+        launcher.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1)
+    )
     with pytest.raises(SystemExit, match="pip could not install"):
         launcher.ensure([])
     assert launcher.installed() is None
@@ -65,5 +72,7 @@ def test_a_failed_installation_leaves_no_stamp(launcher, monkeypatch):
 
 def test_help_and_unknown_commands():
     for arguments, status in (([], 0), (["figure"], 2)):
-        done = subprocess.run([sys.executable, ROOT / "run.py", *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, ROOT / "run.py", *arguments], capture_output=True, text=True
+        )
         assert done.returncode == status and "python3 run.py figures" in done.stdout + done.stderr

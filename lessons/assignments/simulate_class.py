@@ -35,7 +35,9 @@ def solved(assignment, answers=None):
     for question, source in (answers or {}).items():
         cells = with_answer(assignment._replace(cells=tuple(cells)), question, source)
     out = [percent.without_hidden_tests(cell) for cell in cells]
-    return [c._replace(source=re.sub(r"(?m)^ *### (BEGIN|END) SOLUTION\n?", "", c.source)) for c in out]
+    return [
+        c._replace(source=re.sub(r"(?m)^ *### (BEGIN|END) SOLUTION\n?", "", c.source)) for c in out
+    ]
 
 
 def with_first(cells, source):
@@ -66,7 +68,9 @@ def student(assignment, bank, rng, *, wrong=0.2, missing=0.07):
 
 def stub(assignment, question):
     """An answer cell as it was handed out."""
-    return next(c.source for c in percent.released(assignment.cells) if c.grade_id == f"{question}_answer")
+    return next(
+        c.source for c in percent.released(assignment.cells) if c.grade_id == f"{question}_answer"
+    )
 
 
 # --- Cheats -----------------------------------------------------------------------------------------------------------
@@ -157,7 +161,9 @@ def look_up(name, inputs):
 
 def faked(assignment, body):
     """A definition of every function that is asked for."""
-    return "\n".join(f"def {q.function}(*inputs): {body.format(name=q.function)}" for q in functions(assignment))
+    return "\n".join(
+        f"def {q.function}(*inputs): {body.format(name=q.function)}" for q in functions(assignment)
+    )
 
 
 def visible_calls(assignment):
@@ -196,7 +202,11 @@ FORKS = "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
 
 def replacing(assignment, source):
     """The released notebook in which one cell claims to be all answers."""
-    cells = [c for c in percent.released(assignment.cells) if not c.nbgrader.get("solution") or c.kind != "code"]
+    cells = [
+        c
+        for c in percent.released(assignment.cells)
+        if not c.nbgrader.get("solution") or c.kind != "code"
+    ]
     at = next(i for i, c in enumerate(cells) if c.nbgrader.get("grade"))
     return [*cells[:at], percent.Cell("code", source.strip("\n"), {}), *cells[at:]]
 
@@ -212,9 +222,13 @@ def cheats(assignment):
     first = asked[0]
     names = [q.function for q in asked]
     own = {
-        "replaced_allclose": ALWAYS_EQUAL.format(functions=faked(assignment, "return np.zeros(1).view(Anything)")),
+        "replaced_allclose": ALWAYS_EQUAL.format(
+            functions=faked(assignment, "return np.zeros(1).view(Anything)")
+        ),
         "reads_files": FROM_FILES.format(folder=folder, name=name),
-        "imports_package": FROM_PACKAGE.format(references=known, paths=paths, name=name, folder=folder),
+        "imports_package": FROM_PACKAGE.format(
+            references=known, paths=paths, name=name, folder=folder
+        ),
         "looks_into_grader": FROM_GRADER.format(functions=names),
         "patched_channel": PATCHED_CHANNEL + faked(assignment, "return True"),
         "hard_coded": hard_coded(assignment),
@@ -225,7 +239,11 @@ def cheats(assignment):
 
     def broken(body):
         imports = "import os, sys, time, signal\n"
-        return imports + f"def {first.function}(*inputs):\n" + "\n".join("    " + line for line in body.split("\n"))
+        return (
+            imports
+            + f"def {first.function}(*inputs):\n"
+            + "\n".join("    " + line for line in body.split("\n"))
+        )
 
     one = {
         "endless_loop": "while True: pass",
@@ -237,12 +255,18 @@ def cheats(assignment):
     }
     for key, body in one.items():
         out[key] = (solved(assignment, {first.name: broken(body)}), [first.name])
-    out["patched_numpy"] = (with_first(full, "import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True"), [])
+    out["patched_numpy"] = (
+        with_first(full, "import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True"),
+        [],
+    )
     out["huge_output"] = (with_first(full, "for _ in range(30): print('x' * 10**7)"), [])
     out["cell_never_ends"] = (with_first(full, "import time\nwhile True: time.sleep(1)"), [])
     out["cell_exits"] = (with_first(full, "import os, sys\nsys.stdout.flush()\nos._exit(0)"), [])
     out["cell_forks"] = (with_first(full, f"import os, time\n{FORKS}"), [])
-    out["syntax_error"] = (solved(assignment, {first.name: f"def {first.function}(s:\n    return s"}), [first.name])
+    out["syntax_error"] = (
+        solved(assignment, {first.name: f"def {first.function}(s:\n    return s"}),
+        [first.name],
+    )
     out["not_a_notebook"] = (b'{"cells": [', every)
     out["empty_file"] = (b"", every)
     out["no_cells"] = ([], every)
@@ -253,8 +277,34 @@ def cheats(assignment):
 # --- A class ----------------------------------------------------------------------------------------------------------
 
 NAMES = (
-    *("ada", "emmy", "sofia", "maryam", "katherine", "grace", "annie", "rosalind", "chien", "lise", "mary", "barbara"),
-    *("dorothy", "hedy", "joan", "karen", "ingrid", "alan", "carl", "leonhard", "pierre", "bernhard", "david", "kurt"),
+    *(
+        "ada",
+        "emmy",
+        "sofia",
+        "maryam",
+        "katherine",
+        "grace",
+        "annie",
+        "rosalind",
+        "chien",
+        "lise",
+        "mary",
+        "barbara",
+    ),
+    *(
+        "dorothy",
+        "hedy",
+        "joan",
+        "karen",
+        "ingrid",
+        "alan",
+        "carl",
+        "leonhard",
+        "pierre",
+        "bernhard",
+        "david",
+        "kurt",
+    ),
 )
 
 
@@ -273,8 +323,13 @@ def make(assignment, bank, students=30, seed=0):
     for number in range(students - len(chosen)):
         share = 0 if number < 4 else 0.2
         cells, lost = student(assignment, bank, rng, wrong=share, missing=share / 3)
-        name = NAMES[number % len(NAMES)] + (str(number // len(NAMES)) if number >= len(NAMES) else "")
-        out[f"{name}_{1000 + number}_{50000 + number}_{assignment.name}.ipynb"] = (notebook(assignment, cells), lost)
+        name = NAMES[number % len(NAMES)] + (
+            str(number // len(NAMES)) if number >= len(NAMES) else ""
+        )
+        out[f"{name}_{1000 + number}_{50000 + number}_{assignment.name}.ipynb"] = (
+            notebook(assignment, cells),
+            lost,
+        )
     for number, (kind, (cells, lost)) in enumerate(chosen):
         name = f"x{kind.replace('_', '-')}_{2000 + number}_{60000 + number}_{assignment.name}.ipynb"
         out[name] = (notebook(assignment, cells), lost)

@@ -2,8 +2,9 @@
 
     python -m lessons.site [--out DIR]
 
-The pages go to lessons/site/out; open index.html there. They need no network. Lessons are run, each in a kernel of its
-own, and run again only when they or the package change. The figures are those of figures/out, or quick ones, made now.
+The pages go to lessons/site/out; open index.html there. They need no network. Lessons are run, each
+in a kernel of its own, and run again only when they or the package change. The figures are those of
+figures/out, or quick ones, made now.
 """
 
 import argparse
@@ -30,7 +31,11 @@ def gather(source):
     shutil.copy(HERE / "site.css", source / "_static")
     shutil.copy(conf.mathjax(), source / "_static")
     copy(ROOT / "lessons", ["[0-9]*.ipynb", "references.md"], source / "lessons")
-    copy(ROOT / "lessons" / "assignments", ["TEACHING.md", "STUDENTS.md", "README.md"], source / "teaching")
+    copy(
+        ROOT / "lessons" / "assignments",
+        ["TEACHING.md", "STUDENTS.md", "README.md"],
+        source / "teaching",
+    )
     copy(report(), ["REPORT.md", "*.png"], source / "figures")
     reference.write(source / "reference")
 
@@ -60,7 +65,9 @@ def fingerprint():
 
 
 def fetched_from_outside(out):
-    """(page, address) of every script, style or picture that a browser would ask another machine for."""
+    """(page, address) of every script, style or picture that a browser would ask another machine
+    for.
+    """
     pattern = re.compile(
         r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']((?:https?:)?//[^\"']+)|"
         r"<link\b[^>]*\brel=[\"'](?:stylesheet|preload|icon)[\"'][^>]*\bhref=[\"']((?:https?:)?//[^\"']+)"
@@ -71,29 +78,44 @@ def fetched_from_outside(out):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m lessons.site", description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, default=HERE / "out", metavar="DIR", help="default: %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m lessons.site", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=HERE / "out", metavar="DIR", help="default: %(default)s"
+    )
     out = parser.parse_args(argv).out.resolve()
     try:
         from sphinx.cmd.build import build_main
     except ImportError:
-        sys.exit("lessons.site: wanted Sphinx (the extra `site`), got none; python3 run.py site installs it")
+        sys.exit(
+            "lessons.site: wanted Sphinx (the extra `site`), got none; python3 run.py site installs it"
+        )
     work = HERE / "build"
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(source)
-    profile = (
-        work / "ipython" / "profile_default"
-    )  # of our own: no start-up scripts of the user's, no remarks on transport
+    # of our own: no start-up scripts of the user's, no remarks on transport
+    profile = work / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", encoding="utf-8")
+    (profile / "ipython_kernel_config.py").write_text(
+        "c.IPKernelApp.log_level = 40\n", encoding="utf-8"
+    )
     os.environ["IPYTHONDIR"] = str(work / "ipython")
     os.environ["MOE_NP_VIEW"] = "page"  # a walk becomes one piece of HTML
     cache = work / f"cache-{fingerprint()}"
     for old in set(work.glob("cache-*")) - {cache}:
         shutil.rmtree(old)
-    options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1), "-d", str(work / "trees")]
+    options = [
+        "-q",
+        "-W",
+        "--keep-going",
+        "-j",
+        str(os.cpu_count() or 1),
+        "-d",
+        str(work / "trees"),
+    ]
     status = build_main([*options, "-D", f"nb_execution_cache_path={cache}", str(source), str(out)])
     for page, address in fetched_from_outside(out):
         status = 1

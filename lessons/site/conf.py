@@ -1,4 +1,6 @@
-"""Sphinx's settings for the pages that `python3 run.py site` builds. Nothing is asked from outside, also when read."""
+"""Sphinx's settings for the pages that `python3 run.py site` builds. Nothing is asked from outside,
+also when read.
+"""
 
 import importlib.metadata
 import pathlib
@@ -24,11 +26,17 @@ html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 mathjax_path = "tex-svg-full.js"  # one file without fonts, from the package sphinx-mathjax-offline
-mathjax3_config = {"tex": {"inlineMath": [["$", "$"], ["\\(", "\\)"]]}}  # $: in the states that lessons print
+mathjax3_config = {
+    "tex": {"inlineMath": [["$", "$"], ["\\(", "\\)"]]}
+}  # $: in the states that lessons print
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 
 def mathjax():
     """Where pip put MathJax."""
-    found = (f for f in importlib.metadata.files("sphinx-mathjax-offline") or () if f.name == mathjax_path)
+    found = (
+        f
+        for f in importlib.metadata.files("sphinx-mathjax-offline") or ()
+        if f.name == mathjax_path
+    )
     return pathlib.Path(next(found).locate())

@@ -1,4 +1,6 @@
-"""The reference: a page for each module, its docstrings as they stand, since their tables are aligned for the eye."""
+"""The reference: a page for each module, its docstrings as they stand, since their tables are
+aligned for the eye.
+"""
 
 import importlib
 import inspect
@@ -13,7 +15,7 @@ INDEX = """\
 Reference
 =========
 
-A module's page opens with its symbols: the paper's, the name here, the shape. Errors are `moe_np.checks.InputError`
+A module's page opens with its symbols: the paper's, the name here, the shape. Errors are `moe_np.base.checks.InputError`
 unless said otherwise.
 
 """
@@ -52,7 +54,11 @@ def public(module):
         for name, thing in vars(module).items()
         if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__
     ]
-    return [(n, t) for n, t in own if inspect.isclass(t) or inspect.isroutine(t) or hasattr(t, "py_func")]
+    return [
+        (n, t)
+        for n, t in own
+        if inspect.isclass(t) or inspect.isroutine(t) or hasattr(t, "py_func")
+    ]
 
 
 def signature(thing):
@@ -79,7 +85,13 @@ def page(name):
     if not module.__doc__ and not things:
         return None
     title = name.removeprefix("moe_np.")
-    lines = [title, "=" * len(title), "", f".. py:module:: {name}", *described(module.__doc__ or "", 0)]
+    lines = [
+        title,
+        "=" * len(title),
+        "",
+        f".. py:module:: {name}",
+        *described(module.__doc__ or "", 0),
+    ]
     for own, thing in things:
         lines += entry(own, thing)
     return "\n".join(lines) + "\n"

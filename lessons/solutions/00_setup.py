@@ -4,10 +4,12 @@
 # %%
 import numpy as np
 
-from moe_np import experts, gradcheck, sparse_layer, walk
+from moe_np.base import gradcheck
+from moe_np.base.numerics import softmax, softmax_backward
 from moe_np.coursework import self_check
-from moe_np.numerics import softmax, softmax_backward
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing import top_k
+from moe_np.show import walk
 
 # %% [markdown]
 # ## Your turn
@@ -42,9 +44,13 @@ params = experts.SWIGLU.init(rng, D, E, H)
 for renormalise in (True, False):
     routing, _ = top_k.route(router, x, k=2, renormalise=renormalise)
     total = np.bincount(routing.token, routing.weight)
-    dlogits = walk.route(top_k, router, x, k=2, renormalise=renormalise).until("backward, logits")["dlogits"]
+    dlogits = walk.route(top_k, router, x, k=2, renormalise=renormalise).until("backward, logits")[
+        "dlogits"
+    ]
     zeros = int((dlogits == 0).sum())
-    print(f"renormalise={renormalise}: weights of a token add up to {total.round(2)}; {zeros} entries of dlogits are 0")
+    print(
+        f"renormalise={renormalise}: weights of a token add up to {total.round(2)}; {zeros} entries of dlogits are 0"
+    )
     assert zeros == (N * (E - 2) if renormalise else 0)
     assert renormalise == np.allclose(total, 1)
 
@@ -80,7 +86,9 @@ def loss(p):
     return (sparse_layer.forward(params, p["x"], routing, experts.SWIGLU)[0] ** 2).mean()
 
 
-half = gradcheck.gradient_error(loss, {**router, "x": x}, {"w": grads["w"], "x": dx}, np.random.default_rng(1))
+half = gradcheck.gradient_error(
+    loss, {**router, "x": x}, {"w": grads["w"], "x": dx}, np.random.default_rng(1)
+)
 print({name: f"{e:.1e}" for name, e in half.items()})
 assert half["w"] < 1e-7 and half["x"] > 1e-5
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from moe_np.coursework import self_check
 from moe_np.data import inverse
-from moe_np.experiments import one_to_many
+from moe_np.experiments.one_to_many import experiment as one_to_many
 from moe_np.mixtures import jacobs1991, nowlan1991
 
 # %% [markdown]
@@ -67,7 +67,10 @@ settings = {"spread": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
 
 def fitted(E):
     """(params, sigma) of the likeliest of eight starts."""
-    found = [one_to_many.fit_mixture(np.random.default_rng(s), x, d, experts=E, **settings) for s in range(8)]
+    found = [
+        one_to_many.fit_mixture(np.random.default_rng(s), x, d, experts=E, **settings)
+        for s in range(8)
+    ]
     return max(found, key=lambda f: f[2])[:2]
 
 
@@ -79,7 +82,9 @@ y = p @ o
 within, between = sigma**2, p @ (o - y) ** 2
 rng = np.random.default_rng(3)
 draws = o[rng.choice(3, 200_000, p=p)] + sigma * rng.normal(size=200_000)
-print(f"within {within:.4f} + between {between:.4f} = {within + between:.4f}; measured {draws.var():.4f}")
+print(
+    f"within {within:.4f} + between {between:.4f} = {within + between:.4f}; measured {draws.var():.4f}"
+)
 assert abs(draws.var() / (within + between) - 1) < 0.01 and between > 5 * within
 
 # %% [markdown]
@@ -96,11 +101,15 @@ rows = {}
 for E, (params, sigma) in sorted(found.items()):
     likelihood = []
     for inputs, wanted in ((x, d), (x_test, d_test)):
-        loss, _ = nowlan1991.system_forward(params, inputs, inputs, wanted, sigma=sigma, kind="linear")
+        loss, _ = nowlan1991.system_forward(
+            params, inputs, inputs, wanted, sigma=sigma, kind="linear"
+        )
         likelihood.append(nowlan1991.log_likelihood(loss, sigma, 1).mean())
     share = jacobs1991.gate_forward(params, x)[0].mean(axis=0)
     rows[E] = likelihood[1], sigma, params["W"][:, 0, 0], share
-    print(f"{E} experts: log likelihood {likelihood[0]:.2f}, test {likelihood[1]:.2f}; sigma {sigma:.3f}")
+    print(
+        f"{E} experts: log likelihood {likelihood[0]:.2f}, test {likelihood[1]:.2f}; sigma {sigma:.3f}"
+    )
     print(f"    shares {np.sort(share)[::-1].round(2)}; slopes {np.sort(rows[E][2]).round(1)}")
 assert rows[2][0] < rows[3][0] - 0.2 and rows[2][1] > 1.5 * rows[3][1]
 assert (rows[2][2] > 0).all() and (rows[3][2] < 0).sum() == 1

@@ -4,10 +4,10 @@
 # %%
 import numpy as np
 
-from moe_np import gradcheck
+from moe_np.base import gradcheck
+from moe_np.base.numerics import log_softmax, logsumexp, sigmoid, sigmoid_backward, softmax
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.numerics import log_softmax, logsumexp, sigmoid, sigmoid_backward, softmax
 
 rng = np.random.default_rng(2)
 N, D, E, C = 5, 4, 3, 2
@@ -76,7 +76,9 @@ grads = {
     "U": x.T @ ds,
     "c": ds.sum(axis=0),
 }
-errors = gradcheck.gradient_error(lambda q: -logsumexp(logistic(q)[2]).sum(), params, grads, np.random.default_rng(0))
+errors = gradcheck.gradient_error(
+    lambda q: -logsumexp(logistic(q)[2]).sum(), params, grads, np.random.default_rng(0)
+)
 print({name: f"{e:.0e}" for name, e in errors.items()})
 assert max(errors.values()) < 1e-7
 
@@ -102,7 +104,9 @@ def blend(s, o, d):
 o = rng.normal(size=(N, E, C))
 _, y = blend(s, o, d)
 ds = -softmax(s) * np.einsum("nc,nec->ne", d - y, o - y[:, None, :])
-errors = gradcheck.gradient_error(lambda q: blend(q["s"], o, d)[0], {"s": s}, {"s": ds}, np.random.default_rng(0))
+errors = gradcheck.gradient_error(
+    lambda q: blend(q["s"], o, d)[0], {"s": s}, {"s": ds}, np.random.default_rng(0)
+)
 assert errors["s"] < 1e-7
 _, right = blend(s, o, y)  # the wanted output is the blend
 assert np.abs(-softmax(s) * np.einsum("nc,nec->ne", y - right, o - right[:, None, :])).max() < 1e-15
@@ -138,7 +142,9 @@ _, scores = jacobs1991.mixture_forward(answers, softmax(s), d)
 for name, resp in (("right", scores.resp), ("wrong", softmax(scores.log_gauss))):
     own = {"c": (softmax(s) - resp).sum(axis=0)}
     error = gradcheck.gradient_error(
-        lambda q: jacobs1991.mixture_forward(answers, softmax(x @ params["U"] + q["c"]), d)[0].sum(),
+        lambda q: jacobs1991.mixture_forward(answers, softmax(x @ params["U"] + q["c"]), d)[
+            0
+        ].sum(),
         {"c": params["c"]},
         own,
         np.random.default_rng(0),

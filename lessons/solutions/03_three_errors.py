@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 
+from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.numerics import logsumexp
 
 NAMES = {"cooperative": "eq. 1", "competitive": "eq. 2", "mixture": "eq. 3"}
 RATE = {"cooperative": 0.15, "competitive": 0.15, "mixture": 0.3}
@@ -64,7 +64,11 @@ start = jacobs1991.init_mixture(np.random.default_rng(1), E=2, D=1)
 first, last, at_100 = {}, {}, {}
 for error in NAMES:
     for step in itertools.islice(train(error, x, d, start), 1501):
-        alone = ((d[:, None, :] - step.cache.o) ** 2).sum(axis=2)[np.arange(len(x)), step.cache.p.argmax(axis=1)].mean()
+        alone = (
+            ((d[:, None, :] - step.cache.o) ** 2)
+            .sum(axis=2)[np.arange(len(x)), step.cache.p.argmax(axis=1)]
+            .mean()
+        )
         if alone < 0.3:
             first.setdefault(error, step.number)
         if step.number == 100:
@@ -94,7 +98,9 @@ def bottom(a, sigma):
     eps = np.linspace(0, 2 * a, 401)
     o = np.stack([eps, -eps], axis=1)[:, :, None] / sigma
     half = np.full((len(eps), 2), 0.5)
-    height = sum(jacobs1991.mixture_forward(o, half, np.full((len(eps), 1), t / sigma))[0] for t in (-a, a))
+    height = sum(
+        jacobs1991.mixture_forward(o, half, np.full((len(eps), 1), t / sigma))[0] for t in (-a, a)
+    )
     return eps[height.argmin()]
 
 
@@ -121,5 +127,8 @@ for difference in (0.0, 1e-9, 1e-7, 1e-5, 1e-3):
         if gap > 1:
             parted[difference] = step.number
             break
-    print(f"difference {difference:g}: ", f"apart at epoch {parted[difference]}" if gap > 1 else f"never; gap {gap:g}")
+    print(
+        f"difference {difference:g}: ",
+        f"apart at epoch {parted[difference]}" if gap > 1 else f"never; gap {gap:g}",
+    )
 assert 0.0 not in parted and parted[1e-9] > parted[1e-7] > parted[1e-5] > parted[1e-3]

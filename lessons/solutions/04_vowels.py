@@ -39,7 +39,9 @@ assert self_check(foot, lambda w, b: model.decision_foot(w, np.asarray(b)), case
 for spread in (0.05, 0.5):
     epochs, used = [], []
     for seed in range(5):
-        run = model.train_to_stop(model.init_mixture(np.random.default_rng(seed), 4, spread=spread), x, d, lr=0.04)
+        run = model.train_to_stop(
+            model.init_mixture(np.random.default_rng(seed), 4, spread=spread), x, d, lr=0.04
+        )
         epochs.append(run.epochs)
         used.append(int(model.active_experts(model.gate_forward(run.params, x)[0]).sum()))
     print(f"±{spread}: epochs {epochs}, mean {np.mean(epochs):.0f}; experts in use {used}")
@@ -70,7 +72,9 @@ np.testing.assert_allclose(p[:, 0], 1 / (1 + np.exp(-(x @ w + b))), rtol=1e-12)
 
 # %%
 start = model.init_mixture(np.random.default_rng(0), 4)
-runs = {e: model.train_to_stop(start, x, d, lr=0.04, error=e, max_epochs=4000) for e in model.ERRORS}
+runs = {
+    e: model.train_to_stop(start, x, d, lr=0.04, error=e, max_epochs=4000) for e in model.ERRORS
+}
 
 
 def alone(run):

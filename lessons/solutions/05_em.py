@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from moe_np import walk
 from moe_np.coursework import self_check
 from moe_np.data import inverse
 from moe_np.mixtures import em, irls
+from moe_np.show import walk
 
 x, y = inverse.inverse_problem(300, np.random.default_rng(0))
 X, N = np.hstack([x, np.ones_like(x)]), len(x)
@@ -63,11 +63,17 @@ for irls_steps in (1, 25):
     rounds, ends = [], []
     for seed in range(8):
         options = {"family": em.Gaussian("shared"), "irls_steps": irls_steps}
-        climb = [s for s in walk.em(x, y, 3, rng=np.random.default_rng(seed), **options) if s.phase == "E step"]
+        climb = [
+            s
+            for s in walk.em(x, y, 3, rng=np.random.default_rng(seed), **options)
+            if s.phase == "E step"
+        ]
         rounds.append(len(climb) - 1)
         ends.append(float(climb[-1]["log_likelihood"]) / N)
     found[irls_steps] = np.mean(rounds), np.round(ends, 3)
-    print(f"irls_steps {irls_steps:2}: rounds {rounds}, mean {np.mean(rounds):.0f}; ends {found[irls_steps][1]}")
+    print(
+        f"irls_steps {irls_steps:2}: rounds {rounds}, mean {np.mean(rounds):.0f}; ends {found[irls_steps][1]}"
+    )
 assert abs(found[25][0] / found[1][0] - 1) < 0.25
 assert (found[25][1] > 0.9).sum() <= (found[1][1] > 0.9).sum()
 
@@ -93,7 +99,9 @@ for i, h in enumerate(resp.T):
     gradient = np.vstack([grads["W"][i], grads["b"][i]])
     moved = np.vstack([new["W"][i] - old["W"][i], new["b"][i] - old["b"][i]])
     by_matrix = 0.01 * np.linalg.solve(X.T @ (h[:, None] * X), gradient)
-    print(f"expert {i}: moved by {moved.ravel().round(4)}, matrix times gradient {by_matrix.ravel().round(4)}")
+    print(
+        f"expert {i}: moved by {moved.ravel().round(4)}, matrix times gradient {by_matrix.ravel().round(4)}"
+    )
     assert np.allclose(moved, by_matrix)
 
 # %% [markdown]

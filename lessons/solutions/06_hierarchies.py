@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from moe_np import gradcheck
+from moe_np.base import gradcheck
+from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments import jordan1994 as robot
-from moe_np.experiments.sweep import one_blas_thread
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.jordan1994 import experiment as robot
 from moe_np.mixtures import hme, hme_em, irls
-from moe_np.numerics import logsumexp
 
 # %% [markdown]
 # ## Your turn
@@ -39,7 +39,11 @@ def reference(log_top, log_below, log_density):
 def cases(rng):
     for a, b, far in ((2, 2, 1), (3, 4, 1), (2, 3, 5000)):
         below = np.log(rng.dirichlet(np.ones(b), size=(6, a)))
-        yield np.log(rng.dirichlet(np.ones(a), size=6)), below, far * rng.normal(size=(6, a, b)) - far
+        yield (
+            np.log(rng.dirichlet(np.ones(a), size=6)),
+            below,
+            far * rng.normal(size=(6, a, b)) - far,
+        )
 
 
 assert self_check(posteriors, reference, cases)
@@ -57,10 +61,15 @@ config = dataclasses.replace(robot.Config(), n_train=2000, n_test=1000)
 mean = {}
 with one_blas_thread():
     for tree in ([2, 2, 2, 2], [4, 4], [16]):
-        runs = [robot.run_one(robot.spec_of(config, "HME, Algorithm 1", s, epochs=40, tree=tree)) for s in range(3)]
+        runs = [
+            robot.run_one(robot.spec_of(config, "HME, Algorithm 1", s, epochs=40, tree=tree))
+            for s in range(3)
+        ]
         mean[str(tree)] = np.mean([run["error"] for run in runs])
         seconds = np.mean([run["timing"]["seconds"][-1] for run in runs])
-        print(f"{tree!s:12}  errors {[round(run['error'], 3) for run in runs]}   40 epochs {seconds:.2f} s")
+        print(
+            f"{tree!s:12}  errors {[round(run['error'], 3) for run in runs]}   40 epochs {seconds:.2f} s"
+        )
 assert mean["[16]"] < mean["[2, 2, 2, 2]"]
 
 # %% [markdown]

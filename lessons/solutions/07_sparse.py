@@ -6,7 +6,7 @@ from math import erf
 
 import numpy as np
 
-from moe_np import numerics
+from moe_np.base import numerics
 from moe_np.coursework import self_check
 from moe_np.routing import noisy_top_k
 
@@ -56,7 +56,10 @@ tokens = np.repeat(np.random.default_rng(1).normal(size=(64, D)), draws, axis=0)
 for k in range(2, E + 1):
     _, cache = noisy_top_k.route(params, tokens, k=k, rng=np.random.default_rng(2))
     _, P = noisy_top_k.load_forward(cache)
-    print(f"k = {k}: a row of P sums to {P.sum(axis=1).mean():.3f} on average, from {P.sum(axis=1).min():.2f}", end="")
+    print(
+        f"k = {k}: a row of P sums to {P.sum(axis=1).mean():.3f} on average, from {P.sum(axis=1).min():.2f}",
+        end="",
+    )
     print(f" to {P.sum(axis=1).max():.2f}")
     assert abs(P.sum(axis=1).mean() - k) < 0.01
 assert (P == 1).all()
@@ -88,6 +91,9 @@ for scale in (1, 3, 10, 30):
     for name, sigma in (("own scale", np.log(2)), ("shared", numerics.softplus(clean))):
         kept = np.argsort(-(clean + noise * sigma), axis=1)[:, :2]
         shares[name, scale] = (kept == best[:, None]).any(axis=1).mean()
-    print(f"W × {scale:2d}: the best expert is kept in {shares['own scale', scale]:.0%} with σ = log 2,", end="")
+    print(
+        f"W × {scale:2d}: the best expert is kept in {shares['own scale', scale]:.0%} with σ = log 2,",
+        end="",
+    )
     print(f" in {shares['shared', scale]:.0%} with the gate's own matrix")
 assert shares["own scale", 30] > 0.99 and shares["shared", 30] < 0.9

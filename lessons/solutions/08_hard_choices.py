@@ -4,9 +4,9 @@
 # %%
 import numpy as np
 
+from moe_np.base.numerics import softmax
 from moe_np.coursework import self_check
-from moe_np.numerics import softmax
-from moe_np.routing import estimators
+from moe_np.routing import gradient_estimators
 
 # %% [markdown]
 # ## Your turn
@@ -46,20 +46,22 @@ L = (answer - wanted) ** 2
 
 
 def without_baseline(logits, rng):
-    routing, _ = estimators.route(unit, logits, estimator="reinforce", rng=rng)
-    return estimators.reinforce(routing, L[routing.expert])
+    routing, _ = gradient_estimators.route(unit, logits, estimator="reinforce", rng=rng)
+    return gradient_estimators.reinforce(routing, L[routing.expert])
 
 
 def with_baseline(logits, rng):
-    routing, _ = estimators.route(unit, logits, estimator="reinforce", rng=rng)
+    routing, _ = gradient_estimators.route(unit, logits, estimator="reinforce", rng=rng)
     loss = L[routing.expert]
-    return estimators.reinforce(routing, loss, (loss.sum() - loss) / (len(loss) - 1))
+    return gradient_estimators.reinforce(routing, loss, (loss.sum() - loss) / (len(loss) - 1))
 
 
 def straight_through(logits, rng):
-    routing, cache = estimators.route(unit, logits, estimator="straight_through", rows="all", rng=rng)
+    routing, cache = gradient_estimators.route(
+        unit, logits, estimator="straight_through", rows="all", rng=rng
+    )
     dweight = 2 * (routing.demand @ answer - wanted)[routing.token] * answer[routing.expert]
-    return estimators.route_backward(dweight, None, cache)[0]
+    return gradient_estimators.route_backward(dweight, None, cache)[0]
 
 
 def train(estimate, seed, updates=800, batch=4, lr=0.15):
@@ -72,7 +74,9 @@ def train(estimate, seed, updates=800, batch=4, lr=0.15):
 ends = {}
 for estimate in (without_baseline, with_baseline, straight_through):
     ends[estimate] = [train(estimate, seed)[0] for seed in range(3)]
-    print(f"{estimate.__name__:18} p of the first expert, three seeds:", np.round(ends[estimate], 2))
+    print(
+        f"{estimate.__name__:18} p of the first expert, three seeds:", np.round(ends[estimate], 2)
+    )
 assert np.abs(np.array(ends[straight_through]) - 0.5).max() < 0.2
 assert np.abs(np.array(ends[with_baseline]) - 0.5).max() < 1e-12
 assert np.abs(np.array(ends[without_baseline]) - 0.5).min() > 0.3
@@ -91,10 +95,14 @@ assert np.abs(np.array(ends[without_baseline]) - 0.5).min() > 0.3
 # %%
 answer, wanted, unit = np.array([-1.0, 1.0, 3.0, 4.0]), 0.5, {"w": np.eye(4)}
 L, p = (answer - wanted) ** 2, np.full(4, 0.25)
-routing, cache = estimators.route(
-    unit, np.tile(np.log(p), (100, 1)), estimator="straight_through", rows="all", rng=np.random.default_rng(0)
+routing, cache = gradient_estimators.route(
+    unit,
+    np.tile(np.log(p), (100, 1)),
+    estimator="straight_through",
+    rows="all",
+    rng=np.random.default_rng(0),
 )
-linear = estimators.route_backward(L[routing.expert], None, cache)[0]
+linear = gradient_estimators.route_backward(L[routing.expert], None, cache)[0]
 assert np.allclose(linear, p * (L - p @ L)) and np.ptp(linear, axis=0).max() < 1e-12
 
 # %% [markdown]
@@ -108,10 +116,12 @@ assert np.allclose(linear, p * (L - p @ L)) and np.ptp(linear, axis=0).max() < 1
 truth, PAIRS = p * (L - p @ L), 30_000
 for N in (1, 2, 4):
     logits = np.tile(np.log(p), (N * PAIRS, 1))
-    routing, _ = estimators.route(unit, logits, estimator="reinforce", rng=np.random.default_rng(1))
+    routing, _ = gradient_estimators.route(
+        unit, logits, estimator="reinforce", rng=np.random.default_rng(1)
+    )
     loss = L[routing.expert].reshape(PAIRS, N)
     own = np.repeat(loss.mean(axis=1), N)
-    mean = estimators.reinforce(routing, loss.ravel(), own).mean(axis=0)
+    mean = gradient_estimators.reinforce(routing, loss.ravel(), own).mean(axis=0)
     ratio = mean @ truth / (truth @ truth)
     print(f"batch of {N}: {ratio:.3f} of the truth; 1 − 1/N = {1 - 1 / N:.3f}")
     assert abs(ratio - (1 - 1 / N)) < 0.03

@@ -4,10 +4,11 @@
 # %%
 import numpy as np
 
-from moe_np import balance, diagnostics, numerics
+from moe_np.base import numerics
 from moe_np.coursework import self_check
-from moe_np.models import memory_moe
-from moe_np.models.memory_moe import Gate, on_logits
+from moe_np.layers import balance, diagnostics
+from moe_np.models import associative_memory
+from moe_np.models.associative_memory import Gate, on_logits
 from moe_np.routing import bias_balanced, contract, top_k
 
 TOP2 = {"k": 2, "renormalise": True}
@@ -25,7 +26,9 @@ def routed(logits, k):
 def switch_loss(logits, k):
     N, E = logits.shape
     p = numerics.softmax(logits)
-    f = np.bincount(contract.top_k(logits, k).ravel(), minlength=E) / (k * N)  # a count: no gradient
+    f = np.bincount(contract.top_k(logits, k).ravel(), minlength=E) / (
+        k * N
+    )  # a count: no gradient
     value = E * (f * p.mean(axis=0)).sum()
     return value, E / N * p * (f - (f * p).sum(axis=1, keepdims=True))
 
@@ -52,11 +55,13 @@ cv, perplexity = {}, {}
 for alpha in (0.001, 0.01, 0.1, 1.0, 10.0):
     gate = Gate(top_k, TOP2, losses=((alpha, on_logits(balance.switch)),))
     task, start, order = (np.random.default_rng([0, i]) for i in range(3))
-    keys, labels = memory_moe.associations(task, 2048, 16, 32, common=6.0)
-    params = memory_moe.init(start, gate, keys, 32, n_experts=16, hidden=4)
-    for step in memory_moe.train(gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order):
+    keys, labels = associative_memory.associations(task, 2048, 16, 32, common=6.0)
+    params = associative_memory.init(start, gate, keys, 32, n_experts=16, hidden=4)
+    for step in associative_memory.train(
+        gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
+    ):
         params = step.params
-    found = memory_moe.measure(gate, params, keys, labels, batch=len(keys))
+    found = associative_memory.measure(gate, params, keys, labels, batch=len(keys))
     cv[alpha], perplexity[alpha] = found["cv"], found["perplexity"]
     print(f"α = {alpha:<6g} CV of the load {cv[alpha]:.2f}   perplexity {perplexity[alpha]:.1f}")
 assert cv[0.001] > cv[0.1] and perplexity[0.1] < perplexity[0.001]
@@ -75,7 +80,10 @@ value, dlogits = balance.switch(routed(logits, 1))
 print(f"value {value:.2f}, largest gradient {np.abs(dlogits).max():.0e}")
 assert value > 1.99 and np.abs(dlogits).max() < 1e-8
 
-params, x = {"w": np.eye(2), "bias": np.zeros(2)}, logits + 0.01 * np.random.default_rng(0).normal(size=(10, 2))
+params, x = (
+    {"w": np.eye(2), "bias": np.zeros(2)},
+    logits + 0.01 * np.random.default_rng(0).normal(size=(10, 2)),
+)
 loads = []
 for _ in range(100):
     routing, _ = bias_balanced.route(params, x, k=1, renormalise=False)
@@ -104,6 +112,8 @@ for name, f in (
 ):
     value = E * (f * p.mean(axis=0)).sum()
     gradients[name] = E / N * p * (f - (f * p).sum(axis=1, keepdims=True))
-    print(f"f from what is {name:9} {f}: value {value:.2f}, gradient at expert 0 {gradients[name][0, 0]:.4f}")
+    print(
+        f"f from what is {name:9} {f}: value {value:.2f}, gradient at expert 0 {gradients[name][0, 0]:.4f}"
+    )
 assert np.allclose(gradients["asked for"], balance.switch(routed(logits, 1))[1])
 assert np.allclose(gradients["kept"], gradients["asked for"] / E)

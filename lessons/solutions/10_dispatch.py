@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 
-from moe_np import diagnostics, experts, sparse_layer
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
 from moe_np.coursework import self_check
-from moe_np.experiments.sweep import one_blas_thread
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.layers import diagnostics, experts, sparse_layer
 from moe_np.routing import expert_choice, switch, top_k
 
 
@@ -79,9 +79,14 @@ params, x, routing = problem(N=64, D=8, H=16, E=4)
 router = top_k.init(np.random.default_rng(1), 8, 4, dtype=np.float32)
 dropping, _ = switch.route(router, x, capacity_factor=1.0)
 picked, _ = expert_choice.route(router, x, capacity_factor=2)
-assert diagnostics.dropped_share(dropping) > 0 and len(set(np.bincount(picked.token, minlength=64))) > 2
+assert (
+    diagnostics.dropped_share(dropping) > 0
+    and len(set(np.bincount(picked.token, minlength=64))) > 2
+)
 for one in (routing, dropping, picked):
-    np.testing.assert_allclose(sorted_blocks(params, x, one), by_assignment(params, x, one), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        sorted_blocks(params, x, one), by_assignment(params, x, one), rtol=1e-4, atol=1e-6
+    )
 
 # %% [markdown]
 # ## 2. Why it is right inside the loop
@@ -92,7 +97,10 @@ for one in (routing, dropping, picked):
 
 # %%
 twice = routing._replace(
-    token=np.array([0, 0]), expert=np.array([3, 3]), weight=np.array([0.5, 0.5], np.float32), demand=routing.demand
+    token=np.array([0, 0]),
+    expert=np.array([3, 3]),
+    weight=np.array([0.5, 0.5], np.float32),
+    demand=routing.demand,
 )
 try:
     sparse_layer.forward(params, x, twice, experts.RELU)
@@ -123,7 +131,9 @@ def masks(params, x, routing):
     out = np.zeros_like(x)
     for m in range(routing.demand.shape[1]):
         own = routing.expert == m
-        out[routing.token[own]] += routing.weight[own, None] * one_expert(params, m, x[routing.token[own]])
+        out[routing.token[own]] += routing.weight[own, None] * one_expert(
+            params, m, x[routing.token[own]]
+        )
     return out
 
 

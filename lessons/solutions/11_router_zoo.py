@@ -4,9 +4,9 @@
 # %%
 import numpy as np
 
-from moe_np import balance, diagnostics
+from moe_np.base.numerics import softmax
 from moe_np.coursework import self_check
-from moe_np.numerics import softmax
+from moe_np.layers import balance, diagnostics
 from moe_np.routing import contract, expert_choice, switch, top_k, top_p
 from moe_np.routing.contract import Routing
 
@@ -69,7 +69,9 @@ best_first = prioritised(x)
 print(
     f"mean probability of the dropped: {dropped_mean(in_order):.2f} in order, {dropped_mean(best_first):.2f} best first"
 )
-assert len(in_order.token) == len(best_first.token) and dropped_mean(best_first) < dropped_mean(in_order)
+assert len(in_order.token) == len(best_first.token) and dropped_mean(best_first) < dropped_mean(
+    in_order
+)
 
 before, reach = set(best_first.token) - {N - 1}, 0
 for _ in range(40):
@@ -99,7 +101,9 @@ for _ in range(300):  # descend the entropy loss alone
     _, dlogits = balance.token_entropy(routing)
     _, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
     params = {"w": params["w"] - 0.5 * grads["w"]}
-print(f"experts a token while the entropy falls: {experts_a_token[0]:.2f} to {experts_a_token[-1]:.2f}")
+print(
+    f"experts a token while the entropy falls: {experts_a_token[0]:.2f} to {experts_a_token[-1]:.2f}"
+)
 assert experts_a_token[-1] < experts_a_token[0]
 
 # %% [markdown]
@@ -112,5 +116,10 @@ assert experts_a_token[-1] < experts_a_token[0]
 # %%
 alone = [len(expert_choice.route(w, x[n : n + 1], capacity_factor=1)[0].token) for n in range(N)]
 batch, _ = expert_choice.route(w, x, capacity_factor=1)
-print("experts of a token alone:", set(alone), " in the batch:", set(np.bincount(batch.token, minlength=N).tolist()))
+print(
+    "experts of a token alone:",
+    set(alone),
+    " in the batch:",
+    set(np.bincount(batch.token, minlength=N).tolist()),
+)
 assert set(alone) == {E} and diagnostics.unserved_share(batch) > 0

@@ -6,27 +6,51 @@ from math import comb
 
 import numpy as np
 
-from moe_np import diagnostics
 from moe_np.coursework import self_check
 from moe_np.data.clusters import clusters
-from moe_np.experiments.sweep import one_blas_thread
-from moe_np.models import chen2022, patch_cnn
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.layers import diagnostics
+from moe_np.models import patch_cnn, patch_cnn_training
 
 K = 4
 train, test = clusters(1, 1600, 1600, np.random.default_rng([2022, 1]))
-test_batch = chen2022.batch(test.x, test.y)
+test_batch = patch_cnn_training.batch(test.x, test.y)
 
 
-def run(activation, data=train, seed=0, gate="softmax", loss="once", experts=8, filters=6, passes=101, scale=1e-3):
+def run(
+    activation,
+    data=train,
+    seed=0,
+    gate="softmax",
+    loss="once",
+    experts=8,
+    filters=6,
+    passes=101,
+    scale=1e-3,
+):
     rng = np.random.default_rng([seed, 1])
     params = patch_cnn.init(rng, experts, filters, data.x.shape[2], scale=scale, dtype=np.float32)
-    how = {"gate": gate, "loss": loss, "lr": 3e-3, "lr_router": 0.1, "norm": "joint", "stop": False, "epochs": passes}
-    noise = chen2022.uniform_noise(rng)
-    own = chen2022.batch(data.x, data.y)
+    how = {
+        "gate": gate,
+        "loss": loss,
+        "lr": 3e-3,
+        "lr_router": 0.1,
+        "norm": "joint",
+        "stop": False,
+        "epochs": passes,
+    }
+    noise = patch_cnn_training.uniform_noise(rng)
+    own = patch_cnn_training.batch(data.x, data.y)
     with one_blas_thread():
-        steps = list(chen2022.train_mixture(params, own, data.cluster, noise, activation=activation, **how))
-        out, _ = chen2022.predict(steps[-1].params, test_batch, None, activation=activation, gate=gate)
-    return steps, chen2022.accuracy(out, test.y)
+        steps = list(
+            patch_cnn_training.train_mixture(
+                params, own, data.cluster, noise, activation=activation, **how
+            )
+        )
+        out, _ = patch_cnn_training.predict(
+            steps[-1].params, test_batch, None, activation=activation, gate=gate
+        )
+    return steps, patch_cnn_training.accuracy(out, test.y)
 
 
 # %% [markdown]
@@ -37,7 +61,9 @@ def run(activation, data=train, seed=0, gate="softmax", loss="once", experts=8, 
 def dispatch_entropy(expert, cluster):
     total = 0.0
     for m in np.unique(expert):  # experts without samples do not come up
-        _, count = np.unique(cluster[expert == m], return_counts=True)  # nor do clusters without: no log of 0
+        _, count = np.unique(
+            cluster[expert == m], return_counts=True
+        )  # nor do clusters without: no log of 0
         p = count / count.sum()
         total += count.sum() / len(expert) * -(p * np.log(p)).sum()
     return total
@@ -67,7 +93,10 @@ for experts in (2, 4, 8):
     found = [run("cubic", seed=seed, experts=experts) for seed in range(3 if experts == 2 else 6)]
     by_lot = sum((-1) ** j * comb(K, j) * (1 - j / K) ** experts for j in range(K + 1))
     apart = sum(steps[-1].entropy < 0.1 for steps, _ in found)
-    print(f"{experts} experts: {apart} of {len(found)} starts part the clusters; by lot {100 * by_lot:.0f} %;", end=" ")
+    print(
+        f"{experts} experts: {apart} of {len(found)} starts part the clusters; by lot {100 * by_lot:.0f} %;",
+        end=" ",
+    )
     print("entropies", *(f"{steps[-1].entropy:.2f}" for steps, _ in found))
     if experts == 2:
         assert min(steps[-1].entropy for steps, _ in found) > np.log(2) - 0.05 and apart == 0
@@ -98,7 +127,12 @@ assert abs(right - 75) < 3
 # %%
 for scale in (1e-3, 0.1):
     steps, right = run("cubic", scale=scale)
-    share = [np.square(w @ train.features.T).sum() / np.square(w).sum() for w in (s.params["w"] for s in steps)]
+    share = [
+        np.square(w @ train.features.T).sum() / np.square(w).sum()
+        for w in (s.params["w"] for s in steps)
+    ]
     print(f"scale {scale}: {right:.1f} % right, entropy {steps[-1].entropy:.2f};", end=" ")
-    print(f"share of the signals in |w|²: {share[0]:.2f} after the first step, {share[-1]:.2f} at the end")
+    print(
+        f"share of the signals in |w|²: {share[0]:.2f} after the first step, {share[-1]:.2f} at the end"
+    )
     assert (share[-1] > 0.95) == (scale == 1e-3)

@@ -7,14 +7,13 @@ from math import comb
 
 import numpy as np
 
-from moe_np import gradcheck
+from moe_np.base import gradcheck
 from moe_np.coursework import self_check
-from moe_np.experiments import training_methods as experiment
-from moe_np.experiments import training_problems
-from moe_np.experiments.sweep import one_blas_thread
-from moe_np.training import contract, em, evolutionary, joint
+from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.training_methods import experiment, problems
+from moe_np.training.methods import em, evolutionary, joint, method
 
-task = training_problems.task("piecewise")
+task = problems.task("piecewise")
 problem = task.problem
 
 # %% [markdown]
@@ -54,9 +53,14 @@ ends = []
 print("passes      1000    3000   10000")
 with one_blas_thread():
     for seed in range(4):
-        _, _, steps = experiment.start(experiment.spec_of(config, "piecewise", "CMA-ES, 10 times", seed))
+        _, _, steps = experiment.start(
+            experiment.spec_of(config, "piecewise", "CMA-ES, 10 times", seed)
+        )
         seen = [(s.passes, s.loss) for s in experiment.until(steps, 10_000)]
-        losses = [next(loss for passes, loss in reversed(seen) if passes <= n) for n in (1000, 3000, 10_000)]
+        losses = [
+            next(loss for passes, loss in reversed(seen) if passes <= n)
+            for n in (1000, 3000, 10_000)
+        ]
         ends.append(losses)
         print(f"start {seed} ", *(f"{loss:7.2f}" for loss in losses))
 assert min(loss for *_, loss in ends) < -0.28 < min(loss for loss, *_ in ends)
@@ -77,16 +81,25 @@ assert min(loss for *_, loss in ends) < -0.28 < min(loss for loss, *_ in ends)
 with one_blas_thread():
     _, _, steps = experiment.start(experiment.spec_of(config, "piecewise", "separate", 0))
     *_, end = experiment.until(steps, 1000)
-    _, cache = contract.forward(problem, end.params)
-    grads = contract.backward(problem, cache)
-    on = [s.loss for s in experiment.until(joint.train(problem, np.random.default_rng(0), start=end.params), 1000)]
-for part in contract.PARTS:
-    print(part, "gradient at the end of separate:", {k: f"{np.linalg.norm(g):.2f}" for k, g in grads[part].items()})
+    _, cache = method.forward(problem, end.params)
+    grads = method.backward(problem, cache)
+    on = [
+        s.loss
+        for s in experiment.until(
+            joint.train(problem, np.random.default_rng(0), start=end.params), 1000
+        )
+    ]
+for part in method.PARTS:
+    print(
+        part,
+        "gradient at the end of separate:",
+        {k: f"{np.linalg.norm(g):.2f}" for k, g in grads[part].items()},
+    )
 print(f"joint training goes on from there: loss {on[0]:.2f} -> {on[-1]:.2f}")
 assert on[-1] < on[0] - 0.1
 
 check = gradcheck.gradient_error(
-    lambda q: contract.loss_of(problem, {**end.params, "gate": q}), end.params["gate"], grads["gate"],
+    lambda q: method.loss_of(problem, {**end.params, "gate": q}), end.params["gate"], grads["gate"],
     np.random.default_rng(0),
 )  # fmt: skip
 assert max(check.values()) < 1e-6
@@ -111,16 +124,20 @@ for seed in range(6):
             break
     parents.append(step)
 like = parents[0].params
-vectors = np.stack([contract.flatten(p.params) for p in parents])
+vectors = np.stack([method.flatten(p.params) for p in parents])
 print("parents:", [round(p.loss, 2) for p in parents])
 good = {}
 for name, owner in (
-    ("an expert with its column", contract.owners(like)),
+    ("an expert with its column", method.owners(like)),
     ("every number", np.arange(vectors.shape[1])),
 ):
-    children, _ = evolutionary.breed(np.random.default_rng(0), vectors, np.full(6, 1e-9), 200, owner)
-    losses = contract.losses_of(problem, children, like)
+    children, _ = evolutionary.breed(
+        np.random.default_rng(0), vectors, np.full(6, 1e-9), 200, owner
+    )
+    losses = method.losses_of(problem, children, like)
     good[name] = (losses < -0.5).mean()
-    print(f"inherited together: {name:26} median loss {np.median(losses):6.2f}, as good as a parent {good[name]:.1%}")
+    print(
+        f"inherited together: {name:26} median loss {np.median(losses):6.2f}, as good as a parent {good[name]:.1%}"
+    )
     assert np.median(losses) > 2
 assert good["every number"] < good["an expert with its column"] < 0.3

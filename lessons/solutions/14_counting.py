@@ -22,9 +22,23 @@ def count_moe(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
 
 
 def reference(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
-    sizes = {"vocab": vocab, "d_model": d, "decoder_layers": layers, "heads": heads, "kv_heads": kv_heads}
-    sizes |= {"d_head": d_head, "moe_layers": layers, "experts": experts, "k": k, "d_expert": d_expert}
-    found = accounting.count(accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False))
+    sizes = {
+        "vocab": vocab,
+        "d_model": d,
+        "decoder_layers": layers,
+        "heads": heads,
+        "kv_heads": kv_heads,
+    }
+    sizes |= {
+        "d_head": d_head,
+        "moe_layers": layers,
+        "experts": experts,
+        "k": k,
+        "d_expert": d_expert,
+    }
+    found = accounting.count(
+        accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False)
+    )
     return found.total, found.active
 
 
@@ -57,7 +71,9 @@ assert (round(total / 1e9), round(active / 1e9), round(one / 1e9)) == (141, 39, 
 # %%
 glam = accounting.MODELS["glam-64b-64e"]
 for tied in (True, False):
-    print(f"tied = {tied}: {accounting.count(dataclasses.replace(glam, tied=tied)).active / 1e9:.1f}B active")
+    print(
+        f"tied = {tied}: {accounting.count(dataclasses.replace(glam, tied=tied)).active / 1e9:.1f}B active"
+    )
 assert round(accounting.count(dataclasses.replace(glam, tied=True)).active / 1e9, 1) == 96.6
 
 # %% [markdown]

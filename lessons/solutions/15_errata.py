@@ -4,9 +4,10 @@
 # %%
 import numpy as np
 
-from moe_np import balance, gradcheck
+from moe_np.base import gradcheck
+from moe_np.base.numerics import logsumexp, softmax, softmax_backward
 from moe_np.coursework import self_check
-from moe_np.numerics import logsumexp, softmax, softmax_backward
+from moe_np.layers import balance
 from moe_np.routing import bias_balanced, contract, top_k
 from moe_np.routing.contract import Routing
 
@@ -56,7 +57,9 @@ WRONG = (
     lambda logits, valid: z(np.where(valid[:, None], logits, -100.0)).sum() / valid.sum(),
     lambda logits, valid: z(logits[valid]).mean() * (1 + 1e-3 * np.abs(logits).max()),
 )
-assert self_check(ignores_padding, lambda loss: loss in RIGHT, lambda rng: [(loss,) for loss in (*RIGHT, *WRONG)])
+assert self_check(
+    ignores_padding, lambda loss: loss in RIGHT, lambda rng: [(loss,) for loss in (*RIGHT, *WRONG)]
+)
 
 # %% [markdown]
 # ## 1. The ninth bug: f after capacity
@@ -85,7 +88,9 @@ def before_capacity(logits):
 
 asked = contract.demand_of(choice[:, None], E)
 value, dlogits = balance.switch(Routing(None, None, None, logits, softmax(logits), asked))
-assert np.isclose(before_capacity(logits)[0], value) and np.allclose(before_capacity(logits)[1], dlogits)
+assert np.isclose(before_capacity(logits)[0], value) and np.allclose(
+    before_capacity(logits)[1], dlogits
+)
 push = [
     -loss(logits)[1][:30, 0].sum() for loss in (after_capacity, before_capacity)
 ]  # on the crowd's logit of expert 0
@@ -113,14 +118,16 @@ def biased_weights(params):
 
 
 gap = np.abs(biased_weights(params) - biased_weights(shifted)).max()
-print(f"largest change of a weight: right {np.abs(one.weight - two.weight).max():.0e}, with the bias in it {gap:.2f}")
+print(
+    f"largest change of a weight: right {np.abs(one.weight - two.weight).max():.0e}, with the bias in it {gap:.2f}"
+)
 assert gap > 0.05
 
 # %% [markdown]
 # ## 3. Which sentence catches which bug
 #
-# `tests/test_routing.py` has the gradient check, conservation, a read-only `x`, two calls that agree, and causality;
-# `tests/test_routing_invariances.py` padding, order and a constant on all logits; `tests/test_sparse_layer.py` the rows
+# `tests/routing/test_contract.py` has the gradient check, conservation, a read-only `x`, two calls that agree, and causality;
+# `tests/routing/test_invariances.py` padding, order and a constant on all logits; `tests/layers/test_sparse_layer.py` the rows
 # of one token; `tests/test_errata.py` says which item is tested where. Bug 2 passes all that is asked of a router: it
 # is consistent in every way, and so it is refused at the door instead (`contract.check_renormalise`).
 #
@@ -148,7 +155,11 @@ def gate_backward(dweight, w, x, k):
 
 dweight = rng.normal(size=(N, 2))
 bug_2 = gradcheck.gradient_error(
-    lambda p: (gate(p["w"], x, 2)[1] * dweight).sum(), {"w": w}, {"w": gate_backward(dweight, w, x, 2)}, rng, step=1e-5
+    lambda p: (gate(p["w"], x, 2)[1] * dweight).sum(),
+    {"w": w},
+    {"w": gate_backward(dweight, w, x, 2)},
+    rng,
+    step=1e-5,
 )
 
 routing, _ = top_k.route({"w": w}, x, k=2, renormalise=True)
@@ -164,11 +175,15 @@ def combine(rows):
 last = np.zeros(2 * N, bool)
 last[1::2] = True  # the second row of each token is the one that stays
 drows = last[:, None] * routing.weight[:, None] * dout[routing.token]
-bug_1 = gradcheck.gradient_error(lambda p: (combine(p["rows"]) * dout).sum(), {"rows": rows}, {"rows": drows}, rng)
+bug_1 = gradcheck.gradient_error(
+    lambda p: (combine(p["rows"]) * dout).sum(), {"rows": rows}, {"rows": drows}, rng
+)
 
 valid = np.arange(N) < 50
 masked = (x @ w) * valid[:, None]
 dlogits = 2 * logsumexp(masked, keepdims=True) * softmax(masked) / N * valid[:, None]
-bug_6 = gradcheck.gradient_error(lambda p: z_loss(p["logits"], valid), {"logits": x @ w}, {"logits": dlogits}, rng)
+bug_6 = gradcheck.gradient_error(
+    lambda p: z_loss(p["logits"], valid), {"logits": x @ w}, {"logits": dlogits}, rng
+)
 print("gradient check:", {"bug 1": bug_1["rows"], "bug 2": bug_2["w"], "bug 6": bug_6["logits"]})
 assert max(bug_1["rows"], bug_2["w"], bug_6["logits"]) < 1e-6

@@ -6,7 +6,9 @@ __all__ = ["Case", "Question", "Verdict", "close", "draw", "examine", "hidden_te
 
 
 def hidden_test(assignment, question, answer, seed=None):
-    """The hidden test of a question, in a teacher's notebook: AssertionError with the reason if `answer` is wrong."""
+    """The hidden test of a question, in a teacher's notebook: AssertionError with the reason if
+    `answer` is wrong.
+    """
     from moe_np.coursework import assignments  # not needed by learners, who only check themselves
 
     return assignments.hidden_test(assignment, question, answer, seed)

@@ -1,7 +1,8 @@
 """Where the assignments are, and what is in one: questions, cells, what may be imported.
 
-They are no part of the package: solutions must not be importable. They stand in `lessons/assignments` of the checkout,
-beside the package, or wherever `--assignments DIR` or MOE_NP_ASSIGNMENTS says.
+They are no part of the package: solutions must not be importable. They stand in
+`lessons/assignments` of the checkout, beside the package, or wherever `--assignments DIR` or
+MOE_NP_ASSIGNMENTS says.
 """
 
 import functools
@@ -15,7 +16,7 @@ import zlib
 from typing import NamedTuple
 
 import moe_np
-from moe_np.checks import InputError, choice
+from moe_np.base.checks import InputError, choice
 from moe_np.coursework import percent
 from moe_np.coursework.question import draw, examine
 
@@ -48,9 +49,15 @@ class Assignment(NamedTuple):
 
 
 def folder(given=None):
-    """The folder of all assignments: `given`, the environment's, or the checkout's. InputError if there is none."""
+    """The folder of all assignments: `given`, the environment's, or the checkout's. InputError if
+    there is none.
+    """
     given = given or os.environ.get(ENVIRONMENT)
-    path = pathlib.Path(given) if given else pathlib.Path(moe_np.__file__).resolve().parents[1] / "lessons/assignments"
+    path = (
+        pathlib.Path(given)
+        if given
+        else pathlib.Path(moe_np.__file__).resolve().parents[1] / "lessons/assignments"
+    )
     if not path.is_dir():
         raise InputError(
             f"assignments: wanted a folder, got {path}: they come with a checkout of the project, not with the "
@@ -62,14 +69,20 @@ def folder(given=None):
 def names(given=None):
     """All assignments, in the order of their numbers."""
     where = folder(given)
-    found = [p.parent.name for p in where.glob("*/questions.py") if (p.parent / "assignment.py").exists()]
+    found = [
+        p.parent.name for p in where.glob("*/questions.py") if (p.parent / "assignment.py").exists()
+    ]
     if not found:
-        raise InputError(f"assignments: wanted folders with assignment.py and questions.py, got none in {where}")
+        raise InputError(
+            f"assignments: wanted folders with assignment.py and questions.py, got none in {where}"
+        )
     return sorted(found, key=lambda name: (len(name.split("_")[0]), name))
 
 
 def load(name, given=None):
-    """The Assignment of that name. InputError if there is none, or if its files contradict each other."""
+    """The Assignment of that name. InputError if there is none, or if its files contradict each
+    other.
+    """
     base = folder(given)
     choice("assignment", name, names(given))
     module = _module(base / name / "questions.py", name)
@@ -91,10 +104,14 @@ def load(name, given=None):
 
 def _agree(assignment):
     """Every question has its cell with the same points, and every graded cell its question."""
-    graded = {c.grade_id: c.nbgrader.get("points") for c in assignment.cells if c.nbgrader.get("grade")}
+    graded = {
+        c.grade_id: c.nbgrader.get("points") for c in assignment.cells if c.nbgrader.get("grade")
+    }
     asked = {q.name: q.points for q in assignment.questions}
     if graded != asked:
-        raise InputError(f"{assignment.name}: questions.py has {asked}, the graded cells of assignment.py {graded}")
+        raise InputError(
+            f"{assignment.name}: questions.py has {asked}, the graded cells of assignment.py {graded}"
+        )
 
 
 @functools.cache
@@ -120,13 +137,21 @@ def seed_of(seed, assignment, question):
 
 def draw_all(assignment, seed):
     """{question name: its cases with the reference's answers}, drawn once for a whole class."""
-    return {q.name: draw(q, seed_of(seed, assignment.name, q.name)) for q in assignment.questions if q.function}
+    return {
+        q.name: draw(q, seed_of(seed, assignment.name, q.name))
+        for q in assignment.questions
+        if q.function
+    }
 
 
 def hidden_test(assignment, question, answer, seed=None):
-    """Examine `answer` in this very process: for nbgrader's hidden tests and for the teacher's own notebook."""
+    """Examine `answer` in this very process: for nbgrader's hidden tests and for the teacher's own
+    notebook.
+    """
     found = load(assignment)
-    asked = {q.name: q for q in found.questions}[choice("question", question, [q.name for q in found.questions])]
+    asked = {q.name: q for q in found.questions}[
+        choice("question", question, [q.name for q in found.questions])
+    ]
     seed = secrets.randbits(32) if seed is None else seed
     verdict = examine(asked, answer, seed_of(seed, assignment, question))
     if not verdict.passed:

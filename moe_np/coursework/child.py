@@ -2,8 +2,9 @@
 
     python child.py CONFIG           (JSON: where this package's allowed part and the libraries are)
 
-Nothing here is trusted: a student's code can change any of it and write what it likes to the reply channel. All that
-gains is to send other values, and values are compared in the grader with what only the grader knows.
+Nothing here is trusted: a student's code can change any of it and write what it likes to the reply
+channel. All that gains is to send other values, and values are compared in the grader with what
+only the grader knows.
 """
 
 import importlib.machinery
@@ -37,7 +38,9 @@ class Libraries:
 
 
 def prepare():
-    """The channel apart from stdin and stdout, the path, and chance made repeatable. Returns (reader, writer)."""
+    """The channel apart from stdin and stdout, the path, and chance made repeatable. Returns
+    (reader, writer).
+    """
     reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
@@ -46,7 +49,9 @@ def prepare():
     sys.path.append(CONFIG["site"])
     sys.meta_path.append(Libraries)
     random.seed(0)
-    secrets.randbits = random.Random(0).getrandbits  # where NumPy takes the seed of an unseeded generator from
+    secrets.randbits = random.Random(
+        0
+    ).getrandbits  # where NumPy takes the seed of an unseeded generator from
     return reader, writer
 
 
@@ -65,7 +70,9 @@ frame, unframe, read_frame = wire.frame, wire.unframe, wire.read_frame
 def fresh():
     """An empty notebook: a module called __main__."""
     module = types.ModuleType("__main__")
-    module.__dict__.update(__builtins__=__builtins__, display=lambda *a, **k: None, get_ipython=lambda: None)
+    module.__dict__.update(
+        __builtins__=__builtins__, display=lambda *a, **k: None, get_ipython=lambda: None
+    )
     sys.modules["__main__"] = module
     return module.__dict__
 
@@ -89,9 +96,15 @@ def compiled(source, name):
     try:
         return compile(source, name, "exec")
     except SyntaxError:
-        if source.lstrip().startswith("%%") and source.split()[0] not in ("%%time", "%%timeit", "%%capture"):
+        if source.lstrip().startswith("%%") and source.split()[0] not in (
+            "%%time",
+            "%%timeit",
+            "%%capture",
+        ):
             return compile("", name, "exec")
-        return compile(re.sub(r"(?m)^([ \t]*)([%!].*|\??[\w.]+\?+)$", r"\1pass", source), name, "exec")
+        return compile(
+            re.sub(r"(?m)^([ \t]*)([%!].*|\??[\w.]+\?+)$", r"\1pass", source), name, "exec"
+        )
 
 
 def cell(namespace, number, source):
@@ -111,10 +124,20 @@ def called(namespace, function, inputs):
 def answer(namespace, message):
     try:
         if message["do"] == "cell":
-            cell(dict(namespace) if message["apart"] else namespace, message["number"], message["source"])
+            cell(
+                dict(namespace) if message["apart"] else namespace,
+                message["number"],
+                message["source"],
+            )
             return {"id": message["id"], "ok": True}
-        return {"id": message["id"], "ok": True, **called(namespace, message["function"], message["inputs"])}
-    except BaseException as error:  # SystemExit and KeyboardInterrupt too: a cell ends, not the process
+        return {
+            "id": message["id"],
+            "ok": True,
+            **called(namespace, message["function"], message["inputs"]),
+        }
+    except (
+        BaseException
+    ) as error:  # SystemExit and KeyboardInterrupt too: a cell ends, not the process
         return {"id": message["id"], "ok": False, "error": said(error)[: 2 * MESSAGE]}
 
 
@@ -130,7 +153,13 @@ def main():
             try:
                 reply = frame(out)
             except Exception as error:
-                reply = frame({"id": message["id"], "ok": False, "error": f"{type(error).__name__}: {error}"[:MESSAGE]})
+                reply = frame(
+                    {
+                        "id": message["id"],
+                        "ok": False,
+                        "error": f"{type(error).__name__}: {error}"[:MESSAGE],
+                    }
+                )
         WRITER.write(reply)
         WRITER.flush()
 

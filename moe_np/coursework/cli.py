@@ -5,9 +5,9 @@ import pathlib
 import sys
 import time
 
-from moe_np.checks import InputError, integer
+from moe_np.base.checks import InputError, integer
+from moe_np.base.files import write_atomically
 from moe_np.coursework import assignments
-from moe_np.files import write_atomically
 
 
 def add(commands):
@@ -19,24 +19,46 @@ def add(commands):
     check.add_argument("notebook", metavar="NOTEBOOK")
     grade = commands.add_parser("grade", help="grade a class")
     grade.add_argument("name", metavar="NAME")
-    grade.add_argument("submissions", metavar="SUBMISSION", nargs="+", help="notebooks, or folders of them")
     grade.add_argument(
-        "--out", required=True, metavar="DIR", help="where grades go; graded again it goes on from there"
+        "submissions", metavar="SUBMISSION", nargs="+", help="notebooks, or folders of them"
     )
-    grade.add_argument("--seed", type=int, metavar="N", help="of the hidden inputs (default: a new one, kept in DIR)")
-    grade.add_argument("--jobs", type=int, default=1, metavar="N", help="submissions at a time (default: 1)")
-    prove = commands.add_parser("prove", help="grade an assignment's bank of right and wrong answers")
+    grade.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="where grades go; graded again it goes on from there",
+    )
+    grade.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of the hidden inputs (default: a new one, kept in DIR)",
+    )
+    grade.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="submissions at a time (default: 1)"
+    )
+    prove = commands.add_parser(
+        "prove", help="grade an assignment's bank of right and wrong answers"
+    )
     prove.add_argument("name", metavar="NAME")
-    protection = commands.add_parser("protection", help="try what the sandbox holds back on this system")
+    protection = commands.add_parser(
+        "protection", help="try what the sandbox holds back on this system"
+    )
     nbgrader = commands.add_parser("nbgrader", help="write an assignment into an nbgrader course")
     gradescope = commands.add_parser("gradescope", help="make an autograder for Gradescope")
     for command in (release, nbgrader, gradescope):
         command.add_argument("name", metavar="NAME")
         command.add_argument("dir", metavar="DIR")
     for command in (listing, release, grade, prove, protection, nbgrader, gradescope):
-        command.add_argument("--assignments", metavar="DIR", help="where the assignments are (default: the checkout's)")
+        command.add_argument(
+            "--assignments",
+            metavar="DIR",
+            help="where the assignments are (default: the checkout's)",
+        )
     for command in (check, grade, prove, protection):
-        command.add_argument("--protection", metavar="MODE", help="namespaces, bubblewrap, user or process")
+        command.add_argument(
+            "--protection", metavar="MODE", help="namespaces, bubblewrap, user or process"
+        )
 
 
 def run(args):
@@ -45,17 +67,27 @@ def run(args):
 
 
 def list_assignments(args):
-    found = [assignments.load(name, args.assignments) for name in assignments.names(args.assignments)]
+    found = [
+        assignments.load(name, args.assignments) for name in assignments.names(args.assignments)
+    ]
     if args.json:
         print(json.dumps([_facts(a) for a in found], indent=1, ensure_ascii=False))
         return
     for a in found:
-        print(f"{a.name:12} {a.title}: {len(a.questions)} questions, {a.points:g} points, {a.hours} hours, {a.after}")
+        print(
+            f"{a.name:12} {a.title}: {len(a.questions)} questions, {a.points:g} points, {a.hours} hours, {a.after}"
+        )
 
 
 def _facts(a):
     questions = [{"name": q.name, "points": q.points, "function": q.function} for q in a.questions]
-    return {"name": a.name, "title": a.title, "after": a.after, "hours": a.hours, "points": a.points} | {
+    return {
+        "name": a.name,
+        "title": a.title,
+        "after": a.after,
+        "hours": a.hours,
+        "points": a.points,
+    } | {
         "allowed": a.allowed,
         "libraries": a.libraries,
         "questions": questions,
@@ -76,10 +108,14 @@ def check(args):
     results = []
     for found in checking.check(notebook, mode=args.protection):
         results.append(found)
-        said = {True: "right", None: "marked by hand"}.get(found.passed, f"not yet. {found.message}")
+        said = {True: "right", None: "marked by hand"}.get(
+            found.passed, f"not yet. {found.message}"
+        )
         print(f"{found.name}: {said}", flush=True)
     right = [r for r in results if r.passed]
-    print(f"{len(right)} of {len(results)} pass their visible checks; hidden inputs decide when it is graded")
+    print(
+        f"{len(right)} of {len(results)} pass their visible checks; hidden inputs decide when it is graded"
+    )
     return 0 if all(r.passed is not False for r in results) else 1
 
 
@@ -94,7 +130,9 @@ def grade(args):
     jobs = integer("--jobs", args.jobs)
     write_atomically(out / ".writable", "")  # a refusal comes before the work
     (out / ".writable").unlink()
-    graded = gradebook.grade_class(assignment, given, out, seed=args.seed, jobs=jobs, mode=args.protection)
+    graded = gradebook.grade_class(
+        assignment, given, out, seed=args.seed, jobs=jobs, mode=args.protection
+    )
     for remark in gradebook.write_books(assignment, graded, out):
         print(remark, file=sys.stderr)
     print(reports.class_table(assignment, graded.rows))
@@ -111,13 +149,17 @@ def prove(args):
     from moe_np.coursework.sandbox import Sandbox
 
     a = assignments.load(args.name, args.assignments)
-    with Sandbox(a.allowed, a.libraries, secret=(a.folder.parent,), mode=args.protection) as sandbox:
+    with Sandbox(
+        a.allowed, a.libraries, secret=(a.folder.parent,), mode=args.protection
+    ) as sandbox:
         bank = assignments.bank(args.name, args.assignments)
         rows = list(proof.prove(a, bank, sandbox, assignments.draw_all(a, 1)))
     print(proof.table(rows))
     wrong = [row for row in rows if not row.as_wanted]
     if wrong:
-        raise InputError(f"{args.name}: {len(wrong)} of {len(rows)} answers are not graded as wanted; see the table")
+        raise InputError(
+            f"{args.name}: {len(wrong)} of {len(rows)} answers are not graded as wanted; see the table"
+        )
 
 
 def protection(args):

@@ -1,4 +1,6 @@
-"""A whole class: every submission graded once, stored the moment it is done, and put together into a gradebook."""
+"""A whole class: every submission graded once, stored the moment it is done, and put together into
+a gradebook.
+"""
 
 import concurrent.futures
 import contextlib
@@ -10,11 +12,11 @@ import secrets
 import sys
 from typing import NamedTuple
 
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
+from moe_np.base.files import write_atomically
 from moe_np.coursework import assignments, grading, percent, protection, reports
 from moe_np.coursework.sandbox import Sandbox
 from moe_np.coursework.submissions import collect, printable
-from moe_np.files import write_atomically
 
 
 class Graded(NamedTuple):
@@ -31,12 +33,16 @@ def seed_for(out, assignment, given):
     with contextlib.suppress(OSError, ValueError):
         stored = json.loads(path.read_text(encoding="utf-8"))
     if stored is not None and stored.get("assignment") != assignment:
-        raise InputError(f"{out}: wanted a folder for {assignment}, got one with grades of {stored.get('assignment')}")
+        raise InputError(
+            f"{out}: wanted a folder for {assignment}, got one with grades of {stored.get('assignment')}"
+        )
     return given if given is not None else stored["seed"] if stored else secrets.randbits(32)
 
 
 def grade_class(assignment, given, out, *, seed=None, jobs=1, mode=None, progress=True):
-    """Grade `given` (notebooks or folders) into `out`. What is there for this seed is not done again."""
+    """Grade `given` (notebooks or folders) into `out`. What is there for this seed is not done
+    again.
+    """
     from tqdm import tqdm
 
     found, remarks = collect(given, assignment.name, out)
@@ -51,16 +57,26 @@ def grade_class(assignment, given, out, *, seed=None, jobs=1, mode=None, progres
         def one(entry):
             submission, slug = entry
             try:
-                marked = _graded(assignment, drawn, seed, sandbox, submission, out / "students" / slug)
+                marked = _graded(
+                    assignment, drawn, seed, sandbox, submission, out / "students" / slug
+                )
             except OSError:
                 raise  # the grader's own files
-            except Exception as error:  # a fault of ours must not stop the class, nor be stored as a mark
-                said = f"the grader itself failed ({type(error).__name__}: {error}); please report it"
+            except (
+                Exception
+            ) as error:  # a fault of ours must not stop the class, nor be stored as a mark
+                said = (
+                    f"the grader itself failed ({type(error).__name__}: {error}); please report it"
+                )
                 remarks.append(f"{submission.student}: {said}")
-                marked = grading.Marked([grading.nothing(q, "not graded") for q in assignment.questions], [said])
+                marked = grading.Marked(
+                    [grading.nothing(q, "not graded") for q in assignment.questions], [said]
+                )
             return slug, submission, marked
 
-        bar = tqdm(total=len(found), desc="submissions", file=sys.stderr, disable=not progress, leave=False)
+        bar = tqdm(
+            total=len(found), desc="submissions", file=sys.stderr, disable=not progress, leave=False
+        )
         with bar, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(one, entry) for entry in found]
             try:
@@ -71,24 +87,31 @@ def grade_class(assignment, given, out, *, seed=None, jobs=1, mode=None, progres
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        open_doors = [what for what, ok in protection.report(sandbox, assignment.folder.parent) if not ok]
+        open_doors = [
+            what for what, ok in protection.report(sandbox, assignment.folder.parent) if not ok
+        ]
         remarks += [f"not protected here ({sandbox.mode}): {what}" for what in open_doors]
         mode = sandbox.mode
     slugs = [slug for _, slug in found]
-    return Graded(by_hand(assignment, out, [rows[slug] for slug in slugs], slugs), seed, remarks, mode)
+    return Graded(
+        by_hand(assignment, out, [rows[slug] for slug in slugs], slugs), seed, remarks, mode
+    )
 
 
 def _graded(assignment, drawn, seed, sandbox, submission, folder):
     """The marks of one submission, from the store or by grading it now."""
     if submission.path is None:
-        marked = grading.Marked([grading.nothing(q) for q in assignment.questions], ["There is no notebook."])
+        marked = grading.Marked(
+            [grading.nothing(q) for q in assignment.questions], ["There is no notebook."]
+        )
         _store(folder, "", assignment, submission, marked)
         return marked
     try:
         with open(submission.path, "rb") as file:
             raw = file.read(percent.LARGEST + 1)
     except OSError as error:
-        raw = f"{error.strerror}".encode()  # no notebook: graded, and told, as one that cannot be read
+        # no notebook: graded, and told, as one that cannot be read
+        raw = f"{error.strerror}".encode()
     key = grading.key(assignment, drawn, seed, raw)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((folder / "marks.json").read_text(encoding="utf-8"))
@@ -111,13 +134,21 @@ def _show(folder, assignment, submission, marked):
     write_atomically(folder / "feedback.html", reports.feedback(assignment, submission, marked))
 
 
-# --- Marked by hand ---------------------------------------------------------------------------------------------------
+# --- Marked by hand -------------------------------------------------------------------------------
 
-HAND = ("student", "question", "of", "points", "key", "answer")  # the key: which answer it was, whatever became of it
+HAND = (
+    "student",
+    "question",
+    "of",
+    "points",
+    "key",
+    "answer",
+)  # the key: which answer it was, whatever became of it
 
 
 def by_hand(assignment, out, rows, slugs):
-    """Put in the points that a teacher wrote into by_hand.csv; make the file, with all answers that wait for them.
+    """Put in the points that a teacher wrote into by_hand.csv; make the file, with all answers that
+    wait for them.
 
     Filled in and graded again, the points count; answers that changed since are asked for anew.
     """
@@ -125,8 +156,12 @@ def by_hand(assignment, out, rows, slugs):
     given = {}
     with contextlib.suppress(OSError):
         text = path.read_text(encoding="utf-8-sig", errors="replace")  # spreadsheets have their own
-        for row in csv.DictReader(io.StringIO(text), delimiter=";" if text.startswith("student;") else ","):
-            given[row.get("student"), row.get("question"), row.get("key")] = (row.get("points") or "").strip()
+        for row in csv.DictReader(
+            io.StringIO(text), delimiter=";" if text.startswith("student;") else ","
+        ):
+            given[row.get("student"), row.get("question"), row.get("key")] = (
+                row.get("points") or ""
+            ).strip()
     done, asked = [], []
     for (submission, marked), slug in zip(rows, slugs, strict=True):
         marks = []
@@ -134,7 +169,9 @@ def by_hand(assignment, out, rows, slugs):
             if m.text:
                 key = "a" + hashlib.sha256(m.text.encode()).hexdigest()[:10]
                 points = given.get((slug, m.name, key), "")
-                asked.append((slug, m.name, reports.number(m.points), points, key, reports.cell(m.text)))
+                asked.append(
+                    (slug, m.name, reports.number(m.points), points, key, reports.cell(m.text))
+                )
                 m = m._replace(earned=_points(f"{path}: {slug}", points, m))
             marks.append(m)
         done.append((submission, grading.Marked(marks, marked.problems)))

@@ -1,7 +1,8 @@
-"""One submission: its cells run in a child, its functions called on hidden inputs, what came back compared here.
+"""One submission: its cells run in a child, its functions called on hidden inputs, what came back
+compared here.
 
-A cell that fails costs what it would have defined. A cell or a call that hangs, kills its process or fills the memory
-is left out; the child is started again and the other questions are graded.
+A cell that fails costs what it would have defined. A cell or a call that hangs, kills its process
+or fills the memory is left out; the child is started again and the other questions are graded.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import time
 from typing import NamedTuple
 
 import moe_np
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
 from moe_np.coursework import percent, wire
 from moe_np.coursework.process import ChildError, Refused, TimedOut
 from moe_np.coursework.question import InputsChanged, examine, same
@@ -40,13 +41,15 @@ class Marked:
         return sum(mark.earned or 0 for mark in self.marks)
 
 
-# --- Which cells are run ----------------------------------------------------------------------------------------------
+# --- Which cells are run --------------------------------------------------------------------------
 
 
 def runnable(assignment, cells):
-    """[(number, source)] of a student's cells that define answers. Given cells run as they were handed out.
+    """[(number, source)] of a student's cells that define answers. Given cells run as they were
+    handed out.
 
-    Tests and cells tagged "look" are left out. A notebook that lost its metadata on the way is matched by content.
+    Tests and cells tagged "look" are left out. A notebook that lost its metadata on the way is
+    matched by content.
     """
     handed_out = percent.released(assignment.cells)
     by_id = {c.grade_id: c for c in handed_out if c.grade_id}
@@ -61,7 +64,11 @@ def runnable(assignment, cells):
             cell = original
             seen.add(original.grade_id)
         out.append((number, cell.source))
-    lost = [(0, c.source) for c in handed_out if _role(c) == "given" and c.grade_id not in seen and c.kind == "code"]
+    lost = [
+        (0, c.source)
+        for c in handed_out
+        if _role(c) == "given" and c.grade_id not in seen and c.kind == "code"
+    ]
     return lost + out
 
 
@@ -78,7 +85,7 @@ def by_hand(question, cells):
     return "" if text == percent.TEXT_STUB else text
 
 
-# --- A notebook in a child --------------------------------------------------------------------------------------------
+# --- A notebook in a child ------------------------------------------------------------------------
 
 
 class Session:
@@ -94,7 +101,11 @@ class Session:
     def start(self):
         """A child in which all cells have run that can."""
         while self.child is None:
-            self.child, self.failed, self._lent = self._lent or self.sandbox.child().__enter__(), {}, None
+            self.child, self.failed, self._lent = (
+                self._lent or self.sandbox.child().__enter__(),
+                {},
+                None,
+            )
             self.child.fresh()
             left = CELLS
             for number, source in self.cells:
@@ -127,7 +138,9 @@ class Session:
             self.start()
             begin = time.monotonic()
             try:
-                value, after = self.child.call(question.function, inputs, max(question.seconds - spent, 0.01))
+                value, after = self.child.call(
+                    question.function, inputs, max(question.seconds - spent, 0.01)
+                )
             except Refused as error:
                 raise Refused(self.explained(str(error))) from None
             except ChildError as error:
@@ -156,15 +169,19 @@ class Session:
             self.child = None
 
 
-# --- Marks ------------------------------------------------------------------------------------------------------------
+# --- Marks ----------------------------------------------------------------------------------------
 
 
 def grade(assignment, drawn, sandbox, raw):
-    """Grade the bytes of a notebook. drawn: of `assignments.draw_all`. Never raises for what a student did."""
+    """Grade the bytes of a notebook. drawn: of `assignments.draw_all`. Never raises for what a
+    student did.
+    """
     try:
         cells, _ = percent.read_notebook(raw)
     except InputError as error:
-        return Marked([nothing(q) for q in assignment.questions], [f"The notebook cannot be read: {error}."])
+        return Marked(
+            [nothing(q) for q in assignment.questions], [f"The notebook cannot be read: {error}."]
+        )
     run = runnable(assignment, cells)
     if any("matplotlib" in source for _, source in run):
         sandbox.with_fonts()
@@ -174,13 +191,20 @@ def grade(assignment, drawn, sandbox, raw):
         broken = {**session.failed, **session.left_out}
     finally:
         session.close()
-    problems = [plain(f"Cell {number}: {about(why, assignment)}.") for number, why in sorted(broken.items())]
-    marks = [m._replace(message=plain(about(m.message, assignment)), text=plain(m.text, 20_000, "\n")) for m in marks]
+    problems = [
+        plain(f"Cell {number}: {about(why, assignment)}.") for number, why in sorted(broken.items())
+    ]
+    marks = [
+        m._replace(message=plain(about(m.message, assignment)), text=plain(m.text, 20_000, "\n"))
+        for m in marks
+    ]
     return Marked(marks, problems)
 
 
 def plain(text, longest=500, kept=""):
-    """Text that came from a student, fit for a file and a terminal: one line, no control characters, not too long."""
+    """Text that came from a student, fit for a file and a terminal: one line, no control
+    characters, not too long.
+    """
     text = text.encode("utf-8", "replace").decode()
     text = "".join(c if c.isprintable() or c in kept else " " for c in text)
     return text if len(text) <= longest else text[:longest] + " ..."
@@ -194,9 +218,13 @@ def mark(session, question, drawn, cells):
     """Grade one question of a session. cells: the notebook's, for what is marked by hand."""
     if question.function is None:
         text = by_hand(question, cells)
-        return Mark(question.name, question.points, None if text else 0, "" if text else NOT_YET, text)
+        return Mark(
+            question.name, question.points, None if text else 0, "" if text else NOT_YET, text
+        )
     verdict = examine(question, session.answer(question), None, drawn=drawn[question.name])
-    return Mark(question.name, question.points, question.points if verdict.passed else 0, verdict.message)
+    return Mark(
+        question.name, question.points, question.points if verdict.passed else 0, verdict.message
+    )
 
 
 def about(message, assignment):
@@ -209,7 +237,9 @@ def about(message, assignment):
 
 
 def key(assignment, drawn, seed, raw):
-    """What determines a submission's marks, as a hash: the notebook, the questions, the hidden inputs and answers."""
+    """What determines a submission's marks, as a hash: the notebook, the questions, the hidden
+    inputs and answers.
+    """
     about = (moe_np.__version__, assignment.name, assignment.fingerprint, seed)
     digest = hashlib.sha256(repr(about).encode())
     for name in sorted(drawn):

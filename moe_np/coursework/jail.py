@@ -1,8 +1,10 @@
-"""The way into the sandbox: take everything away from this process, then become the student's Python.
+"""The way into the sandbox: take everything away from this process, then become the student's
+Python.
 
     python -I -S jail.py SPEC        (JSON, made by `sandbox.py`)
 
-Standard library only: it runs before anything is to be seen. What is taken away, each where the system has it:
+Standard library only: it runs before anything is to be seen. What is taken away, each where the
+system has it:
 
     namespaces  a root of its own with only the listed files, read-only; no network, no other processes, no System V IPC
     user        another user id, made for this child alone, when the grader is root
@@ -10,7 +12,8 @@ Standard library only: it runs before anything is to be seen. What is taken away
     seccomp     system calls that no answer needs (`syscalls.py`)
     limits      CPU time, memory, processes, file size, open files (per process or user, as the kernel counts them)
 
-A step that the spec demands and the kernel refuses ends the process with status 97 and a line on stderr.
+A step that the spec demands and the kernel refuses ends the process with status 97 and a line on
+stderr.
 """
 
 import contextlib
@@ -37,13 +40,22 @@ def call(name, *arguments):
 def syscall(number, *arguments):
     out = libc.syscall(ctypes.c_long(number), *arguments)
     if out == -1:
-        raise OSError(ctypes.get_errno(), f"system call {number}: {os.strerror(ctypes.get_errno())}")
+        raise OSError(
+            ctypes.get_errno(), f"system call {number}: {os.strerror(ctypes.get_errno())}"
+        )
     return out
 
 
-# --- Namespaces -------------------------------------------------------------------------------------------------------
+# --- Namespaces -----------------------------------------------------------------------------------
 
-NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
+    0x20000,
+    0x4000000,
+    0x8000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, REC, PRIVATE, DETACH = 1, 2, 4, 32, 4096, 16384, 1 << 18, 2
 PDEATHSIG, SUBREAPER, NO_NEW_PRIVS, CAPBSET_DROP = 1, 36, 38, 24
 
@@ -54,7 +66,11 @@ def unshare():
     uid, gid = os.getuid(), os.getgid()
     call("unshare", flags if uid == 0 else flags | NEWUSER)
     if uid:
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
 
@@ -80,10 +96,16 @@ def bind(source, target, writable=False):
     if writable:
         return
     try:  # mount_setattr, recursive; Linux 5.12
-        attributes = struct.pack("QQQQ", 1 | 2 | 4, 0, 0, 0)  # read-only, no set-user-id, no devices
-        syscall(442, -100, os.fsencode(target), 0x8000, attributes, ctypes.c_size_t(len(attributes)))
+        attributes = struct.pack(
+            "QQQQ", 1 | 2 | 4, 0, 0, 0
+        )  # read-only, no set-user-id, no devices
+        syscall(
+            442, -100, os.fsencode(target), 0x8000, attributes, ctypes.c_size_t(len(attributes))
+        )
     except OSError:
-        kept = os.statvfs(target).f_flag & (2 | 4 | 8 | 1024 | 2048)  # a user namespace may not clear these
+        kept = os.statvfs(target).f_flag & (
+            2 | 4 | 8 | 1024 | 2048
+        )  # a user namespace may not clear these
         mount(None, target, flags=BIND | REMOUNT | RDONLY | NOSUID | NODEV | kept)
 
 
@@ -124,15 +146,17 @@ def new_root(spec):
     mount(None, "/", flags=REMOUNT | BIND | RDONLY | NOSUID | NODEV)
 
 
-# --- Landlock ---------------------------------------------------------------------------------------------------------
+# --- Landlock -------------------------------------------------------------------------------------
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 
 
 def beneath(path, hidden):
-    """(path, access), or what is in it where a hidden place lies below: Landlock can allow a tree, not except from it.
+    """(path, access), or what is in it where a hidden place lies below: Landlock can allow a tree,
+    not except from it.
 
-    The names in such a folder, those of the hidden place too, can be listed; files below that cannot be read.
+    The names in such a folder, those of the hidden place too, can be listed; files below that
+    cannot be read.
     """
     if path in hidden:
         return
@@ -146,7 +170,9 @@ def beneath(path, hidden):
 
 
 def landlock(spec):
-    """Only the listed files, read-only; the working folder to write in. False if the kernel has no Landlock."""
+    """Only the listed files, read-only; the working folder to write in. False if the kernel has no
+    Landlock.
+    """
     try:
         abi = syscall(444, None, ctypes.c_size_t(0), 1)
     except OSError:
@@ -158,7 +184,11 @@ def landlock(spec):
     folder = handled & ~EXECUTE
     allowed = [pair for shown in spec["shown"] for pair in beneath(shown, spec["hidden"])]
     allowed += [(path, EXECUTE | READ_FILE | READ_DIR) for _, path in spec["libraries"]]
-    allowed += [(spec["folder"], folder), ("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
+    allowed += [
+        (spec["folder"], folder),
+        ("/dev/null", READ_FILE | WRITE_FILE),
+        ("/dev/urandom", READ_FILE),
+    ]
     for path, access in allowed:
         try:
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -174,7 +204,7 @@ def landlock(spec):
     return True
 
 
-# --- Limits and privileges --------------------------------------------------------------------------------------------
+# --- Limits and privileges ------------------------------------------------------------------------
 
 
 def limit(limits):
@@ -215,7 +245,9 @@ def drop(spec):
 
 
 def users_processes():
-    """How many processes and threads this user has: where they are counted by user, the limit is on top of these."""
+    """How many processes and threads this user has: where they are counted by user, the limit is on
+    top of these.
+    """
     total = 0
     for status in glob.glob("/proc/[0-9]*"):
         try:
@@ -241,7 +273,9 @@ def become(spec):
     if linux:
         drop(spec)
         call("prctl", PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.personality(0x0040000)  # addresses that repeat, and with them what a message or an order says of them
+        libc.personality(
+            0x0040000
+        )  # addresses that repeat, and with them what a message or an order says of them
         if spec["landlock"]:
             landlock(spec)
     limit(spec["limits"])
@@ -250,7 +284,7 @@ def become(spec):
     os.execve(spec["argv"][0], spec["argv"], spec["env"])
 
 
-# --- The keeper: outside the sandbox, until the child is gone with all it left ----------------------------------------
+# --- The keeper: outside the sandbox, until the child is gone with all it left --------------------
 
 
 def descendants(pid):
@@ -268,9 +302,14 @@ def descendants(pid):
 
 
 def sweep(child):
-    """Kill the child's group and every descendant until there is none: a subreaper inherits what lost its parent."""
+    """Kill the child's group and every descendant until there is none: a subreaper inherits what
+    lost its parent.
+    """
     while True:
-        for kill, pid in ((os.killpg, child), *((os.kill, pid) for pid in descendants(os.getpid()))):
+        for kill, pid in (
+            (os.killpg, child),
+            *((os.kill, pid) for pid in descendants(os.getpid())),
+        ):
             with contextlib.suppress(OSError):
                 kill(pid, signal.SIGKILL)
         try:

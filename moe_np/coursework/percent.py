@@ -1,9 +1,11 @@
-"""py:percent text as cells, and cells as a notebook: just what nbgrader's assignments and their release need.
+"""py:percent text as cells, and cells as a notebook: just what nbgrader's assignments and their
+release need.
 
     # %% [markdown] key=json ...      a cell of text, its lines commented with "# "
     # %% key=json ...                 a cell of code
 
-A value is JSON; keys become the cell's metadata, as in Jupytext. What stands before the first marker is no cell.
+A value is JSON; keys become the cell's metadata, as in Jupytext. What stands before the first
+marker is no cell.
 """
 
 import hashlib
@@ -11,7 +13,7 @@ import json
 import re
 from typing import NamedTuple
 
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
 
 MARK = re.compile(r"^# %%(?P<rest>.*)$")
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"  # nbgrader's own words
@@ -75,7 +77,7 @@ def _cell(kind, metadata, lines):
     return Cell(kind, "\n".join(lines).strip("\n"), metadata)
 
 
-# --- Taking out what students are not to see --------------------------------------------------------------------------
+# --- Taking out what students are not to see ------------------------------------------------------
 
 
 def without_hidden_tests(cell):
@@ -120,7 +122,7 @@ def as_script(cells):
     return "\n\n\n".join(cell.source for cell in cells if cell.kind == "code") + "\n"
 
 
-# --- Notebooks --------------------------------------------------------------------------------------------------------
+# --- Notebooks ------------------------------------------------------------------------------------
 
 
 def to_notebook(cells, metadata=None):
@@ -154,7 +156,10 @@ def write_notebook(notebook):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-LARGEST, MOST = 20_000_000, 1000  # bytes and cells of a notebook; pictures in outputs are the bulk of it
+LARGEST, MOST = (
+    20_000_000,
+    1000,
+)  # bytes and cells of a notebook; pictures in outputs are the bulk of it
 
 
 def read_notebook(raw):
@@ -169,7 +174,9 @@ def read_notebook(raw):
             raise TypeError("metadata")
         return cells, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"wanted a Jupyter notebook, got something else ({type(error).__name__})") from None
+        raise InputError(
+            f"wanted a Jupyter notebook, got something else ({type(error).__name__})"
+        ) from None
 
 
 def _from_json(cell):

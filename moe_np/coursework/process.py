@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 
+from moe_np.base.files import remove_folder
 from moe_np.coursework import jail, view, wire
 from moe_np.coursework.question import Said
-from moe_np.files import remove_folder
 
 MB = 1 << 20
 _numbers = itertools.count()
@@ -36,12 +36,16 @@ def a_user():
 
 
 class Child:
-    """One process (and what it starts) with an empty notebook. A context manager: at the end all of it is gone."""
+    """One process (and what it starts) with an empty notebook. A context manager: at the end all of
+    it is gone.
+    """
 
     def __init__(self, sandbox):
         self.sandbox = sandbox
         root = os.name != "nt" and os.geteuid() == 0 and sys.platform == "linux"
-        self.uid = a_user() if root and sandbox.mode in ("namespaces", "bubblewrap", "user") else None
+        self.uid = (
+            a_user() if root and sandbox.mode in ("namespaces", "bubblewrap", "user") else None
+        )
         self.folder = sandbox.view.base / f"work{next(_numbers)}"
         self.process = None
         self._id = 0
@@ -72,7 +76,9 @@ class Child:
         self.kill()
 
     def _reading(self):
-        """Frames from the child into the queue; at the end, or at something that is no frame, an error."""
+        """Frames from the child into the queue; at the end, or at something that is no frame, an
+        error.
+        """
         end = ChildError("the process ended")
         try:  # and who reads the pipe closes it: a process that escaped may hold it open, and closing would wait
             while body := wire.read_frame(self.process.stdout.read1, self.sandbox.limits.reply):
@@ -108,7 +114,9 @@ class Child:
             if left <= 0:
                 raise TimedOut(f"no answer within {seconds:g} s")
             try:
-                body = self._replies.get(timeout=min(left, 0.05 if time.monotonic() > quick else 0.3))
+                body = self._replies.get(
+                    timeout=min(left, 0.05 if time.monotonic() > quick else 0.3)
+                )
             except queue.Empty:
                 self._watch()
                 continue
@@ -122,14 +130,20 @@ class Child:
                 return reply  # others are not what was asked for
 
     def cell(self, number, source, seconds=20.0, apart=False):
-        """Run a cell; `apart`: the names it makes are not seen by others. Refused with its error if it raised."""
+        """Run a cell; `apart`: the names it makes are not seen by others. Refused with its error if
+        it raised.
+        """
         self._start()
-        self._checked(self.ask({"do": "cell", "number": number, "source": source, "apart": apart}, seconds))
+        self._checked(
+            self.ask({"do": "cell", "number": number, "source": source, "apart": apart}, seconds)
+        )
 
     def call(self, function, inputs, seconds=10.0):
         """(value, inputs afterwards) of the student's function."""
         self._start()
-        reply = self._checked(self.ask({"do": "call", "function": function, "inputs": tuple(inputs)}, seconds))
+        reply = self._checked(
+            self.ask({"do": "call", "function": function, "inputs": tuple(inputs)}, seconds)
+        )
         return reply.get("value"), reply.get("inputs")
 
     def fresh(self):
@@ -150,7 +164,9 @@ class Child:
 
     @contextlib.contextmanager
     def still(self):
-        """Nothing that the child started runs meanwhile (on Linux): it cannot keep the machine busy for others."""
+        """Nothing that the child started runs meanwhile (on Linux): it cannot keep the machine busy
+        for others.
+        """
         stopped = set()
         while new := set(jail.descendants(self.process.pid)) - stopped:
             _signal(new, "SIGSTOP")
@@ -176,12 +192,17 @@ class Child:
         """Bytes of memory in use by the child and all that it started."""
         total, page = 0, os.sysconf("SC_PAGE_SIZE")
         for pid in (self.process.pid, *jail.descendants(self.process.pid)):
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm") as file:
+            with (
+                contextlib.suppress(OSError, ValueError, IndexError),
+                open(f"/proc/{pid}/statm") as file,
+            ):
                 total += int(file.read().split()[1]) * page
         return total
 
     def noise(self):
-        """The last of what was said on stderr before the sandbox closed, for messages about the sandbox itself."""
+        """The last of what was said on stderr before the sandbox closed, for messages about the
+        sandbox itself.
+        """
         with contextlib.suppress(OSError, ValueError), open(self._errors.name, "rb") as file:
             return file.read()[-300:].decode("utf-8", "replace").strip()
         return ""
@@ -198,7 +219,9 @@ class Child:
 
     def _end(self):
         if os.name == "nt":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self.process.pid)], capture_output=True)
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(self.process.pid)], capture_output=True
+            )
             self.process.kill()
             self.process.wait()
             return
@@ -223,7 +246,9 @@ def _signal(pids, name):
 
 
 def _size(folder, most=4000, deepest=30):
-    """Bytes below a folder that somebody may be filling right now; without end if there are too many files."""
+    """Bytes below a folder that somebody may be filling right now; without end if there are too
+    many files.
+    """
     total, seen, todo = 0, 0, [(folder, 0)]
     while todo:
         path, depth = todo.pop()

@@ -1,7 +1,7 @@
 """Does an assignment grade right? Its bank of right and wrong answers says so.
 
-Every answer stands once in the place of the solution, among the solutions of all other questions: a right one must
-leave full marks, a wrong one must lose its own question and no other.
+Every answer stands once in the place of the solution, among the solutions of all other questions: a
+right one must leave full marks, a wrong one must lose its own question and no other.
 """
 
 import dataclasses
@@ -27,7 +27,9 @@ def with_answer(assignment, question, source):
     name = f"{question}_answer"
     if not any(c.grade_id == name for c in assignment.cells):
         raise KeyError(f"{assignment.name} has no cell {name}")
-    return [c._replace(source=source.strip("\n")) if c.grade_id == name else c for c in assignment.cells]
+    return [
+        c._replace(source=source.strip("\n")) if c.grade_id == name else c for c in assignment.cells
+    ]
 
 
 def answers(bank):
@@ -40,7 +42,9 @@ def answers(bank):
 
 
 def prove(assignment, bank, sandbox, drawn):
-    """Grade every answer of the bank. Yields a Row each. Answers share a child, each in an empty notebook."""
+    """Grade every answer of the bank. Yields a Row each. Answers share a child, each in an empty
+    notebook.
+    """
     child = None
     try:
         for question, kind, name, source in answers(bank):
@@ -57,7 +61,9 @@ def prove(assignment, bank, sandbox, drawn):
 
 
 def _asked(assignment, question):
-    """The questions to mark. Only the answer under proof is raced: the other solutions' speed it cannot change."""
+    """The questions to mark. Only the answer under proof is raced: the other solutions' speed it
+    cannot change.
+    """
     functions = [q for q in assignment.questions if q.function]
     return [q if q.name == question else dataclasses.replace(q, baseline=None) for q in functions]
 

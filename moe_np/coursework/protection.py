@@ -88,11 +88,13 @@ def memory(size):
 
 
 def report(sandbox, secret):
-    """[(what, held: True, False, how)] after trying each thing in a child. secret: folder of the assignments."""
+    """[(what, held: True, False, how)] after trying each thing in a child. secret: folder of the
+    assignments.
+    """
     import socket
 
     questions = [str(p) for p in pathlib.Path(secret).glob("*/questions.py")][:1]
-    package = str(pathlib.Path(moe_np.__file__).with_name("numerics.py"))
+    package = str(pathlib.Path(moe_np.__file__).parent / "base" / "numerics.py")
     handle, mine = tempfile.mkstemp()
     os.fchmod(handle, 0o666) if hasattr(os, "fchmod") else None
     os.close(handle)
@@ -112,7 +114,10 @@ def report(sandbox, secret):
         rows = [
             ("solutions and hidden cases cannot be read", not any(answers)),
             ("the rest of the package cannot be read", not any(source)),
-            ("the grader's files cannot be written or changed", not (held("writes", mine) or held("changes", mine))),
+            (
+                "the grader's files cannot be written or changed",
+                not (held("writes", mine) or held("changes", mine)),
+            ),
             ("no network", not held("network", server.getsockname()[1])),
             ("the grader cannot be signalled", not held("signals", os.getpid())),
             ("the memory of a process is limited", held("memory", 2 * sandbox.limits.memory)),

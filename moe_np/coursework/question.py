@@ -1,7 +1,8 @@
 """A question: what is asked for, on which inputs it is tried, and what counts as right.
 
-The same `examine` marks a learner's function at the end of a lesson (`self_check`, in the learner's own process) and a
-student's answer in coursework (where `answer` is a proxy that runs it in a sandbox and hands back arrays only).
+The same `examine` marks a learner's function at the end of a lesson (`self_check`, in the learner's
+own process) and a student's answer in coursework (where `answer` is a proxy that runs it in a
+sandbox and hands back arrays only).
 """
 
 import contextlib
@@ -22,7 +23,9 @@ class Verdict(NamedTuple):
         return self.passed
 
     def _ipython_display_(self):
-        """Nothing: a notebook's cell that ends in `self_check(...)` shows the line that was printed and no more."""
+        """Nothing: a notebook's cell that ends in `self_check(...)` shows the line that was printed
+        and no more.
+        """
 
 
 class Said(Exception):
@@ -37,9 +40,11 @@ CHANGED = "the inputs were changed: wanted them as they were"
 
 
 def close(rtol=1e-6, atol=1e-8):
-    """A comparison `(wanted, got, inputs) -> message or ""`: same structure, shapes and, within tolerance, values.
+    """A comparison `(wanted, got, inputs) -> message or ""`: same structure, shapes and, within
+    tolerance, values.
 
-    A value is an array, a number, or a tuple or dict of them. Any real or boolean dtype will do; nan is never right.
+    A value is an array, a number, or a tuple or dict of them. Any real or boolean dtype will do;
+    nan is never right.
     """
 
     def compare(wanted, got, inputs=None):
@@ -89,14 +94,17 @@ class Question:
     """What a student is to write: a function, tried on inputs drawn afresh from a seed."""
 
     name: str  # "q1_softmax": the same in the notebook, in `check` and in the gradebook
-    function: str | None  # the name of the student's function; None: the answer is text, marked by hand
+    # the name of the student's function; None: the answer is text, marked by hand
+    function: str | None
     points: float
     cases: Callable | None = None  # rng -> list of tuples of inputs
     reference: Callable | None = None  # the same signature as the function
     compare: Callable = CLOSE  # (wanted, got, inputs) -> "" or what is wrong
     seconds: float = 10.0  # for all cases together; enforced where the answer runs in a sandbox
     baseline: Callable | None = None  # a slow way to the answer, the same signature
-    faster: float = 1.0  # how many times faster than `baseline` the answer must be, on the last case
+    faster: float = (
+        1.0  # how many times faster than `baseline` the answer must be, on the last case
+    )
 
 
 class Case(NamedTuple):
@@ -105,11 +113,15 @@ class Case(NamedTuple):
     timed: bool = False
 
 
-ROUNDS, TRIES = 3, 2  # of a race; of a time as short as the answer's own another program's moment takes a larger part
+ROUNDS, TRIES = (
+    3,
+    2,
+)  # of a race; of a time as short as the answer's own another program's moment takes a larger part
 
 
 def draw(question, seed):
-    """The cases of a seed with the reference's answers: a list of Case, to examine any number of answers with.
+    """The cases of a seed with the reference's answers: a list of Case, to examine any number of
+    answers with.
 
     Each try of a race has inputs of its own: an answer that remembers what it saw is no faster.
     """
@@ -117,11 +129,15 @@ def draw(question, seed):
     cases = [(inputs, False) for inputs in question.cases(rng)]
     if question.baseline is not None:
         cases += [(question.cases(rng)[-1], True) for _ in range(ROUNDS * TRIES)]
-    return [Case(tuple(inputs), question.reference(*_copies(tuple(inputs))), timed) for inputs, timed in cases]
+    return [
+        Case(tuple(inputs), question.reference(*_copies(tuple(inputs))), timed)
+        for inputs, timed in cases
+    ]
 
 
 def examine(question, answer, seed, *, drawn=None):
-    """Try `answer(*inputs)` on all cases from `seed`. The Verdict on the first case that fails, or passed.
+    """Try `answer(*inputs)` on all cases from `seed`. The Verdict on the first case that fails, or
+    passed.
 
     The inputs that reach the answer are copies: what it does to them is seen by the comparison, not by the reference.
     An answer that changes its inputs is wrong, whatever it returns. With a `baseline` it must be fast as well.
@@ -131,7 +147,11 @@ def examine(question, answer, seed, *, drawn=None):
     for case in drawn:
         if not case.timed and (message := _tried(question, answer, case)[0]):
             return Verdict(False, message)
-    return Verdict(True, "") if question.baseline is None else _raced(question, answer, [c for c in drawn if c.timed])
+    return (
+        Verdict(True, "")
+        if question.baseline is None
+        else _raced(question, answer, [c for c in drawn if c.timed])
+    )
 
 
 def _tried(question, answer, case):
@@ -145,11 +165,15 @@ def _tried(question, answer, case):
     except Exception as error:  # whatever the answer raises is the learner's to see
         return str(error) if isinstance(error, Said) else f"{type(error).__name__}: {error}", 0.0
     seconds = time.perf_counter() - start
-    return CHANGED if not same(case.inputs, own) else _compared(question, case.wanted, got, case.inputs), seconds
+    return CHANGED if not same(case.inputs, own) else _compared(
+        question, case.wanted, got, case.inputs
+    ), seconds
 
 
 def _compared(question, wanted, got, inputs):
-    """The comparison's message. One that stumbles over what it got has found it wrong, not the program."""
+    """The comparison's message. One that stumbles over what it got has found it wrong, not the
+    program.
+    """
     try:
         with np.errstate(all="ignore"):
             return question.compare(wanted, got, inputs)
@@ -157,13 +181,15 @@ def _compared(question, wanted, got, inputs):
         return f"the result cannot be compared ({type(error).__name__}: {error})"
 
 
-_ONE_RACE = threading.Lock()  # of the students graded side by side; a baseline in Python would hold the others up
+# of the students graded side by side; a baseline in Python would hold the others up
+_ONE_RACE = threading.Lock()
 
 
 def _raced(question, answer, cases):
     """Is the answer `faster` times as fast as the baseline? In turns; the least times count.
 
-    What the answer may have left running stands still while the baseline is timed, or it could be made slow.
+    What the answer may have left running stands still while the baseline is timed, or it could be
+    made slow.
     """
     still = getattr(answer, "still", contextlib.nullcontext)
     own, theirs = [], []
@@ -181,7 +207,10 @@ def _raced(question, answer, cases):
     ratio = min(theirs) / min(own)
     if ratio >= question.faster:
         return Verdict(True, "")
-    return Verdict(False, f"right, but {ratio:.1f} times as fast as the baseline: wanted {question.faster:g} times")
+    return Verdict(
+        False,
+        f"right, but {ratio:.1f} times as fast as the baseline: wanted {question.faster:g} times",
+    )
 
 
 def _copies(value):
@@ -206,7 +235,8 @@ def same(a, b):
 
 
 def self_check(answer, reference, cases, *, name=None, compare=None, seed=0):
-    """Try one's own function against a reference, as at the end of a lesson: prints one line, returns the Verdict.
+    """Try one's own function against a reference, as at the end of a lesson: prints one line,
+    returns the Verdict.
 
     cases    rng -> list of tuples of inputs
     """

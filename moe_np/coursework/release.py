@@ -1,14 +1,16 @@
-"""What is handed out, and what other systems want: the student's folder, nbgrader's source, Gradescope's autograder."""
+"""What is handed out, and what other systems want: the student's folder, nbgrader's source,
+Gradescope's autograder.
+"""
 
 import pathlib
 import shutil
 import stat
 
 import moe_np
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
+from moe_np.base.files import write_atomically
 from moe_np.coursework import percent
 from moe_np.coursework.reports import number
-from moe_np.files import write_atomically
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -19,8 +21,15 @@ def describe(assignment):
         "assignment": assignment.name,
         "allowed": list(assignment.allowed),
         "libraries": list(assignment.libraries),
-        "questions": [{"name": q.name, "points": q.points, "function": q.function} for q in assignment.questions],
-        "given": {c.grade_id: c.source for c in assignment.cells if c.nbgrader.get("locked") and not _graded(c)},
+        "questions": [
+            {"name": q.name, "points": q.points, "function": q.function}
+            for q in assignment.questions
+        ],
+        "given": {
+            c.grade_id: c.source
+            for c in assignment.cells
+            if c.nbgrader.get("locked") and not _graded(c)
+        },
         "version": moe_np.__version__,
     }
     return {"moe_np": own}
@@ -34,7 +43,10 @@ def release(assignment, out):
     """The student's folder: notebook, instructions, data. Returns the paths written."""
     out = pathlib.Path(out)
     notebook = percent.to_notebook(percent.released(assignment.cells), describe(assignment))
-    files = {f"{assignment.name}.ipynb": percent.write_notebook(notebook), "README.md": instructions(assignment)}
+    files = {
+        f"{assignment.name}.ipynb": percent.write_notebook(notebook),
+        "README.md": instructions(assignment),
+    }
     written = []
     for name, text in files.items():
         write_atomically(out / name, text)
@@ -51,7 +63,9 @@ def release(assignment, out):
 
 def instructions(assignment):
     """A page of text beside the notebook."""
-    points = "\n".join(f"| {q.name} | {number(q.points)} | {_how(q)} |" for q in assignment.questions)
+    points = "\n".join(
+        f"| {q.name} | {number(q.points)} | {_how(q)} |" for q in assignment.questions
+    )
     return f"""# {assignment.title}
 
 Open `{assignment.name}.ipynb` in JupyterLab, VS Code or Colab and write the answers where it says
@@ -75,18 +89,24 @@ Nothing else is there when it is graded.
 def _how(question):
     if question.function is None:
         return "by hand"
-    fast = f", and at least {number(question.faster)} times as fast as the plain way" if question.baseline else ""
+    fast = (
+        f", and at least {number(question.faster)} times as fast as the plain way"
+        if question.baseline
+        else ""
+    )
     return f"`{question.function}` on hidden inputs{fast}, within {number(question.seconds)} s"
 
 
 def nbgrader_source(assignment, course):
-    """`source/NAME/NAME.ipynb` of an nbgrader course, with solutions and hidden tests. Returns its path."""
+    """`source/NAME/NAME.ipynb` of an nbgrader course, with solutions and hidden tests. Returns its
+    path.
+    """
     path = pathlib.Path(course) / "source" / assignment.name / f"{assignment.name}.ipynb"
     write_atomically(path, percent.write_notebook(percent.to_notebook(assignment.cells)))
     return path
 
 
-# --- Gradescope -------------------------------------------------------------------------------------------------------
+# --- Gradescope -----------------------------------------------------------------------------------
 
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, as root, when the image is built.
@@ -105,7 +125,8 @@ fi
 """
 
 RUN = """#!/usr/bin/env bash
-# Gradescope runs this for every submission, as root. Student code runs as another user and cannot read this folder.
+# Gradescope runs this for every submission, as root. Student code runs as another user and cannot
+# read this folder.
 set -euo pipefail
 base="${AUTOGRADER:-/autograder}"
 chmod -R go-rwx "$base/source/assignments" "$base/source/package" "$base/submission"
@@ -141,8 +162,13 @@ def gradescope(assignment, out):
     package = pathlib.Path(moe_np.__file__).resolve().parent
     project = package.parent / "pyproject.toml"
     if not project.exists():
-        raise InputError("gradescope: wanted a checkout of the project beside the package, got an installed package")
-    for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.replace("NAME", assignment.name))):
+        raise InputError(
+            "gradescope: wanted a checkout of the project beside the package, got an installed package"
+        )
+    for name, text in (
+        ("setup.sh", SETUP),
+        ("run_autograder", RUN.replace("NAME", assignment.name)),
+    ):
         write_atomically(out / name, text)
         (out / name).chmod((out / name).stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     write_atomically(out / "grade_one.py", GRADE_ONE)

@@ -1,4 +1,6 @@
-"""What comes out of a grading: grades.csv, a results.json and a page for each student, a summary of the class."""
+"""What comes out of a grading: grades.csv, a results.json and a page for each student, a summary of
+the class.
+"""
 
 import collections
 import csv
@@ -8,7 +10,13 @@ import json
 import re
 import statistics
 
-COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")  # as Canvas names them; Moodle lets one choose
+COLUMNS = (
+    "Student",
+    "ID",
+    "SIS User ID",
+    "SIS Login ID",
+    "Section",
+)  # as Canvas names them; Moodle lets one choose
 
 
 def number(value):
@@ -21,7 +29,9 @@ def cell(text):
 
 
 def grades_csv(assignment, rows):
-    """rows: [(Submission, Marked)]. A row a student, a column a question, and the total; by hand: empty for now."""
+    """rows: [(Submission, Marked)]. A row a student, a column a question, and the total; by hand:
+    empty for now.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*COLUMNS, *(q.name for q in assignment.questions), "total"])
@@ -39,15 +49,30 @@ def results_json(assignment, marked):
             "name": m.name,
             "score": m.earned or 0,
             "max_score": m.points,
-            **({} if m.earned is None else {"status": "passed" if m.earned == m.points else "failed"}),
+            **(
+                {}
+                if m.earned is None
+                else {"status": "passed" if m.earned == m.points else "failed"}
+            ),
             "output": _remark(m),
             "output_format": "text",
         }
         for m in marked.marks
     ]
-    output = "\n".join(marked.problems) or f"{number(marked.total)} of {number(assignment.points)} points."
-    shown = {"output": output, "output_format": "text", "visibility": "visible", "stdout_visibility": "hidden"}
-    return json.dumps({"score": marked.total, **shown, "tests": tests}, indent=1, ensure_ascii=False) + "\n"
+    output = (
+        "\n".join(marked.problems)
+        or f"{number(marked.total)} of {number(assignment.points)} points."
+    )
+    shown = {
+        "output": output,
+        "output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+    }
+    return (
+        json.dumps({"score": marked.total, **shown, "tests": tests}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def _remark(mark):
@@ -68,7 +93,9 @@ def feedback(assignment, submission, marked):
     for m in marked.marks:
         kind = "hand" if m.earned is None else "right" if m.earned == m.points else "wrong"
         earned = "–" if m.earned is None else number(m.earned)
-        said = {"hand": "is marked by hand", "right": "right"}.get(kind) or f"<code>{html.escape(m.message)}</code>"
+        said = {"hand": "is marked by hand", "right": "right"}.get(
+            kind
+        ) or f"<code>{html.escape(m.message)}</code>"
         rows.append(
             f"<tr><td>{html.escape(m.name)}</td><td class=n>{earned} / {number(m.points)}</td>"
             f"<td class={kind}>{said}</td></tr>"
@@ -91,13 +118,23 @@ them and what was wanted; how close is close enough, the assignment says.</p>
 """
 
 
-# --- The class --------------------------------------------------------------------------------------------------------
+# --- The class ------------------------------------------------------------------------------------
 
 
 def summary(assignment, rows, facts):
-    """Points by question and common failures, as Markdown. facts: [(what, value)] about the grading."""
-    lines = [f"# {assignment.title}", "", f"{len(rows)} submissions. " + " ".join(f"{k}: {v}." for k, v in facts), ""]
-    lines += ["| question | points | mean | full marks | most common message |", "|---|---|---|---|---|"]
+    """Points by question and common failures, as Markdown. facts: [(what, value)] about the
+    grading.
+    """
+    lines = [
+        f"# {assignment.title}",
+        "",
+        f"{len(rows)} submissions. " + " ".join(f"{k}: {v}." for k, v in facts),
+        "",
+    ]
+    lines += [
+        "| question | points | mean | full marks | most common message |",
+        "|---|---|---|---|---|",
+    ]
     for i, q in enumerate(assignment.questions):
         marks = [marked.marks[i] for _, marked in rows]
         graded = [m for m in marks if m.earned is not None]
@@ -105,7 +142,9 @@ def summary(assignment, rows, facts):
         full = sum(m.earned == m.points for m in graded)
         common = collections.Counter(_kind(m.message) for m in graded if m.message).most_common(1)
         said = f"{common[0][1]} × {_cell(common[0][0])}" if common else ""
-        lines.append(f"| {q.name} | {number(q.points)} | {mean:.2f} | {full} of {len(graded)} | {said} |")
+        lines.append(
+            f"| {q.name} | {number(q.points)} | {mean:.2f} | {full} of {len(graded)} | {said} |"
+        )
     totals = [marked.total for _, marked in rows] or [0]
     mean, middle = statistics.fmean(totals), number(statistics.median(totals))
     lines.append(f"| total | {number(assignment.points)} | {mean:.2f} | median {middle} | |")
@@ -131,6 +170,8 @@ def class_table(assignment, rows):
     width = max([len(s.student) for s, _ in rows] + [7])
     lines = [f"{'student':{width}}  " + " ".join(f"{n:>4}" for n in names) + "  total"]
     for submission, marked in rows:
-        marks = " ".join(f"{'–' if m.earned is None else number(m.earned):>4}" for m in marked.marks)
+        marks = " ".join(
+            f"{'–' if m.earned is None else number(m.earned):>4}" for m in marked.marks
+        )
         lines.append(f"{submission.student:{width}}  {marks}  {number(marked.total):>5}")
     return "\n".join(lines)

@@ -4,9 +4,10 @@
         child.cell(1, "def f(x): return 2 * x")
         child.call("f", (np.ones(3),), seconds=5)      -> what came back: plain values
 
-The child gets inputs and gives back values (`wire.py`); it is never imported, and nothing it sends is more than data.
-How well it is locked in depends on the system; `protection()` says which way is open here, `report()` in
-`moe_np.coursework.protection` tries each and says what held. From strong to weak:
+The child gets inputs and gives back values (`wire.py`); it is never imported, and nothing it sends
+is more than data. How well it is locked in depends on the system; `protection()` says which way is
+open here, `report()` in `moe_np.coursework.protection` tries each and says what held. From strong
+to weak:
 
     namespaces   Linux as root, or where unprivileged user namespaces are allowed: `jail.py`
     bubblewrap   Linux with `bwrap`: the same by another way in
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import threading
 
-from moe_np.checks import InputError, choice
+from moe_np.base.checks import InputError, choice
 from moe_np.coursework import view
 from moe_np.coursework.process import MB, Child, ChildError
 
@@ -46,7 +47,7 @@ class Limits:
     start: float = 20.0  # seconds until Python is there
 
 
-# --- Ways in ----------------------------------------------------------------------------------------------------------
+# --- Ways in --------------------------------------------------------------------------------------
 
 
 def possible():
@@ -61,10 +62,23 @@ def possible():
 
 
 def environment(base):
-    """All that the child finds in its environment. One thread for BLAS; the hash seed makes sets repeat their order."""
+    """All that the child finds in its environment. One thread for BLAS; the hash seed makes sets
+    repeat their order.
+    """
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    own = {"HOME": base, "TMPDIR": base, "MPLCONFIGDIR": base, "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
-    own |= {"LANG": "C.UTF-8", "PYTHONUTF8": "1", "NUMBA_CACHE_DIR": base, **dict.fromkeys(threads, "1")}
+    own = {
+        "HOME": base,
+        "TMPDIR": base,
+        "MPLCONFIGDIR": base,
+        "MPLBACKEND": "agg",
+        "PYTHONHASHSEED": "0",
+    }
+    own |= {
+        "LANG": "C.UTF-8",
+        "PYTHONUTF8": "1",
+        "NUMBA_CACHE_DIR": base,
+        **dict.fromkeys(threads, "1"),
+    }
     for name in ("SYSTEMROOT", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         if name in os.environ:
             own[name] = os.environ[name]
@@ -72,7 +86,8 @@ def environment(base):
 
 
 class Sandbox:
-    """A view, a mode and limits: makes children. A context manager; at the end its files are removed.
+    """A view, a mode and limits: makes children. A context manager; at the end its files are
+    removed.
 
     allowed, libraries    what student code may import: modules of moe_np, other libraries
     secret                folders that it must not read
@@ -111,7 +126,9 @@ class Sandbox:
         with self._lock:
             if "matplotlib" in self.view.libraries and not any(fonts.iterdir()):
                 subprocess.run(
-                    [sys.executable, "-c", code], env={**os.environ, "MPLCONFIGDIR": str(fonts)}, check=False
+                    [sys.executable, "-c", code],
+                    env={**os.environ, "MPLCONFIGDIR": str(fonts)},
+                    check=False,
                 )
                 for path in fonts.iterdir():
                     path.chmod(0o644)
@@ -130,9 +147,19 @@ class Sandbox:
         v = self.view
         rooted = self.mode in ("namespaces", "bubblewrap")
         home = v.inside("work", True) if rooted else folder
-        flags = ["-P", "-s", "-S", "-B"]  # isolated (-I) but for PYTHONHASHSEED: the environment is ours alone
+        flags = [
+            "-P",
+            "-s",
+            "-S",
+            "-B",
+        ]  # isolated (-I) but for PYTHONHASHSEED: the environment is ours alone
         config = {"site": v.inside("site", rooted), "libraries": v.libraries}
-        python = [view.python(), *flags, v.inside("runner", rooted) + "/child.py", json.dumps(config)]
+        python = [
+            view.python(),
+            *flags,
+            v.inside("runner", rooted) + "/child.py",
+            json.dumps(config),
+        ]
         env = environment(home)
         if any((v.base / "fonts").iterdir()):
             env["MPLCONFIGDIR"] = v.inside("fonts", rooted)
@@ -159,23 +186,48 @@ class Sandbox:
 
     def _wrap(self):
         """The same root as `jail.new_root` makes, in bubblewrap's words."""
-        v, out = self.view, [shutil.which("bwrap"), "--die-with-parent", "--new-session", "--unshare-ipc"]
+        v, out = (
+            self.view,
+            [shutil.which("bwrap"), "--die-with-parent", "--new-session", "--unshare-ipc"],
+        )
         out += ["--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-        out += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
-        paths = ["/dev/null", *v.shown, *(path for _, path in v.links), *(path for _, path in v.placed(True))]
-        for path in sorted({str(parent) for p in paths for parent in pathlib.PurePath(p).parents} - {"/"}):
+        out += (
+            ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+            if os.geteuid() == 0
+            else ["--unshare-user"]
+        )
+        paths = [
+            "/dev/null",
+            *v.shown,
+            *(path for _, path in v.links),
+            *(path for _, path in v.placed(True)),
+        ]
+        for path in sorted(
+            {str(parent) for p in paths for parent in pathlib.PurePath(p).parents} - {"/"}
+        ):
             out += ["--perms", "0755", "--dir", path]
         for target, path in v.links:
             out += ["--symlink", target, path]
         for path in v.shown:
             out += ["--ro-bind", path, path]
         for path in v.hidden:
-            out += ["--tmpfs", path, "--remount-ro", path] if not self._holds_library(path) else ["--tmpfs", path]
+            out += (
+                ["--tmpfs", path, "--remount-ro", path]
+                if not self._holds_library(path)
+                else ["--tmpfs", path]
+            )
         for source, path in v.placed(True):
             out += ["--ro-bind", source, path]
         for device in ("null", "zero", "random", "urandom"):
             out += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-        out += ["--perms", "1777", "--size", str(self.limits.folder), "--tmpfs", v.inside("work", True)]
+        out += [
+            "--perms",
+            "1777",
+            "--size",
+            str(self.limits.folder),
+            "--tmpfs",
+            v.inside("work", True),
+        ]
         return [*out, "--remount-ro", "/"]
 
     def _holds_library(self, path):

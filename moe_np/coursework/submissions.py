@@ -11,7 +11,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
 
 CANVAS = re.compile(r"^(?P<name>[^_]+)_(?:LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_")
@@ -44,7 +44,9 @@ def identify(path, root, assignment):
         own = next((f for f in folders if f != assignment), folders[0])
         return Submission(own, "", own, path)
     stem = pathlib.PurePath(file).stem
-    login = re.sub(rf"^{re.escape(assignment)}[-_ ]+|[-_ ]+{re.escape(assignment)}$", "", stem) or stem
+    login = (
+        re.sub(rf"^{re.escape(assignment)}[-_ ]+|[-_ ]+{re.escape(assignment)}$", "", stem) or stem
+    )
     return Submission(login, "", login, path)
 
 
@@ -53,35 +55,50 @@ def printable(text):
 
 
 def collect(given, assignment, out=None):
-    """(submissions in the order of their students, remarks). given: notebooks, and folders of them; `out` is left out.
+    """(submissions in the order of their students, remarks). given: notebooks, and folders of them;
+    `out` is left out.
 
-    Of several notebooks of one student the last by name is taken (the platforms number later attempts upwards).
-    Links are not followed: they could lead to somebody else's work.
+    Of several notebooks of one student the last by name is taken (the platforms number later
+    attempts upwards). Links are not followed: they could lead to somebody else's work.
     """
     found, remarks = {}, []
     for item in map(pathlib.Path, given):
         if not item.exists():
-            raise InputError(f"submissions: wanted notebooks or folders, got {item}, which does not exist")
+            raise InputError(
+                f"submissions: wanted notebooks or folders, got {item}, which does not exist"
+            )
         if item.is_dir():
             for submission in _in_folder(item, assignment, out):
                 _add(found, submission, remarks)
         elif item.suffix != ".ipynb":
-            raise InputError(f"submissions: wanted notebooks or folders (an archive unpacked), got {item}")
+            raise InputError(
+                f"submissions: wanted notebooks or folders (an archive unpacked), got {item}"
+            )
         else:
             _add(found, identify(item, item.parent, assignment), remarks)
     if not found:
-        raise InputError(f"submissions: wanted at least one notebook, got {', '.join(map(str, given))}")
+        raise InputError(
+            f"submissions: wanted at least one notebook, got {', '.join(map(str, given))}"
+        )
     return _unique([found[k] for k in sorted(found)]), remarks
 
 
 def _in_folder(root, assignment, out):
     inner = list(root.iterdir())
-    if len(inner) == 1 and any(CANVAS.match(p.name) or MOODLE.match(p.name) for p in inner[0].glob("*")):
+    if len(inner) == 1 and any(
+        CANVAS.match(p.name) or MOODLE.match(p.name) for p in inner[0].glob("*")
+    ):
         root = inner[0]  # a folder that unpacking made
     out = out and out.resolve()
-    empty = {p.name for p in root.iterdir() if p.is_dir() and p.resolve() != out and not p.name.startswith((".", "_"))}
+    empty = {
+        p.name
+        for p in root.iterdir()
+        if p.is_dir() and p.resolve() != out and not p.name.startswith((".", "_"))
+    }
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in IGNORED and pathlib.Path(folder, f).resolve() != out)
+        folders[:] = sorted(
+            f for f in folders if f not in IGNORED and pathlib.Path(folder, f).resolve() != out
+        )
         for file in sorted(files):
             path = pathlib.Path(folder, file)
             if file.endswith(".ipynb") and path.is_file() and not path.is_symlink():
@@ -95,13 +112,17 @@ def _add(found, submission, remarks):
     key = (submission.student, submission.id)
     if key in found and found[key].path is not None:
         first, last = sorted((found[key], submission), key=lambda s: _natural(str(s.path)))
-        remarks.append(f"{printable(submission.student)}: {last.path.name} is graded, {first.path.name} is not")
+        remarks.append(
+            f"{printable(submission.student)}: {last.path.name} is graded, {first.path.name} is not"
+        )
         submission = last
     found[key] = submission
 
 
 def _natural(text):
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text)]
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def _unique(submissions):

@@ -1,8 +1,10 @@
-"""Seccomp: the system calls that no answer needs are refused by the kernel. Standard library only; used by `jail.py`.
+"""Seccomp: the system calls that no answer needs are refused by the kernel. Standard library only;
+used by `jail.py`.
 
-What namespaces and Landlock leave open to code that runs as the grader's own user is closed here: sockets; signals,
-limits and priorities of other processes; modes, owners, times and lengths of other files (Landlock guards reading and
-writing, not these); memory that no limit counts; new namespaces, tracing, mounting.
+What namespaces and Landlock leave open to code that runs as the grader's own user is closed here:
+sockets; signals, limits and priorities of other processes; modes, owners, times and lengths of
+other files (Landlock guards reading and writing, not these); memory that no limit counts; new
+namespaces, tracing, mounting.
 """
 
 import ctypes
@@ -59,22 +61,40 @@ TABLES = {
 def program(table, pid):
     """The filter's instructions (code, jump if true, jump if false, value) for the process `pid`."""
     refuse = (RETURN, 0, 0, ERRNO | EPERM)
-    out = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, table["architecture"]), refuse, (LOAD, 0, 0, NUMBER)]
+    out = [
+        (LOAD, 0, 0, ARCHITECTURE),
+        (EQUAL, 1, 0, table["architecture"]),
+        refuse,
+        (LOAD, 0, 0, NUMBER),
+    ]
     out += [(GREATER, 0, 1, 0x40000000), refuse]  # x86-64's second set of numbers
-    out += [(EQUAL, 0, 1, 435), (RETURN, 0, 0, ERRNO | ENOSYS)]  # clone3: the C library falls back to clone
+    out += [
+        (EQUAL, 0, 1, 435),
+        (RETURN, 0, 0, ERRNO | ENOSYS),
+    ]  # clone3: the C library falls back to clone
     for number in map(int, (table["denied"] + LATER).split()):
         out += [(EQUAL, 0, 1, number), refuse]
     for number, allowed in (*((n, 0) for n in table["own"]), (table["tgkill"], pid)):
-        out += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST), (EQUAL, 0, 1, allowed), (RETURN, 0, 0, ALLOW), refuse]
+        out += [
+            (EQUAL, 0, 4, number),
+            (LOAD, 0, 0, FIRST),
+            (EQUAL, 0, 1, allowed),
+            (RETURN, 0, 0, ALLOW),
+            refuse,
+        ]
     for name, which, values in (("fcntl", SECOND, OWNERS), ("prctl", FIRST, (PDEATHSIG,))):
         out += [(EQUAL, 0, 2 * len(values) + 2, table[name]), (LOAD, 0, 0, which)]
-        out += [line for value in values for line in ((EQUAL, 0, 1, value), refuse)] + [(RETURN, 0, 0, ALLOW)]
+        out += [line for value in values for line in ((EQUAL, 0, 1, value), refuse)] + [
+            (RETURN, 0, 0, ALLOW)
+        ]
     out += [(EQUAL, 0, 3, table["clone"]), (LOAD, 0, 0, FIRST), (SET, 0, 1, NEW), refuse]
     return [*out, (RETURN, 0, 0, ALLOW)]
 
 
 def seccomp():
-    """Put the filter on this process and all it will start; it cannot be taken off. False on other processors."""
+    """Put the filter on this process and all it will start; it cannot be taken off. False on other
+    processors.
+    """
     table = TABLES.get(platform.machine())
     if table is None:
         return False
@@ -82,6 +102,8 @@ def seccomp():
     code = b"".join(struct.pack("HBBI", *line) for line in lines)
     buffer = ctypes.create_string_buffer(code, len(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(SECCOMP, FILTER, struct.pack("HxxxxxxP", len(lines), ctypes.addressof(buffer)), 0, 0):
+    if libc.prctl(
+        SECCOMP, FILTER, struct.pack("HxxxxxxP", len(lines), ctypes.addressof(buffer)), 0, 0
+    ):
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
     return True

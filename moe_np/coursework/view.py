@@ -1,7 +1,9 @@
-"""What student code is to see: Python, a few libraries, the allowed part of this package. And what it must not.
+"""What student code is to see: Python, a few libraries, the allowed part of this package. And what
+it must not.
 
-A `View` is a temporary folder with a filtered copy of the package (the allowed modules, empty `__init__`s for the
-rest) and the runner, and lists of what is shown from the system. It is made once for a grading and serves all children.
+A `View` is a temporary folder with a filtered copy of the package (the allowed modules, empty
+`__init__`s for the rest) and the runner, and lists of what is shown from the system. It is made
+once for a grading and serves all children.
 """
 
 import glob
@@ -14,20 +16,38 @@ import sysconfig
 import tempfile
 
 import moe_np
-from moe_np.checks import InputError
-from moe_np.files import remove_folder
+from moe_np.base.checks import InputError
+from moe_np.base.files import remove_folder
 
 PACKAGE = pathlib.Path(moe_np.__file__).resolve().parent
 HERE = pathlib.Path(__file__).resolve().parent
 PARTS = {  # what else a library needs
     "matplotlib": (
-        *("numpy", "mpl_toolkits", "contourpy", "cycler", "dateutil", "fontTools", "kiwisolver", "packaging", "PIL"),
+        *(
+            "numpy",
+            "mpl_toolkits",
+            "contourpy",
+            "cycler",
+            "dateutil",
+            "fontTools",
+            "kiwisolver",
+            "packaging",
+            "PIL",
+        ),
         *("pyparsing", "six"),
     ),
     "numba": ("numpy", "llvmlite"),
     "scipy": ("numpy",),
 }
-SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/alternatives")
+SYSTEM = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+)
 INSIDE = "/jail"  # where a root of its own has the view
 
 
@@ -41,7 +61,9 @@ def module_files(name):
 
 
 def copy_allowed(allowed, target):
-    """Copy the allowed modules into `target`/moe_np. A package is empty unless it is listed by its own name."""
+    """Copy the allowed modules into `target`/moe_np. A package is empty unless it is listed by its
+    own name.
+    """
     for name in ("moe_np", *allowed):
         for file in module_files(name):
             to = target / "moe_np" / file.relative_to(PACKAGE)
@@ -52,7 +74,9 @@ def copy_allowed(allowed, target):
 
 
 def library_paths(names):
-    """{top-level name: where it is installed} of the libraries and what they need, as far as they are installed."""
+    """{top-level name: where it is installed} of the libraries and what they need, as far as they
+    are installed.
+    """
     found = {}
     for name in dict.fromkeys(part for n in names for part in (n, *PARTS.get(n, ()))):
         spec = importlib.util.find_spec(name)
@@ -65,7 +89,11 @@ def library_paths(names):
 
 def bundled(path):
     """The shared libraries that a wheel keeps beside its package, under the name of its project."""
-    return [path + ".libs", os.path.join(os.path.dirname(path), "pillow.libs")] if os.path.isdir(path) else []
+    return (
+        [path + ".libs", os.path.join(os.path.dirname(path), "pillow.libs")]
+        if os.path.isdir(path)
+        else []
+    )
 
 
 def python():
@@ -75,7 +103,9 @@ def python():
 
 
 def system_shown():
-    """(paths, links) of the system that Python needs: itself, its standard library, shared libraries."""
+    """(paths, links) of the system that Python needs: itself, its standard library, shared
+    libraries.
+    """
     paths = [python(), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "DLLs")]
     paths.append(os.path.dirname(os.__file__))  # the standard library
     if ".app" in python() or sys.platform != "linux":
@@ -95,12 +125,22 @@ def _within(path, roots):
 
 def system_hidden(shown, secret):
     """Folders below what is shown that hold other packages, or what must not be read."""
-    sites = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *(p for p in sys.path if "-packages" in p)}
+    sites = {
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+        *(p for p in sys.path if "-packages" in p),
+    }
     for root in shown:
         for pattern in ("*-packages", "python*/*-packages"):
             sites.update(glob.glob(os.path.join(root, pattern)))
     sites |= {str(PACKAGE), *map(str, secret)}
-    return sorted({os.path.realpath(p) for p in sites if _within(os.path.realpath(p), shown) and os.path.isdir(p)})
+    return sorted(
+        {
+            os.path.realpath(p)
+            for p in sites
+            if _within(os.path.realpath(p), shown) and os.path.isdir(p)
+        }
+    )
 
 
 class View:
@@ -129,8 +169,16 @@ class View:
 
     def placed(self, own_root):
         """(from, to) of all that is shown besides the system: libraries and the view's own folders."""
-        paths = [p for path in self.libraries.values() for p in (path, *bundled(path)) if os.path.exists(p)]
-        own = [(str(self.base / name), self.inside(name, own_root)) for name in ("site", "runner", "fonts")]
+        paths = [
+            p
+            for path in self.libraries.values()
+            for p in (path, *bundled(path))
+            if os.path.exists(p)
+        ]
+        own = [
+            (str(self.base / name), self.inside(name, own_root))
+            for name in ("site", "runner", "fonts")
+        ]
         return [(p, p) for p in dict.fromkeys(paths)] + own
 
     def __enter__(self):

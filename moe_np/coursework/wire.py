@@ -1,8 +1,9 @@
-"""Values as bytes between the grader and the sandbox: arrays, numbers, text, and tuples, lists and dicts of them.
+"""Values as bytes between the grader and the sandbox: arrays, numbers, text, and tuples, lists and
+dicts of them.
 
-A frame is a magic word, its length, and the body: JSON that says what is where, then the arrays' own bytes. Reading one
-makes nothing but plain values (no pickle, no objects, no code); whatever is not well formed is a WireError.
-Standard library and NumPy only: the same file runs on both sides.
+A frame is a magic word, its length, and the body: JSON that says what is where, then the arrays'
+own bytes. Reading one makes nothing but plain values (no pickle, no objects, no code); whatever is
+not well formed is a WireError. Standard library and NumPy only: the same file runs on both sides.
 """
 
 import json
@@ -12,7 +13,10 @@ import numpy as np
 
 MAGIC = b"moe\x01"
 HEAD = struct.Struct("<4sQ")
-DTYPES = {np.dtype(t).str for t in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")}
+DTYPES = {
+    np.dtype(t).str
+    for t in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+}
 DEPTH, VALUES, TREE = 12, 100_000, 4_000_000  # of nesting, of values, of bytes of JSON
 
 
@@ -21,7 +25,9 @@ class WireError(ValueError):
 
 
 def frame(value):
-    """The bytes of a value. WireError for what is neither array, number, text nor a tuple, list or dict of these."""
+    """The bytes of a value. WireError for what is neither array, number, text nor a tuple, list or
+    dict of these.
+    """
     blobs = []
     tree = json.dumps(_tree(value, blobs, 0)).encode()
     body = struct.pack("<Q", len(tree)) + tree + b"".join(blobs)
@@ -53,7 +59,9 @@ def _tree(value, blobs, depth):
     if array.dtype.str not in DTYPES:
         raise WireError(f"the result holds an array of dtype {array.dtype}: wanted numbers")
     blobs.append(array.tobytes())
-    return {"array" if isinstance(value, np.ndarray) else "number": [array.dtype.str, list(array.shape)]}
+    return {
+        "array" if isinstance(value, np.ndarray) else "number": [array.dtype.str, list(array.shape)]
+    }
 
 
 def unframe(body):
@@ -93,7 +101,11 @@ class _Reader:
         return self.array(*what, scalar=kind == "number")
 
     def array(self, dtype, shape, scalar):
-        if dtype not in DTYPES or len(shape) > 16 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+        if (
+            dtype not in DTYPES
+            or len(shape) > 16
+            or not all(type(n) is int and 0 <= n < 2**40 for n in shape)
+        ):
             raise WireError("not an array")
         count = 1
         for n in shape:
@@ -101,13 +113,19 @@ class _Reader:
         size = count * np.dtype(dtype).itemsize
         if size > len(self.body) - self.at:
             raise WireError("cut short")
-        out = np.frombuffer(self.body, dtype, count, self.at).reshape(shape).copy() if count else np.empty(shape, dtype)
+        out = (
+            np.frombuffer(self.body, dtype, count, self.at).reshape(shape).copy()
+            if count
+            else np.empty(shape, dtype)
+        )
         self.at += size
         return out[()] if scalar and out.ndim == 0 else out
 
 
 def read_frame(read, largest):
-    """The body of the next frame from `read(n) -> bytes`, b"" at the end. WireError if it is none or too large."""
+    """The body of the next frame from `read(n) -> bytes`, b"" at the end. WireError if it is none
+    or too large.
+    """
     head = _exactly(read, HEAD.size)
     if not head:
         return b""

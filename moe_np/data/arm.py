@@ -1,9 +1,11 @@
-"""A surrogate for the robot arm of Jordan and Jacobs (1994): four joints in three dimensions, by Newton and Euler.
+"""A surrogate for the robot arm of Jordan and Jacobs (1994): four joints in three dimensions, by
+Newton and Euler.
 
-The task there: from 4 joint angles, 4 velocities and 4 torques tell the 4 accelerations. The arm's equations, masses
-and ranges are not in the paper. This is another arm of the same kind, a surrogate: numbers made with it can be set
-beside the published ones but do not reproduce them. Its ranges were chosen so that the best linear map leaves .31 of
-the variance, as published; that row of a table is therefore no evidence of anything.
+The task there: from 4 joint angles, 4 velocities and 4 torques tell the 4 accelerations. The arm's
+equations, masses and ranges are not in the paper. This is another arm of the same kind, a
+surrogate: numbers made with it can be set beside the published ones but do not reproduce them. Its
+ranges were chosen so that the best linear map leaves .31 of the variance, as published; that row of
+a table is therefore no evidence of anything.
 
     M(q) q̈ + c(q, q̇) = τ        c: what it takes to hold q̈ = 0, the velocities' own forces and the weight
 
@@ -13,16 +15,17 @@ the variance, as published; that row of a table is therefore no evidence of anyt
     ddq      (N, 4)     accelerations, rad/s²
     torque   (N, 4)     N m
 
-`inverse_dynamics` is the recursive Newton-Euler algorithm (Luh, Walker and Paul 1980; Craig 1986, chapter 6): out
-along the arm for velocities and accelerations of each link, back for forces. It is linear in q̈, and M and c are what
-it says for unit accelerations and for none. Every function takes N arms at once.
+`inverse_dynamics` is the recursive Newton-Euler algorithm (Luh, Walker and Paul 1980; Craig 1986,
+chapter 6): out along the arm for velocities and accelerations of each link, back for forces. It is
+linear in q̈, and M and c are what it says for unit accelerations and for none. Every function takes
+N arms at once.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import InputError, array, generator, integer
+from moe_np.base.checks import InputError, array, generator, integer
 
 GRAVITY = 9.81  # m/s², down along z
 
@@ -52,11 +55,13 @@ ARM = (
 )
 JOINTS = len(ARM)
 
-# --- Mechanics --------------------------------------------------------------------------------------------------------
+# --- Mechanics ------------------------------------------------------------------------------------
 
 
 def rotation(axis, angle):
-    """R (N, 3, 3) with R v the vector v of the turned frame in the frame before: I + sin θ K + (1 − cos θ) K²."""
+    """R (N, 3, 3) with R v the vector v of the turned frame in the frame before: I + sin θ K + (1 −
+    cos θ) K².
+    """
     x, y, z = axis
     K = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=float)
     sin, cos = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
@@ -64,7 +69,9 @@ def rotation(axis, angle):
 
 
 def cross(a, b):
-    """a × b along the last axis, as np.cross but without its overhead, which would be most of the time here."""
+    """a × b along the last axis, as np.cross but without its overhead, which would be most of the
+    time here.
+    """
     a, b = np.asarray(a), np.asarray(b)
     return a[..., [1, 2, 0]] * b[..., [2, 0, 1]] - a[..., [2, 0, 1]] * b[..., [1, 2, 0]]
 
@@ -88,8 +95,12 @@ def inverse_dynamics(q, dq, ddq, *, gravity=GRAVITY, arm=ARM):
 
 
 def _outward(turns, dq, ddq, gravity, arm):
-    """Force and moment that each link's motion needs, [(N, 3)] each. Weight is an acceleration of the base upwards."""
-    w, dw, a = np.zeros((3, len(dq), 3))  # angular velocity and acceleration; acceleration of the joint
+    """Force and moment that each link's motion needs, [(N, 3)] each. Weight is an acceleration of
+    the base upwards.
+    """
+    w, dw, a = np.zeros(
+        (3, len(dq), 3)
+    )  # angular velocity and acceleration; acceleration of the joint
     a[:, 2] = gravity
     forces, moments = [], []
     for i, (link, R) in enumerate(zip(arm, turns, strict=True)):
@@ -105,7 +116,9 @@ def _outward(turns, dq, ddq, gravity, arm):
 
 
 def _inward(turns, forces, moments, arm):
-    """What each joint has to bear for all links from it outward; the torque is the part along its axis."""
+    """What each joint has to bear for all links from it outward; the torque is the part along its
+    axis.
+    """
     torque = np.empty((len(forces[0]), len(arm)))
     f = n = np.zeros_like(forces[0])  # on the next link, in its joint's frame before
     place = np.zeros(3)
@@ -119,7 +132,9 @@ def _inward(turns, forces, moments, arm):
 
 
 def mass_matrix(q, *, arm=ARM):
-    """M (N, 4, 4), symmetric and positive definite: column j is the torque for ddq = e_j at rest, without weight."""
+    """M (N, 4, 4), symmetric and positive definite: column j is the torque for ddq = e_j at rest,
+    without weight.
+    """
     N, n = q.shape
     unit = np.tile(np.eye(n), (N, 1))
     torque = inverse_dynamics(np.repeat(q, n, axis=0), 0 * unit, unit, gravity=0.0, arm=arm)
@@ -150,7 +165,8 @@ def energy(q, dq, *, gravity=GRAVITY, arm=ARM):
 
 
 def swing(q, dq, torque=0.0, *, dt=1e-3, gravity=GRAVITY, arm=ARM):
-    """The arm let go at q, dq under a constant torque: yields (q, dq) at t = 0, dt, 2 dt, ... without end.
+    """The arm let go at q, dq under a constant torque: yields (q, dq) at t = 0, dt, 2 dt, ...
+    without end.
 
     Runge-Kutta of order 4.
     """
@@ -165,10 +181,13 @@ def swing(q, dq, torque=0.0, *, dt=1e-3, gravity=GRAVITY, arm=ARM):
         k2 = slope(q + dt / 2 * k1[0], dq + dt / 2 * k1[1])
         k3 = slope(q + dt / 2 * k2[0], dq + dt / 2 * k2[1])
         k4 = slope(q + dt * k3[0], dq + dt * k3[1])
-        q, dq = (s + dt / 6 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in zip((q, dq), k1, k2, k3, k4, strict=True))
+        q, dq = (
+            s + dt / 6 * (a + 2 * b + 2 * c + d)
+            for s, a, b, c, d in zip((q, dq), k1, k2, k3, k4, strict=True)
+        )
 
 
-# --- The task ---------------------------------------------------------------------------------------------------------
+# --- The task -------------------------------------------------------------------------------------
 
 
 class Ranges(NamedTuple):
@@ -184,8 +203,9 @@ def _ranges(middle, q, dq):
     return Ranges(middle, (q, 0.8 * q, 0.8 * q, 0.8 * q), (dq,) * 4, (8.0, 8.0, 4.0, 1.5))
 
 
-# posture in the middle and velocities were chosen, then the size of the ranges was calibrated: the best linear map
-# leaves .31 with each of them. What is left for other learners to do differs all the same.
+# posture in the middle and velocities were chosen, then the size of the ranges was calibrated: the
+# best linear map leaves .31 with each of them. What is left for other learners to do differs all
+# the same.
 RANGES = {
     "elbow bent": _ranges((0.0, -0.5, 1.5, 0.5), 1.6, 3.2),
     "elbow bent, fast": _ranges((0.0, -0.5, 1.5, 0.5), 1.28, 5.12),
@@ -196,7 +216,9 @@ DEFAULT = "elbow bent"
 
 
 class ArmTask(NamedTuple):
-    """Inputs and outputs in units of their standard deviation in the training set, about their mean there."""
+    """Inputs and outputs in units of their standard deviation in the training set, about their mean
+    there.
+    """
 
     x_train: np.ndarray  # (N, 12) angles, velocities, torques
     y_train: np.ndarray  # (N, 4) accelerations
@@ -211,9 +233,11 @@ def draw(rng, n, ranges=RANGES[DEFAULT]):
 
 
 def arm_task(rng, *, n_train=15_000, n_test=5_000, ranges=RANGES[DEFAULT]):
-    """The surrogate of the paper's task: fresh states, their accelerations, all standardised. Returns an ArmTask.
+    """The surrogate of the paper's task: fresh states, their accelerations, all standardised.
+    Returns an ArmTask.
 
-    Every output counts the same in a sum of squared errors; unscaled, the light hand would be most of it.
+    Every output counts the same in a sum of squared errors; unscaled, the light hand would be most
+    of it.
     """
     generator("rng", rng)
     n_train, n_test = integer("n_train", n_train, minimum=2), integer("n_test", n_test)

@@ -1,6 +1,8 @@
-"""The synthetic clusters of Chen, Deng, Wu, Gu and Li 2022 (arXiv 2208.02813), section 3 and appendix A.
+"""The synthetic clusters of Chen, Deng, Wu, Gu and Li 2022 (arXiv 2208.02813), section 3 and
+appendix A.
 
-A sample is four patches of D = 50 numbers in random order. With y = ±1 and cluster k drawn at random, they are
+A sample is four patches of D = 50 numbers in random order. With y = ±1 and cluster k drawn at
+random, they are
 
     paper       here       patch                                                        drawn
     α y v_k     features   the class signal of the cluster: its sign is the class       α ~ U(.5, 2)
@@ -8,15 +10,16 @@ A sample is four patches of D = 50 numbers in random order. With y = ±1 and clu
     γ ε v_k'    features   the signal of another cluster k' ≠ k with a random sign ε    γ ~ U(.5, 3) or U(.5, 2)
     ξ           –          Gaussian noise, N(0, σ² / D) in every coordinate             σ = 1 or 2
 
-v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches tells the classes apart: the sign of v_k
-counts in one cluster and misleads in the others. All inputs are multiplied by 10, as in the authors' notebooks.
+v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches tells the classes apart:
+the sign of v_k counts in one cluster and misleads in the others. All inputs are multiplied by 10,
+as in the authors' notebooks.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import InputError, choice, integer
+from moe_np.base.checks import InputError, choice, integer
 from moe_np.data import torch_random
 
 
@@ -50,17 +53,20 @@ class _Draws(NamedTuple):
 
 
 def clusters(setting, n_train, n_test, rng, *, n_clusters=4, patch_len=50):
-    """Fresh training and test samples of setting 1 to 4: (Clusters, Clusters), with the same v and c.
+    """Fresh training and test samples of setting 1 to 4: (Clusters, Clusters), with the same v and
+    c.
 
-    `rng` is a numpy Generator. Raises InputError for an unknown setting, and where D numbers have no room for 2K
-    orthonormal vectors.
+    `rng` is a numpy Generator. Raises InputError for an unknown setting, and where D numbers have
+    no room for 2K orthonormal vectors.
     """
     choice("setting", setting, tuple(SETTINGS))
     n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
     K = integer("n_clusters", n_clusters, minimum=2)
     D = integer("patch_len", patch_len, minimum=1)
     if 2 * K > D:
-        raise InputError(f"patch_len: wanted at least 2 · n_clusters = {2 * K} for orthonormal features, got {D}")
+        raise InputError(
+            f"patch_len: wanted at least 2 · n_clusters = {2 * K} for orthonormal features, got {D}"
+        )
     N = n_train + n_test
     gamma, sigma, _ = SETTINGS[setting]
     basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
@@ -78,10 +84,14 @@ def clusters(setting, n_train, n_test, rng, *, n_clusters=4, patch_len=50):
 
 
 def _assemble(draws, features, centers):
-    """The four patches, in float32 as the notebooks compute them, in their random order and times 10."""
+    """The four patches, in float32 as the notebooks compute them, in their random order and times
+    10.
+    """
     features, centers = features.astype(np.float32), centers.astype(np.float32)
     alpha, beta, gamma = draws.factors.astype(np.float32).T[:, :, None]
-    y, sign = (np.where(s == 1, np.float32(1), np.float32(-1))[:, None] for s in (draws.y, draws.sign))
+    y, sign = (
+        np.where(s == 1, np.float32(1), np.float32(-1))[:, None] for s in (draws.y, draws.sign)
+    )
     x = np.empty((len(draws.k), PATCHES, features.shape[1]), np.float32)
     x[:, 0] = features[draws.k] * y * alpha
     x[:, 1] = centers[draws.k] * beta
@@ -94,18 +104,22 @@ def _assemble(draws, features, centers):
 
 def _split(data, n_train):
     train, test = slice(None, n_train), slice(n_train, None)
-    return tuple(data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in (train, test))
+    return tuple(
+        data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in (train, test)
+    )
 
 
-# --- the notebooks' own data ------------------------------------------------------------------------------------------
+# --- the notebooks' own data ----------------------------------------------------------------------
 
 
 def notebook_clusters(setting, *, n_train=16000, n_test=16000):
-    """The very samples of the authors' notebook, from its seed: (training, test), 16,000 each as published.
+    """The very samples of the authors' notebook, from its seed: (training, test), 16,000 each as
+    published.
 
-    Two streams start from the same seed: NumPy's old global generator for everything but the order of the patches,
-    which is PyTorch's. The draws of a sample follow those of the one before, and how many there are depends on what was
-    drawn, so this is a loop over samples; smaller sizes give the first of the published samples.
+    Two streams start from the same seed: NumPy's old global generator for everything but the order
+    of the patches, which is PyTorch's. The draws of a sample follow those of the one before, and
+    how many there are depends on what was drawn, so this is a loop over samples; smaller sizes give
+    the first of the published samples.
     """
     gamma, sigma, seed = SETTINGS[choice("setting", setting, tuple(SETTINGS))]
     n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
@@ -128,7 +142,9 @@ def notebook_clusters(setting, *, n_train=16000, n_test=16000):
 
 
 def _word_source(seed):
-    """MT19937 seeded as `numpy.random.seed` does, as raw words and as normal numbers from one shared state."""
+    """MT19937 seeded as `numpy.random.seed` does, as raw words and as normal numbers from one
+    shared state.
+    """
     source = np.random.MT19937()
     source.state = np.random.RandomState(seed).get_state(legacy=False)
     return source, np.random.RandomState(source)
@@ -145,7 +161,8 @@ def _gram_schmidt(rows):
 
 
 def _sample_draws(source, stream, N, D):
-    """The raw words around each sample's D normal numbers: first (N, 2), noise (N, D), after (N, 8) int64.
+    """The raw words around each sample's D normal numbers: first (N, 2), noise (N, D), after (N, 8)
+    int64.
 
     first   y, k
     after   sign, k', and two words each for α, β, γ. k' is one of three, from two bits: a 3 is drawn again.

@@ -1,19 +1,22 @@
-"""One question, several answers: the textbook's inverse problem, where the mean of the answers is none of them.
+"""One question, several answers: the textbook's inverse problem, where the mean of the answers is
+none of them.
 
-C. M. Bishop (2006), Pattern Recognition and Machine Learning, section 5.6: draw t uniformly on (0, 1), let
+C. M. Bishop (2006), Pattern Recognition and Machine Learning, section 5.6: draw t uniformly on (0,
+1), let
 
     x = f(t) + noise,   f(t) = t + .3 sin(2π t),   noise uniform on (−.1, .1)
 
-and then ask for t at a given x. f turns back twice, so in the middle three values of t give the same x. K. P. Murphy
-(2012), Machine Learning: A Probabilistic Perspective, section 11.2.4, fits three linear experts to the same picture.
+and then ask for t at a given x. f turns back twice, so in the middle three values of t give the
+same x. K. P. Murphy (2012), Machine Learning: A Probabilistic Perspective, section 11.2.4, fits
+three linear experts to the same picture.
 
-Because prior and noise are uniform, the answer is known exactly: p(t | x) is 1 / length of {t: |f(t) − x| < .1} on
-that set and 0 elsewhere.
+Because prior and noise are uniform, the answer is known exactly: p(t | x) is 1 / length of {t:
+|f(t) − x| < .1} on that set and 0 elsewhere.
 """
 
 import numpy as np
 
-from moe_np import checks
+from moe_np.base import checks
 
 NOISE = 0.1
 GRID = np.linspace(0, 1, 2001)  # of t
@@ -43,7 +46,9 @@ def branches(x):
     for value in x:
         above = f - value
         cell = np.flatnonzero(above[:-1] * above[1:] <= 0)
-        roots = GRID[cell] + step * above[cell] / (above[cell] - above[cell + 1])  # straight line within a cell
+        roots = GRID[cell] + step * above[cell] / (
+            above[cell] - above[cell + 1]
+        )  # straight line within a cell
         out.append(np.unique(roots) if len(roots) else GRID[[np.abs(above).argmin()]])
     return out
 
@@ -59,6 +64,8 @@ def possible(x, t):
 
 
 def log_density(x):
-    """log p(t | x) of any possible t, exact but for the grid: the most that a model can reach on average. x (n,)."""
+    """log p(t | x) of any possible t, exact but for the grid: the most that a model can reach on
+    average. x (n,).
+    """
     inside = np.abs(curve(GRID)[None, :] - np.asarray(x)[:, None]) < NOISE
     return -np.log(np.maximum(inside.mean(axis=1), 1 / len(GRID)))

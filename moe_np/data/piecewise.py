@@ -1,15 +1,16 @@
-"""A regression in pieces: four straight lines, each on an interval of its own, with jumps between them and noise.
+"""A regression in pieces: four straight lines, each on an interval of its own, with jumps between
+them and noise.
 
-Made for experts that are straight lines and a gate that cuts the axis: with the right cuts nothing is left but noise.
-The intervals differ in length, so that cutting the axis into equal parts (which is all that can be done without looking
-at y) misses the cuts. Our own; not from a paper.
+Made for experts that are straight lines and a gate that cuts the axis: with the right cuts nothing
+is left but noise. The intervals differ in length, so that cutting the axis into equal parts (which
+is all that can be done without looking at y) misses the cuts. Our own; not from a paper.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.checks import generator, integer
+from moe_np.base.checks import generator, integer
 
 CUTS = (-0.6, -0.3, 0.5)  # x runs from −1 to 1
 LINES = ((1.5, 0.9), (-2.0, 0.2), (1.2, -0.5), (-1.0, 0.0))  # (slope, value at x = 0) of each piece

@@ -1,8 +1,8 @@
 """PyTorch's CPU random numbers without PyTorch, to the bit.
 
-Both libraries sit on the same generator, MT19937, seeded the same way from one integer; they differ in how they turn
-its 32-bit words into numbers. So a `numpy.random.RandomState` is the stream here, and each function takes from it the
-words that its namesake in PyTorch takes, in that order:
+Both libraries sit on the same generator, MT19937, seeded the same way from one integer; they differ
+in how they turn its 32-bit words into numbers. So a `numpy.random.RandomState` is the stream here,
+and each function takes from it the words that its namesake in PyTorch takes, in that order:
 
     rand            one word a number       (word mod 2²⁴) · 2⁻²⁴
     uniform         one word a number       low + (high − low) · rand, rounded once to float32
@@ -17,13 +17,15 @@ import math
 
 import numpy as np
 
-from moe_np.checks import integer
+from moe_np.base.checks import integer
 
 _WORDS = 2**32
 
 
 def manual_seed(seed):
-    """The stream that `torch.manual_seed(seed)` starts; only the low 32 bits of a longer seed count, as there."""
+    """The stream that `torch.manual_seed(seed)` starts; only the low 32 bits of a longer seed
+    count, as there.
+    """
     return np.random.RandomState(integer("seed", seed, minimum=0) % _WORDS)
 
 
@@ -36,23 +38,30 @@ def rand(stream, *shape):
     """`torch.rand(*shape)`: float32 on [0, 1), every value a multiple of 2⁻²⁴."""
     low = words(stream, math.prod(shape))
     low &= 0xFFFFFF
-    out = low.view(np.int32).astype(np.float32)  # 24 bits: exact; signed, because that conversion is the fast one
+    out = low.view(np.int32).astype(
+        np.float32
+    )  # 24 bits: exact; signed, because that conversion is the fast one
     out *= np.float32(2**-24)
     return out.reshape(shape)
 
 
 def uniform(stream, low, high, *shape):
-    """`torch.empty(*shape).uniform_(low, high)`: a multiplication and an addition with one rounding at the end."""
+    """`torch.empty(*shape).uniform_(low, high)`: a multiplication and an addition with one rounding
+    at the end.
+    """
     low, high = np.float32(low), np.float32(high)
     # in float64 the product of two float32 numbers is exact, so only the last conversion rounds
-    return (rand(stream, *shape).astype(np.float64) * np.float64(high - low) + np.float64(low)).astype(np.float32)
+    return (
+        rand(stream, *shape).astype(np.float64) * np.float64(high - low) + np.float64(low)
+    ).astype(np.float32)
 
 
 def conv1d(stream, filters, fan_in):
-    """Default start of `torch.nn.Conv1d`: weights (filters, fan_in) and biases (filters,), drawn in this order.
+    """Default start of `torch.nn.Conv1d`: weights (filters, fan_in) and biases (filters,), drawn in
+    this order.
 
-    Kaiming uniform with a = √5: the gain √(2 / (1 + a²)) makes the bound of the weights equal to that of the biases, up
-    to rounding.
+    Kaiming uniform with a = √5: the gain √(2 / (1 + a²)) makes the bound of the weights equal to
+    that of the biases, up to rounding.
     """
     gain = math.sqrt(2 / (1 + 5))
     bound = math.sqrt(3) * (gain / math.sqrt(fan_in))
@@ -62,7 +71,8 @@ def conv1d(stream, filters, fan_in):
 
 
 def skip_normal(stream, count):
-    """Take the words that `torch.normal` takes for `count` numbers (at least 16), and give nothing back.
+    """Take the words that `torch.normal` takes for `count` numbers (at least 16), and give nothing
+    back.
 
     The numbers themselves would be a Box-Müller transform whose last bits depend on the processor.
     """

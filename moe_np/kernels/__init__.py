@@ -4,16 +4,27 @@
     MOE_NP_KERNELS=numba    always the loops, also with the JIT switched off (NUMBA_DISABLE_JIT=1: slow, for a debugger)
     unset                   Numba where it is installed and its JIT is on, otherwise NumPy
 
-Each module of loops here has a NumPy twin in the file that holds the equations, and a test that holds the two equal.
-Numba is imported at the first use, never by `import moe_np`.
+Each module of loops here has the name of its NumPy twin, the file that holds the equations, and a
+test that holds the two equal. What compiled loops share (BLAS, the thread pool, activations) lies
+in `machine`. The modules are imported when they are first touched, as in
+`kernels.top_k.forward(...)`, so that `import moe_np` never imports Numba.
 """
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 
-from moe_np.checks import InputError
+from moe_np.base.checks import InputError
+
+TWINS = ("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online")
+
+
+def __getattr__(name):
+    if name in TWINS:
+        return importlib.import_module(f"moe_np.kernels.{name}")
+    raise AttributeError(f"module 'moe_np.kernels' has no attribute {name!r}")
 
 
 @functools.cache

@@ -1,7 +1,8 @@
-"""Mixtures of experts by EM: ask who is responsible for each case, then fit each expert and the gate to its share.
+"""Mixtures of experts by EM: ask who is responsible for each case, then fit each expert and the
+gate to its share.
 
-M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation
-6:181-214, section 3, for a tree with one gate (a tree of any depth is in hme.py):
+M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural
+Computation 6:181-214, section 3, for a tree with one gate (a tree of any depth is in hme.py):
 
     P(y | x) = Σ_i g_i(x) P(y | x, expert i)     g = softmax(x U + c)
 
@@ -14,9 +15,10 @@ M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the E
     h_i         resp           (N, E)      g_i P_i / Σ_j g_j P_j: the posterior probability that expert i made the case
     U_i, v_i    params                     U (Dg, E), c (E,) of the gate; W, b and var of the experts (em_families.py)
 
-E step: h from the parameters. M step: the experts' regressions with weights h, and for the gate a multinomial logistic
-regression on the targets h (irls.py). Neither can lower the likelihood, nor with a ridge the penalised likelihood; so
-the gate need not be fitted to the end in each M step, and one step of Newton's, halved where it must be, will do.
+E step: h from the parameters. M step: the experts' regressions with weights h, and for the gate a
+multinomial logistic regression on the targets h (irls.py). Neither can lower the likelihood, nor
+with a ridge the penalised likelihood; so the gate need not be fitted to the end in each M step, and
+one step of Newton's, halved where it must be, will do.
 """
 
 import warnings
@@ -24,21 +26,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks
+from moe_np.base import checks
+from moe_np.base.numerics import log_softmax, logsumexp
 from moe_np.mixtures import irls
 from moe_np.mixtures.em_families import Categorical, Gaussian
 from moe_np.mixtures.em_fit import Fit, gate_logits
-from moe_np.numerics import log_softmax, logsumexp
-from moe_np.steps import state
 
-__all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient", "steps"]
+__all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient"]
 
 
 class ConvergenceWarning(UserWarning):
     """EM was stopped by max_iter."""
 
 
-# --- The algorithm ----------------------------------------------------------------------------------------------------
+# --- The algorithm --------------------------------------------------------------------------------
 
 
 @irls.one_thread
@@ -58,7 +59,8 @@ def fit(
     irls_steps=1,
     start=None,
 ):
-    """Climb from `restarts` random starts, the best third of them to the end, and keep the best: -> Fit.
+    """Climb from `restarts` random starts, the best third of them to the end, and keep the best: ->
+    Fit.
 
     family      Gaussian(...) or Categorical(...): what the experts are
     gate_x      (N, Dg) what the gate sees instead of x; Dg = 0 is a mixture of regressions with constant shares
@@ -68,9 +70,10 @@ def fit(
     irls_steps  steps of Newton's in each M step, for the gate and for categorical experts
     start       parameters to climb from; one climb, and rng is not used
 
-    An expert whose variance is at its floor, on D + 1 + C cases or fewer, has collapsed: it meets them exactly, and
-    without the floor the likelihood would have no maximum. Such a climb is kept only if all are such. Warns if the one
-    that is kept did not converge. EM finds local maxima; more restarts find better ones.
+    An expert whose variance is at its floor, on D + 1 + C cases or fewer, has collapsed: it meets
+    them exactly, and without the floor the likelihood would have no maximum. Such a climb is kept
+    only if all are such. Warns if the one that is kept did not converge. EM finds local maxima;
+    more restarts find better ones.
     """
     problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
     for name, value in (("max_iter", max_iter), ("restarts", restarts), ("short", short)):
@@ -92,14 +95,18 @@ def fit(
 
 
 def _climb(problem, params, tol, max_iter, history=()):
-    """EM from `params` until it hardly rises any more, or max_iter M steps are made, those of `history` among them."""
+    """EM from `params` until it hardly rises any more, or max_iter M steps are made, those of
+    `history` among them.
+    """
     history = list(history)
     while True:
         now = e_step(problem, params)
         history.append(now.value)
         converged = _settled(history, tol * len(problem.y))
         if converged or len(history) > max_iter:
-            return Fit(params, now.log_likelihood, np.array(history), now.resp, converged, problem.family)
+            return Fit(
+                params, now.log_likelihood, np.array(history), now.resp, converged, problem.family
+            )
         params = m_step(problem, params, now.resp)
 
 
@@ -133,14 +140,20 @@ def e_step(problem, params):
 
 def m_step(problem, params, resp):
     """New experts and a new gate; params=None begins with experts and gate at 0."""
-    experts = problem.family.m_step(params, problem.inputs, problem.y, resp, problem.ridge, problem.irls_steps)
+    experts = problem.family.m_step(
+        params, problem.inputs, problem.y, resp, problem.ridge, problem.irls_steps
+    )
     return {**experts, **gate_m_step(problem, params, resp)}
 
 
 def gate_m_step(problem, params, resp):
-    """Raise Σ_n Σ_i resp_ni log g_i(x_n): a logistic regression on soft targets, from where the gate is."""
+    """Raise Σ_n Σ_i resp_ni log g_i(x_n): a logistic regression on soft targets, from where the
+    gate is.
+    """
     start = None if params is None else np.vstack([params["U"], params["c"]])
-    coef, _ = irls.multinomial_irls(problem.gate, resp, start=start, ridge=problem.ridge, max_steps=problem.irls_steps)
+    coef, _ = irls.multinomial_irls(
+        problem.gate, resp, start=start, ridge=problem.ridge, max_steps=problem.irls_steps
+    )
     return {"U": coef[:-1], "c": coef[-1]}
 
 
@@ -153,8 +166,9 @@ def penalty(problem, params):
 
 
 def _settled(history, little):
-    """Is what is still to come less than `little`? Rises shrink in proportion near a maximum (Aitken): the rest of the
-    geometric series is rise · a / (1 − a), a the ratio of the last two. While they grow, the end is not in sight.
+    """Is what is still to come less than `little`? Rises shrink in proportion near a maximum
+    (Aitken): the rest of the geometric series is rise · a / (1 − a), a the ratio of the last two.
+    While they grow, the end is not in sight.
     """
     if len(history) < 3:
         return False
@@ -166,13 +180,19 @@ def _settled(history, little):
 
 @irls.one_thread
 def gradient(params, x, y, *, family, gate_x=None):
-    """The log likelihood and its gradient: (number, grads), the experts' and the gate's, of Σ_n log P(y_n | x_n).
+    """The log likelihood and its gradient: (number, grads), the experts' and the gate's, of Σ_n log
+    P(y_n | x_n).
 
-    Fisher's identity: the gradient of the log likelihood is that of the E step's expected log likelihood, with resp
-    held. So each expert sees its own regression's gradient with weights resp, and the gate logits see resp − g. At
-    the parameters that EM ends with (without ridge, off the floor) it is 0.
+    Fisher's identity: the gradient of the log likelihood is that of the E step's expected log
+    likelihood, with resp held. So each expert sees its own regression's gradient with weights resp,
+    and the gate logits see resp − g. At the parameters that EM ends with (without ridge, off the
+    floor) it is 0.
     """
-    n_experts = np.shape(params["c"])[0] if isinstance(params, dict) and np.ndim(params.get("c")) == 1 else 1
+    n_experts = (
+        np.shape(params["c"])[0]
+        if isinstance(params, dict) and np.ndim(params.get("c")) == 1
+        else 1
+    )
     problem = _problem(x, y, n_experts, family, gate_x, 0.0, 1)
     now = e_step(problem, _check_start(problem, params, "params"))
     dlogits = now.resp - np.exp(now.log_gate)
@@ -185,65 +205,7 @@ def gradient(params, x, y, *, family, gate_x=None):
     }
 
 
-# --- One step at a time -----------------------------------------------------------------------------------------------
-
-E_STEP = r"h_i = \frac{g_i P_i}{\sum_j g_j P_j}, \quad g = \mathrm{softmax}(x U + c), \quad P_i = P(y \mid x, W_i, b_i)"
-M_GATE = r"U, c \text{ raise } \sum_n \sum_i h_{ni} \log g_i(x_n)"
-M_EXPERTS = {
-    Gaussian: r"W_i, b_i: \; (X^\top H_i X)^{-1} X^\top H_i\, y, \quad H_i = \mathrm{diag}(h_{1i} \ldots h_{Ni})",
-    Categorical: r"W_i, b_i \text{ raise } \sum_n h_{ni} \log \mathrm{softmax}(x_n W_i + b_i)_{y_n}",
-}
-AXES = {
-    "gate_logits": "N E", "log_gate": "N E", "log_density": "N E", "resp": "N E", "share": "E",
-    "W": "E D C", "b": "E C", "U": "D E", "c": "E",
-}  # fmt: skip
-VAR_AXES = ((), ("E",), ("E", "C", "C"))
-
-
-def steps(x, y, n_experts, *, family, rng, gate_x=None, tol=1e-6, max_iter=100, ridge=0.0, irls_steps=1, start=None):
-    """One climb of `fit`, a State at a time: "start", then "E step", "M step: experts", "M step: gate", and so on.
-
-    Ends after the E step at which `fit` would have ended. Arguments as in `fit`; wrap it in `moe_np.steps.Steps` to
-    walk back as well.
-    """
-    problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
-    checks.integer("max_iter", max_iter, minimum=0)
-    checks.number("tol", tol, minimum=0)
-    params = start_params(problem, rng) if start is None else _check_start(problem, start)
-    axes = {**AXES, "var": VAR_AXES[params["var"].ndim - (params["var"].ndim == 3)]} if "var" in params else AXES
-    now = state("start", "", params, axes=axes, note="Parameters to begin with: a random partition, softened, fitted.")
-    yield now
-    history = []
-    for number in range(max_iter + 1):
-        found = e_step(problem, params)
-        history.append(found.value)
-        arrays = {
-            **params,
-            "gate_logits": gate_logits(params, problem.gate),
-            "log_gate": found.log_gate,
-            "log_density": found.log_density,
-            "resp": found.resp,
-            "share": found.resp.mean(axis=0),
-            "log_likelihood": found.log_likelihood,
-        }
-        note = f"E step {number}: who is responsible for each case, given the parameters."
-        now = state("E step", E_STEP, arrays, axes=axes, note=note, before=now)
-        yield now
-        if _settled(history, tol * len(problem.y)) or number == max_iter:
-            return
-        experts = problem.family.m_step(params, problem.inputs, problem.y, found.resp, ridge, irls_steps)
-        note = "Each expert by itself, every case counting as much as the expert is responsible for it."
-        now = state(
-            "M step: experts", M_EXPERTS[type(problem.family)], {**arrays, **experts}, axes=axes, note=note, before=now
-        )
-        yield now
-        params = {**experts, **gate_m_step(problem, params, found.resp)}
-        note = "The gate learns to predict the responsibilities from x alone."
-        now = state("M step: gate", M_GATE, {**arrays, **params}, axes=axes, note=note, before=now)
-        yield now
-
-
-# --- Where it starts, and what it starts with -------------------------------------------------------------------------
+# --- Where it starts, and what it starts with -----------------------------------------------------
 
 
 class Problem(NamedTuple):
@@ -275,10 +237,11 @@ def _problem(x, y, n_experts, family, gate_x, ridge, irls_steps):
 
 
 def start_params(problem, rng):
-    """An M step from a random partition: each case to the nearest of E cases drawn at random, near in x, gate_x and y.
+    """An M step from a random partition: each case to the nearest of E cases drawn at random, near
+    in x, gate_x and y.
 
-    Nine tenths of a case go there and the rest to all alike; all experts begin with the same variance. That keeps an
-    expert that was given few cases from fitting them at once, and for ever.
+    Nine tenths of a case go there and the rest to all alike; all experts begin with the same
+    variance. That keeps an expert that was given few cases from fitting them at once, and for ever.
     """
     resp = start_resp(problem, checks.generator("rng", rng))
     params = m_step(problem, None, resp)
@@ -288,7 +251,9 @@ def start_params(problem, rng):
 def start_resp(problem, rng):
     E, N = problem.n_experts, len(problem.y)
     y = problem.y if problem.y.ndim == 2 else np.eye(problem.family.n_classes)[problem.y]
-    parts = [problem.inputs.xt[:-1].T, y] + ([] if problem.gate is problem.inputs else [problem.gate.xt[:-1].T])
+    parts = [problem.inputs.xt[:-1].T, y] + (
+        [] if problem.gate is problem.inputs else [problem.gate.xt[:-1].T]
+    )
     z = np.hstack([standard(part) / np.sqrt(max(part.shape[1], 1)) for part in parts])
     centre = z[rng.choice(N, E, replace=N < E)]
     distance = ((z[:, None, :] - centre) ** 2).sum(axis=2)
@@ -298,7 +263,9 @@ def start_resp(problem, rng):
 def standard(x):
     """x (N, D) with mean 0 and deviation 1, constant columns 0."""
     spread = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(spread > 1e-12 * np.abs(x).max(axis=0, initial=0), spread, np.inf)
+    return (x - x.mean(axis=0)) / np.where(
+        spread > 1e-12 * np.abs(x).max(axis=0, initial=0), spread, np.inf
+    )
 
 
 def _check_start(problem, start, called="start"):
@@ -310,8 +277,15 @@ def _check_start(problem, start, called="start"):
     if not isinstance(start, dict) or set(start) != set(shapes):
         got = ", ".join(map(str, start)) if isinstance(start, dict) else repr(start)
         raise checks.InputError(f"{called}: wanted the keys {', '.join(shapes)}; got {got}")
-    start = {name: checks.array(f"{called}[{name!r}]", start[name], shape) for name, shape in shapes.items()}
-    if "var" in start and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min() > 0:
+    start = {
+        name: checks.array(f"{called}[{name!r}]", start[name], shape)
+        for name, shape in shapes.items()
+    }
+    if (
+        "var" in start
+        and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min()
+        > 0
+    ):
         raise checks.InputError(
             f"{called}['var']: wanted variances above 0, and covariance matrices that are positive definite"
         )
@@ -319,7 +293,9 @@ def _check_start(problem, start, called="start"):
 
 
 def _rank(problem, run):
-    """What makes one climb better than another: that no expert has collapsed, then what it has climbed to."""
+    """What makes one climb better than another: that no expert has collapsed, then what it has
+    climbed to.
+    """
     if isinstance(problem.family, Categorical):
         return True, run.history[-1]
     var = run.params["var"]

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np.base import checks, numerics
 from moe_np.mixtures import irls
 
 COVARIANCES = ("fixed", "shared", "expert", "full")
@@ -47,7 +47,10 @@ def affine_gradient(dout, design):
     E, C, N = dout.shape
     flat = (dout.reshape(E * C, N) @ design.xt.T).reshape(E, C, -1)
     db = flat[:, :, -1]
-    return {"W": flat[:, :, :-1].transpose(0, 2, 1) + design.mean[:, None] * db[:, None, :], "b": db}
+    return {
+        "W": flat[:, :, :-1].transpose(0, 2, 1) + design.mean[:, None] * db[:, None, :],
+        "b": db,
+    }
 
 
 def unpack(coef):
@@ -101,11 +104,12 @@ class Gaussian(NamedTuple):
 
     @irls.one_thread
     def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
-        """W_e and b_e by least squares with weights resp_e; Σ_e the weighted mean of squares of what is left.
+        """W_e and b_e by least squares with weights resp_e; Σ_e the weighted mean of squares of
+        what is left.
 
-        W_e is the same whatever Σ_e, since all outputs of an expert have the same weights. The ridge counts as `ridge`
-        more cases for each input, in which it is 1 and y is 0. Eigenvalues raised to the floor are the maximum under
-        that condition, so EM still never falls.
+        W_e is the same whatever Σ_e, since all outputs of an expert have the same weights. The
+        ridge counts as `ridge` more cases for each input, in which it is 1 and y is 0. Eigenvalues
+        raised to the floor are the maximum under that condition, so EM still never falls.
         """
         new = unpack(irls.weighted_least_squares(design, y, resp, ridge, pack(params)))
         if self.covariance == "fixed":
@@ -118,7 +122,9 @@ class Gaussian(NamedTuple):
             scatter += ridge * new["W"].swapaxes(1, 2) @ new["W"]
             common = np.einsum("ecc->", scatter) / (C * n.sum()) * np.eye(C)
             own = np.where(n > NOBODY, n, 1)[:, None, None]
-            size, axes = np.linalg.eigh(np.where((n > NOBODY)[:, None, None], scatter / own, common))
+            size, axes = np.linalg.eigh(
+                np.where((n > NOBODY)[:, None, None], scatter / own, common)
+            )
             var = (axes * np.maximum(size, self.floor)[:, None, :]) @ axes.swapaxes(1, 2)
             return {**new, "var": 0.5 * (var + var.swapaxes(1, 2))}
         scatter = _weighted(weight, residual)
@@ -132,7 +138,11 @@ class Gaussian(NamedTuple):
         """½ ridge Σ_e tr(W_e Σ_e⁻¹ W_eᵀ)."""
         W, var = params["W"], params["var"]
         if var.ndim == 3:
-            return 0.5 * ridge * float(np.einsum("edc,ecd->", W, np.linalg.solve(var, W.swapaxes(1, 2))))
+            return (
+                0.5
+                * ridge
+                * float(np.einsum("edc,ecd->", W, np.linalg.solve(var, W.swapaxes(1, 2))))
+            )
         return 0.5 * ridge * float(((W**2).sum(axis=(1, 2)) / var).sum())
 
     def pooled(self, params, resp):
@@ -141,7 +151,10 @@ class Gaussian(NamedTuple):
         if var.ndim == 0:
             return params
         share = resp.mean(axis=0)
-        return {**params, "var": np.broadcast_to(np.tensordot(share, var, axes=1), var.shape).copy()}
+        return {
+            **params,
+            "var": np.broadcast_to(np.tensordot(share, var, axes=1), var.shape).copy(),
+        }
 
     def outputs(self, params, design):
         return affine(params, design).transpose(2, 0, 1)
@@ -154,14 +167,18 @@ class Gaussian(NamedTuple):
         return outputs + np.sqrt(np.broadcast_to(var, len(params["W"])))[expert, None] * z
 
     def gradient(self, params, design, y, resp):
-        """dμ_e = resp_e Σ_e⁻¹ (y − μ_e); dΣ_e = ½ Σ_n resp_e (Σ_e⁻¹ r rᵀ Σ_e⁻¹ − Σ_e⁻¹), r = y − μ_e."""
+        """dμ_e = resp_e Σ_e⁻¹ (y − μ_e); dΣ_e = ½ Σ_n resp_e (Σ_e⁻¹ r rᵀ Σ_e⁻¹ − Σ_e⁻¹), r = y −
+        μ_e.
+        """
         var, residual = params["var"], y.T - affine(params, design)
         E, C, _ = residual.shape
         weight, n = resp.T, resp.sum(axis=0)
         if var.ndim == 3:
             inverse = np.linalg.inv(var)
             pull = inverse @ residual
-            dvar = 0.5 * ((weight[:, None] * pull) @ pull.swapaxes(1, 2) - n[:, None, None] * inverse)
+            dvar = 0.5 * (
+                (weight[:, None] * pull) @ pull.swapaxes(1, 2) - n[:, None, None] * inverse
+            )
             return {**affine_gradient(weight[:, None] * pull, design), "var": dvar}
         own = np.broadcast_to(var, E)
         dvar = 0.5 * (_weighted(weight, residual) / own**2 - C * n / own)
@@ -170,7 +187,10 @@ class Gaussian(NamedTuple):
 
     def n_parameters(self, params):
         E, D, C = params["W"].shape
-        return E * (D + 1) * C + {"fixed": 0, "shared": 1, "expert": E, "full": E * C * (C + 1) // 2}[self.covariance]
+        return (
+            E * (D + 1) * C
+            + {"fixed": 0, "shared": 1, "expert": E, "full": E * C * (C + 1) // 2}[self.covariance]
+        )
 
 
 def _weighted(weight, residual):
@@ -195,20 +215,30 @@ class Categorical(NamedTuple):
             )
         checks.integer("n_classes", n_classes, minimum=2)
         if y.min(initial=0) < 0 or y.max(initial=0) >= n_classes:
-            raise checks.InputError(f"y: wanted labels from 0 to {n_classes - 1}, got {y.min()} to {y.max()}")
+            raise checks.InputError(
+                f"y: wanted labels from 0 to {n_classes - 1}, got {y.min()} to {y.max()}"
+            )
         return self._replace(n_classes=n_classes), y
 
     @irls.one_thread
     def log_density(self, params, design, y):
-        """The log probability of the class that y says, and not of "y is the number of the expert" (errata 15)."""
+        """The log probability of the class that y says, and not of "y is the number of the expert"
+        (errata 15).
+        """
         logp = numerics.log_softmax(affine(params, design), axis=1)
         return logp[:, y, np.arange(len(y))].T
 
     @irls.one_thread
     def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
-        """A multinomial logistic regression of the label for each expert, with weights resp_e: `steps` of IRLS."""
+        """A multinomial logistic regression of the label for each expert, with weights resp_e:
+        `steps` of IRLS.
+        """
         onehot, start = np.eye(self.n_classes)[y], pack(params)
-        return unpack(irls.multinomial_irls(design, onehot, resp, start=start, ridge=ridge, max_steps=steps)[0])
+        return unpack(
+            irls.multinomial_irls(design, onehot, resp, start=start, ridge=ridge, max_steps=steps)[
+                0
+            ]
+        )
 
     def penalty(self, params, ridge):
         """½ ridge Σ_e Σ_c ‖slopes − their mean over c‖²."""

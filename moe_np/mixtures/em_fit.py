@@ -1,13 +1,15 @@
-"""A fitted mixture of experts and what one asks of it; `moe_np.mixtures.em` makes it, and its names are used here."""
+"""A fitted mixture of experts and what one asks of it; `moe_np.mixtures.em` makes it, and its names
+are used here.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks
+from moe_np.base import checks
+from moe_np.base.numerics import log_softmax, logsumexp, softmax
 from moe_np.mixtures import irls
 from moe_np.mixtures.em_families import Categorical, choose
-from moe_np.numerics import log_softmax, logsumexp, softmax
 
 
 class Fit(NamedTuple):
@@ -15,7 +17,8 @@ class Fit(NamedTuple):
 
     params: dict  # W, b (and var) of the experts, U and c of the gate
     log_likelihood: float  # Σ_n log P(y_n | x_n), without the penalty of a ridge
-    history: np.ndarray  # (T,) what EM climbs, before each of its M steps and at the end: log likelihood − penalty
+    # (T,) what EM climbs, before each of its M steps and at the end: log likelihood − penalty
+    history: np.ndarray
     resp: np.ndarray  # (N, E)
     converged: bool
     family: NamedTuple  # with what depended on the data filled in
@@ -27,7 +30,9 @@ class Fit(NamedTuple):
     def predict_proba(self, x, gate_x=None):
         """Probabilities of the classes, Σ_i g_i P_i: (N, C)."""
         if not isinstance(self.family, Categorical):
-            raise checks.InputError("predict_proba: wanted categorical experts; Gaussian ones have no classes")
+            raise checks.InputError(
+                "predict_proba: wanted categorical experts; Gaussian ones have no classes"
+            )
         return self._mean(x, gate_x)
 
     def predict(self, x, gate_x=None):
@@ -46,7 +51,9 @@ class Fit(NamedTuple):
         return float(logsumexp(self._log_joint(x, y, gate_x)).mean())
 
     def sample(self, x, rng, gate_x=None):
-        """One y for each x: an expert drawn with the gate's probabilities, then a y from it. -> (y, expert (N,))."""
+        """One y for each x: an expert drawn with the gate's probabilities, then a y from it. -> (y,
+        expert (N,)).
+        """
         inputs, gate = self._designs(x, gate_x)
         expert = choose(softmax(gate_logits(self.params, gate)), checks.generator("rng", rng))
         own = self.family.outputs(self.params, inputs)[np.arange(len(expert)), expert]
@@ -64,7 +71,9 @@ class Fit(NamedTuple):
     def _designs(self, x, gate_x):
         x = checks.array("x", x, ("N", self.params["W"].shape[1]))
         gate_x = checks.array(
-            "x" if gate_x is None else "gate_x", x if gate_x is None else gate_x, (len(x), len(self.params["U"]))
+            "x" if gate_x is None else "gate_x",
+            x if gate_x is None else gate_x,
+            (len(x), len(self.params["U"])),
         )
         inputs = irls.design(x)
         return inputs, inputs if gate_x is x else irls.design(gate_x)
@@ -72,7 +81,9 @@ class Fit(NamedTuple):
     def _mean(self, x, gate_x):
         inputs, gate = self._designs(x, gate_x)
         return np.einsum(
-            "ne,nec->nc", softmax(gate_logits(self.params, gate)), self.family.outputs(self.params, inputs)
+            "ne,nec->nc",
+            softmax(gate_logits(self.params, gate)),
+            self.family.outputs(self.params, inputs),
         )
 
     def _log_joint(self, x, y, gate_x):
@@ -81,7 +92,9 @@ class Fit(NamedTuple):
         wanted = (inputs.xt.shape[1], self.params["b"].shape[1])[: y.ndim]
         if y.shape != wanted:
             raise checks.InputError(f"y: wanted shape {wanted}, got {y.shape}")
-        return log_softmax(gate_logits(self.params, gate)) + self.family.log_density(self.params, inputs, y)
+        return log_softmax(gate_logits(self.params, gate)) + self.family.log_density(
+            self.params, inputs, y
+        )
 
 
 def gate_logits(params, design):

@@ -1,7 +1,9 @@
-"""Hierarchical mixtures of experts: a tree of gates with an expert at every leaf; probabilities, posteriors, gradient.
+"""Hierarchical mixtures of experts: a tree of gates with an expert at every leaf; probabilities,
+posteriors, gradient.
 
-M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation
-6:181-214; the gradient is theirs of 1992. EM for a tree is in hme_em.py, learning case by case in hme_online.py.
+M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural
+Computation 6:181-214; the gradient is theirs of 1992. EM for a tree is in hme_em.py, learning case
+by case in hme_online.py.
 
     paper      here        shape        meaning (two levels as in the paper; here there may be any number)
     x          x           (N, D)       inputs; the paper's constant input is b and c here
@@ -17,12 +19,13 @@ M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the E
     h_j|i      h[1]        (N, b1, b2)  posterior of j below i
     h_ij       resp        (N, E)       posterior of a leaf: h_i h_j|i
 
-Level l of the tree is two arrays, U{l} (D, P, b) and c{l} (P, b): P gates with b branches each, and P·b gates (or
-experts) on the next level. So every level is one product and one softmax, whatever the depth; the shapes say what
-tree it is. A branch that a tree does not have (an uneven tree) has c = −inf: its gate is exactly 0.
+Level l of the tree is two arrays, U{l} (D, P, b) and c{l} (P, b): P gates with b branches each, and
+P·b gates (or experts) on the next level. So every level is one product and one softmax, whatever
+the depth; the shapes say what tree it is. A branch that a tree does not have (an uneven tree) has c
+= −inf: its gate is exactly 0.
 
-Gaussian experts have "var" in their parameters: () one for all, (E,) one an expert, (E, C, C) a covariance matrix an
-expert. Without it the experts are categorical and y is labels.
+Gaussian experts have "var" in their parameters: () one for all, (E,) one an expert, (E, C, C) a
+covariance matrix an expert. Without it the experts are categorical and y is labels.
 """
 
 import itertools
@@ -31,11 +34,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks
-from moe_np.numerics import log_softmax, logsumexp, softmax
-from moe_np.optim import gradient_descent
+from moe_np.base import checks
+from moe_np.base.numerics import log_softmax, logsumexp, softmax
+from moe_np.base.optim import gradient_descent
 
-# --- Trees ------------------------------------------------------------------------------------------------------------
+# --- Trees ----------------------------------------------------------------------------------------
 
 
 def depth(params):
@@ -49,9 +52,11 @@ def branching(params):
 
 
 def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
-    """Weights and biases uniform in ±spread, of gates and experts: siblings that start equal would stay equal.
+    """Weights and biases uniform in ±spread, of gates and experts: siblings that start equal would
+    stay equal.
 
-    For inputs of the size of 1: gates that start saturated stay so, since posteriors then equal what they believe.
+    For inputs of the size of 1: gates that start saturated stay so, since posteriors then equal
+    what they believe.
 
     tree    branches of a gate on each level: (2, 2, 2, 2) is a binary tree of 16 experts, (16,) a plain mixture
     var     the variance that Gaussian experts start with
@@ -62,7 +67,9 @@ def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
     spread, var = checks.number("spread", spread, minimum=0), checks.number("var", var, above=0)
     D, C = checks.integer("D", D), checks.integer("C", C)
     if not isinstance(tree, (tuple, list)) or not tree:
-        raise checks.InputError(f"tree: wanted numbers of branches, one a level, such as (2, 2); got {tree!r}")
+        raise checks.InputError(
+            f"tree: wanted numbers of branches, one a level, such as (2, 2); got {tree!r}"
+        )
     P, params = 1, {}
     for level, b in enumerate(tree, start=1):
         b = checks.integer(f"tree[{level - 1}]", b)
@@ -72,13 +79,19 @@ def init(rng, tree, D, C, *, spread=0.05, var=1.0, like="shared"):
     params["W"] = rng.uniform(-spread, spread, (P, D, C))
     params["b"] = rng.uniform(-spread, spread, (P, C))
     if like is not None:
-        kinds = {"shared": np.array(var), "expert": np.full(P, var), "full": np.tile(var * np.eye(C), (P, 1, 1))}
+        kinds = {
+            "shared": np.array(var),
+            "expert": np.full(P, var),
+            "full": np.tile(var * np.eye(C), (P, 1, 1)),
+        }
         params["var"] = kinds[like]
     return params
 
 
 def subtree(params, branch):
-    """What hangs on one branch of the top gate: the parameters of a tree one level lower (or of one expert)."""
+    """What hangs on one branch of the top gate: the parameters of a tree one level lower (or of one
+    expert).
+    """
     b = params["c1"].shape[1]
     out = {}
     for name, value in params.items():
@@ -92,7 +105,9 @@ def subtree(params, branch):
 
 
 def join(U, c, parts):
-    """A gate U (D, b), c (b,) on top of b trees of the same shape (of single experts: without U1): the parameters."""
+    """A gate U (D, b), c (b,) on top of b trees of the same shape (of single experts: without U1):
+    the parameters.
+    """
     out = {"U1": U[:, None, :], "c1": c[None, :]}
     for name, value in parts[0].items():
         values = [part[name] for part in parts]
@@ -104,11 +119,13 @@ def join(U, c, parts):
     return out
 
 
-# --- Gates and experts ------------------------------------------------------------------------------------------------
+# --- Gates and experts ----------------------------------------------------------------------------
 
 
 def affine(x, W, b):
-    """x W + b for W (D, ...), b (...): (N, ...). In memory the cases run fastest, which the sums over branches like."""
+    """x W + b for W (D, ...), b (...): (N, ...). In memory the cases run fastest, which the sums
+    over branches like.
+    """
     totals = (W.reshape(len(W), -1).T @ x.T).reshape(*W.shape[1:], len(x))
     return np.moveaxis(totals, -1, 0) + b
 
@@ -127,7 +144,9 @@ def gates(params, x):
 
 
 def leaves(log_levels):
-    """From conditional log probabilities [(N, P, b)] down the tree to those of its leaves, (N, E): log Π g."""
+    """From conditional log probabilities [(N, P, b)] down the tree to those of its leaves, (N, E):
+    log Π g.
+    """
     total = log_levels[0]
     for log_level in log_levels[1:]:
         total = total.reshape(len(total), -1, 1) + log_level
@@ -144,7 +163,7 @@ def answers(params, totals):
     return totals if "var" in params else softmax(totals)
 
 
-# --- The likelihood ---------------------------------------------------------------------------------------------------
+# --- The likelihood -------------------------------------------------------------------------------
 
 
 def log_density(params, totals, y):
@@ -162,7 +181,9 @@ def log_density(params, totals, y):
 
 
 def residuals(y, mu):
-    """y − μ of every expert, (N, E, C). With y laid out as mu is, cases fastest, this takes a tenth of the time."""
+    """y − μ of every expert, (N, E, C). With y laid out as mu is, cases fastest, this takes a tenth
+    of the time.
+    """
     return np.asfortranarray(y)[:, None, :] - mu
 
 
@@ -180,10 +201,11 @@ class Posterior(NamedTuple):
 
 
 def posterior(log_g, log_p):
-    """Bayes' rule up and down the tree: log_g [(N, P, b)], log_p (N, E) -> Posterior. All in logarithms.
+    """Bayes' rule up and down the tree: log_g [(N, P, b)], log_p (N, E) -> Posterior. All in
+    logarithms.
 
-    Up: the evidence of a node is Σ_j g_j|i · evidence of j, and h_j|i is the share of j in it. Down: the joint
-    posterior of a node is its parent's times its own.
+    Up: the evidence of a node is Σ_j g_j|i · evidence of j, and h_j|i is the share of j in it.
+    Down: the joint posterior of a node is its parent's times its own.
     """
     h, evidence, below = [], [], log_p
     for log_level in reversed(log_g):
@@ -209,11 +231,15 @@ class Cache(NamedTuple):
 
 
 def forward(params, x, y):
-    """−log Σ_i g_i Σ_j g_j|i P_ij, minus the log likelihood of each case. Returns (loss (N,), cache)."""
+    """−log Σ_i g_i Σ_j g_j|i P_ij, minus the log likelihood of each case. Returns (loss (N,),
+    cache).
+    """
     log_g, totals = gates(params, x), experts(params, x)
     log_p = log_density(params, totals, y)
     post = posterior(log_g, log_p)
-    return post.loss, Cache(params, x, y, [np.exp(level) for level in log_g], answers(params, totals), log_p, post)
+    return post.loss, Cache(
+        params, x, y, [np.exp(level) for level in log_g], answers(params, totals), log_p, post
+    )
 
 
 def backward(dloss, cache):
@@ -221,8 +247,8 @@ def backward(dloss, cache):
 
         ∂/∂U_ij = −h_ij (y − μ_ij) xᵀ     ∂/∂v_i = −(h_i − g_i) x     ∂/∂v_ij = −h_i (h_j|i − g_j|i) x
 
-    that is, h of all gates above, times what the gate believed against what came out. The gradient of "var" is there
-    as well; whoever descends along it has to keep the variances positive.
+    that is, h of all gates above, times what the gate believed against what came out. The gradient
+    of "var" is there as well; whoever descends along it has to keep the variances positive.
     """
     params, x, post = cache.params, cache.x, cache.post
     dlog_p = -dloss[:, None] * post.resp
@@ -232,14 +258,18 @@ def backward(dloss, cache):
     above = np.ones((len(x), 1, 1))
     for level, (g, h) in enumerate(zip(cache.g, post.h, strict=True), start=1):
         dlogits = -dloss[:, None, None] * above * (h - g)
-        dx_level, grads[f"U{level}"], grads[f"c{level}"] = affine_backward(dlogits, x, params[f"U{level}"])
+        dx_level, grads[f"U{level}"], grads[f"c{level}"] = affine_backward(
+            dlogits, x, params[f"U{level}"]
+        )
         dx = dx + dx_level
         above = post.joint[level - 1].reshape(len(x), -1, 1)
     return dx, {name: grads[name] for name in params}
 
 
 def _density_backward(dlog_p, cache):
-    """From dlog_p (N, E) to the experts' totals x W + b, (N, E, C), and the gradient of "var" if there is one."""
+    """From dlog_p (N, E) to the experts' totals x W + b, (N, E, C), and the gradient of "var" if
+    there is one.
+    """
     params, mu, y = cache.params, cache.mu, cache.y
     if "var" not in params:
         onehot = np.arange(mu.shape[2]) == y[:, None, None]
@@ -248,7 +278,8 @@ def _density_backward(dlog_p, cache):
     if var.ndim == 3:
         pull, inverse = whitened(residual, var), np.linalg.inv(var)
         dvar = (
-            0.5 * np.einsum("ne,nec,ned->ecd", dlog_p, pull, pull) - 0.5 * dlog_p.sum(axis=0)[:, None, None] * inverse
+            0.5 * np.einsum("ne,nec,ned->ecd", dlog_p, pull, pull)
+            - 0.5 * dlog_p.sum(axis=0)[:, None, None] * inverse
         )
         return dlog_p[:, :, None] * pull, {"var": dvar}
     own = np.broadcast_to(var, mu.shape[1])
@@ -257,7 +288,7 @@ def _density_backward(dlog_p, cache):
     return dlog_p[:, :, None] * residual / own[:, None], {"var": dvar if var.ndim else dvar.sum()}
 
 
-# --- Using and training -----------------------------------------------------------------------------------------------
+# --- Using and training ---------------------------------------------------------------------------
 
 
 def predict(params, x):
@@ -283,7 +314,8 @@ class Step(NamedTuple):
 
 
 def train(params, x, y, *, lr, hold=("var",)):
-    """Ascend the log likelihood, one update an epoch over all cases (the 1992 algorithm). Yields a Step without end.
+    """Ascend the log likelihood, one update an epoch over all cases (the 1992 algorithm). Yields a
+    Step without end.
 
     hold    names of parameters that stay as they are: the variances, as in the paper
     """
@@ -293,7 +325,10 @@ def train(params, x, y, *, lr, hold=("var",)):
         loss, cache = forward(params, x, y)
         yield Step(number, float(loss.sum()), params, cache)
         grads = backward(np.ones_like(loss), cache)[1]
-        params = {**gradient_descent(params, grads, lr=lr), **{name: params[name] for name in hold if name in params}}
+        params = {
+            **gradient_descent(params, grads, lr=lr),
+            **{name: params[name] for name in hold if name in params},
+        }
 
 
 def checked(params, x, y=None):
@@ -310,10 +345,18 @@ def checked(params, x, y=None):
     shapes, P = {}, 1
     for level in range(1, max(depth(params), 1) + 1):
         if f"c{level}" not in params or f"U{level}" not in params:
-            raise checks.InputError(f"params: wanted U{level} and c{level}, got {', '.join(params)}")
+            raise checks.InputError(
+                f"params: wanted U{level} and c{level}, got {', '.join(params)}"
+            )
         c = checks.array(f"params['c{level}']", params[f"c{level}"], (P, "b"), finite=False)
-        if not c.size or np.isnan(c).any() or not (np.isfinite(c).any(axis=1) & (c < np.inf).all(axis=1)).all():
-            raise checks.InputError(f"params['c{level}']: wanted numbers, or −inf for branches that are not there")
+        if (
+            not c.size
+            or np.isnan(c).any()
+            or not (np.isfinite(c).any(axis=1) & (c < np.inf).all(axis=1)).all()
+        ):
+            raise checks.InputError(
+                f"params['c{level}']: wanted numbers, or −inf for branches that are not there"
+            )
         shapes |= {f"U{level}": (D, P, c.shape[1]), f"c{level}": c.shape}
         P *= c.shape[1]
     C = checks.array("params['b']", params.get("b"), (P, "C")).shape[1]
@@ -322,11 +365,18 @@ def checked(params, x, y=None):
         ndim = np.ndim(params["var"])
         shapes["var"] = ((), (P,), None, (P, C, C))[min(ndim, 3)] if ndim != 2 else (P, C, C)
     if set(params) != set(shapes):
-        raise checks.InputError(f"params: wanted the keys {', '.join(shapes)}; got {', '.join(map(str, params))}")
-    params = {k: checks.array(f"params[{k!r}]", params[k], s, finite=k[0] != "c") for k, s in shapes.items()}
+        raise checks.InputError(
+            f"params: wanted the keys {', '.join(shapes)}; got {', '.join(map(str, params))}"
+        )
+    params = {
+        k: checks.array(f"params[{k!r}]", params[k], s, finite=k[0] != "c")
+        for k, s in shapes.items()
+    }
     var = params.get("var", np.ones(1))
     if not (np.linalg.eigvalsh(var) if var.ndim == 3 else var).min() > 0:
-        raise checks.InputError("params['var']: wanted variances above 0, or positive definite matrices")
+        raise checks.InputError(
+            "params['var']: wanted variances above 0, or positive definite matrices"
+        )
     if y is None:
         return params, x
     if "var" in params:

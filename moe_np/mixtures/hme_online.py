@@ -1,14 +1,17 @@
-"""Trees that learn case by case: recursive least squares (Jordan and Jacobs 1994, on-line algorithm), and the gradient.
+"""Trees that learn case by case: recursive least squares (Jordan and Jacobs 1994, on-line
+algorithm), and the gradient.
 
-Of every expert and every gate there is a matrix, the inverse of the weighted sum of x xᵀ so far. One case changes it by
+Of every expert and every gate there is a matrix, the inverse of the weighted sum of x xᵀ so far.
+One case changes it by
 
     R ← (1/λ) [R − R x xᵀ R / (λ/h + xᵀ R x)]     h: weight of the case, λ: how fast the past is forgotten
     U_ij ← U_ij + h_ij R_ij x (y − μ_ij)ᵀ                        experts, h = h_ij
     v_ij ← v_ij + h_i S_i x (log h_j|i − ξ_j|i)                  gates, h = h_i, the posterior of the gate itself
 
-The weight h belongs into the denominator: without it R shrinks as if the expert had seen every case in full, and the
-expert stops learning before it has found its own. Siblings see the same cases with the same weights, so a gate has one
-matrix S for all its branches. As in Algorithm 2, log h is taken about its mean over the branches and clipped.
+The weight h belongs into the denominator: without it R shrinks as if the expert had seen every case
+in full, and the expert stops learning before it has found its own. Siblings see the same cases with
+the same weights, so a gate has one matrix S for all its branches. As in Algorithm 2, log h is taken
+about its mean over the branches and clipped.
 
     here        shape        meaning
     R           (E, K, K)    experts' matrices, K = D + 1, the constant input last
@@ -21,10 +24,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, kernels
+from moe_np import kernels
+from moe_np.base import checks
+from moe_np.base.optim import gradient_descent
 from moe_np.mixtures import hme
 from moe_np.mixtures.hme_em import CLIP, log_ratio
-from moe_np.optim import gradient_descent
 
 METHODS = ("rls", "gradient")
 
@@ -34,7 +38,9 @@ class Options(NamedTuple):
 
     forget: float = 0.99  # λ at the start
     nearer: float = 0.4  # the distance of λ from 1 shrinks to this part of itself ...
-    every: int = 1000  # ... every so many cases: λ < 1 for ever would forget idle experts altogether
+    every: int = (
+        1000  # ... every so many cases: λ < 1 for ever would forget idle experts altogether
+    )
     clip: float = CLIP
     weighted: bool = True  # False: without h in the denominator, to see what it is for
     hold: bool = False  # leave the variances as they are
@@ -53,9 +59,14 @@ class Memory(NamedTuple):
 
 
 def memory(params, *, width=1.0, worth=100.0):
-    """Matrices of width · I, which are a ridge of 1/width on all coefficients; "var" counts as `worth` cases."""
+    """Matrices of width · I, which are a ridge of 1/width on all coefficients; "var" counts as
+    `worth` cases.
+    """
     K = len(params["U1"]) + 1
-    S = [np.tile(width * np.eye(K), (len(params[f"c{level}"]), 1, 1)) for level in range(1, hme.depth(params) + 1)]
+    S = [
+        np.tile(width * np.eye(K), (len(params[f"c{level}"]), 1, 1))
+        for level in range(1, hme.depth(params) + 1)
+    ]
     R = np.tile(width * np.eye(K), (len(params["W"]), 1, 1))
     return Memory(0, R, S, np.full(np.shape(params.get("var", 0.0)), float(worth)))
 
@@ -74,7 +85,9 @@ def forgetting(options, cases):
 
 
 def observe(params, mem, x, y, options=DEFAULT):
-    """Learn from one case x (D,), y (C,): (params, memory, loss before). Nothing is changed in place."""
+    """Learn from one case x (D,), y (C,): (params, memory, loss before). Nothing is changed in
+    place.
+    """
     loss, cache = hme.forward(params, x[None], y[None])
     post, z, lam = cache.post, np.append(x, 1.0), forgetting(options, mem.cases)
     resp, residual = post.resp[0], y - cache.mu[0]
@@ -96,7 +109,9 @@ def observe(params, mem, x, y, options=DEFAULT):
 
 
 def running_mean(var, n, square, resp, lam):
-    """The variances after one more case with the squared errors (E,), and how many cases they are worth now."""
+    """The variances after one more case with the squared errors (E,), and how many cases they are
+    worth now.
+    """
     weight, seen = (resp, square) if n.ndim else (1.0, resp @ square)
     n = lam * n + weight
     return var + weight * (seen - var) / n, n
@@ -106,7 +121,10 @@ def descend(params, mem, x, y, lr, options=DEFAULT):
     """The same by one step of the gradient; the variances, unless held, as running means as above."""
     loss, cache = hme.forward(params, x[None], y[None])
     grads = hme.backward(np.ones(1), cache)[1]
-    new = {**params, **gradient_descent({k: v for k, v in params.items() if k != "var"}, grads, lr=lr)}
+    new = {
+        **params,
+        **gradient_descent({k: v for k, v in params.items() if k != "var"}, grads, lr=lr),
+    }
     n = mem.n
     if "var" in params and not options.hold:
         square, lam = ((y - cache.mu[0]) ** 2).mean(axis=1), forgetting(options, mem.cases)
@@ -114,11 +132,12 @@ def descend(params, mem, x, y, lr, options=DEFAULT):
     return new, mem._replace(cases=mem.cases + 1, n=n), float(loss[0])
 
 
-# --- Passes over the data ---------------------------------------------------------------------------------------------
+# --- Passes over the data -------------------------------------------------------------------------
 
 
 def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None):
-    """Pass after pass over the cases, in a new random order each: yields a `hme.Step` after 0, 1, 2, ... passes.
+    """Pass after pass over the cases, in a new random order each: yields a `hme.Step` after 0, 1,
+    2, ... passes.
 
     method  "rls", or "gradient" with step size `lr`
     A step's loss is that of all cases under its parameters, its cache the E step there. Compiled where Numba is.
@@ -128,7 +147,9 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
     params, x, y = hme.checked(params, x, y)
     labels, full = "var" not in params, np.ndim(params.get("var", 0.0)) > 1
     if (labels and method == "rls") or (full and not options.hold):
-        raise checks.InputError("params: wanted Gaussian experts with one variance, or one an expert")
+        raise checks.InputError(
+            "params: wanted Gaussian experts with one variance, or one an expert"
+        )
     for level in range(1, hme.depth(params) + 1):  # h = 0 for ever has no logarithm to learn
         checks.array(f"params['c{level}']", params[f"c{level}"], ("P", "b"))
     if (method == "gradient") != (lr is not None):
@@ -147,13 +168,21 @@ def train(params, x, y, *, rng, method="rls", lr=None, options=DEFAULT, mem=None
 
 
 def one_pass(params, mem, x, y, order, lr=None, options=DEFAULT):
-    """`numpy_pass`, compiled where Numba is, x is float64 and there is one variance, or one an expert."""
-    quick = kernels.backend() == "numba" and x.dtype == np.float64 and np.ndim(params.get("var", [[]])) < 2
+    """`numpy_pass`, compiled where Numba is, x is float64 and there is one variance, or one an
+    expert.
+    """
+    quick = (
+        kernels.backend() == "numba"
+        and x.dtype == np.float64
+        and np.ndim(params.get("var", [[]])) < 2
+    )
     return (_compiled_pass if quick else numpy_pass)(params, mem, x, y, order, lr, options)
 
 
 def numpy_pass(params, mem, x, y, order, lr, options):
-    """Learn from the cases one by one: (params, memory, Σ of the losses before each). lr None: least squares."""
+    """Learn from the cases one by one: (params, memory, Σ of the losses before each). lr None:
+    least squares.
+    """
     total = 0.0
     for i in order:
         if lr is None:
@@ -165,17 +194,18 @@ def numpy_pass(params, mem, x, y, order, lr, options):
 
 
 def _compiled_pass(params, mem, x, y, order, lr, options):
-    from moe_np.kernels import online
 
     tree = np.array(hme.branching(params))
     levels, E = range(1, len(tree) + 1), len(params["W"])
     V = np.concatenate([_rows(params[f"U{level}"], params[f"c{level}"]) for level in levels])
-    W = np.ascontiguousarray(np.concatenate([params["W"], params["b"][:, None]], axis=1).transpose(0, 2, 1))
+    W = np.ascontiguousarray(
+        np.concatenate([params["W"], params["b"][:, None]], axis=1).transpose(0, 2, 1)
+    )
     R, S = mem.R.copy(), np.concatenate(mem.S)
     var, n = (np.array(np.broadcast_to(a, E), dtype=float) for a in (params["var"], mem.n))
     inputs = np.column_stack([x, np.ones(len(x))])
     hold = 1 if options.hold else 0 if params["var"].ndim else 2
-    total = online.hme_epoch(
+    total = kernels.hme_online.hme_epoch(
         inputs, np.ascontiguousarray(y), order, tree, V, W, var, R, S, n, mem.cases, 0 if lr is None else 1,
         float(options.forget), float(options.nearer), options.every, float(options.clip), options.weighted, hold,
         0.0 if lr is None else float(lr),
@@ -185,7 +215,10 @@ def _compiled_pass(params, mem, x, y, order, lr, options):
     for level in levels:
         P, b = params[f"c{level}"].shape
         own = V[place : place + P * b]
-        new[f"U{level}"], new[f"c{level}"] = own[:, :-1].T.reshape(-1, P, b).copy(), own[:, -1].reshape(P, b).copy()
+        new[f"U{level}"], new[f"c{level}"] = (
+            own[:, :-1].T.reshape(-1, P, b).copy(),
+            own[:, -1].reshape(P, b).copy(),
+        )
         S_levels.append(S[gate : gate + P])
         place, gate = place + P * b, gate + P
     new["W"], new["b"] = W[:, :, :-1].transpose(0, 2, 1).copy(), W[:, :, -1].copy()

@@ -1,8 +1,10 @@
-"""The two regressions of which an M step is made: weighted least squares, and weighted multinomial logistic regression.
+"""The two regressions of which an M step is made: weighted least squares, and weighted multinomial
+logistic regression.
 
-Jordan and Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation 6:181-214, section 4
-and appendix A. Both take a whole stack of problems that share their inputs (all experts, all gates of a level of a
-tree): what is summed over cases, Σ_n weight_n x_n x_nᵀ, is then one matrix product for the stack.
+Jordan and Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural Computation
+6:181-214, section 4 and appendix A. Both take a whole stack of problems that share their inputs
+(all experts, all gates of a level of a tree): what is summed over cases, Σ_n weight_n x_n x_nᵀ, is
+then one matrix product for the stack.
 
     here        shape             meaning
     x           (N, D)            inputs, or the `Design` that `design(x)` made of them once
@@ -17,23 +19,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np.base import checks, numerics
 
 KEEP = 1 << 23  # numbers: products of the inputs are kept if they are not more than this, 64 MB
-CONSTANT = 16 * np.finfo(float).eps  # an input whose range is no more than this part of its size does not vary
+# an input whose range is no more than this part of its size does not vary
+CONSTANT = 16 * np.finfo(float).eps
 SINGULAR = 1e-6  # a pivot of the scaled matrix below this (√(1 − R²) of an input on the others) counts as 0
 HALVINGS = 10
 FARTHEST = 100.0  # no Newton step moves a logit by more than this
 
 
 def one_thread(function):
-    """The function, run with a BLAS of one thread: regressions are many small products, one after the other."""
+    """The function, run with a BLAS of one thread: regressions are many small products, one after
+    the other.
+    """
 
     @functools.wraps(function)
     def alone(*args, **kwargs):
-        from moe_np.kernels import threads
+        from moe_np.kernels.machine import blas_threads
 
-        with threads.one_blas_thread():
+        with blas_threads.one_blas_thread():
             return function(*args, **kwargs)
 
     return alone
@@ -43,7 +48,8 @@ class Design(NamedTuple):
     """Inputs made ready for many regressions on them."""
 
     xt: np.ndarray  # (D + 1, N) inputs less their mean, one a row; the last row is 1
-    products: np.ndarray | None  # (P, N) the products of every two rows of xt, P = (D + 1)(D + 2) / 2, or too large
+    # (P, N) the products of every two rows of xt, P = (D + 1)(D + 2) / 2, or too large
+    products: np.ndarray | None
     mean: np.ndarray  # (D,)
 
 
@@ -57,7 +63,9 @@ def design(x):
     xt = np.ones((D + 1, N))
     xt[:D] = (x - mean).T
     rounding = CONSTANT * np.abs(x).max(axis=0, initial=0)
-    xt[:D][x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf) <= rounding] = 0  # less its mean it is noise
+    xt[:D][x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf) <= rounding] = (
+        0  # less its mean it is noise
+    )
     products = None
     if N * (D + 1) * (D + 2) // 2 <= KEEP:
         products = np.concatenate([xt[k] * xt[k:] for k in range(D + 1)])
@@ -68,7 +76,9 @@ def gram(design, weight):
     """Σ_n weight_mn x_n x_nᵀ for weight (M, N) -> (M, D + 1, D + 1)."""
     K, M = len(design.xt), len(weight)
     if design.products is None:
-        return np.stack([(design.xt * w) @ design.xt.T for w in weight]) if M else np.zeros((0, K, K))
+        return (
+            np.stack([(design.xt * w) @ design.xt.T for w in weight]) if M else np.zeros((0, K, K))
+        )
     packed = weight @ design.products.T
     i, j = _pairs(K)
     out = np.empty((M, K, K))
@@ -82,7 +92,9 @@ def _pairs(K):
 
 
 def solve(a, b):
-    """z of a z = b for symmetric a (M, K, K), not negative, and b (M, K, C); the smallest z where a is singular."""
+    """z of a z = b for symmetric a (M, K, K), not negative, and b (M, K, C); the smallest z where a
+    is singular.
+    """
     size = np.sqrt(np.einsum("mkk->mk", a))[:, :, None]
     size = np.where(size > 1e-75, size, np.inf)  # no curvature at all: no step that way
     a, b = a / (size * size.swapaxes(1, 2)), b / size
@@ -90,7 +102,11 @@ def solve(a, b):
         regular = np.einsum("mkk->mk", np.linalg.cholesky(a)).min(initial=1) > SINGULAR
     except np.linalg.LinAlgError:
         regular = False
-    z = np.linalg.solve(a, b) if regular else np.linalg.pinv(a, rcond=SINGULAR**2, hermitian=True) @ b
+    z = (
+        np.linalg.solve(a, b)
+        if regular
+        else np.linalg.pinv(a, rcond=SINGULAR**2, hermitian=True) @ b
+    )
     return z / size
 
 
@@ -108,17 +124,19 @@ def from_centre(coef, mean):
     return coef
 
 
-# --- Gaussian experts -------------------------------------------------------------------------------------------------
+# --- Gaussian experts -----------------------------------------------------------------------------
 
 
 @one_thread
 def weighted_least_squares(x, y, weight, ridge=0.0, start=None):
-    """argmin over coef of Σ_n weight_nm ‖y_n − coef_mᵀ (x_n, 1)‖² + ridge ‖slopes_m‖², for every problem m.
+    """argmin over coef of Σ_n weight_nm ‖y_n − coef_mᵀ (x_n, 1)‖² + ridge ‖slopes_m‖², for every
+    problem m.
 
-    x (N, D) or Design, y (N, C), weight (N, M), not negative -> coef (M, D + 1, C).
-    Normal equations on scaled inputs. Collinear inputs, fewer cases than inputs and a weight of 0 throughout give the
-    solution that is nearest to `start`, coefficients as those that are returned; None is 0. So what rounding hides
-    stays as it was, and the fit is never worse than the start.
+    x (N, D) or Design, y (N, C), weight (N, M), not negative -> coef (M, D + 1, C). Normal
+    equations on scaled inputs. Collinear inputs, fewer cases than inputs and a weight of 0
+    throughout give the solution that is nearest to `start`, coefficients as those that are
+    returned; None is 0. So what rounding hides stays as it was, and the fit is never worse than the
+    start.
     """
     own = design(x)
     K, N = own.xt.shape
@@ -134,7 +152,7 @@ def weighted_least_squares(x, y, weight, ridge=0.0, start=None):
     return from_centre(start + solve(a, b - a @ start), own.mean)
 
 
-# --- Gates and categorical experts ------------------------------------------------------------------------------------
+# --- Gates and categorical experts ----------------------------------------------------------------
 
 
 class Info(NamedTuple):
@@ -148,7 +166,8 @@ class Info(NamedTuple):
 
 @one_thread
 def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps=25, tol=1e-10):
-    """argmax over coef of Σ_n weight_n Σ_k target_nk log softmax_k(coefᵀ (x_n, 1)) − penalty, by Newton's method.
+    """argmax over coef of Σ_n weight_n Σ_k target_nk log softmax_k(coefᵀ (x_n, 1)) − penalty, by
+    Newton's method.
 
     x        (N, D) or Design
     target   (N, K), rows that sum to 1: responsibilities, or one-hot labels; for a stack (N, M, K)
@@ -156,14 +175,16 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
     start    coefficients to begin from; None is 0
     tol      stop when the next step promises less than tol · Σ weight (nats)
 
-    Returns (coef, Info); coef (D + 1, K), for a stack (M, D + 1, K). The last class has coefficients 0, since only
-    differences count. The penalty ½ ridge Σ_k ‖slopes_k − their mean over k‖² does not care which class that is.
+    Returns (coef, Info); coef (D + 1, K), for a stack (M, D + 1, K). The last class has
+    coefficients 0, since only differences count. The penalty ½ ridge Σ_k ‖slopes_k − their mean
+    over k‖² does not care which class that is.
 
-    Newton's step for this likelihood is a least squares with weights p(1 − p), hence IRLS. Far from the maximum it can
-    overshoot (errata 14), so it is halved until the objective rises; where no halving helps, because softmaxes have
-    saturated and the curvature is lost to rounding, the step of Böhning's bound does (1992, Ann. Inst. Stat. Math.
-    44:197): the curvature is nowhere more than ½ (I − 11ᵀ/K) ⊗ Σ weight x xᵀ. So the objective never falls. On
-    separable cases there is no maximum; the coefficients grow until a step promises less than tol.
+    Newton's step for this likelihood is a least squares with weights p(1 − p), hence IRLS. Far from
+    the maximum it can overshoot (errata 14), so it is halved until the objective rises; where no
+    halving helps, because softmaxes have saturated and the curvature is lost to rounding, the step
+    of Böhning's bound does (1992, Ann. Inst. Stat. Math. 44:197): the curvature is nowhere more
+    than ½ (I − 11ᵀ/K) ⊗ Σ weight x xᵀ. So the objective never falls. On separable cases there is no
+    maximum; the coefficients grow until a step promises less than tol.
     """
     own = design(x)
     checks.integer("max_steps", max_steps, minimum=0)
@@ -172,7 +193,11 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
     problem, theta = _problem(own, target, weight, start, ridge, stacked)
     logp = numerics.log_softmax(_logits(own, theta), axis=0)
     value = first = _value(problem, logp, theta)
-    done, bound, steps = np.full(len(value), len(theta) == 0), None, 0  # of one class, nothing is to be learned
+    done, bound, steps = (
+        np.full(len(value), len(theta) == 0),
+        None,
+        0,
+    )  # of one class, nothing is to be learned
     while steps < max_steps and not done.all():
         little = tol * problem.total + 16 * np.finfo(float).eps * np.abs(value)
         gradient, hessian = _derivatives(problem, logp, theta)
@@ -180,7 +205,9 @@ def multinomial_irls(x, target, weight=None, *, start=None, ridge=0.0, max_steps
         at = theta, logp, value
         *at, moved = _halve(problem, *at, delta, ~done & (_promise(gradient, delta) > little))
         rest = ~done & ~moved
-        if rest.any():  # at the maximum, or where Newton cannot see because all softmaxes have saturated
+        if (
+            rest.any()
+        ):  # at the maximum, or where Newton cannot see because all softmaxes have saturated
             bound = _bound(problem, len(theta)) if bound is None else bound
             delta = _step(bound, gradient)
             *at, moved = _halve(problem, *at, delta, rest & (_promise(gradient, delta) > little))
@@ -213,7 +240,9 @@ def _problem(own, target, weight, start, ridge, stacked):
     weight = weight if weight.ndim == 2 else weight[:, None]
     K, M = target.shape[2], weight.shape[1] if target.shape[1] == 1 else target.shape[1]
     if weight.shape[1] not in (1, M):
-        raise checks.InputError(f"weight: wanted {M} columns, one a problem of target, got {weight.shape[1]}")
+        raise checks.InputError(
+            f"weight: wanted {M} columns, one a problem of target, got {weight.shape[1]}"
+        )
     weight = np.broadcast_to(weight.T, (M, N))
     target = target.transpose(2, 1, 0) * weight  # (K, M, N)
     if start is None:
@@ -234,7 +263,9 @@ def _logits(own, theta):
 
 
 def _slopes(theta):
-    """The slopes about their mean over all classes, the last among them: (K − 1, M, D), and that mean (M, D)."""
+    """The slopes about their mean over all classes, the last among them: (K − 1, M, D), and that
+    mean (M, D).
+    """
     mean = theta[:, :, :-1].sum(axis=0) / (len(theta) + 1)
     return theta[:, :, :-1] - mean, mean
 
@@ -289,12 +320,15 @@ def _step(hessian, gradient):
 
 
 def _promise(gradient, delta):
-    """What a step would gain if the objective were the parabola that it comes from: ½ gradient · delta, (M,)."""
+    """What a step would gain if the objective were the parabola that it comes from: ½ gradient ·
+    delta, (M,).
+    """
     return 0.5 * np.einsum("kmd,kmd->m", gradient, delta)
 
 
 def _halve(problem, theta, logp, value, delta, moving):
-    """theta + size · delta, for each moving problem with the first size of 1, ½, ¼, ... at which its value rises.
+    """theta + size · delta, for each moving problem with the first size of 1, ½, ¼, ... at which
+    its value rises.
 
     Returns (theta, logp, value, moved). What no size helps stays where it is.
     """

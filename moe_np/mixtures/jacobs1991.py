@@ -1,8 +1,10 @@
-"""Adaptive mixtures of local experts: several small nets, and a gate that learns which of them to believe where.
+"""Adaptive mixtures of local experts: several small nets, and a gate that learns which of them to
+believe where.
 
-R. A. Jacobs, M. I. Jordan, S. J. Nowlan and G. E. Hinton (1991), Adaptive mixtures of local experts, Neural
-Computation 3:79-87. Everything in the paper: three ways to score a mixture, of which the third makes the experts
-divide the cases among themselves, and the one-hidden-layer nets it is compared with.
+R. A. Jacobs, M. I. Jordan, S. J. Nowlan and G. E. Hinton (1991), Adaptive mixtures of local
+experts, Neural Computation 3:79-87. Everything in the paper: three ways to score a mixture, of
+which the third makes the experts divide the cases among themselves, and the one-hidden-layer nets
+it is compared with.
 
     paper     here         shape      meaning
     x^c       x            (N, D)     input of case c
@@ -23,11 +25,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, kernels
-from moe_np.numerics import logsumexp, sigmoid, sigmoid_backward, softmax, softmax_backward
-from moe_np.optim import gradient_descent
+from moe_np import kernels
+from moe_np.base import checks
+from moe_np.base.numerics import logsumexp, sigmoid, sigmoid_backward, softmax, softmax_backward
+from moe_np.base.optim import gradient_descent
 
-# --- Experts and gate ----------------------------------------------------------------------------------------
+# --- Experts and gate -----------------------------------------------------------------------------
 
 EXPERTS = ("logistic", "linear", "softmax")
 
@@ -52,9 +55,11 @@ class ExpertsCache(NamedTuple):
 
 
 def experts_forward(params, x, kind="logistic"):
-    """All experts on all cases: o_i = f(x W_i + b_i), f logistic, linear or softmax. Returns (o (N, E, C), cache).
+    """All experts on all cases: o_i = f(x W_i + b_i), f logistic, linear or softmax. Returns (o (N,
+    E, C), cache).
 
-    One logistic output is ½ on a straight line only: each expert has a single linear decision surface.
+    One logistic output is ½ on a straight line only: each expert has a single linear decision
+    surface.
     """
     o = squash(np.einsum("nd,edc->nec", x, params["W"]) + params["b"], kind)
     return o, ExpertsCache(x, params["W"], o, kind)
@@ -91,7 +96,7 @@ def gate_backward_from_totals(ds, cache):
     return ds @ cache.U.T, {"U": cache.x.T @ ds, "c": ds.sum(axis=0)}
 
 
-# --- Three errors of one case: every pair is (o, p, d) -> (loss (N,), cache), dloss -> (do, dp) ----------------
+# --- Three errors of one case: every pair is (o, p, d) -> (loss (N,), cache), dloss -> (do, dp) ---
 
 
 class CooperativeCache(NamedTuple):
@@ -102,14 +107,18 @@ class CooperativeCache(NamedTuple):
 
 
 def cooperative_forward(o, p, d):
-    """Eq. 1: E = ‖d − Σ_i p_i o_i‖². The experts add up to the answer, so each must make good what the others do."""
+    """Eq. 1: E = ‖d − Σ_i p_i o_i‖². The experts add up to the answer, so each must make good what
+    the others do.
+    """
     y = np.einsum("ne,nec->nc", p, o)
     residual = d - y
     return (residual**2).sum(axis=1), CooperativeCache(o, p, y, residual)
 
 
 def cooperative_backward(dloss, cache):
-    """∂E/∂o_i = −2 p_i (d − y), the residual of the whole; ∂E/∂p_i = −2 (d − y)·o_i. Returns (do, dp)."""
+    """∂E/∂o_i = −2 p_i (d − y), the residual of the whole; ∂E/∂p_i = −2 (d − y)·o_i. Returns (do,
+    dp).
+    """
     dy = -2 * dloss[:, None] * cache.residual
     return cache.p[:, :, None] * dy[:, None, :], np.einsum("nc,nec->ne", dy, cache.o)
 
@@ -121,7 +130,9 @@ class CompetitiveCache(NamedTuple):
 
 
 def competitive_forward(o, p, d):
-    """Eq. 2: E = Σ_i p_i ‖d − o_i‖². The mean error if one expert is drawn at random: each must answer alone."""
+    """Eq. 2: E = Σ_i p_i ‖d − o_i‖². The mean error if one expert is drawn at random: each must
+    answer alone.
+    """
     residual = d[:, None, :] - o
     distance = (residual**2).sum(axis=2)
     return (p * distance).sum(axis=1), CompetitiveCache(p, residual, distance)
@@ -130,7 +141,8 @@ def competitive_forward(o, p, d):
 def competitive_backward(dloss, cache):
     """∂E/∂o_i = −2 p_i (d − o_i), an expert's own residual; ∂E/∂p_i = ‖d − o_i‖². Returns (do, dp).
 
-    The weight p_i knows nothing of who was right: while the gate is undecided all experts learn the same.
+    The weight p_i knows nothing of who was right: while the gate is undecided all experts learn the
+    same.
     """
     do = -2 * dloss[:, None, None] * cache.p[:, :, None] * cache.residual
     return do, dloss[:, None] * cache.distance
@@ -144,19 +156,25 @@ class MixtureCache(NamedTuple):
 
 
 def mixture_forward(o, p, d):
-    """Eq. 3: E = −log Σ_i p_i exp(−½ ‖d − o_i‖²), minus the log likelihood of a mixture of Gaussians about the o_i."""
+    """Eq. 3: E = −log Σ_i p_i exp(−½ ‖d − o_i‖²), minus the log likelihood of a mixture of
+    Gaussians about the o_i.
+    """
     residual = d[:, None, :] - o
     log_gauss = -0.5 * (residual**2).sum(axis=2)
-    with np.errstate(divide="ignore"):  # an expert with p = 0 has log share −inf and responsibility 0
+    with np.errstate(
+        divide="ignore"
+    ):  # an expert with p = 0 has log share −inf and responsibility 0
         log_share = np.log(p) + log_gauss
     loss = -logsumexp(log_share)
     return loss, MixtureCache(residual, log_gauss, loss, np.exp(log_share + loss[:, None]))
 
 
 def mixture_backward(dloss, cache):
-    """∂E/∂o_i = −resp_i (d − o_i); ∂E/∂p_i = −exp(−½ ‖d − o_i‖²) / Σ_j p_j exp(−½ ‖d − o_j‖²). Returns (do, dp).
+    """∂E/∂o_i = −resp_i (d − o_i); ∂E/∂p_i = −exp(−½ ‖d − o_i‖²) / Σ_j p_j exp(−½ ‖d − o_j‖²).
+    Returns (do, dp).
 
-    The weight resp_i is what eq. 2 lacks: the better of two experts gets more of the case than p gave it.
+    The weight resp_i is what eq. 2 lacks: the better of two experts gets more of the case than p
+    gave it.
     """
     do = -dloss[:, None, None] * cache.resp[:, :, None] * cache.residual
     with np.errstate(over="ignore"):  # −resp / p: infinite for the expert that fits and has p = 0
@@ -169,7 +187,7 @@ ERRORS = {
     "mixture": (mixture_forward, mixture_backward),
 }
 
-# --- The whole mixture, and a net with one hidden layer: (params, x, d) -> (loss (N,), cache) --------------------
+# --- The whole mixture, and a net with one hidden layer: (params, x, d) -> (loss (N,), cache) -----
 
 
 class SystemCache(NamedTuple):
@@ -183,7 +201,9 @@ class SystemCache(NamedTuple):
 
 
 def system_forward(params, x, d, error="mixture", kind="logistic"):
-    """Experts, gate and the error that joins them. Returns (loss (N,), cache); cache.y is the blend."""
+    """Experts, gate and the error that joins them. Returns (loss (N,), cache); cache.y is the
+    blend.
+    """
     o, experts = experts_forward(params, x, kind)
     p, gate = gate_forward(params, x)
     loss, scores = ERRORS[error][0](o, p, d)
@@ -191,9 +211,11 @@ def system_forward(params, x, d, error="mixture", kind="logistic"):
 
 
 def system_backward(dloss, cache):
-    """(dx, grads). Through eq. 3 and the softmax together the gate's gradient is plain: ∂E/∂s_i = p_i − resp_i.
+    """(dx, grads). Through eq. 3 and the softmax together the gate's gradient is plain: ∂E/∂s_i =
+    p_i − resp_i.
 
-    That is the chain of the two backward passes collapsed by algebra, and it stays finite where p_i is 0.
+    That is the chain of the two backward passes collapsed by algebra, and it stays finite where p_i
+    is 0.
     """
     do, dp = ERRORS[cache.error][1](dloss, cache.scores)
     dx_experts, grads = experts_backward(do, cache.experts)
@@ -216,26 +238,37 @@ class NetCache(NamedTuple):
 
 
 def net_forward(params, x, d, kind="logistic"):
-    """The rival: a layer of logistic hidden units, outputs of `kind`, E = ½ ‖d − y‖². Returns (loss (N,), cache)."""
+    """The rival: a layer of logistic hidden units, outputs of `kind`, E = ½ ‖d − y‖². Returns (loss
+    (N,), cache).
+    """
     hidden = sigmoid(x @ params["W"] + params["b"])
     y = squash(hidden @ params["V"] + params["c"], kind)
     residual = d - y
-    return 0.5 * (residual**2).sum(axis=1), NetCache(x, params["W"], params["V"], hidden, y, residual, kind)
+    return 0.5 * (residual**2).sum(axis=1), NetCache(
+        x, params["W"], params["V"], hidden, y, residual, kind
+    )
 
 
 def net_backward(dloss, cache):
     """(dx, grads): back-propagation, output layer first."""
     dout = squash_backward(-dloss[:, None] * cache.residual, cache.y, cache.kind)
     din = sigmoid_backward(dout @ cache.V.T, cache.hidden)
-    grads = {"W": cache.x.T @ din, "b": din.sum(axis=0), "V": cache.hidden.T @ dout, "c": dout.sum(axis=0)}
+    grads = {
+        "W": cache.x.T @ din,
+        "b": din.sum(axis=0),
+        "V": cache.hidden.T @ dout,
+        "c": dout.sum(axis=0),
+    }
     return din @ cache.W.T, grads
 
 
-# --- Training ------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 def init_mixture(rng, E, D=2, C=1, *, spread=0.05):
-    """Experts with weights and biases uniform in ±spread; the gate at 0, so that every expert starts with p = 1/E."""
+    """Experts with weights and biases uniform in ±spread; the gate at 0, so that every expert
+    starts with p = 1/E.
+    """
     start = rng.uniform(-spread, spread, (E, C, D + 1))
     W = np.ascontiguousarray(start[:, :, :D].transpose(0, 2, 1))
     return {"W": W, "b": start[:, :, D].copy(), "U": np.zeros((D, E)), "c": np.zeros(E)}
@@ -243,8 +276,16 @@ def init_mixture(rng, E, D=2, C=1, *, spread=0.05):
 
 def init_net(rng, H, D=2, C=1, *, spread=0.05):
     """All weights and biases uniform in ±spread."""
-    first, second = rng.uniform(-spread, spread, (H, D + 1)), rng.uniform(-spread, spread, (C, H + 1))
-    return {"W": first[:, :D].T.copy(), "b": first[:, D].copy(), "V": second[:, :H].T.copy(), "c": second[:, H].copy()}
+    first, second = (
+        rng.uniform(-spread, spread, (H, D + 1)),
+        rng.uniform(-spread, spread, (C, H + 1)),
+    )
+    return {
+        "W": first[:, :D].T.copy(),
+        "b": first[:, D].copy(),
+        "V": second[:, :H].T.copy(),
+        "c": second[:, H].copy(),
+    }
 
 
 def predict(params, x, kind="logistic"):
@@ -266,9 +307,11 @@ class Step(NamedTuple):
 
 
 def train(params, x, d, *, lr, error="mixture", kind="logistic"):
-    """Descend the summed error, one update an epoch over all cases. Yields a Step for epoch 0, 1, 2, ... without end.
+    """Descend the summed error, one update an epoch over all cases. Yields a Step for epoch 0, 1,
+    2, ... without end.
 
-    p ← p − lr Σ_c ∂E^c/∂p, no momentum (section 2 of the paper). `error` is for mixtures; a net has its own.
+    p ← p − lr Σ_c ∂E^c/∂p, no momentum (section 2 of the paper). `error` is for mixtures; a net has
+    its own.
     """
     params, x, d = _checked(params, x, d, error, kind)
     for number in itertools.count():
@@ -283,7 +326,9 @@ def train(params, x, d, *, lr, error="mixture", kind="logistic"):
 
 
 class Run(NamedTuple):
-    """A whole training run. `epochs` updates were made; `reached` says whether the stop rule ended it."""
+    """A whole training run. `epochs` updates were made; `reached` says whether the stop rule ended
+    it.
+    """
 
     epochs: int
     reached: bool
@@ -292,8 +337,11 @@ class Run(NamedTuple):
     history: dict  # parameters after 0, 1, ..., epochs updates: arrays (epochs + 1, ...); empty unless asked for
 
 
-def train_to_stop(params, x, d, *, lr, stop=0.08, max_epochs=10_000, error="mixture", kind="logistic", keep=False):
-    """Train until the mean squared error of y is at most `stop`: the steps of `train`, compiled where they can be.
+def train_to_stop(
+    params, x, d, *, lr, stop=0.08, max_epochs=10_000, error="mixture", kind="logistic", keep=False
+):
+    """Train until the mean squared error of y is at most `stop`: the steps of `train`, compiled
+    where they can be.
 
     keep    store the parameters of every epoch in Run.history
     Returns a Run. The compiled loop adds up in another order: single steps agree to rounding, but a run is chaotic and
@@ -301,18 +349,23 @@ def train_to_stop(params, x, d, *, lr, stop=0.08, max_epochs=10_000, error="mixt
     """
     params, x, d = _checked(params, x, d, error, kind)
     checks.integer("max_epochs", max_epochs, minimum=0)
-    compiled = kernels.backend() == "numba" and error == "mixture" and kind != "linear" and x.dtype == np.float64
+    compiled = (
+        kernels.backend() == "numba"
+        and error == "mixture"
+        and kind != "linear"
+        and x.dtype == np.float64
+    )
     if compiled and (kind == "logistic") == (d.shape[1] == 1):
-        from moe_np.kernels import vowels
-
-        return Run(*vowels.train_to_stop(params, x, d, lr, stop, max_epochs, keep))
+        return Run(*kernels.jacobs1991.train_to_stop(params, x, d, lr, stop, max_epochs, keep))
     kept = []
     for step in train(params, x, d, lr=lr, error=error, kind=kind):
         if keep:
             kept.append(step.params)
         if step.number == max_epochs or not step.squared_error > stop:
             history = {k: np.stack([p[k] for p in kept]) for k in params} if keep else {}
-            return Run(step.number, step.squared_error <= stop, step.squared_error, step.params, history)
+            return Run(
+                step.number, step.squared_error <= stop, step.squared_error, step.params, history
+            )
 
 
 def _checked(params, x, d, error, kind):
@@ -339,11 +392,12 @@ def _checked(params, x, d, error, kind):
     return {k: checks.array(f"params[{k!r}]", params[k], shapes[k]) for k in shapes}, x, d
 
 
-# --- Reading a trained mixture ----------------------------------------------------------------------------------
+# --- Reading a trained mixture --------------------------------------------------------------------
 
 
 def decision_foot(W, b):
-    """The point of the line x·W + b = 0 that is nearest to the origin: −b W / ‖W‖², the dots of the paper's Fig. 3.
+    """The point of the line x·W + b = 0 that is nearest to the origin: −b W / ‖W‖², the dots of the
+    paper's Fig. 3.
 
     W (..., D), b (...,): any leading axes. Not defined for W = 0.
     """

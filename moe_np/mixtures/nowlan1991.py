@@ -1,8 +1,10 @@
-"""Competing experts: the mixture of 1991 with a width σ, and a gate that may see something else than the experts do.
+"""Competing experts: the mixture of 1991 with a width σ, and a gate that may see something else
+than the experts do.
 
-S. J. Nowlan and G. E. Hinton (1991), Evaluation of adaptive mixtures of competing experts, Advances in Neural
-Information Processing Systems 3:774-780. The error of a case is minus the log likelihood of a mixture of Gaussians of
-width σ about the experts' outputs (their σ is .25; eq. 3 of Jacobs et al. 1991 has σ = 1),
+S. J. Nowlan and G. E. Hinton (1991), Evaluation of adaptive mixtures of competing experts, Advances
+in Neural Information Processing Systems 3:774-780. The error of a case is minus the log likelihood
+of a mixture of Gaussians of width σ about the experts' outputs (their σ is .25; eq. 3 of Jacobs et
+al. 1991 has σ = 1),
 
     E = −log Σ_i p_i(z) exp(−‖d − o_i(x)‖² / 2σ²).
 
@@ -14,8 +16,8 @@ width σ about the experts' outputs (their σ is .25; eq. 3 of Jacobs et al. 199
     p_i         p        (N, E)     the gate's output
     σ           sigma    number     how near is near: a smaller one makes the competition harder
 
-Parameters: W (E, D, C), b (E, C) of the experts and U (Z, E), c (E,) of the gate. The pieces are those of
-`moe_np.mixtures.jacobs1991`; dividing o and d by σ turns its eq. 3 into this error.
+Parameters: W (E, D, C), b (E, C) of the experts and U (Z, E), c (E,) of the gate. The pieces are
+those of `moe_np.mixtures.jacobs1991`; dividing o and d by σ turns its eq. 3 into this error.
 """
 
 import functools
@@ -23,8 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, kernels
-from moe_np.checks import InputError
+from moe_np import kernels
+from moe_np.base import checks
+from moe_np.base.checks import InputError
 from moe_np.mixtures import jacobs1991 as model
 
 
@@ -38,7 +41,9 @@ class Cache(NamedTuple):
 
 
 def system_forward(params, x, z, d, *, sigma, kind="softmax"):
-    """Experts on x, gate on z, and the error above. Returns (loss (N,), cache); cache.scores.resp the posteriors."""
+    """Experts on x, gate on z, and the error above. Returns (loss (N,), cache); cache.scores.resp
+    the posteriors.
+    """
     o, experts = model.experts_forward(params, x, kind)
     p, gate = model.gate_forward(params, z)
     loss, scores = model.mixture_forward(o / sigma, p, d / sigma)
@@ -69,11 +74,16 @@ def mean_loss(params, x, z, d, *, sigma, kind="softmax"):
 
 
 def mean_loss_of(x, z, d, *, sigma, kind="softmax"):
-    """`mean_loss` as a function of the parameters alone, compiled where it can be: for loops over fixed cases."""
-    if kernels.backend() == "numba" and kind == "softmax" and d.shape[1] > 1 and x.dtype == np.float64:
-        from moe_np.kernels import competing
-
-        return competing.mean_loss_of(x, z, d, float(sigma))
+    """`mean_loss` as a function of the parameters alone, compiled where it can be: for loops over
+    fixed cases.
+    """
+    if (
+        kernels.backend() == "numba"
+        and kind == "softmax"
+        and d.shape[1] > 1
+        and x.dtype == np.float64
+    ):
+        return kernels.nowlan1991.mean_loss_of(x, z, d, float(sigma))
     return functools.partial(mean_loss, x=x, z=z, d=d, sigma=sigma, kind=kind)
 
 
@@ -83,25 +93,34 @@ def log_likelihood(loss, sigma, C):
 
 
 def refit_sigma(d, cache):
-    """The σ of highest likelihood if responsibilities and outputs are held: σ² = Σ resp_i ‖d − o_i‖² / (N C)."""
+    """The σ of highest likelihood if responsibilities and outputs are held: σ² = Σ resp_i ‖d −
+    o_i‖² / (N C).
+    """
     distance = ((d[:, None, :] - cache.o) ** 2).sum(axis=2)
     return float(np.sqrt((cache.scores.resp * distance).sum() / d.size))
 
 
 def predict(params, x, z, *, kind="softmax"):
-    """(blend Σ_i p_i o_i (N, C), the output of the expert with the largest p (N, C), that expert (N,))."""
+    """(blend Σ_i p_i o_i (N, C), the output of the expert with the largest p (N, C), that expert
+    (N,)).
+    """
     o, p = model.experts_forward(params, x, kind)[0], model.gate_forward(params, z)[0]
     top = p.argmax(axis=1)
     return np.einsum("ne,nec->nc", p, o), o[np.arange(len(o)), top], top
 
 
 def check(params, x, z, d, sigma):
-    """The public door for training: shapes that fit together, finite numbers, σ above 0. Returns (x, z, d)."""
+    """The public door for training: shapes that fit together, finite numbers, σ above 0. Returns
+    (x, z, d).
+    """
     if not isinstance(params, dict) or set(params) != {"W", "b", "U", "c"}:
         raise InputError(f"params: wanted a dict with W, b, U and c, got {params!r}")
     _, D, C = np.shape(params["W"])
     x = checks.array("x", x, ("N", D))
-    z, d = checks.array("z", z, (len(x), np.shape(params["U"])[0])), checks.array("d", d, (len(x), C))
+    z, d = (
+        checks.array("z", z, (len(x), np.shape(params["U"])[0])),
+        checks.array("d", d, (len(x), C)),
+    )
     if len(x) == 0:
         raise InputError(f"x: wanted at least one case, got shape (0, {D})")
     checks.number("sigma", sigma, above=0)

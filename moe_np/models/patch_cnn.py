@@ -1,7 +1,9 @@
-"""The two-layer patch networks and the sparse mixture of Chen, Deng, Wu, Gu and Li 2022 (arXiv 2208.02813).
+"""The two-layer patch networks and the sparse mixture of Chen, Deng, Wu, Gu and Li 2022 (arXiv
+2208.02813).
 
-A sample is a handful of patches. An expert slides its filters over them, applies z³ (or nothing: the linear expert),
-and sums; a linear router looks at the sum of the patches and sends the sample to one expert.
+A sample is a handful of patches. An expert slides its filters over them, applies z³ (or nothing:
+the linear expert), and sums; a linear router looks at the sum of the patches and sends the sample
+to one expert.
 
     paper                  here       shape           meaning
     x⁽¹⁾ .. x⁽ᴾ⁾           x          (N, P, D)       patches of a sample
@@ -29,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np.base import checks, numerics
 
 ACTIVATIONS = ("cubic", "linear")
 GATES = ("raw", "softmax")
@@ -39,8 +41,8 @@ LOSSES = ("once", "twice")
 def init(rng, n_experts, filters, patch_len, *, scale=1.0, dtype=np.float64):
     """Small random experts and a zero router: {"w": (E, 2J, D), "b": (E, 2J), "theta": (E, D)}.
 
-    Weights and biases are U(−1/√D, 1/√D), PyTorch's default start of a convolution over D numbers, times `scale`.
-    `filters` is J, the filters of one class.
+    Weights and biases are U(−1/√D, 1/√D), PyTorch's default start of a convolution over D numbers,
+    times `scale`. `filters` is J, the filters of one class.
     """
     E = checks.integer("n_experts", n_experts)
     F = 2 * checks.integer("filters", filters)
@@ -51,7 +53,7 @@ def init(rng, n_experts, filters, patch_len, *, scale=1.0, dtype=np.float64):
     return {"w": w.astype(dtype), "b": b.astype(dtype), "theta": np.zeros((E, D), dtype)}
 
 
-# --- experts ----------------------------------------------------------------------------------------------------------
+# --- experts --------------------------------------------------------------------------------------
 
 
 class ExpertCache(NamedTuple):
@@ -63,9 +65,11 @@ class ExpertCache(NamedTuple):
 
 
 def expert_forward(params, x, expert, *, activation):
-    """Outputs of each sample's own expert: f_c = Σ_p Σ_{j in class c} σ(w_j·x_p + b_j), σ(z) = z³ or z.
+    """Outputs of each sample's own expert: f_c = Σ_p Σ_{j in class c} σ(w_j·x_p + b_j), σ(z) = z³
+    or z.
 
-    x (N, P, D), expert (N,) with whole numbers below E -> f (N, 2). A single model is E = 1 and expert = 0.
+    x (N, P, D), expert (N,) with whole numbers below E -> f (N, 2). A single model is E = 1 and
+    expert = 0.
     """
     w, b = params["w"], params["b"]
     z = np.empty((*x.shape[:2], w.shape[1]), x.dtype)
@@ -78,9 +82,13 @@ def expert_forward(params, x, expert, *, activation):
 
 
 def expert_backward(df, cache):
-    """df (N, 2) -> dx, {"w", "b"}: dz = df_class · 3z² (or df_class), dw_m = Σ dz x, over the samples of expert m."""
+    """df (N, 2) -> dx, {"w", "b"}: dz = df_class · 3z² (or df_class), dw_m = Σ dz x, over the
+    samples of expert m.
+    """
     x, w, expert, z, activation = cache
-    ds = np.repeat(df, w.shape[1] // 2, axis=1)[:, None, :]  # every filter of a class gets its output's gradient
+    ds = np.repeat(df, w.shape[1] // 2, axis=1)[
+        :, None, :
+    ]  # every filter of a class gets its output's gradient
     dz = ds * (3 * z * z) if activation == "cubic" else np.broadcast_to(ds, z.shape)
     dx, dw, db = np.empty_like(x), np.zeros_like(w), np.zeros(w.shape[:2], w.dtype)
     for m in range(len(w)):
@@ -92,7 +100,7 @@ def expert_backward(df, cache):
     return dx, {"w": dw, "b": db}
 
 
-# --- router -----------------------------------------------------------------------------------------------------------
+# --- router ---------------------------------------------------------------------------------------
 
 
 class RouterCache(NamedTuple):
@@ -108,12 +116,14 @@ def router_forward(params, x):
 
 
 def router_backward(dh, cache):
-    """dh (N, E) -> dx, {"theta"}: every patch gets the same gradient, because only their sum is looked at."""
+    """dh (N, E) -> dx, {"theta"}: every patch gets the same gradient, because only their sum is
+    looked at.
+    """
     dx = np.broadcast_to((dh @ cache.theta)[:, None, :], cache.x.shape)
     return dx, {"theta": dh.T @ cache.xsum}
 
 
-# --- gate -------------------------------------------------------------------------------------------------------------
+# --- gate -----------------------------------------------------------------------------------------
 
 
 class GateCache(NamedTuple):
@@ -127,7 +137,8 @@ class GateCache(NamedTuple):
 def gate_forward(h, noise, *, gate):
     """Top-1 of h + noise (the lowest index wins a tie) and its weight π.
 
-    h (N, E), noise (N, E) or None -> (expert (N,), weight (N,)). See the top of the file for `gate`.
+    h (N, E), noise (N, E) or None -> (expert (N,), weight (N,)). See the top of the file for
+    `gate`.
     """
     return gate_weight(h, noise, (h if noise is None else h + noise).argmax(axis=1), gate=gate)
 
@@ -144,7 +155,9 @@ def gate_weight(h, noise, expert, *, gate):
 
 
 def gate_backward(dweight, cache):
-    """dweight (N,) -> dh (N, E). Raw: only the chosen logit. Softmax: dh_m = dπ · π (1[m chosen] − softmax(h)_m)."""
+    """dweight (N,) -> dh (N, E). Raw: only the chosen logit. Softmax: dh_m = dπ · π (1[m chosen] −
+    softmax(h)_m).
+    """
     rows = np.arange(len(dweight))
     if cache.gate == "raw":
         dh = np.zeros(cache.shape, dweight.dtype)
@@ -156,7 +169,7 @@ def gate_backward(dweight, cache):
     return dh
 
 
-# --- mixture ----------------------------------------------------------------------------------------------------------
+# --- mixture --------------------------------------------------------------------------------------
 
 
 class MixtureCache(NamedTuple):
@@ -170,7 +183,9 @@ class MixtureCache(NamedTuple):
 
 
 def mixture_forward(params, x, noise, *, activation, gate):
-    """out = π · f of the chosen expert (paper, section 3). x (N, P, D), noise (N, E) or None -> out (N, 2)."""
+    """out = π · f of the chosen expert (paper, section 3). x (N, P, D), noise (N, E) or None -> out
+    (N, 2).
+    """
     h, router = router_forward(params, x)
     (expert, weight), gate_cache = gate_forward(h, noise, gate=gate)
     f, experts = expert_forward(params, x, expert, activation=activation)
@@ -178,7 +193,9 @@ def mixture_forward(params, x, noise, *, activation, gate):
 
 
 def mixture_backward(dout, cache):
-    """dout (N, 2) -> dx, {"w", "b", "theta"}. The choice of the expert is held; π and f are differentiated."""
+    """dout (N, 2) -> dx, {"w", "b", "theta"}. The choice of the expert is held; π and f are
+    differentiated.
+    """
     df = cache.weight[:, None] * dout
     dweight = (dout * cache.f).sum(axis=1)
     dx_expert, grads = expert_backward(df, cache.experts)
@@ -186,7 +203,7 @@ def mixture_backward(dout, cache):
     return dx_expert + dx_router, {**grads, **router}
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------
+# --- loss -----------------------------------------------------------------------------------------
 
 
 class LossCache(NamedTuple):
@@ -196,13 +213,17 @@ class LossCache(NamedTuple):
 
 
 def loss_forward(out, y, *, loss):
-    """Mean cross-entropy of the class, after one softmax or two. out (N, 2), y (N,) -> a number, in nats."""
+    """Mean cross-entropy of the class, after one softmax or two. out (N, 2), y (N,) -> a number, in
+    nats.
+    """
     rows = np.arange(len(y))
     if loss == "once":
         value = -numerics.log_softmax(out)[rows, y].mean()
         return value, LossCache(numerics.softmax(out), None, y)
     probs = numerics.softmax(out)
-    return -numerics.log_softmax(probs)[rows, y].mean(), LossCache(probs, numerics.softmax(probs), y)
+    return -numerics.log_softmax(probs)[rows, y].mean(), LossCache(
+        probs, numerics.softmax(probs), y
+    )
 
 
 def loss_backward(dloss, cache):
@@ -220,6 +241,10 @@ def entropy(expert, cluster, n_experts, n_clusters):
 
     ln K when every expert gets all K clusters alike, 0 when no expert gets two.
     """
-    counts = np.bincount(cluster * n_experts + expert, minlength=n_clusters * n_experts).reshape(n_clusters, n_experts)
+    counts = np.bincount(cluster * n_experts + expert, minlength=n_clusters * n_experts).reshape(
+        n_clusters, n_experts
+    )
     load = counts.sum(axis=0)
-    return float((load * numerics.entropy(counts / np.maximum(load, 1), axis=0)).sum() / max(load.sum(), 1))
+    return float(
+        (load * numerics.entropy(counts / np.maximum(load, 1), axis=0)).sum() / max(load.sum(), 1)
+    )

@@ -1,4 +1,5 @@
-"""Balance by a bias, not a loss: DeepSeek-V3 (arXiv 2412.19437, section 2.1.2), Wang et al. 2024 (arXiv 2408.15664).
+"""Balance by a bias, not a loss: DeepSeek-V3 (arXiv 2412.19437, section 2.1.2), Wang et al. 2024
+(arXiv 2408.15664).
 
     DeepSeek-V3            here       shape     meaning
     e_i                    w[:, i]    (D, E)    centroid of expert i
@@ -9,26 +10,27 @@
     g_i,t  (eqs. 13, 14)   weight     (N, k)    and not here (errata 19): s of the chosen, divided by their sum
     γ                      speed                step of the bias
 
-The bias only says who is chosen; what a chosen expert counts is its own score, so balancing adds nothing to
-the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean and falls by γ where
-it got more: a comparison of counts with counts (`update_bias`).
+The bias only says who is chosen; what a chosen expert counts is its own score, so balancing adds
+nothing to the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean
+and falls by γ where it got more: a comparison of counts with counts (`update_bias`).
 
-Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids that
-underflow would give 0/0. Wang et al. do not renormalise, DeepSeek-V3 does; the argument has no default.
-`scale` multiplies the weights (2.5 in DeepSeek-V3's configuration: routed_scaling_factor).
+Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids
+that underflow would give 0/0. Wang et al. do not renormalise, DeepSeek-V3 does; the argument has no
+default. `scale` multiplies the weights (2.5 in DeepSeek-V3's configuration: routed_scaling_factor).
 
-Groups (node-limited routing, section 2.1.2): experts in n_group blocks of equal size; a block's score is the
-sum of its best k/topk_group values of s + b (2 in DeepSeek-V3: 8 experts from 4 of 8 groups; public code
-fixes it at 2, hence `group_best`), and only the topk_group best blocks take part. The others are masked by
-−inf: with 0, as public code has it, a masked expert would beat a negative s + b.
+Groups (node-limited routing, section 2.1.2): experts in n_group blocks of equal size; a block's
+score is the sum of its best k/topk_group values of s + b (2 in DeepSeek-V3: 8 experts from 4 of 8
+groups; public code fixes it at 2, hence `group_best`), and only the topk_group best blocks take
+part. The others are masked by −inf: with 0, as public code has it, a masked expert would beat a
+negative s + b.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract, top_k
 from moe_np.routing.contract import Routing
 
@@ -50,7 +52,9 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 
 def best_groups(scores, n_group, topk_group, group_best):
-    """−inf outside the topk_group blocks with the largest sum of their group_best best scores. (N, E) -> (N, E)"""
+    """−inf outside the topk_group blocks with the largest sum of their group_best best scores. (N,
+    E) -> (N, E)
+    """
     N, E = scores.shape
     groups = scores.reshape(N, n_group, E // n_group)
     best = np.sort(groups, axis=2)[:, :, -group_best:].sum(axis=2)
@@ -59,19 +63,29 @@ def best_groups(scores, n_group, topk_group, group_best):
 
 
 def check_groups(n_experts, k, n_group, topk_group, group_best):
-    """Check that the groups are equal and the kept ones have k experts; return group_best, or else k/topk_group."""
+    """Check that the groups are equal and the kept ones have k experts; return group_best, or else
+    k/topk_group.
+    """
     checks.integer("n_group", n_group)
     if n_experts % n_group:
         raise InputError(f"n_group: wanted a divisor of the {n_experts} experts, got {n_group}")
     size = n_experts // n_group
     checks.integer("topk_group", topk_group, maximum=n_group)
     if k > topk_group * size:
-        raise InputError(f"k: wanted at most the {topk_group * size} experts of {topk_group} groups, got {k}")
-    return checks.integer("group_best", max(1, k // topk_group) if group_best is None else group_best, maximum=size)
+        raise InputError(
+            f"k: wanted at most the {topk_group * size} experts of {topk_group} groups, got {k}"
+        )
+    return checks.integer(
+        "group_best", max(1, k // topk_group) if group_best is None else group_best, maximum=size
+    )
 
 
-def route(params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, group_best=None, rng=None):
-    """Send each token to its k largest s + b: x (N, D) -> (Routing with A = k·N, cache). `rng` is not used."""
+def route(
+    params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, group_best=None, rng=None
+):
+    """Send each token to its k largest s + b: x (N, D) -> (Routing with A = k·N, cache). `rng` is
+    not used.
+    """
     x, w, bias = contract.check_tokens(x, params), params["w"], params["bias"]
     E = w.shape[1]
     k = contract.check_k(k, E)
@@ -84,21 +98,29 @@ def route(params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, grou
         scores = best_groups(scores, n_group, topk_group, group_best)
     choice = contract.top_k(scores, k)
     if renormalise:
-        share = numerics.softmax(-numerics.softplus(-np.take_along_axis(logits, choice, axis=1)))  # of log s
+        share = numerics.softmax(
+            -numerics.softplus(-np.take_along_axis(logits, choice, axis=1))
+        )  # of log s
     else:
         share = np.take_along_axis(probs, choice, axis=1)
     token = np.repeat(np.arange(len(x)), k)
-    routing = Routing(token, choice.ravel(), scale * share.ravel(), logits, probs, contract.demand_of(choice, E))
+    routing = Routing(
+        token, choice.ravel(), scale * share.ravel(), logits, probs, contract.demand_of(choice, E)
+    )
     return routing, Cache(x, w, logits, choice, share, renormalise, scale)
 
 
 def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "bias"}. The choice is held, so dbias is 0."""
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "bias"}. The choice is held, so
+    dbias is 0.
+    """
     x, w, logits, choice, share, renormalise, scale = cache
     dshare = scale * dweight.reshape(choice.shape)
     chosen = np.take_along_axis(logits, choice, axis=1)
     if renormalise:
-        dchosen = numerics.softmax_backward(dshare, share) * numerics.sigmoid(-chosen)  # d log s = (1 − s) d logit
+        dchosen = numerics.softmax_backward(dshare, share) * numerics.sigmoid(
+            -chosen
+        )  # d log s = (1 − s) d logit
     else:
         dchosen = numerics.sigmoid_backward(dshare, share)
     spread = np.zeros_like(logits)
@@ -108,11 +130,14 @@ def route_backward(dweight, dlogits, cache):
 
 
 def update_bias(params, routing, *, speed=1e-3, valid=None):
-    """b_i ← b_i + speed · sign(mean count − count_i), from what was asked before capacity. Returns new params.
+    """b_i ← b_i + speed · sign(mean count − count_i), from what was asked before capacity. Returns
+    new params.
 
     Padding (valid[n] = False) is not counted. An expert at the mean keeps its bias.
     """
     valid = contract.check_valid(valid, len(routing.demand))
     count = routing.demand[valid].sum(axis=0)
-    push = np.sign(count.sum() - count * len(count))  # whole numbers: the mean itself may not be one
+    push = np.sign(
+        count.sum() - count * len(count)
+    )  # whole numbers: the mean itself may not be one
     return {**params, "bias": params["bias"] + (speed * push).astype(params["bias"].dtype)}

@@ -1,16 +1,19 @@
 """What a router is: a file with three functions, and the few pieces that several of them share.
 
-A router maps N tokens to a weighted bipartite graph between tokens and experts, one row per assignment:
+A router maps N tokens to a weighted bipartite graph between tokens and experts, one row per
+assignment:
 
     init(rng, d_model, n_experts, ...)           -> params, a dict of arrays
     route(params, x, ..., rng=None)              -> (Routing, cache)    x (N, D); rng=None is evaluation: no noise
     route_backward(dweight, dlogits, cache)      -> (dx, grads)         dweight (A,), dlogits (N, E) or None
 
-`dweight` comes from the layer that used the weights, `dlogits` from balance losses; the backward pass adds up both.
-Which expert is chosen is never differentiated, except where a file says how. Nothing that comes in is changed.
+`dweight` comes from the layer that used the weights, `dlogits` from balance losses; the backward
+pass adds up both. Which expert is chosen is never differentiated, except where a file says how.
+Nothing that comes in is changed.
 
-Rules for all (each has a test): a dropped assignment is absent, not a row of zeros; the lowest expert index wins a tie;
-without `rng` a router is deterministic; noise belongs to the router and never reaches `x`.
+Rules for all (each has a test): a dropped assignment is absent, not a row of zeros; the lowest
+expert index wins a tie; without `rng` a router is deterministic; noise belongs to the router and
+never reaches `x`.
 """
 
 import math
@@ -19,27 +22,36 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, kernels
-from moe_np.checks import InputError
+from moe_np import kernels
+from moe_np.base import checks
+from moe_np.base.checks import InputError
 
 
 class Routing(NamedTuple):
-    """A assignments of N tokens to E experts. Any order; the routers here list token by token, best choice first."""
+    """A assignments of N tokens to E experts. Any order; the routers here list token by token, best
+    choice first.
+    """
 
     token: np.ndarray  # (A,) row of x
     expert: np.ndarray  # (A,)
     weight: np.ndarray  # (A,) what the expert's output is multiplied by
-    logits: np.ndarray | None  # (N, E) before any softmax; None where nothing of the kind is learned
-    probs: np.ndarray  # (N, E) the router's scores of all experts, the rows summing to 1 where it is a softmax
+    # (N, E) before any softmax; None where nothing of the kind is learned
+    logits: np.ndarray | None
+    # (N, E) the router's scores of all experts, the rows summing to 1 where it is a softmax
+    probs: np.ndarray
     demand: np.ndarray  # (N, E) bool: which experts each token asked for, before any capacity
 
 
 def check_tokens(x, params, name="w", *, finite=True):
-    """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its input."""
+    """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its
+    input.
+    """
     x = checks.array("x", x, ("N", "D"), finite=finite)
     w = params[name]
     if x.shape[1] != w.shape[0]:
-        raise InputError(f"x: wanted {w.shape[0]} features a token, as params[{name!r}] has, got {x.shape[1]}")
+        raise InputError(
+            f"x: wanted {w.shape[0]} features a token, as params[{name!r}] has, got {x.shape[1]}"
+        )
     if x.dtype != w.dtype:
         raise InputError(f"x: wanted {w.dtype}, the type of params[{name!r}], got {x.dtype}")
     return x
@@ -53,7 +65,9 @@ def check_k(k, n_experts):
 
 
 def check_renormalise(renormalise, k):
-    """k = 1 renormalised is weight 1 for every token: the gate would get a task gradient of exactly 0 (errata 4)."""
+    """k = 1 renormalised is weight 1 for every token: the gate would get a task gradient of exactly
+    0 (errata 4).
+    """
     if renormalise and k == 1:
         raise InputError(
             "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient of the router is 0 "
@@ -62,12 +76,16 @@ def check_renormalise(renormalise, k):
 
 
 def check_valid(valid, n_tokens):
-    """Check the padding mask: bool (N,), False where a token is padding; None is no padding. Return the mask."""
+    """Check the padding mask: bool (N,), False where a token is padding; None is no padding. Return
+    the mask.
+    """
     if valid is None:
         return np.ones(n_tokens, bool)
     valid = np.asarray(valid)
     if valid.dtype != bool or valid.shape != (n_tokens,):
-        raise InputError(f"valid: wanted bool of shape ({n_tokens},), got {valid.dtype} of shape {valid.shape}")
+        raise InputError(
+            f"valid: wanted bool of shape ({n_tokens},), got {valid.dtype} of shape {valid.shape}"
+        )
     return valid
 
 
@@ -75,10 +93,12 @@ FEW = 8  # up to so many choices, as many passes over the scores are faster than
 
 
 def top_k(scores, k):
-    """Indices (N, k) of the k largest of each row, largest first; the lowest index wins a tie. scores (N, E), no NaN.
+    """Indices (N, k) of the k largest of each row, largest first; the lowest index wins a tie.
+    scores (N, E), no NaN.
 
-    The same as a stable sort of the rows, but faster: k rounds of arg-max, or for a larger k a sort that need not be
-    stable. Rows in which the quick way cannot tell (−inf among the k, ties) are sorted once more.
+    The same as a stable sort of the rows, but faster: k rounds of arg-max, or for a larger k a sort
+    that need not be stable. Rows in which the quick way cannot tell (−inf among the k, ties) are
+    sorted once more.
     """
     choice, unsure = (_by_rounds if k <= FEW else _by_sorting)(scores, k)
     if unsure.any():
@@ -87,7 +107,9 @@ def top_k(scores, k):
 
 
 def _by_rounds(scores, k):
-    """k times the arg-max (the first of equals) of what is left. A taken entry becomes −inf: unsure where that wins."""
+    """k times the arg-max (the first of equals) of what is left. A taken entry becomes −inf: unsure
+    where that wins.
+    """
     left, rows = scores.copy(), np.arange(len(scores))
     choice, unsure = np.empty((len(scores), k), np.int64), np.zeros(len(scores), bool)
     for j in range(k):
@@ -98,7 +120,9 @@ def _by_rounds(scores, k):
 
 
 def _by_sorting(scores, k):
-    """Without equal values in a row there is one order only, and any sort finds it; unsure where two are equal."""
+    """Without equal values in a row there is one order only, and any sort finds it; unsure where
+    two are equal.
+    """
     if k < scores.shape[1]:  # the k best and the next one, which may equal the last of them
         order = np.argpartition(-scores, k, axis=1)[:, : k + 1]
         best = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1)
@@ -110,19 +134,24 @@ def _by_sorting(scores, k):
 
 
 def capacity(n_tokens, n_experts, k, factor):
-    """C = ceil(factor · N · k / E), at least 1: the most tokens one expert takes (Switch, section 2.2).
+    """C = ceil(factor · N · k / E), at least 1: the most tokens one expert takes (Switch, section
+    2.2).
 
     Rounding down would give 0, every token dropped, for short sequences (errata 9).
     """
-    if isinstance(factor, bool) or not (isinstance(factor, Real) and math.isfinite(factor) and factor > 0):
+    if isinstance(factor, bool) or not (
+        isinstance(factor, Real) and math.isfinite(factor) and factor > 0
+    ):
         raise InputError(f"capacity_factor: wanted a finite number above 0, got {factor!r}")
     return max(1, math.ceil(factor * n_tokens * k / n_experts))
 
 
 def within_capacity(expert, n_experts, C):
-    """Mask (A,) of the assignments that find a place when each expert takes its first C in the order given.
+    """Mask (A,) of the assignments that find a place when each expert takes its first C in the
+    order given.
 
-    The order is the policy: first choices of all tokens before second ones (GShard), or the highest scores first.
+    The order is the policy: first choices of all tokens before second ones (GShard), or the highest
+    scores first.
     """
     order = np.argsort(expert, kind="stable")
     count = np.bincount(expert, minlength=n_experts)
@@ -141,8 +170,8 @@ def demand_of(choice, n_experts):
 
 def linear_backward(dlogits, x, w):
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
-    if x.size * w.shape[1] >= 1 << 18 and kernels.backend() == "numba":  # below, BLAS takes one thread anyway
-        from moe_np.kernels import gate
-
-        return gate.linear_backward(dlogits, x, w)
+    if (
+        x.size * w.shape[1] >= 1 << 18 and kernels.backend() == "numba"
+    ):  # below, BLAS takes one thread anyway
+        return kernels.top_k.linear_backward(dlogits, x, w)
     return dlogits @ w.T, x.T @ dlogits

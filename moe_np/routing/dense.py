@@ -1,18 +1,20 @@
-"""Dense softmax gate: every token to every expert. Jordan and Jacobs 1994; Shazeer et al. 2017, section 2.1, eq. (2).
+"""Dense softmax gate: every token to every expert. Jordan and Jacobs 1994; Shazeer et al. 2017,
+section 2.1, eq. (2).
 
     paper            here       shape     meaning
     W_g              w          (D, E)    router matrix
     x·W_g            logits     (N, E)
     G_σ(x)           probs      (N, E)    softmax(x·W_g): the weights of all E experts
 
-The mixture that all sparse gates approximate, with A = N·E assignments. Everything is differentiated.
+The mixture that all sparse gates approximate, with A = N·E assignments. Everything is
+differentiated.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np.base import checks, numerics
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -31,13 +33,17 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 
 def route(params, x, *, rng=None):
-    """Send each token to all experts: x (N, D) -> (Routing, A = N·E, and cache). `rng` is not used: no noise."""
+    """Send each token to all experts: x (N, D) -> (Routing, A = N·E, and cache). `rng` is not used:
+    no noise.
+    """
     x, w = contract.check_tokens(x, params), params["w"]
     N, E = len(x), w.shape[1]
     logits = x @ w
     probs = numerics.softmax(logits)
     token, expert = np.repeat(np.arange(N), E), np.tile(np.arange(E), N)
-    return Routing(token, expert, probs.ravel(), logits, probs, np.ones((N, E), bool)), Cache(x, w, probs)
+    return Routing(token, expert, probs.ravel(), logits, probs, np.ones((N, E), bool)), Cache(
+        x, w, probs
+    )
 
 
 def route_backward(dweight, dlogits, cache):

@@ -1,4 +1,5 @@
-"""Expert choice: the experts pick their tokens (Zhou et al. 2022, arXiv 2202.09368, sections 3.2 and 3.3).
+"""Expert choice: the experts pick their tokens (Zhou et al. 2022, arXiv 2202.09368, sections 3.2
+and 3.3).
 
     paper                  here              shape       meaning
     W_g                    w                 (D, E)      router matrix
@@ -11,12 +12,12 @@
     A                      plan              (E, N)      relaxed assignment of section 3.3
     λ                      temperature                   weight of the entropy there
 
-Every expert is equally full, so there is no balance loss; a token gets any number of experts from none to E.
-Where n·c/e is not whole it is rounded up, and no expert takes more tokens than there are. S has every logit
-in it, so every logit of a picked token gets a gradient.
+Every expert is equally full, so there is no balance loss; a token gets any number of experts from
+none to E. Where n·c/e is not whole it is rounded up, and no expert takes more tokens than there
+are. S has every logit in it, so every logit of a picked token gets a gradient.
 
-Not causal: whether a token is picked depends on the whole batch, later tokens included, so a language model that
-predicts the next token must not use it (errata 13).
+Not causal: whether a token is picked depends on the whole batch, later tokens included, so a
+language model that predicts the next token must not use it (errata 13).
 
 With a cap the paper solves   max_A ⟨Sᵀ, A⟩ + λ H(A),   Σ_j A_ij = k,   Σ_i A_ij ≤ b,   0 ≤ A_ij ≤ 1   by Dykstra's
 alternating projections and then takes TopK(A, k): the cap holds only as far as the rounds have converged and A is
@@ -30,8 +31,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract, top_k
 from moe_np.routing.contract import Routing
 
@@ -47,32 +48,45 @@ class Cache(NamedTuple):
 
 
 def exact(scores, C, b):
-    """The best whole plan: scores (N, E) -> bool (N, E), C tokens an expert, at most b experts a token."""
+    """The best whole plan: scores (N, E) -> bool (N, E), C tokens an expert, at most b experts a
+    token.
+    """
     from scipy import sparse
     from scipy.optimize import linprog
 
     N, E = scores.shape
     per_expert = sparse.kron(np.ones((1, N)), sparse.eye(E), format="csr")
     per_token = sparse.kron(sparse.eye(N), np.ones((1, E)), format="csr")
-    # the dual simplex ends in a corner, and the corners are whole because the constraints are a bipartite graph's
+    # the dual simplex ends in a corner, and the corners are whole because the constraints are a
+    # bipartite graph's
     found = linprog(
-        -scores.ravel().astype(np.float64), per_token, np.full(N, b), per_expert, np.full(E, C), (0, 1), "highs-ds"
+        -scores.ravel().astype(np.float64),
+        per_token,
+        np.full(N, b),
+        per_expert,
+        np.full(E, C),
+        (0, 1),
+        "highs-ds",
     )
     return found.x.reshape(N, E) > 0.5
 
 
 def relaxed(scores, C, b, *, temperature, rounds):
-    """log A of the problem with the entropy: scores (N, E) -> (E, N), after so many rounds of Dykstra's projections.
+    """log A of the problem with the entropy: scores (N, E) -> (E, N), after so many rounds of
+    Dykstra's projections.
 
-    From exp(S/λ), in turn: make each expert's sum C, each token's sum at most b, each entry at most 1. The two
-    inequalities give back, before their next turn, what they took (Dykstra's correction).
+    From exp(S/λ), in turn: make each expert's sum C, each token's sum at most b, each entry at most
+    1. The two inequalities give back, before their next turn, what they took (Dykstra's
+    correction).
     """
     log_plan = scores.T / temperature  # (E, N)
     from_cap = from_one = 0.0
     for _ in range(rounds):
         log_plan = log_plan + np.log(C) - numerics.logsumexp(log_plan, axis=1, keepdims=True)
         before = log_plan + from_cap
-        log_plan = before + np.minimum(0, np.log(b) - numerics.logsumexp(before, axis=0, keepdims=True))
+        log_plan = before + np.minimum(
+            0, np.log(b) - numerics.logsumexp(before, axis=0, keepdims=True)
+        )
         from_cap = before - log_plan
         before = log_plan + from_one
         log_plan = np.minimum(0, before)
@@ -81,7 +95,9 @@ def relaxed(scores, C, b, *, temperature, rounds):
 
 
 def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
-    """The paper's plan: each expert's top C of the relaxed assignment. scores (N, E) -> bool (N, E)."""
+    """The paper's plan: each expert's top C of the relaxed assignment. scores (N, E) -> bool (N,
+    E).
+    """
     log_plan = relaxed(scores, C, b, temperature=temperature, rounds=rounds)
     return contract.demand_of(contract.top_k(log_plan, C), len(scores)).T
 
@@ -90,7 +106,9 @@ SOLVERS = {"exact": exact, "dykstra": dykstra}
 
 
 def pick(scores, C, cap=None, solver="exact"):
-    """Which tokens each expert takes: scores (N, E) -> bool (N, E). Without a cap the lowest token wins a tie."""
+    """Which tokens each expert takes: scores (N, E) -> bool (N, E). Without a cap the lowest token
+    wins a tie.
+    """
     N, E = scores.shape
     if C == 0:
         return np.zeros((N, E), bool)
@@ -98,15 +116,19 @@ def pick(scores, C, cap=None, solver="exact"):
         return contract.demand_of(contract.top_k(scores.T, C), N).T
     fewest = -(-E * C // N)  # places divided by tokens, rounded up
     if cap < fewest:
-        raise InputError(f"cap: wanted at least {fewest} for {E} experts that take {C} of {N} tokens, got {cap}")
+        raise InputError(
+            f"cap: wanted at least {fewest} for {E} experts that take {C} of {N} tokens, got {cap}"
+        )
     return SOLVERS[solver](scores, C, cap)
 
 
 def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, rng=None):
-    """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache). `rng` is not used.
+    """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache).
+    `rng` is not used.
 
-    C = min(ceil(N·capacity_factor/E), N). Padding (valid[n] = False) is not picked and does not count in N. Raises
-    InputError for a cap that leaves too few places. A row's demand is what it got: no token asks for an expert.
+    C = min(ceil(N·capacity_factor/E), N). Padding (valid[n] = False) is not picked and does not
+    count in N. Raises InputError for a cap that leaves too few places. A row's demand is what it
+    got: no token asks for an expert.
     """
     x, w = contract.check_tokens(x, params), params["w"]
     valid = contract.check_valid(valid, len(x))
@@ -121,7 +143,9 @@ def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, r
     token, expert = np.nonzero(demand)
     best_first = np.lexsort((-probs[token, expert], token))
     token, expert = token[best_first], expert[best_first]
-    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(x, w, probs, token, expert)
+    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(
+        x, w, probs, token, expert
+    )
 
 
 def route_backward(dweight, dlogits, cache):

@@ -1,4 +1,5 @@
-"""Hash routing: a fixed table sends every token id to one expert (Roller et al. 2021, arXiv 2106.04426, section 3).
+"""Hash routing: a fixed table sends every token id to one expert (Roller et al. 2021, arXiv
+2106.04426, section 3).
 
     paper                 here       shape    meaning
     V                     V                   size of the vocabulary
@@ -6,35 +7,41 @@
     x_t                   ids        (N,)     token ids
     –                     counts     (V,)     how often each id occurs in the training text
 
-Three tables: `random` ids; `balanced`, the most frequent id first, each to the expert with the least text so far; and
-`clustered`, k-means over embeddings of the ids (of a model trained before), so that similar words share an expert.
+Three tables: `random` ids; `balanced`, the most frequent id first, each to the expert with the
+least text so far; and `clustered`, k-means over embeddings of the ids (of a model trained before),
+so that similar words share an expert.
 
-Nothing is learned: the weight is 1, there are no logits and no gradient, to the token or to the table. The
-table is part of `params`, to be stored with the model, but not of `grads`: give the optimiser only what grads
-names. A token's expert depends on its id alone, so the router is causal; it sees no context at all.
+Nothing is learned: the weight is 1, there are no logits and no gradient, to the token or to the
+table. The table is part of `params`, to be stored with the model, but not of `grads`: give the
+optimiser only what grads names. A token's expert depends on its id alone, so the router is causal;
+it sees no context at all.
 """
 
 import heapq
 
 import numpy as np
 
-from moe_np import checks
-from moe_np.checks import InputError
+from moe_np.base import checks
+from moe_np.base.checks import InputError
 from moe_np.routing import contract, kmeans
 from moe_np.routing.contract import Routing
 
 
 def init(rng, d_model, n_experts, *, vocabulary):
-    """A random hash: {"table": (V,)}, each id to an expert drawn uniformly. `d_model` plays no part."""
+    """A random hash: {"table": (V,)}, each id to an expert drawn uniformly. `d_model` plays no
+    part.
+    """
     checks.integer("d_model", d_model)
     V = checks.integer("vocabulary", vocabulary)
     return {"table": rng.integers(checks.integer("n_experts", n_experts), size=V)}
 
 
 def balanced(counts, n_experts):
-    """A balanced hash: ids by falling count (V,), each to the expert with the fewest tokens so far -> {"table": (V,)}.
+    """A balanced hash: ids by falling count (V,), each to the expert with the fewest tokens so far
+    -> {"table": (V,)}.
 
-    An id cannot be split, so one very frequent word keeps an expert fuller than the rest. The lowest index wins a tie.
+    An id cannot be split, so one very frequent word keeps an expert fuller than the rest. The
+    lowest index wins a tie.
     """
     counts = checks.array("counts", counts, ("V",))
     if (counts < 0).any():
@@ -49,32 +56,46 @@ def balanced(counts, n_experts):
 
 
 def clustered(rng, embeddings, n_experts):
-    """A clustered hash: the k-means cluster of each id's embedding (V, D) -> {"table": (V,)}. Not balanced."""
+    """A clustered hash: the k-means cluster of each id's embedding (V, D) -> {"table": (V,)}. Not
+    balanced.
+    """
     params, _ = kmeans.fit(rng, embeddings, n_experts)
     return {"table": kmeans.distances(np.asarray(embeddings), params["centroids"]).argmin(axis=1)}
 
 
 def route(params, x, *, ids, n_experts, rng=None):
-    """Look up each token's expert: ids (N,) -> (Routing with A = N and weight 1, cache). `rng` is not used.
+    """Look up each token's expert: ids (N,) -> (Routing with A = N and weight 1, cache). `rng` is
+    not used.
 
-    x (N, D) is what the expert will see; the choice does not look at it. Raises InputError for an id outside the table.
+    x (N, D) is what the expert will see; the choice does not look at it. Raises InputError for an
+    id outside the table.
     """
     x = checks.array("x", x, ("N", "D"))
     ids = checks.array("ids", ids, (len(x),), kind="i")
     table = checks.array("params['table']", params["table"], ("V",), kind="i")
     E = checks.integer("n_experts", n_experts)
     if len(table) and (table.min() < 0 or table.max() >= E):
-        raise InputError(f"params['table']: wanted experts from 0 to {E - 1}, got {table.min()} to {table.max()}")
+        raise InputError(
+            f"params['table']: wanted experts from 0 to {E - 1}, got {table.min()} to {table.max()}"
+        )
     if len(ids) and (ids.min() < 0 or ids.max() >= len(table)):
-        raise InputError(f"ids: wanted 0 to {len(table) - 1}, as the table has, got {ids.min()} to {ids.max()}")
+        raise InputError(
+            f"ids: wanted 0 to {len(table) - 1}, as the table has, got {ids.min()} to {ids.max()}"
+        )
     expert = table[ids]
     demand = contract.demand_of(expert[:, None], E)
-    routing = Routing(np.arange(len(x)), expert, np.ones(len(x), x.dtype), None, demand.astype(x.dtype), demand)
+    routing = Routing(
+        np.arange(len(x)), expert, np.ones(len(x), x.dtype), None, demand.astype(x.dtype), demand
+    )
     return routing, x
 
 
 def route_backward(dweight, dlogits, cache):
-    """No gradient: zeros for x (N, D) and nothing for the table. `dlogits` has to be None, as there are no logits."""
+    """No gradient: zeros for x (N, D) and nothing for the table. `dlogits` has to be None, as there
+    are no logits.
+    """
     if dlogits is not None:
-        raise InputError("dlogits: wanted None, as a hash has no logits that a balance loss could move")
+        raise InputError(
+            "dlogits: wanted None, as a hash has no logits that a balance loss could move"
+        )
     return np.zeros_like(cache), {}

@@ -1,4 +1,5 @@
-"""Two gates, one above the other: Shazeer et al. 2017 (arXiv 1701.06538), appendix B; Jordan and Jacobs 1994.
+"""Two gates, one above the other: Shazeer et al. 2017 (arXiv 1701.06538), appendix B; Jordan and
+Jacobs 1994.
 
     y_H = Σ_i Σ_j G_primary(x)_i · G_i(x)_j · E_{i,j}(x)                                   (12)
     Importance_H(X)_{i,j} = Σ_x G_primary(x)_i · G_i(x)_j                                  (13)
@@ -12,24 +13,27 @@
     G_i(x)_j         inner           (N, k1, k2)   of the k2 chosen experts in each
     product          weight          (N, k1, k2)
 
-Each level is a top-k softmax gate, renormalised or not as the argument says (top_k.py explains both; Shazeer
-renormalises). With k1 = a and k2 = b it is the two-level mixture of Jordan and Jacobs. The routing's logits are
-primary_i + log softmax(secondary)_ij, whose softmax over all E leaves is the product of the two full softmaxes.
-There is no noise here: Load_primary(X)_i is then the count |X^(i)|, and eq. (14) is the count of tokens at the leaf.
+Each level is a top-k softmax gate, renormalised or not as the argument says (top_k.py explains
+both; Shazeer renormalises). With k1 = a and k2 = b it is the two-level mixture of Jordan and
+Jacobs. The routing's logits are primary_i + log softmax(secondary)_ij, whose softmax over all E
+leaves is the product of the two full softmaxes. There is no noise here: Load_primary(X)_i is then
+the count |X^(i)|, and eq. (14) is the count of tokens at the leaf.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
 
 class Gate(NamedTuple):
-    """One level: rows are tokens (primary) or tokens and groups (secondary), options are groups or experts."""
+    """One level: rows are tokens (primary) or tokens and groups (secondary), options are groups or
+    experts.
+    """
 
     probs: np.ndarray  # (rows, options)
     choice: np.ndarray  # (rows, k)
@@ -54,13 +58,17 @@ def init(rng, d_model, n_experts, *, groups, scale=1.0, dtype=np.float64):
     if E % a:
         raise InputError(f"groups: wanted a divisor of the {E} experts, got {a}")
     shapes = {"w_primary": (D, a), "w_secondary": (D, E)}
-    return {name: (rng.normal(size=s) * scale / np.sqrt(D)).astype(dtype) for name, s in shapes.items()}
+    return {
+        name: (rng.normal(size=s) * scale / np.sqrt(D)).astype(dtype) for name, s in shapes.items()
+    }
 
 
 def route(params, x, *, k_primary, k_secondary, renormalise, rng=None):
-    """Send each token to k_secondary experts in each of k_primary groups: x (N, D) -> (Routing, cache), A = k1·k2·N.
+    """Send each token to k_secondary experts in each of k_primary groups: x (N, D) -> (Routing,
+    cache), A = k1·k2·N.
 
-    Raises InputError for a renormalised level with one choice of several: its gate would learn nothing from the task.
+    Raises InputError for a renormalised level with one choice of several: its gate would learn
+    nothing from the task.
     """
     x = contract.check_tokens(x, params, "w_primary")
     a, E = params["w_primary"].shape[1], params["w_secondary"].shape[1]
@@ -77,12 +85,18 @@ def route(params, x, *, k_primary, k_secondary, renormalise, rng=None):
     inside = numerics.softmax(secondary)
     token = np.repeat(np.arange(N), k_primary * k_secondary)
     demand = contract.demand_of(expert.reshape(N, k_primary * k_secondary), E)
-    routing = Routing(token, expert.ravel(), weight.ravel(), logits, numerics.softmax(logits), demand)
-    return routing, Cache(x, params["w_primary"], params["w_secondary"], inside, outer, inner, renormalise)
+    routing = Routing(
+        token, expert.ravel(), weight.ravel(), logits, numerics.softmax(logits), demand
+    )
+    return routing, Cache(
+        x, params["w_primary"], params["w_secondary"], inside, outer, inner, renormalise
+    )
 
 
 def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w_primary", "w_secondary"}. Both choices are held."""
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w_primary", "w_secondary"}. Both choices
+    are held.
+    """
     N, a, b = cache.inside.shape
     outer, inner = cache.outer, cache.inner
     k1, k2 = outer.choice.shape[1], inner.choice.shape[1]
@@ -104,9 +118,13 @@ def route_backward(dweight, dlogits, cache):
 
 
 def importance_and_load(routing):
-    """Eqs. (13) and (14) without noise: -> the summed weights and the number of tokens of each leaf, both (E,)."""
+    """Eqs. (13) and (14) without noise: -> the summed weights and the number of tokens of each
+    leaf, both (E,).
+    """
     E = routing.probs.shape[1]
-    importance = np.bincount(routing.expert, weights=routing.weight, minlength=E).astype(routing.weight.dtype)
+    importance = np.bincount(routing.expert, weights=routing.weight, minlength=E).astype(
+        routing.weight.dtype
+    )
     return importance, np.bincount(routing.expert, minlength=E)
 
 
@@ -132,7 +150,9 @@ def _gate_backward(dweight, gate, renormalise):
     """dweight (rows, k) -> dlogits (rows, options)."""
     spread = np.zeros_like(gate.probs)
     if renormalise:
-        np.put_along_axis(spread, gate.choice, numerics.softmax_backward(dweight, gate.weight), axis=1)
+        np.put_along_axis(
+            spread, gate.choice, numerics.softmax_backward(dweight, gate.weight), axis=1
+        )
         return spread
     np.put_along_axis(spread, gate.choice, dweight, axis=1)
     return numerics.softmax_backward(spread, gate.probs)

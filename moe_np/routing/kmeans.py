@@ -1,7 +1,9 @@
-"""k-means routing: a token goes to the experts whose centroids are nearest. The clusters are found without labels.
+"""k-means routing: a token goes to the experts whose centroids are nearest. The clusters are found
+without labels.
 
-Batch k-means: Lloyd 1982, started as k-means++ (Arthur and Vassilvitskii 2007). Online: MacQueen 1967. As a
-router: Gross et al. 2017 (arXiv 1704.06363); with weights: c-BTM (Gururangan et al. 2023, arXiv 2303.14177).
+Batch k-means: Lloyd 1982, started as k-means++ (Arthur and Vassilvitskii 2007). Online: MacQueen
+1967. As a router: Gross et al. 2017 (arXiv 1704.06363); with weights: c-BTM (Gururangan et al.
+2023, arXiv 2303.14177).
 
     symbol               here                shape     meaning
     c_m                  centroids           (E, D)
@@ -14,8 +16,9 @@ weights  "one"           every chosen expert counts fully; the task has no gradi
          "softmax"       the probabilities of the chosen, as they are
          "renormalised"  divided by their sum; needs k of at least 2, as every renormalised gate (errata 4)
 
-k-means itself moves the centroids by `fit` or `online`, both of which return new ones. Whoever wants the task
-to move them takes the gradient instead; it is that of the weights and of a loss on the logits, choice held.
+k-means itself moves the centroids by `fit` or `online`, both of which return new ones. Whoever
+wants the task to move them takes the gradient instead; it is that of the weights and of a loss on
+the logits, choice held.
 """
 
 import math
@@ -23,8 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -42,7 +45,9 @@ class Cache(NamedTuple):
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
-    """{"centroids": (E, D)}, normal with standard deviation `scale`. Where there are tokens, `fit` starts better."""
+    """{"centroids": (E, D)}, normal with standard deviation `scale`. Where there are tokens, `fit`
+    starts better.
+    """
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     return {"centroids": (rng.normal(size=(E, D)) * scale).astype(dtype)}
@@ -50,17 +55,23 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 def distances(x, centroids):
     """‖x_n − c_m‖² = ‖x_n‖² − 2 x_n·c_m + ‖c_m‖², not below 0 in spite of rounding. -> (N, E)"""
-    return np.maximum((x * x).sum(1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(1), 0)
+    return np.maximum(
+        (x * x).sum(1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(1), 0
+    )
 
 
 def route(params, x, *, k=1, weights, temperature=1.0, rng=None):
-    """Send each token to its k nearest centroids: x (N, D) -> (Routing with A = k·N, cache). `rng` is not used."""
+    """Send each token to its k nearest centroids: x (N, D) -> (Routing with A = k·N, cache). `rng`
+    is not used.
+    """
     centroids = params["centroids"]
     x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
     k = contract.check_k(k, len(centroids))
     checks.choice("weights", weights, WEIGHTS)
     contract.check_renormalise(weights == "renormalised", k)
-    if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
+    if not (
+        isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0
+    ):
         raise InputError(f"temperature: wanted a finite number above 0, got {temperature!r}")
     logits = -distances(x, centroids) / temperature
     probs = numerics.softmax(logits)
@@ -78,7 +89,9 @@ def route(params, x, *, k=1, weights, temperature=1.0, rng=None):
 
 
 def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx, {"centroids"}. With weights "one", dweight has nothing to move."""
+    """dweight (A,), dlogits (N, E) or None -> dx, {"centroids"}. With weights "one", dweight has
+    nothing to move.
+    """
     x, centroids, probs, choice, weight, weights, temperature = cache
     dweight = dweight.reshape(choice.shape)
     spread = np.zeros_like(probs)
@@ -93,17 +106,19 @@ def route_backward(dweight, dlogits, cache):
     return dx, {"centroids": pull.T @ x - centroids * pull.sum(axis=0)[:, None]}
 
 
-# --- the centroids ----------------------------------------------------------------------------------------------------
+# --- the centroids --------------------------------------------------------------------------------
 
 
 def spread_out(rng, x, n_experts):
-    """k-means++: the first centroid is any token, each next one a token drawn in proportion to its squared distance
-    from the nearest centroid so far. x (N, D), N >= n_experts -> (E, D)."""
+    """k-means++: the first centroid is any token, each next one a token drawn in proportion to its
+    squared distance from the nearest centroid so far. x (N, D), N >= n_experts -> (E, D).
+    """
     rows = [int(rng.integers(len(x)))]
     nearest = distances(x, x[rows])[:, 0].astype(np.float64)
     for _ in range(n_experts - 1):
         total = nearest.sum()
-        p = nearest / total if total > 0 else None  # fewer distinct tokens than centroids: any token will do
+        # fewer distinct tokens than centroids: any token will do
+        p = nearest / total if total > 0 else None
         rows.append(int(rng.choice(len(x), p=p)))
         nearest = np.minimum(nearest, distances(x, x[rows[-1:]])[:, 0])
     return x[rows]
@@ -116,15 +131,19 @@ def sums(x, expert, n_experts):
 
 
 def fit(rng, x, n_experts, *, rounds=100):
-    """Lloyd's rounds from a k-means++ start, until no token changes its cluster or `rounds` are over.
+    """Lloyd's rounds from a k-means++ start, until no token changes its cluster or `rounds` are
+    over.
 
-    c_m ← mean of the tokens nearest to c_m; a centroid without tokens stays. Returns ({"centroids": (E, D)}, inertia):
-    inertia is the list of Σ_n min_m ‖x_n − c_m‖² at each round, which never rises.
+    c_m ← mean of the tokens nearest to c_m; a centroid without tokens stays. Returns ({"centroids":
+    (E, D)}, inertia): inertia is the list of Σ_n min_m ‖x_n − c_m‖² at each round, which never
+    rises.
     """
     x = checks.array("x", x, ("N", "D"))
     E = checks.integer("n_experts", n_experts)
     if len(x) < E:
-        raise InputError(f"x: wanted at least the {E} tokens that the centroids start from, got {len(x)}")
+        raise InputError(
+            f"x: wanted at least the {E} tokens that the centroids start from, got {len(x)}"
+        )
     centroids, before, inertia = spread_out(rng, x, E), None, []
     for _ in range(checks.integer("rounds", rounds)):
         d = distances(x, centroids)
@@ -139,11 +158,13 @@ def fit(rng, x, n_experts, *, rounds=100):
 
 
 def online(params, x, count=None, *, rate=None):
-    """Move each centroid towards the new tokens nearest to it; returns (new params, new count), changes nothing.
+    """Move each centroid towards the new tokens nearest to it; returns (new params, new count),
+    changes nothing.
 
-    c_m ← c_m + Σ (x − c_m)/n_m over its new tokens, with n_m already counting them: c_m stays the mean of all it was
-    ever given, its start counting as one token where `count` is None. Token by token this is MacQueen's rule; a batch
-    is assigned as one. A `rate` in place of 1/n_m forgets: c_m ← c_m + rate · (mean of its new tokens − c_m).
+    c_m ← c_m + Σ (x − c_m)/n_m over its new tokens, with n_m already counting them: c_m stays the
+    mean of all it was ever given, its start counting as one token where `count` is None. Token by
+    token this is MacQueen's rule; a batch is assigned as one. A `rate` in place of 1/n_m forgets:
+    c_m ← c_m + rate · (mean of its new tokens − c_m).
     """
     centroids = params["centroids"]
     x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")

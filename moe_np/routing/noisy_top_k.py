@@ -1,4 +1,5 @@
-"""Noisy top-k gate and its load estimator: Shazeer et al. 2017 (arXiv 1701.06538), section 2.1 and appendix A.
+"""Noisy top-k gate and its load estimator: Shazeer et al. 2017 (arXiv 1701.06538), section 2.1 and
+appendix A.
 
     G(x) = Softmax(KeepTopK(H(x), k))                                                     (3)
     H(x)_i = (x·W_g)_i + StandardNormal() · Softplus((x·W_noise)_i)                       (4)
@@ -18,13 +19,15 @@
     P                     P           (N, E)
     Load                  load        (E,)
 
-How many tokens an expert got is a count, and a count has no gradient. P is a probability instead: that expert i is
-kept if its own noise is drawn again and all other noise stays. It is kept when it beats the k-th best of the *others*:
-the (k + 1)-th of all if i is kept now, the k-th otherwise. The threshold is another expert's noisy logit: the gradient
-goes on into that expert's clean logit and its sigma.
+How many tokens an expert got is a count, and a count has no gradient. P is a probability instead:
+that expert i is kept if its own noise is drawn again and all other noise stays. It is kept when it
+beats the k-th best of the *others*: the (k + 1)-th of all if i is kept now, the k-th otherwise. The
+threshold is another expert's noisy logit: the gradient goes on into that expert's clean logit and
+its sigma.
 
-The authors' code adds 1e-2 to sigma (`noise_epsilon`); the paper's equation has 0. At evaluation there is no noise and
-sigma is not used; P is then 1 or 0, the load is the count, and neither has a gradient.
+The authors' code adds 1e-2 to sigma (`noise_epsilon`); the paper's equation has 0. At evaluation
+there is no noise and sigma is not used; P is then 1 or 0, the load is the count, and neither has a
+gradient.
 """
 
 from typing import NamedTuple
@@ -32,8 +35,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -53,21 +56,30 @@ class Cache(NamedTuple):
 
 
 def init(rng, d_model, n_experts, *, scale=0.0, dtype=np.float64):
-    """{"w": (D, E), "w_noise": (D, E)}: zero as in appendix A (no signal and some noise), or normal with scale/√D."""
+    """{"w": (D, E), "w_noise": (D, E)}: zero as in appendix A (no signal and some noise), or normal
+    with scale/√D.
+    """
     shape = checks.integer("d_model", d_model), checks.integer("n_experts", n_experts)
-    return {name: (rng.normal(size=shape) * scale / np.sqrt(shape[0])).astype(dtype) for name in ("w", "w_noise")}
+    return {
+        name: (rng.normal(size=shape) * scale / np.sqrt(shape[0])).astype(dtype)
+        for name in ("w", "w_noise")
+    }
 
 
 def route(params, x, *, k, noise_epsilon=0.0, valid=None, rng=None):
-    """Send each token to its k largest noisy logits, weighted by their softmax: x (N, D) -> (Routing, cache).
+    """Send each token to its k largest noisy logits, weighted by their softmax: x (N, D) ->
+    (Routing, cache).
 
-    Without `rng` the logits are the clean ones. Tokens outside `valid` (N,) get no row and add nothing to the load.
+    Without `rng` the logits are the clean ones. Tokens outside `valid` (N,) get no row and add
+    nothing to the load.
     """
     x, w, w_noise = contract.check_tokens(x, params), params["w"], params["w_noise"]
     E = w.shape[1]
     k = contract.check_k(k, E)
     if k == 1 < E:
-        raise InputError("k: wanted at least 2, got 1: the softmax of one kept logit is 1 and the gate learns nothing")
+        raise InputError(
+            "k: wanted at least 2, got 1: the softmax of one kept logit is 1 and the gate learns nothing"
+        )
     valid = contract.check_valid(valid, len(x))
     clean = x @ w
     raw = sigma = noise = None
@@ -83,14 +95,17 @@ def route(params, x, *, k, noise_epsilon=0.0, valid=None, rng=None):
     weight = numerics.softmax(np.take_along_axis(noisy, kept, axis=1))
     token = np.repeat(np.flatnonzero(valid), k)
     demand = contract.demand_of(kept, E) & valid[:, None]
-    routing = Routing(token, kept[valid].ravel(), weight[valid].ravel(), noisy, numerics.softmax(noisy), demand)
+    routing = Routing(
+        token, kept[valid].ravel(), weight[valid].ravel(), noisy, numerics.softmax(noisy), demand
+    )
     return routing, Cache(x, w, w_noise, clean, raw, sigma, noise, noisy, choice, weight, valid)
 
 
 def route_backward(dweight, dlogits, cache, *, dload=None):
     """dweight (A,), dlogits (N, E) or None, dload (E,) or None -> dx (N, D), {"w", "w_noise"}.
 
-    `dlogits` is with respect to the noisy logits, `dload` to the load of `load_forward`. The choice is held.
+    `dlogits` is with respect to the noisy logits, `dload` to the load of `load_forward`. The choice
+    is held.
     """
     spread = np.zeros_like(cache.weight)
     spread[cache.valid] = dweight.reshape(-1, spread.shape[1])
@@ -133,7 +148,8 @@ def _kept(cache):
 def _distance(cache):
     """z = (clean − threshold)/sigma and 1/sigma, both (N, E).
 
-    Where sigma has underflowed, P is a step: z is far out on the side that the choice shows and 1/sigma counts as 0.
+    Where sigma has underflowed, P is a step: z is far out on the side that the choice shows and
+    1/sigma counts as 0.
     """
     k, far = cache.weight.shape[1], 40.0  # Φ(−40) and its slope are 0 in float64
     kept = _kept(cache)
@@ -151,7 +167,12 @@ def _load_to_logits(dload, cache):
     if cache.noise is None or k == E:
         return np.zeros_like(cache.clean), np.zeros_like(cache.clean)
     z, inverse = _distance(cache)
-    dz = np.asarray(dload, z.dtype) * np.exp(-0.5 * z * z) / z.dtype.type(np.sqrt(2 * np.pi)) * cache.valid[:, None]
+    dz = (
+        np.asarray(dload, z.dtype)
+        * np.exp(-0.5 * z * z)
+        / z.dtype.type(np.sqrt(2 * np.pi))
+        * cache.valid[:, None]
+    )
     dclean = dz * inverse
     dsigma = -dz * z * inverse
     # every kept expert has the runner-up as its rival, every other one has the k-th
@@ -167,5 +188,7 @@ def _logits_to_params(dclean, dsigma, cache):
     dx, dw = contract.linear_backward(dclean, cache.x, cache.w)
     if cache.noise is None:
         return dx, {"w": dw, "w_noise": np.zeros_like(cache.w_noise)}
-    dx_noise, dw_noise = contract.linear_backward(numerics.softplus_backward(dsigma, cache.raw), cache.x, cache.w_noise)
+    dx_noise, dw_noise = contract.linear_backward(
+        numerics.softplus_backward(dsigma, cache.raw), cache.x, cache.w_noise
+    )
     return dx + dx_noise, {"w": dw, "w_noise": dw_noise}

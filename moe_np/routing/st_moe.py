@@ -7,27 +7,38 @@
     threshold        threshold             0.2
                      share       (N,)      what is compared with it: p2/p1, or g2
 
-A token goes to its second expert only if that one is worth it: deterministically if share > threshold, or at random
-with probability min(1, share/threshold). The article keeps the second if its probability exceeds one fifth of the
-first's, share = p2/p1 (`of="first"`); the authors' Mesh TensorFlow code compares the renormalised g2 with 0.2
-(`of="pair"`), which is p2/p1 > 1/4. The gates are renormalised first and stay so when the second is not asked. Places
-go to all first choices before the second ones (not causal, as in gshard.py); a second choice that was not asked takes
-none.
+A token goes to its second expert only if that one is worth it: deterministically if share >
+threshold, or at random with probability min(1, share/threshold). The article keeps the second if
+its probability exceeds one fifth of the first's, share = p2/p1 (`of="first"`); the authors' Mesh
+TensorFlow code compares the renormalised g2 with 0.2 (`of="pair"`), which is p2/p1 > 1/4. The gates
+are renormalised first and stay so when the second is not asked. Places go to all first choices
+before the second ones (not causal, as in gshard.py); a second choice that was not asked takes none.
 With share g2, threshold 1/2 and chance, this is GShard's rule.
 """
 
 import numpy as np
 
-from moe_np import checks
-from moe_np.checks import InputError
+from moe_np.base import checks
+from moe_np.base.checks import InputError
 from moe_np.routing import contract, gshard
 
 init = gshard.init
 Cache = gshard.Cache
 
 
-def route(params, x, *, threshold=0.2, of="first", second="threshold", capacity_factor=None, valid=None, rng=None):
-    """Send each token to its best expert and, if that is worth it, to its second: x (N, D) -> (Routing, cache).
+def route(
+    params,
+    x,
+    *,
+    threshold=0.2,
+    of="first",
+    second="threshold",
+    capacity_factor=None,
+    valid=None,
+    rng=None,
+):
+    """Send each token to its best expert and, if that is worth it, to its second: x (N, D) ->
+    (Routing, cache).
 
     of                "first": p2/p1 against the threshold; "pair": p2/(p1 + p2)
     second            "threshold": deterministic; "random": with `rng` by chance, without it by the threshold
@@ -47,9 +58,13 @@ def route(params, x, *, threshold=0.2, of="first", second="threshold", capacity_
         bar[valid] *= rng.random(valid.sum())
     asked = np.stack([valid, valid & (share > bar)], axis=1)
     kept = asked & gshard.places(choice, asked, valid.sum(), logits.shape[1], capacity_factor)
-    return gshard.assignments(choice, gates, asked, kept, logits), Cache(x, params["w"], choice, gates, kept)
+    return gshard.assignments(choice, gates, asked, kept, logits), Cache(
+        x, params["w"], choice, gates, kept
+    )
 
 
 def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choices, chance and places are held."""
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choices, chance and places are
+    held.
+    """
     return gshard.route_backward(dweight, dlogits, cache)

@@ -1,4 +1,5 @@
-"""Strictly balanced gate: Shazeer et al. 2017 (arXiv 1701.06538), appendix F. Experts get equally many tokens.
+"""Strictly balanced gate: Shazeer et al. 2017 (arXiv 1701.06538), appendix F. Experts get equally
+many tokens.
 
     G_σ(x) = Softmax(x·W_g)                                                                (15)
     G(x)_i = G_σ(x)_i M(G_σ(x))_i / Σ_j G_σ(x)_j M(G_σ(x))_j                               (16)
@@ -15,17 +16,18 @@
     m                m                     tokens an expert takes, ceil(k·N/E)
     n, |X|           E, N
 
-The experts choose, five years before expert choice (Zhou et al. 2022): a token gets k experts on average, and may get
-none. The batchwise mask compares tokens with each other, so a token's experts depend on later tokens; the threshold
-mask looks at one token alone, and eq. (20) is what makes it learn the batchwise one. A token with a single expert
-has weight 1 and sends no gradient to the gate.
+The experts choose, five years before expert choice (Zhou et al. 2022): a token gets k experts on
+average, and may get none. The batchwise mask compares tokens with each other, so a token's experts
+depend on later tokens; the threshold mask looks at one token alone, and eq. (20) is what makes it
+learn the batchwise one. A token with a single expert has weight 1 and sends no gradient to the
+gate.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, numerics
+from moe_np.base import checks, numerics
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -43,14 +45,20 @@ class Cache(NamedTuple):
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
-    """{"w": (D, E), "threshold": (E,)}: w normal with standard deviation scale/√D, thresholds 1/E (our choice)."""
+    """{"w": (D, E), "threshold": (E,)}: w normal with standard deviation scale/√D, thresholds 1/E
+    (our choice).
+    """
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
-    return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype), "threshold": np.full(E, 1 / E, dtype)}
+    return {
+        "w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype),
+        "threshold": np.full(E, 1 / E, dtype),
+    }
 
 
 def route(params, x, *, k, mask, valid=None, rng=None):
-    """Keep, of all token-expert pairs, those of the mask: x (N, D) -> (Routing, cache). `rng` is not used: no noise.
+    """Keep, of all token-expert pairs, those of the mask: x (N, D) -> (Routing, cache). `rng` is
+    not used: no noise.
 
     mask     "batch" (training, eq. 18) or "threshold" (evaluation, eq. 19)
     k        experts a token gets on average; a fraction in k·N/E is rounded up, and a tie goes to the earlier token
@@ -62,7 +70,9 @@ def route(params, x, *, k, mask, valid=None, rng=None):
     valid = contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.softmax(logits)
-    kept = _batch_mask(logits, k, valid) if mask == "batch" else (probs > threshold) & valid[:, None]
+    kept = (
+        _batch_mask(logits, k, valid) if mask == "batch" else (probs > threshold) & valid[:, None]
+    )
     weight = _softmax_of_kept(logits, kept)
     token, expert = np.nonzero(kept)
     routing = Routing(token, expert, weight[kept], logits, probs, kept)
@@ -70,19 +80,25 @@ def route(params, x, *, k, mask, valid=None, rng=None):
 
 
 def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "threshold"}. The mask is held, T gets 0 here."""
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "threshold"}. The mask is held, T
+    gets 0 here.
+    """
     dgate = np.zeros_like(cache.weight)
     dgate[cache.kept] = dweight
     dscore = numerics.softmax_backward(dgate, cache.weight)
-    dx, dw = contract.linear_backward(dscore if dlogits is None else dscore + dlogits, cache.x, cache.w)
+    dx, dw = contract.linear_backward(
+        dscore if dlogits is None else dscore + dlogits, cache.x, cache.w
+    )
     return dx, {"w": dw, "threshold": np.zeros_like(cache.threshold)}
 
 
 def threshold_loss(cache):
-    """Eq. (20), a sum over tokens and experts, 0 where both masks agree: -> value, dlogits (N, E), dthreshold (E,).
+    """Eq. (20), a sum over tokens and experts, 0 where both masks agree: -> value, dlogits (N, E),
+    dthreshold (E,).
 
-    dthreshold is what eq. (20) is for: tokens the batchwise mask takes minus tokens above T. Whether the authors let it
-    move the gate too is not said: pass `dlogits` on to `route_backward` or leave it.
+    dthreshold is what eq. (20) is for: tokens the batchwise mask takes minus tokens above T.
+    Whether the authors let it move the gate too is not said: pass `dlogits` on to `route_backward`
+    or leave it.
     """
     above = (cache.probs > cache.threshold) & cache.valid[:, None]
     excess = above.astype(cache.probs.dtype) - _batch_mask(cache.logits, cache.k, cache.valid)

@@ -1,4 +1,5 @@
-"""Switch routing, one expert a token: Fedus, Zoph and Shazeer 2021 (arXiv 2101.03961), sections 2.1 and 2.2.
+"""Switch routing, one expert a token: Fedus, Zoph and Shazeer 2021 (arXiv 2101.03961), sections 2.1
+and 2.2.
 
     p_i(x) = exp(h(x)_i) / Σ_j exp(h(x)_j),  h(x) = W_r·x                                  (1)
     y = p_i(x) E_i(x),  i the arg-max                                                      (2)
@@ -11,10 +12,11 @@
     arg-max          choice     (N,)
     p_i(x)           weight     (A,)      A <= N: one row for each token that found a place
 
-The weight is the probability itself. Renormalised over its one expert it would be 1, and the router would learn
-nothing from the task; this way every logit gets a gradient. An expert takes tokens in their order and drops the rest:
-a dropped token has no row, adds 0 here and passes through the residual outside the layer.
-Jitter multiplies what the router sees by uniform noise; the experts see x itself.
+The weight is the probability itself. Renormalised over its one expert it would be 1, and the router
+would learn nothing from the task; this way every logit gets a gradient. An expert takes tokens in
+their order and drops the rest: a dropped token has no row, adds 0 here and passes through the
+residual outside the layer. Jitter multiplies what the router sees by uniform noise; the experts see
+x itself.
 """
 
 from typing import NamedTuple
@@ -22,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from moe_np import checks, numerics
-from moe_np.checks import InputError
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -38,7 +40,9 @@ class Cache(NamedTuple):
 
 
 def init(rng, d_model, n_experts, *, scale=0.1, dtype=np.float64):
-    """{"w": (D, E)}, normal with standard deviation √(scale/D), cut at two of them (section 2.4: scale 0.1)."""
+    """{"w": (D, E)}, normal with standard deviation √(scale/D), cut at two of them (section 2.4:
+    scale 0.1).
+    """
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     cut = ndtri(rng.uniform(ndtr(-2), ndtr(2), size=(D, E)))
@@ -46,7 +50,8 @@ def init(rng, d_model, n_experts, *, scale=0.1, dtype=np.float64):
 
 
 def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, rng=None):
-    """Send each token to its most probable expert while that has room: x (N, D) -> (Routing, cache).
+    """Send each token to its most probable expert while that has room: x (N, D) -> (Routing,
+    cache).
 
     capacity_factor   C = ceil(factor · N/E) tokens an expert; None: no limit
     jitter            ε: with `rng`, the router's input is multiplied by uniform numbers in [1 − ε, 1 + ε]
@@ -54,7 +59,9 @@ def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, rng=None):
     """
     x, w = contract.check_tokens(x, params), params["w"]
     if not (isinstance(jitter, (int, float)) and 0 <= jitter < 1):
-        raise InputError(f"jitter: wanted a number from 0 up to but not including 1, got {jitter!r}")
+        raise InputError(
+            f"jitter: wanted a number from 0 up to but not including 1, got {jitter!r}"
+        )
     valid = contract.check_valid(valid, len(x))
     seen, factor = x, None
     if rng is not None and jitter > 0:
@@ -78,5 +85,7 @@ def route_backward(dweight, dlogits, cache):
     dprobs = np.zeros_like(cache.probs)
     dprobs[cache.token, cache.choice[cache.token]] = dweight
     dscore = numerics.softmax_backward(dprobs, cache.probs)
-    dseen, dw = contract.linear_backward(dscore if dlogits is None else dscore + dlogits, cache.seen, cache.w)
+    dseen, dw = contract.linear_backward(
+        dscore if dlogits is None else dscore + dlogits, cache.seen, cache.w
+    )
     return (dseen if cache.factor is None else dseen * cache.factor), {"w": dw}

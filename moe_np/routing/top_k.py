@@ -1,4 +1,5 @@
-"""Top-k softmax gate: Mixtral (Jiang et al. 2024, arXiv 2401.04088, section 2.1), DeepSeekMoE, GLaM.
+"""Top-k softmax gate: Mixtral (Jiang et al. 2024, arXiv 2401.04088, section 2.1), DeepSeekMoE,
+GLaM.
 
     paper            here       shape     meaning
     W_g              w          (D, E)    router matrix
@@ -7,17 +8,18 @@
     TopK             choice     (N, k)    best first
     G(x)             weight     (N, k)    row by row the weights of the assignments
 
-Renormalised, the weights are a softmax over the k kept logits, which is the same as the k kept probabilities divided
-by their sum: the other logits get a gradient of exactly 0 (Mixtral, GLaM, GShard). Not renormalised, they are the
-probabilities themselves, and every logit gets a gradient (DeepSeekMoE, Switch). Which of the two is an argument
-without a default.
+Renormalised, the weights are a softmax over the k kept logits, which is the same as the k kept
+probabilities divided by their sum: the other logits get a gradient of exactly 0 (Mixtral, GLaM,
+GShard). Not renormalised, they are the probabilities themselves, and every logit gets a gradient
+(DeepSeekMoE, Switch). Which of the two is an argument without a default.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import checks, kernels, numerics
+from moe_np import kernels
+from moe_np.base import checks, numerics
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -39,15 +41,17 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
 
 
 def route(params, x, *, k, renormalise, rng=None):
-    """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise: no `rng`."""
+    """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise:
+    no `rng`.
+    """
     compiled = kernels.backend() == "numba"
     x, w = contract.check_tokens(x, params, finite=not compiled), params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
     if compiled:
-        from moe_np.kernels import gate
-
-        found = gate.forward(x, w, k, renormalise) or contract.check_tokens(x, params)  # which says what is not finite
+        found = kernels.top_k.forward(x, w, k, renormalise) or contract.check_tokens(
+            x, params
+        )  # which says what is not finite
     else:
         found = forward_numpy(x, w, k, renormalise)
     logits, probs, choice, weight, demand = found
@@ -57,7 +61,9 @@ def route(params, x, *, k, renormalise, rng=None):
 
 
 def forward_numpy(x, w, k, renormalise):
-    """The gate as NumPy says it: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N, E)."""
+    """The gate as NumPy says it: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k),
+    demand (N, E).
+    """
     logits = x @ w
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
@@ -73,9 +79,7 @@ def route_backward(dweight, dlogits, cache):
     x, w, probs, choice, weight, renormalise = cache
     dweight = dweight.reshape(choice.shape)
     if renormalise and dlogits is None and kernels.backend() == "numba":
-        from moe_np.kernels import gate
-
-        dx, dw = gate.backward(dweight, weight, choice, x, w)
+        dx, dw = kernels.top_k.backward(dweight, weight, choice, x, w)
         return dx, {"w": dw}
     spread = np.zeros_like(probs)
     if renormalise:  # softmax over the kept logits, nothing to the others

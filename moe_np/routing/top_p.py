@@ -1,4 +1,5 @@
-"""Top-p: as many experts as it takes to reach a probability of p (Huang et al. 2024, arXiv 2403.07652).
+"""Top-p: as many experts as it takes to reach a probability of p (Huang et al. 2024, arXiv
+2403.07652).
 
     paper                 here       shape     meaning
     W_r                   w          (D, E)    router matrix
@@ -8,9 +9,9 @@
     g_i                   weight     (A,)      P_i of the kept, not renormalised
     Loss_d                entropy_loss         −Σ P log P, added to the task's loss
 
-A sure token takes one expert, an unsure one several: between 1 and E, the one that crosses p included.
-Without the entropy loss the router can lower the task's loss by spreading out until every token takes most
-experts; adding the entropy, with a plus sign, makes it prefer to be sure.
+A sure token takes one expert, an unsure one several: between 1 and E, the one that crosses p
+included. Without the entropy loss the router can lower the task's loss by spreading out until every
+token takes most experts; adding the entropy, with a plus sign, makes it prefer to be sure.
 
 Not renormalised, so every logit gets a gradient; where the cut falls is not differentiated.
 """
@@ -20,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np import numerics
-from moe_np.checks import InputError
+from moe_np.base import numerics
+from moe_np.base.checks import InputError
 from moe_np.routing import contract, top_k
 from moe_np.routing.contract import Routing
 
@@ -38,15 +39,21 @@ class Cache(NamedTuple):
 
 def check_p(p):
     """Check the threshold: 0 < p <= 1."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not (math.isfinite(p) and 0 < p <= 1):
+    if (
+        isinstance(p, bool)
+        or not isinstance(p, (int, float))
+        or not (math.isfinite(p) and 0 < p <= 1)
+    ):
         raise InputError(f"p: wanted a number above 0 and at most 1, got {p!r}")
     return float(p)
 
 
 def route(params, x, *, p, rng=None):
-    """Send each token to its fewest experts of total probability >= p: x (N, D) -> (Routing, cache). `rng` is not used.
+    """Send each token to its fewest experts of total probability >= p: x (N, D) -> (Routing,
+    cache). `rng` is not used.
 
-    With p = 1 a token takes all experts, but for those at the end that add nothing to the sum at this precision.
+    With p = 1 a token takes all experts, but for those at the end that add nothing to the sum at
+    this precision.
     """
     x, w = contract.check_tokens(x, params), params["w"]
     p = check_p(p)
@@ -61,7 +68,9 @@ def route(params, x, *, p, rng=None):
     expert = order[kept]
     demand = np.zeros(probs.shape, bool)
     demand[token, expert] = True
-    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(x, w, probs, token, expert)
+    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(
+        x, w, probs, token, expert
+    )
 
 
 def route_backward(dweight, dlogits, cache):
@@ -75,10 +84,11 @@ def route_backward(dweight, dlogits, cache):
 
 
 def entropy_loss(routing, valid=None):
-    """Mean entropy of the tokens' distributions: (1/N) Σ_n −Σ_e P_ne log P_ne -> (value, dlogits (N, E)), in nats.
+    """Mean entropy of the tokens' distributions: (1/N) Σ_n −Σ_e P_ne log P_ne -> (value, dlogits
+    (N, E)), in nats.
 
-    dlogits_ne = −P_ne (log P_ne + H_n)/N. Padding (valid[n] = False) does not count, in the sum or in N, and gets no
-    gradient. The caller scales both by the loss's weight.
+    dlogits_ne = −P_ne (log P_ne + H_n)/N. Padding (valid[n] = False) does not count, in the sum or
+    in N, and gets no gradient. The caller scales both by the loss's weight.
     """
     valid = contract.check_valid(valid, len(routing.logits))
     log_p = numerics.log_softmax(routing.logits)

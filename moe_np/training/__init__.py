@@ -1,4 +1,5 @@
-"""Ways to train a mixture: each file one method, each an iterator of steps over the same problem (`contract.py`).
+"""Ways to train a mixture: each file one method, each an iterator of steps over the same problem
+(`contract.py`).
 
 joint           everything down one gradient
 alternating     experts with the gate held, the gate with the experts held, in turns

@@ -1,9 +1,11 @@
-"""A learner in a real browser: open lesson 04 in JupyterLab, run all, step on three times and back once.
+"""A learner in a real browser: open lesson 04 in JupyterLab, run all, step on three times and back
+once.
 
     python -m pytest -m browser tests/browser        with the extra `browser` and a Chromium on the machine
 
-Takes chromium, chromium-browser or google-chrome, or what MOE_NP_BROWSER names. The lessons are copied first, since
-JupyterLab saves what it runs. Screenshots go to the folder MOE_NP_SCREENSHOTS, if it is set.
+Takes chromium, chromium-browser or google-chrome, or what MOE_NP_BROWSER names. The lessons are
+copied first, since JupyterLab saves what it runs. Screenshots go to the folder MOE_NP_SCREENSHOTS,
+if it is set.
 """
 
 import contextlib
@@ -25,7 +27,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = os.environ.get("MOE_NP_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},  # cells that are out of sight stay in the page
+    "notebook-extension/tracker": {
+        "windowingMode": "none"
+    },  # cells that are out of sight stay in the page
 }
 
 pytestmark = [
@@ -43,16 +47,35 @@ def free_port():
 
 @pytest.fixture
 def lab(tmp_path):
-    """(address, token) of a JupyterLab of its own on a copy of the lessons, without anybody's settings."""
+    """(address, token) of a JupyterLab of its own on a copy of the lessons, without anybody's
+    settings.
+    """
     pytest.importorskip("jupyterlab")
-    shutil.copytree(ROOT / "lessons", tmp_path / "lessons", ignore=shutil.ignore_patterns("out", "__pycache__"))
+    shutil.copytree(
+        ROOT / "lessons", tmp_path / "lessons", ignore=shutil.ignore_patterns("out", "__pycache__")
+    )
     for name, values in SETTINGS.items():
-        path = tmp_path / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = (
+            tmp_path
+            / "config"
+            / "lab"
+            / "user-settings"
+            / "@jupyterlab"
+            / f"{name}.jupyterlab-settings"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values), encoding="utf-8")
     port, token = free_port(), secrets.token_hex(16)
-    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    folders = {
+        f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower())
+        for kind in ("CONFIG", "DATA", "RUNTIME")
+    }
+    options = [
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+    ]
     options += ["--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"]
     command = [sys.executable, "-m", "jupyter", "lab", *options]
     with open(tmp_path / "log", "w") as log:
@@ -122,7 +145,9 @@ def test_lesson_04_is_run_and_stepped_through(page, lab):
     shot(page, "04_state")
     assert "(N = 400, D = 2)" in first.inner_text()
 
-    walk = page.locator(".jp-OutputArea-output", has=page.locator("button", has_text="forward")).first
+    walk = page.locator(
+        ".jp-OutputArea-output", has=page.locator("button", has_text="forward")
+    ).first
     walk.scroll_into_view_if_needed()
     forward, back = (walk.locator("button", has_text=name) for name in ("forward", "back"))
     assert "state 0 of 0 to" in walk.inner_text() and "epoch 0" in walk.inner_text()

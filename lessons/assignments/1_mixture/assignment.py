@@ -15,8 +15,8 @@
 # inputs, and must answer within seconds, gradients of thousands of cases too (by differences of the loss that takes
 # minutes).
 #
-# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks`, `moe_np.gradcheck` and
-# `moe_np.data.vowels`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
+# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
+# `moe_np.data.speech.vowels`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
 # if you call one of your own functions from another, a mistake in it costs both.
 #
 # | symbol | code | shape | meaning |
@@ -34,8 +34,8 @@
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
-from moe_np.data.vowels import vowel_task
-from moe_np.gradcheck import gradient_error
+from moe_np.base.gradcheck import gradient_error
+from moe_np.data.speech.vowels import vowel_task
 
 # %% [markdown]
 # ## 1. The gate's softmax (2 points)
@@ -65,7 +65,9 @@ p = softmax(s)
 assert p is not None, "softmax returned nothing"
 assert np.allclose(p, [[0.25, 0.75], [0.5, 0.5]]), f"exp(s) shared out by rows, got {p}"
 assert np.allclose(softmax(s + 1000), p), "adding a constant to all totals of a row changes nothing"
-assert np.allclose(softmax(np.array([[-np.inf, 1.0, 1.0]])), [[0, 0.5, 0.5]]), "a total of −inf has p = 0"
+assert np.allclose(softmax(np.array([[-np.inf, 1.0, 1.0]])), [[0, 0.5, 0.5]]), (
+    "a total of −inf has p = 0"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -80,7 +82,7 @@ hidden_test("1_mixture", "q1_softmax", softmax)
 # $$\frac{\partial p_j}{\partial s_i} = p_j(\delta_{ij} - p_i), \qquad \text{so} \qquad ds_i = p_i\Big(dp_i - \sum_j p_j\,dp_j\Big),$$
 #
 # then go on to $x$, $U$ and $c$ of $s = xU + c$. The check below draws a random direction and compares the slope of
-# the loss along it with what your gradient promises (`moe_np.gradcheck`).
+# the loss along it with what your gradient promises (`moe_np.base.gradcheck`).
 
 
 # %% nbgrader={"grade": false, "grade_id": "q2_gate_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -95,7 +97,12 @@ def gate_backward(dp, x, U, p):
 # %% nbgrader={"grade": true, "grade_id": "q2_gate_backward", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q2_gate_backward
 rng = np.random.default_rng(0)
-x, U, c, weight = rng.normal(size=(5, 2)), rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=(5, 3))
+x, U, c, weight = (
+    rng.normal(size=(5, 2)),
+    rng.normal(size=(2, 3)),
+    rng.normal(size=3),
+    rng.normal(size=(5, 3)),
+)
 
 
 def gate_loss(params):
@@ -149,8 +156,12 @@ p = np.array([[0.5, 0.5]])
 loss = mixture_loss(o, p, np.array([[1.0]]))
 assert loss is not None, "mixture_loss returned nothing"
 assert np.shape(loss) == (1,), f"one value a case, got the shape {np.shape(loss)}"
-assert np.allclose(loss, 0.5), "halfway between the two, both are at distance 1: E = −log exp(−½) = ½"
-assert np.allclose(mixture_loss(o, p, np.array([[102.0]])), 5000 + np.log(2)), "far away, the nearer one alone counts"
+assert np.allclose(loss, 0.5), (
+    "halfway between the two, both are at distance 1: E = −log exp(−½) = ½"
+)
+assert np.allclose(mixture_loss(o, p, np.array([[102.0]])), 5000 + np.log(2)), (
+    "far away, the nearer one alone counts"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -184,9 +195,13 @@ o = np.array([[[0.0], [2.0]], [[0.0], [2.0]]])
 p = np.array([[0.5, 0.5], [0.25, 0.75]])
 resp = responsibilities(o, p, np.array([[2.0], [1.0]]))
 assert resp is not None, "responsibilities returned nothing"
-assert np.allclose(resp[0], [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]), "exact for expert 1, off by 2 for expert 0"
+assert np.allclose(resp[0], [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]), (
+    "exact for expert 1, off by 2 for expert 0"
+)
 assert np.allclose(resp[1], p[1]), "both as far away: the gate decides"
-assert np.allclose(responsibilities(o, p, np.array([[300.0], [300.0]])).sum(axis=1), 1), "they sum to 1, far away too"
+assert np.allclose(responsibilities(o, p, np.array([[300.0], [300.0]])).sum(axis=1), 1), (
+    "they sum to 1, far away too"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -224,7 +239,9 @@ o, s, d = rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3)), rng.normal(size=(
 
 def total_loss(params):
     p = np.exp(params["s"]) / np.exp(params["s"]).sum(axis=1, keepdims=True)
-    return -np.log((p * np.exp(-0.5 * ((d[:, None] - params["o"]) ** 2).sum(axis=2))).sum(axis=1)).sum()
+    return -np.log(
+        (p * np.exp(-0.5 * ((d[:, None] - params["o"]) ** 2).sum(axis=2))).sum(axis=1)
+    ).sum()
 
 
 got = mixture_backward(o, np.exp(s) / np.exp(s).sum(axis=1, keepdims=True), d)
@@ -273,7 +290,12 @@ def train(params, x, d, lr, epochs):
 # %% nbgrader={"grade": true, "grade_id": "q6_train", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q6_train
 rng = np.random.default_rng(2)
-start = {"W": rng.normal(size=(3, 2, 1)), "b": rng.normal(size=(3, 1)), "U": rng.normal(size=(2, 3)), "c": np.zeros(3)}
+start = {
+    "W": rng.normal(size=(3, 2, 1)),
+    "b": rng.normal(size=(3, 1)),
+    "U": rng.normal(size=(2, 3)),
+    "c": np.zeros(3),
+}
 x, d = rng.normal(size=(20, 2)), (rng.random((20, 1)) < 0.5).astype(float)
 
 
@@ -287,11 +309,17 @@ def system_loss(params):
 before = {name: value.copy() for name, value in start.items()}
 after = train(start, x, d, 0.01, 1)
 assert after is not None, "train returned nothing"
-assert all(np.array_equal(start[name], before[name]) for name in start), "the parameters that came in were changed"
+assert all(np.array_equal(start[name], before[name]) for name in start), (
+    "the parameters that came in were changed"
+)
 assert set(after) == set(start), f"wanted W, b, U and c, got {sorted(after)}"
-errors = gradient_error(system_loss, start, {name: (start[name] - after[name]) / 0.01 for name in start}, rng)
+errors = gradient_error(
+    system_loss, start, {name: (start[name] - after[name]) / 0.01 for name in start}, rng
+)
 assert max(errors.values()) < 1e-6, f"the gradient check of one step: relative errors {errors}"
-assert system_loss(train(start, x, d, 0.01, 50)) < system_loss(start), "fifty small steps lower the loss"
+assert system_loss(train(start, x, d, 0.01, 50)) < system_loss(start), (
+    "fifty small steps lower the loss"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -317,16 +345,27 @@ def report(params, x, d):
     p = p / p.sum(axis=1, keepdims=True)
     y = (p[:, :, None] * o).sum(axis=1)
     counts = np.bincount(p.argmax(axis=1), minlength=p.shape[1])
-    return ((d - y) ** 2).sum(axis=1).mean(), 100 * ((y > 0.5) == (d > 0.5)).mean(), (counts >= 0.05 * len(x)).sum()
+    return (
+        ((d - y) ** 2).sum(axis=1).mean(),
+        100 * ((y > 0.5) == (d > 0.5)).mean(),
+        (counts >= 0.05 * len(x)).sum(),
+    )
     ### END SOLUTION
 
 
 # %% nbgrader={"grade": true, "grade_id": "q7_report", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q7_report
-one = {"W": np.zeros((2, 1, 1)), "b": np.array([[20.0], [-20.0]]), "U": np.array([[9.0, -9.0]]), "c": np.zeros(2)}
+one = {
+    "W": np.zeros((2, 1, 1)),
+    "b": np.array([[20.0], [-20.0]]),
+    "U": np.array([[9.0, -9.0]]),
+    "c": np.zeros(2),
+}
 got = report(one, np.array([[1.0], [1.0], [1.0], [-1.0]]), np.array([[1.0], [1.0], [0.0], [0.0]]))
 assert got is not None, "report returned nothing"
-assert np.allclose(got, (0.25, 75, 2), atol=1e-4), f"three of four cases right, two experts at work; got {got}"
+assert np.allclose(got, (0.25, 75, 2), atol=1e-4), (
+    f"three of four cases right, two experts at work; got {got}"
+)
 alone = report(one, np.ones((4, 1)), np.ones((4, 1)))
 assert np.allclose(alone, (0, 100, 1), atol=1e-4), f"all right, one expert at work; got {alone}"
 ### BEGIN HIDDEN TESTS
@@ -349,7 +388,9 @@ params = {"W": rng.uniform(-0.05, 0.05, (4, 2, 1)), "b": rng.uniform(-0.05, 0.05
 params |= {"U": np.zeros((2, 4)), "c": np.zeros(4)}
 for epoch in range(0, 3000, 100):
     squared_error, percent, active = report(params, task.x_train, task.d_train)
-    print(f"epoch {epoch:4}: squared error {squared_error:.3f}, {percent:.1f} % correct, {active} experts at work")
+    print(
+        f"epoch {epoch:4}: squared error {squared_error:.3f}, {percent:.1f} % correct, {active} experts at work"
+    )
     if squared_error <= 0.08:
         break
     params = train(params, task.x_train, task.d_train, 0.06, 100)
@@ -362,9 +403,15 @@ for vowel, name in enumerate(("i", "ɪ", "ɑ", "ʌ")):
     own = task.x_train[task.vowel_train == vowel]
     ax.plot(own[:, 0], own[:, 1], "o+sx"[vowel], alpha=0.6, label=f"[{name}]")
 first = np.array([0.2, 1.2])
-working = np.bincount(softmax(task.x_train @ params["U"] + params["c"]).argmax(axis=1), minlength=4) >= 20
+working = (
+    np.bincount(softmax(task.x_train @ params["U"] + params["c"]).argmax(axis=1), minlength=4) >= 20
+)
 for e in np.flatnonzero(working):  # the line on which an expert says ½
-    ax.plot(first, -(params["b"][e, 0] + params["W"][e, 0, 0] * first) / params["W"][e, 1, 0], label=f"expert {e}")
+    ax.plot(
+        first,
+        -(params["b"][e, 0] + params["W"][e, 0, 0] * first) / params["W"][e, 1, 0],
+        label=f"expert {e}",
+    )
 ax.set(xlabel="F1, kHz", ylabel="F2, kHz", ylim=(0.5, 4))
 ax.legend()
 plt.show()

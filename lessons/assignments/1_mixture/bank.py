@@ -316,7 +316,9 @@ def train(params, x, d, lr, epochs):
     ],
     "wrong": {
         "mean over cases": _train(("lr *", "lr / len(x) *")),
-        "changes the parameters that came in": TRAIN.format(copy="", body=DESCEND.replace("W = W -", "W -=")),
+        "changes the parameters that came in": TRAIN.format(
+            copy="", body=DESCEND.replace("W = W -", "W -=")
+        ),
         "uphill": _train(("- lr *", "+ lr *")),
         "no slope of the sigmoid": _train((" * o * (1 - o)", "")),
         "gate without bias": _train(("c = c - lr * (p - h).sum(axis=0)", "pass")),
@@ -362,13 +364,19 @@ def report(params, x, d):
 """,
     ],
     "wrong": {
-        "a fraction instead of percent": REPORT.format(**{**PARTS, "percent": "np.mean((y > 0.5) == (d > 0.5))"}),
+        "a fraction instead of percent": REPORT.format(
+            **{**PARTS, "percent": "np.mean((y > 0.5) == (d > 0.5))"}
+        ),
         "the best expert instead of the blend": REPORT.format(
             **{**PARTS, "blend": "o[np.arange(len(x)), p.argmax(axis=1)]"}
         ),
         "plain mean of the experts": REPORT.format(**{**PARTS, "blend": "o.mean(axis=1)"}),
-        "half the squared error": REPORT.format(**{**PARTS, "error": "0.5 * np.mean((d - y) ** 2)"}),
-        "every expert that was ever first": REPORT.format(**{**PARTS, "active": "int(np.sum(share > 0))"}),
+        "half the squared error": REPORT.format(
+            **{**PARTS, "error": "0.5 * np.mean((d - y) ** 2)"}
+        ),
+        "every expert that was ever first": REPORT.format(
+            **{**PARTS, "active": "int(np.sum(share > 0))"}
+        ),
         "mean of p instead of how often it is largest": REPORT.format(
             **{**PARTS, "active": "int(np.sum(p.mean(axis=0) >= 0.05))"}
         ),

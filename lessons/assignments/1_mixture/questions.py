@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from moe_np import numerics
+from moe_np.base import numerics
 from moe_np.coursework import Question, close
-from moe_np.data.vowels import vowel_task
+from moe_np.data.speech.vowels import vowel_task
 from moe_np.mixtures import jacobs1991 as model
 
 TITLE = "Assignment 1: a mixture of local experts"
 AFTER = "lesson 04"
 HOURS = "two to three"
-ALLOWED = ("moe_np.checks", "moe_np.gradcheck", "moe_np.data.vowels")
+ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck", "moe_np.data.speech.vowels")
 LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
@@ -26,7 +26,9 @@ def summed(wanted, got, inputs):
 def softmax_cases(rng):
     masked = rng.normal(size=(4, 5))
     masked[np.arange(4), rng.integers(5, size=4)] = -np.inf
-    far = rng.normal(size=(3, 4)) + np.array([[900.0], [-900.0], [0.0]])  # one row high, one low, one as it was
+    far = rng.normal(size=(3, 4)) + np.array(
+        [[900.0], [-900.0], [0.0]]
+    )  # one row high, one low, one as it was
     return [(rng.normal(size=(6, 3)),), (rng.normal(size=(2, 7)) * 5,), (far,), (masked,)]
 
 
@@ -35,7 +37,14 @@ def gate_cases(rng):
     cases = []
     for N, D, E in ((7, 2, 3), (4, 5, 2), (1, 3, 4), (6000, 10, 4)):
         s = rng.normal(size=(N, E))
-        cases.append((rng.normal(size=(N, E)), rng.normal(size=(N, D)), rng.normal(size=(D, E)), numerics.softmax(s)))
+        cases.append(
+            (
+                rng.normal(size=(N, E)),
+                rng.normal(size=(N, D)),
+                rng.normal(size=(D, E)),
+                numerics.softmax(s),
+            )
+        )
     return cases
 
 

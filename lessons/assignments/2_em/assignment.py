@@ -17,7 +17,7 @@
 # questions 1 to 3, 5 and 6; stay with NumPy's own float64 elsewhere. A function must not change its inputs, and must
 # answer within seconds.
 #
-# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks`, `moe_np.gradcheck` and
+# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
 # `moe_np.data.inverse`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
 # if you call one of your own functions from another, a mistake in it costs both.
 #
@@ -39,8 +39,8 @@
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
+from moe_np.base.gradcheck import gradient_error, slope
 from moe_np.data import inverse
-from moe_np.gradcheck import gradient_error, slope
 
 # %% [markdown]
 # ## 1. How likely is this, expert? (2 points)
@@ -71,12 +71,20 @@ def gaussian_log_density(x, y, W, var):
 flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, whatever x is
 got = gaussian_log_density(np.array([[7.0, 1.0]]), np.array([[1.0]]), flat, np.array([1.0, 4.0]))
 assert got is not None, "gaussian_log_density returned nothing"
-assert np.shape(got) == (1, 2), f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
-assert np.isclose(got[0, 0], -0.9189385), "at its mean a Gaussian of variance 1 has the density 0.39894"
+assert np.shape(got) == (1, 2), (
+    f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
+)
+assert np.isclose(got[0, 0], -0.9189385), (
+    "at its mean a Gaussian of variance 1 has the density 0.39894"
+)
 assert np.isclose(got[0, 1], -2.1120857), "one standard deviation (2) from its mean: 0.12099"
 line = np.linspace(-30, 30, 20001)[:, None]
-density = np.exp(gaussian_log_density(np.ones((20001, 1)), line, np.full((1, 1, 1), 2.0), np.array([6.25])))
-assert np.isclose(density.sum() * 0.003, 1), f"a density sums to 1 over all y, got {density.sum() * 0.003:.4f}"
+density = np.exp(
+    gaussian_log_density(np.ones((20001, 1)), line, np.full((1, 1, 1), 2.0), np.array([6.25]))
+)
+assert np.isclose(density.sum() * 0.003, 1), (
+    f"a density sums to 1 over all y, got {density.sum() * 0.003:.4f}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -114,13 +122,21 @@ def class_log_density(x, label, W):
 # visible checks of q2_classes
 x, label = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([2, 0])
 W = np.zeros((2, 2, 3))
-W[1, 1] = np.log([1.0, 2.0, 5.0])  # expert 1 gives the three classes 1/8, 2/8 and 5/8, whatever x is
+W[1, 1] = np.log(
+    [1.0, 2.0, 5.0]
+)  # expert 1 gives the three classes 1/8, 2/8 and 5/8, whatever x is
 got = class_log_density(x, label, W)
 assert got is not None, "class_log_density returned nothing"
-assert np.shape(got) == (2, 2), f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
-assert np.allclose(np.exp(got), [[1 / 3, 5 / 8], [1 / 3, 1 / 8]]), f"the densities are {np.exp(got)}"
+assert np.shape(got) == (2, 2), (
+    f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
+)
+assert np.allclose(np.exp(got), [[1 / 3, 5 / 8], [1 / 3, 1 / 8]]), (
+    f"the densities are {np.exp(got)}"
+)
 every = [class_log_density(x, np.array([c, c]), 1000 * W) for c in range(3)]
-assert np.allclose(np.exp(every).sum(axis=0), 1), "over all classes an expert's probabilities sum to 1"
+assert np.allclose(np.exp(every).sum(axis=0), 1), (
+    "over all classes an expert's probabilities sum to 1"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -158,11 +174,17 @@ log_gate, log_density = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.2, 0.6], [0
 got = e_step(log_gate, log_density)
 assert got is not None, "e_step returned nothing"
 resp, log_likelihood = got
-assert np.allclose(resp, [[0.25, 0.75], [0.5, 0.5]]), f"gate times density, shared out by rows; got {resp}"
+assert np.allclose(resp, [[0.25, 0.75], [0.5, 0.5]]), (
+    f"gate times density, shared out by rows; got {resp}"
+)
 assert np.shape(log_likelihood) == (), "the log likelihood is one number"
-assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), "the cases have the likelihoods .4 and .18"
+assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), (
+    "the cases have the likelihoods .4 and .18"
+)
 far, low = e_step(log_gate, log_density - 5000)
-assert np.allclose(far, resp) and np.isclose(low, log_likelihood - 10000), "the same far away, but for the level"
+assert np.allclose(far, resp) and np.isclose(low, log_likelihood - 10000), (
+    "the same far away, but for the level"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -188,7 +210,9 @@ def regressions(x, y, resp):
     Some entries of resp may be 0.
     """
     ### BEGIN SOLUTION
-    return np.stack([np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T])
+    return np.stack(
+        [np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T]
+    )
     ### END SOLUTION
 
 
@@ -197,13 +221,19 @@ def regressions(x, y, resp):
 x, y = np.ones((3, 1)), np.array([[0.0], [3.0], [9.0]])
 got = regressions(x, y, np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]))
 assert got is not None, "regressions returned nothing"
-assert np.shape(got) == (2, 1, 1), f"two experts, one input, one output: wanted (2, 1, 1), got {np.shape(got)}"
-assert np.allclose(got[0], 1.5), "with nothing but a constant W is a weighted mean: of 0 and 3 in equal parts"
+assert np.shape(got) == (2, 1, 1), (
+    f"two experts, one input, one output: wanted (2, 1, 1), got {np.shape(got)}"
+)
+assert np.allclose(got[0], 1.5), (
+    "with nothing but a constant W is a weighted mean: of 0 and 3 in equal parts"
+)
 assert np.allclose(got[1], 5.25), "of 0, 3 and 9 with weights ½, ½ and 1"
 rng = np.random.default_rng(0)
 x, resp = np.hstack([rng.normal(size=(20, 2)), np.ones((20, 1))]), rng.random((20, 2))
 true = rng.normal(size=(3, 2))
-assert np.allclose(regressions(x, x @ true, resp), true), "where y is x·W exactly, every weighting finds W"
+assert np.allclose(regressions(x, x @ true, resp), true), (
+    "where y is x·W exactly, every weighting finds W"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -240,11 +270,17 @@ resp = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25], [0.75, 0.25]])
 got = variances(x, y, resp, np.array([[[1.0]], [[0.0]]]), 0.1)
 assert got is not None, "variances returned nothing"
 assert np.shape(got) == (2,), f"one for each expert: wanted the shape (2,), got {np.shape(got)}"
-assert np.isclose(got[0], 1), f"all four errors of expert 0 are 1, and so is its variance; got {got[0]}"
-assert np.isclose(got[1], 4 / 3), f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[1]}"
+assert np.isclose(got[0], 1), (
+    f"all four errors of expert 0 are 1, and so is its variance; got {got[0]}"
+)
+assert np.isclose(got[1], 4 / 3), (
+    f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[1]}"
+)
 two = variances(x, np.hstack([y, y]), resp, np.array([[[1.0, 1.0]], [[0.0, 0.0]]]), 0.1)
 assert np.allclose(two, got), "a second output just like the first changes no variance"
-assert np.allclose(variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1), 0.1), "no errors at all: the floor"
+assert np.allclose(variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1), 0.1), (
+    "no errors at all: the floor"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -303,11 +339,18 @@ def gate_objective(free, x=x, resp=resp):
 got = gate_derivatives(x, resp, U)
 assert got is not None, "gate_derivatives returned nothing"
 gradient, curvature = got
-assert np.shape(gradient) == (3, 3), f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
+assert np.shape(gradient) == (3, 3), (
+    f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
+)
 errors = gradient_error(lambda p: gate_objective(p["U"]), {"U": U[:, :-1]}, {"U": gradient}, rng)
 assert errors["U"] < 1e-6, f"the gradient check: relative error {errors['U']:.1g}"
-assert np.shape(curvature) == (3, 3, 3, 3), f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
-one, other = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))  # the slope of a slope, in two random directions
+assert np.shape(curvature) == (3, 3, 3, 3), (
+    f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
+)
+one, other = (
+    rng.normal(size=(3, 3)),
+    rng.normal(size=(3, 3)),
+)  # the slope of a slope, in two random directions
 bend = slope(lambda moved: slope(gate_objective, moved, one, 0.01), U[:, :-1], other, 0.01)
 promised = np.einsum("di,difj,fj->", one, curvature, other)
 assert np.isclose(promised, -bend, rtol=1e-4), (
@@ -366,15 +409,25 @@ def gate_step(x, resp, U):
 resp = np.array([[0.8, 0.2], [0.8, 0.2]])
 got = gate_step(np.ones((2, 1)), resp, np.zeros((1, 2)))
 assert got is not None, "gate_step returned nothing"
-assert np.shape(got) == (1, 2), f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
+assert np.shape(got) == (1, 2), (
+    f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
+)
 got = got - got[:, -1:]  # a gate is the same whatever is added to all columns
-assert np.allclose(got, [[1.2, 0]]), f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
+assert np.allclose(got, [[1.2, 0]]), (
+    f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
+)
 for _ in range(8):
     got = gate_step(np.ones((2, 1)), resp, got)
-assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), "after some steps the gate says .8: a log odds of log 4"
+assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), (
+    "after some steps the gate says .8: a log odds of log 4"
+)
 three = gate_step(np.ones((1, 1)), np.array([[0.6, 0.3, 0.1]]), np.zeros((1, 3)))
-assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), f"three experts that know nothing, got {three}"
-sure = gate_step(np.ones((2, 1)), resp, np.array([[5.0, 0.0]]))  # the gate says .993, and should say .8
+assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), (
+    f"three experts that know nothing, got {three}"
+)
+sure = gate_step(
+    np.ones((2, 1)), resp, np.array([[5.0, 0.0]])
+)  # the gate says .993, and should say .8
 assert np.isclose(sure[0, 0] - sure[0, 1], 5 - 29.077241 / 8), (
     "from U = 5 the whole step goes to −24.08, which is worse, and so are its half and its quarter; an eighth is better"
 )
@@ -424,7 +477,9 @@ def em(params, x, y, steps, floor):
             break
         resp = np.exp(joint - total)
 
-        W = np.stack([np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T])
+        W = np.stack(
+            [np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T]
+        )
         far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
         var = np.maximum((resp * far).sum(axis=0) / (C * resp.sum(axis=0)), floor)
 
@@ -446,29 +501,53 @@ def em(params, x, y, steps, floor):
 # visible checks of q8_em
 rng = np.random.default_rng(2)
 x = np.hstack([rng.uniform(-1, 1, (80, 1)), np.ones((80, 1))])
-y = np.where(x[:, :1] < 0.2, -2 * x[:, :1], x[:, :1] + 1) + 0.1 * rng.normal(size=(80, 1))  # two regimes
-start = {"W": rng.normal(size=(2, 2, 1)), "var": np.ones(2), "U": np.array([[0.5, 0.0], [0.0, 0.0]])}
+y = np.where(x[:, :1] < 0.2, -2 * x[:, :1], x[:, :1] + 1) + 0.1 * rng.normal(
+    size=(80, 1)
+)  # two regimes
+start = {
+    "W": rng.normal(size=(2, 2, 1)),
+    "var": np.ones(2),
+    "U": np.array([[0.5, 0.0], [0.0, 0.0]]),
+}
 before = {name: value.copy() for name, value in start.items()}
 got = em(start, x, y, 30, 1e-4)
 assert got is not None, "em returned nothing"
 after, history = got
-assert all(np.array_equal(start[name], before[name]) for name in start), "the parameters that came in were changed"
+assert all(np.array_equal(start[name], before[name]) for name in start), (
+    "the parameters that came in were changed"
+)
 assert set(after) == set(start), f"wanted W, var and U, got {sorted(after)}"
-assert np.shape(history) == (31,), f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
-assert np.diff(history).min() > -1e-9, f"the log likelihood fell at step {np.diff(history).argmin()}"
-assert np.allclose(np.sort(after["W"][:, 0, 0]), [-2, 1], atol=0.2), f"slopes −2 and 1, got {after['W'][:, 0, 0]}"
-assert np.allclose(np.sqrt(after["var"]), 0.1, atol=0.03), f"noise of .1, got {np.sqrt(after['var'])}"
-assert np.isclose(history[0], -212.30205), f"history begins with the log likelihood at the start, got {history[0]:.3f}"
+assert np.shape(history) == (31,), (
+    f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
+)
+assert np.diff(history).min() > -1e-9, (
+    f"the log likelihood fell at step {np.diff(history).argmin()}"
+)
+assert np.allclose(np.sort(after["W"][:, 0, 0]), [-2, 1], atol=0.2), (
+    f"slopes −2 and 1, got {after['W'][:, 0, 0]}"
+)
+assert np.allclose(np.sqrt(after["var"]), 0.1, atol=0.03), (
+    f"noise of .1, got {np.sqrt(after['var'])}"
+)
+assert np.isclose(history[0], -212.30205), (
+    f"history begins with the log likelihood at the start, got {history[0]:.3f}"
+)
 first = em(start, x, y, 1, 1e-4)[0]
 U = first["U"][:, 0] - first["U"][:, 1]
-assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), f"one step: errors of the new W; got {first['var']}"
-assert np.allclose(U, [0.419549, -1.399291], rtol=1e-4), f"one step: the same h for the gate as for W, got {U}"
+assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), (
+    f"one step: errors of the new W; got {first['var']}"
+)
+assert np.allclose(U, [0.419549, -1.399291], rtol=1e-4), (
+    f"one step: the same h for the gate as for W, got {U}"
+)
 wrong_way = {
     "W": np.array([[[-2.0], [0.0]], [[1.0], [1.0]]]),
     "var": np.full(2, 0.1),
     "U": np.array([[4.0, 0], [0, 0]]),
 }
-assert np.diff(em(wrong_way, x, y, 10, 1e-4)[1]).min() > -1e-9, "it fell, from a gate that is sure of the wrong experts"
+assert np.diff(em(wrong_way, x, y, 10, 1e-4)[1]).min() > -1e-9, (
+    "it fell, from a gate that is sure of the wrong experts"
+)
 half = em(em(start, x, y, 15, 1e-4)[0], x, y, 15, 1e-4)[0]
 assert np.allclose(half["W"], after["W"]), "15 steps and 15 more are 30 steps"
 ### BEGIN HIDDEN TESTS
@@ -494,12 +573,18 @@ N, noise = 500, 0.03
 t = rng.uniform(size=(N, 1))
 x = np.hstack([inverse.curve(t) + noise * rng.normal(size=(N, 1)), np.ones((N, 1))])
 heights = np.array([0.2, 0.5, 0.8])  # the start: three level lines, and a gate that knows nothing
-start = {"W": np.stack([np.zeros(3), heights], axis=1)[:, :, None], "var": np.full(3, 0.05), "U": np.zeros((2, 3))}
+start = {
+    "W": np.stack([np.zeros(3), heights], axis=1)[:, :, None],
+    "var": np.full(3, 0.05),
+    "U": np.zeros((2, 3)),
+}
 fitted, history = em(start, x, t, 60, 1e-4)
 assert np.diff(history).min() > -1e-9, "EM never falls"
 steps = np.argmax(history > history[-1] - 0.01 * N)
 
-one = regressions(x, t, np.ones((N, 1)))  # a single expert, responsible for everything: plain least squares
+one = regressions(
+    x, t, np.ones((N, 1))
+)  # a single expert, responsible for everything: plain least squares
 alone = gaussian_log_density(x, t, one, variances(x, t, np.ones((N, 1)), one, 1e-4)).mean()
 print(f"log likelihood a case: one line {alone:.3f}, three lines {history[-1] / N:.3f}", end=" ")
 print(f"(within .01 of that after {steps} steps)")
@@ -515,15 +600,22 @@ def ask(at):
 
 
 resp, _ = e_step(np.log(ask(x)[0]), gaussian_log_density(x, t, fitted["W"], fitted["var"]))
-line, colours = np.linspace(-0.05, 1.05, 300), np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115]]) / 255
+line, colours = (
+    np.linspace(-0.05, 1.05, 300),
+    np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115]]) / 255,
+)
 g, mean = ask(np.stack([line, np.ones(300)], axis=1))
 fig, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
 axes[0].scatter(x[:, 0], t, s=10, c=np.clip(resp @ colours, 0, 1), alpha=0.6)
 for i in range(3):
-    axes[0].scatter(line, mean[:, i], s=30 * g[:, i], color=colours[i])  # thick where the gate trusts it
+    axes[0].scatter(
+        line, mean[:, i], s=30 * g[:, i], color=colours[i]
+    )  # thick where the gate trusts it
 axes[0].plot(line, one[0, 0, 0] * line + one[0, 1, 0], "k:", label="one line")
 axes[0].plot(line, (g * mean).sum(axis=1), "k-", label="mean of the mixture")
-axes[0].set(xlabel="x", ylabel="t", ylim=(-0.05, 1.05), title="cases, in the colour of who is responsible")
+axes[0].set(
+    xlabel="x", ylabel="t", ylim=(-0.05, 1.05), title="cases, in the colour of who is responsible"
+)
 axes[0].legend(loc="upper left")
 
 axes[1].plot(history / N, "ko-", markersize=3)
@@ -534,7 +626,11 @@ axes[1].set(xlabel="steps of EM", title="log likelihood a case: it never falls")
 level = np.linspace(-0.05, 1.05, 600)
 for row, at in enumerate((0.2, 0.5, 0.8)):
     g, mean = ask(np.array([[at, 1.0]]))
-    bells = g[0] * np.exp(-0.5 * (level[:, None] - mean[0]) ** 2 / fitted["var"]) / np.sqrt(2 * np.pi * fitted["var"])
+    bells = (
+        g[0]
+        * np.exp(-0.5 * (level[:, None] - mean[0]) ** 2 / fitted["var"])
+        / np.sqrt(2 * np.pi * fitted["var"])
+    )
     true = np.exp(-0.5 * ((inverse.curve(level) - at) / noise) ** 2) * ((level > 0) & (level < 1))
     true = true / (true.sum() * (level[1] - level[0]))
     high = 1.15 * max(true.max(), bells.sum(axis=1).max())  # each row in a scale of its own

@@ -363,12 +363,16 @@ def gate_derivatives(x, resp, U):
         "g(1 − g) of each expert alone": _changed(
             DERIVATIVES, ("(eye - g[:, None, :])", "(eye - eye * g[:, None, :])")
         ),
-        "inverse weights": _changed(DERIVATIVES, ("x, weight, x)", "x, eye / (g * (1 - g))[:, :, None], x)")),
+        "inverse weights": _changed(
+            DERIVATIVES, ("x, weight, x)", "x, eye / (g * (1 - g))[:, :, None], x)")
+        ),
         "second derivatives instead of minus them": _changed(
             DERIVATIVES, ("gradient, curvature\n", "gradient, -curvature\n")
         ),
         "the gradient's sign": _changed(DERIVATIVES, ("(h - g)", "(g - h)")),
-        "mean over cases": _changed(DERIVATIVES, ("gradient, curvature\n", "gradient / len(x), curvature / len(x)\n")),
+        "mean over cases": _changed(
+            DERIVATIVES, ("gradient, curvature\n", "gradient / len(x), curvature / len(x)\n")
+        ),
         "all E columns": _changed(
             DERIVATIVES, ("keepdims=True))[:, :-1]", "keepdims=True))"), ("resp[:, :-1]", "resp")
         ),
@@ -471,9 +475,12 @@ def gate_step(x, resp, U):
     return new
 """,
         "g(1 − g) of each expert alone": _changed(
-            STEP, ("(np.eye(g.shape[1]) - g[:, None, :])", "np.eye(g.shape[1]) * (1 - g[:, None, :])")
+            STEP,
+            ("(np.eye(g.shape[1]) - g[:, None, :])", "np.eye(g.shape[1]) * (1 - g[:, None, :])"),
         ),
-        "inverse weights": _changed(STEP, ("x, weight, x)", "x, np.eye(g.shape[1]) / (g * (1 - g))[:, :, None], x)")),
+        "inverse weights": _changed(
+            STEP, ("x, weight, x)", "x, np.eye(g.shape[1]) / (g * (1 - g))[:, :, None], x)")
+        ),
         "the other direction": _changed(STEP, ("(h - g)", "(g - h)")),
         "to the end instead of one step": """
 def gate_step(x, resp, U):
@@ -483,7 +490,9 @@ def gate_step(x, resp, U):
 
 """
         + STEP.replace("def gate_step", "def one"),
-        "changes U": _changed(STEP, ("return U + size * delta", "U += size * delta\n            return U")),
+        "changes U": _changed(
+            STEP, ("return U + size * delta", "U += size * delta\n            return U")
+        ),
     },
 }
 
@@ -565,7 +574,9 @@ def em(params, x, y, steps, floor):
 """,
     ],
     "wrong": {
-        "the gate's whole step, come what may": _changed(EM, ("while size > 1e-3", "while size > 1")),
+        "the gate's whole step, come what may": _changed(
+            EM, ("while size > 1e-3", "while size > 1")
+        ),
         "least squares on log responsibilities for the gate": _changed(
             EM,
             (
@@ -594,6 +605,8 @@ def em(params, x, y, steps, floor):
         "history without the end": _changed(EM, ("    history.append(expect()[1])\n", "")),
         "mean log likelihood": _changed(EM, ("np.array(history)", "np.array(history) / len(x)")),
         "variances over all cases": _changed(EM, ("(C * resp.sum(axis=0))", "(C * len(x))")),
-        "changes the parameters that came in": _changed(EM, ("U = U + size * delta", "U += size * delta")),
+        "changes the parameters that came in": _changed(
+            EM, ("U = U + size * delta", "U += size * delta")
+        ),
     },
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moe_np import numerics
+from moe_np.base import numerics
 from moe_np.coursework import Question, close
 from moe_np.data.inverse import inverse_problem
 from moe_np.mixtures import em as model
@@ -12,7 +12,7 @@ from moe_np.mixtures.em_families import Categorical, Gaussian
 TITLE = "Assignment 2: EM for a mixture of experts"
 AFTER = "lesson 05"
 HOURS = "three to four"
-ALLOWED = ("moe_np.checks", "moe_np.gradcheck", "moe_np.data.inverse")
+ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck", "moe_np.data.inverse")
 LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
@@ -213,7 +213,12 @@ def em_problem(rng, kind):
 def em_cases(rng):
     """In the last case the gate's step has to be halved, and in the second one the floor holds a variance."""
     cases = []
-    for kind, steps, floor in (("branches", 1, 1e-4), ("crossing", 8, 0.02), ("outputs", 6, 1e-4), ("halved", 4, 1e-4)):
+    for kind, steps, floor in (
+        ("branches", 1, 1e-4),
+        ("crossing", 8, 0.02),
+        ("outputs", 6, 1e-4),
+        ("halved", 4, 1e-4),
+    ):
         while True:
             params, x, y = em_problem(rng, "branches" if kind == "halved" else kind)
             times, last = climbed(params, x, y, steps, floor)
@@ -269,7 +274,9 @@ QUESTIONS = (
     Question("q3_e_step", "e_step", 3, e_step_cases, e_step, SINGLE),
     Question("q4_regressions", "regressions", 3, regression_cases, regressions, CLIMBED),
     Question("q5_variances", "variances", 2, variance_cases, variances, SINGLE),
-    Question("q6_gate_derivatives", "gate_derivatives", 3, derivative_cases, gate_derivatives, SINGLE),
+    Question(
+        "q6_gate_derivatives", "gate_derivatives", 3, derivative_cases, gate_derivatives, SINGLE
+    ),
     Question("q7_gate_step", "gate_step", 3, gate_step_cases, gate_step, compare_gates),
     Question("q8_em", "em", 4, em_cases, em, compare_climbs),
 )

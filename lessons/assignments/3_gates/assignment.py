@@ -16,7 +16,7 @@
 # count as right within a relative 1e-4, so float32 will do. A function must not change its inputs, and must answer
 # within seconds, gradients of thousands of tokens too (by differences of the loss that takes minutes).
 #
-# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks`, `moe_np.gradcheck` and
+# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
 # `moe_np.data.regimes`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
 # if you call one of your own functions from another, a mistake in it costs both.
 #
@@ -40,8 +40,8 @@ from math import erf
 
 import numpy as np
 
+from moe_np.base.gradcheck import gradient_error
 from moe_np.data import regimes
-from moe_np.gradcheck import gradient_error
 
 
 def Phi(z):
@@ -83,11 +83,19 @@ logits = np.log([[1.0, 4.0, 2.0, 3.0]])
 got = top_k_gate(logits, 2, True)
 assert got is not None, "top_k_gate returned nothing"
 G, kept = got
-assert np.array_equal(kept, [[False, True, False, True]]), f"experts 1 and 3 have the largest logits, got {kept}"
+assert np.array_equal(kept, [[False, True, False, True]]), (
+    f"experts 1 and 3 have the largest logits, got {kept}"
+)
 assert np.allclose(G, [[0, 4 / 7, 0, 3 / 7]]), f"renormalised: 4 and 3 of 7, got {G}"
-assert np.allclose(top_k_gate(logits, 2, False)[0], [[0, 0.4, 0, 0.3]]), "not renormalised: 4 and 3 of 10"
-assert np.allclose(top_k_gate(logits - 5000, 2, True)[0], G), "adding a constant to all logits changes nothing"
-assert np.array_equal(top_k_gate(np.zeros((1, 4)), 2, True)[1], [[True, True, False, False]]), "all tied: the first two"
+assert np.allclose(top_k_gate(logits, 2, False)[0], [[0, 0.4, 0, 0.3]]), (
+    "not renormalised: 4 and 3 of 10"
+)
+assert np.allclose(top_k_gate(logits - 5000, 2, True)[0], G), (
+    "adding a constant to all logits changes nothing"
+)
+assert np.array_equal(top_k_gate(np.zeros((1, 4)), 2, True)[1], [[True, True, False, False]]), (
+    "all tied: the first two"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -127,7 +135,9 @@ kept = logits >= np.sort(logits, axis=1)[:, 3:4]  # two of five; no ties here
 for renormalise in (True, False):
     got = gate_backward(dG, logits, kept, renormalise)
     assert got is not None, "gate_backward returned nothing"
-    assert np.shape(got) == (6, 5), f"a gradient for each logit: wanted the shape (6, 5), got {np.shape(got)}"
+    assert np.shape(got) == (6, 5), (
+        f"a gradient for each logit: wanted the shape (6, 5), got {np.shape(got)}"
+    )
 
     def gate_loss(params, renormalise=renormalise):
         """A loss of the weights: Σ dG · G, over the kept ones."""
@@ -135,15 +145,21 @@ for renormalise in (True, False):
         return (dG * kept * e / (e * (kept if renormalise else 1)).sum(axis=1, keepdims=True)).sum()
 
     error = gradient_error(gate_loss, {"logits": logits}, {"logits": got}, rng)["logits"]
-    assert error < 1e-6, f"the gradient check, renormalise={renormalise}: relative error {error:.1g}"
+    assert error < 1e-6, (
+        f"the gradient check, renormalise={renormalise}: relative error {error:.1g}"
+    )
     zero = (got[~kept] == 0).all()
     wanted = "0 exactly" if renormalise else "numbers other than 0"
     assert zero == renormalise, (
         f"renormalise={renormalise}, logits that are not kept: wanted {wanted}, got {got[~kept]}"
     )
-assert np.allclose(gate_backward(dG + 9.0 * ~kept, logits, kept, False), got), "dG of the others means nothing"
+assert np.allclose(gate_backward(dG + 9.0 * ~kept, logits, kept, False), got), (
+    "dG of the others means nothing"
+)
 one = gate_backward(dG, logits, logits == logits.max(axis=1, keepdims=True), True)
-assert np.abs(one).max() < 1e-12, f"k = 1, renormalised: nothing is left but rounding, got {np.abs(one).max():.1g}"
+assert np.abs(one).max() < 1e-12, (
+    f"k = 1, renormalised: nothing is left but rounding, got {np.abs(one).max():.1g}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -176,16 +192,26 @@ def noisy_logits(x, w, w_noise, noise):
 
 # %% nbgrader={"grade": true, "grade_id": "q3_noise", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q3_noise
-x, w, w_noise = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0], [0.0, -1.0]]), np.array([[0.0, 3.0], [0.0, -1.5]])
+x, w, w_noise = (
+    np.array([[1.0, 2.0]]),
+    np.array([[1.0, 0.0], [0.0, -1.0]]),
+    np.array([[0.0, 3.0], [0.0, -1.5]]),
+)
 got = noisy_logits(x, w, w_noise, np.array([[1.0, -2.0]]))
 assert got is not None, "noisy_logits returned nothing"
 clean, sigma, noisy = got
 assert np.allclose(clean, [[1, -2]]), f"clean is x·w, got {clean}"
-assert np.allclose(sigma, np.log(2)), f"x·w_noise is 0 for both experts, and softplus(0) = log 2; got {sigma}"
-assert np.allclose(noisy, [[1 + np.log(2), -2 - 2 * np.log(2)]]), f"clean + sigma · noise, got {noisy}"
+assert np.allclose(sigma, np.log(2)), (
+    f"x·w_noise is 0 for both experts, and softplus(0) = log 2; got {sigma}"
+)
+assert np.allclose(noisy, [[1 + np.log(2), -2 - 2 * np.log(2)]]), (
+    f"clean + sigma · noise, got {noisy}"
+)
 still = noisy_logits(x, w, w_noise, None)
 assert np.allclose(still[2], clean) and np.allclose(still[1], sigma), "no noise at evaluation"
-assert np.allclose(noisy_logits(x, w, w_noise + 700, None)[1], 2100), "far from 0 softplus is the number itself"
+assert np.allclose(noisy_logits(x, w, w_noise + 700, None)[1], 2100), (
+    "far from 0 softplus is the number itself"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -226,21 +252,33 @@ def load(clean, sigma, noisy, k, valid):
 # visible checks of q4_load
 got = load(np.zeros((1, 3)), np.ones((1, 3)), np.array([[2.0, 1.0, -1.0]]), 1, np.array([True]))
 assert got is not None, "load returned nothing"
-assert np.shape(got) == (3,), f"one number for each expert: wanted the shape (3,), got {np.shape(got)}"
+assert np.shape(got) == (3,), (
+    f"one number for each expert: wanted the shape (3,), got {np.shape(got)}"
+)
 assert np.allclose(got, [0.158655, 0.022750, 0.022750], atol=1e-5), (
     f"k = 1: expert 0 has to beat 1, the others have to beat 2: Φ(−1), Φ(−2), Φ(−2); got {got}"
 )
-rng, draws = np.random.default_rng(1), 4000  # the promise: on average over the noise it is the count
-clean, sigma = np.repeat([[1.0, 0.5, 0.0, -1.0]], draws, axis=0), np.repeat([[0.5, 1.0, 2.0, 1.0]], draws, axis=0)
+rng, draws = (
+    np.random.default_rng(1),
+    4000,
+)  # the promise: on average over the noise it is the count
+clean, sigma = (
+    np.repeat([[1.0, 0.5, 0.0, -1.0]], draws, axis=0),
+    np.repeat([[0.5, 1.0, 2.0, 1.0]], draws, axis=0),
+)
 noisy = clean + sigma * rng.normal(size=clean.shape)
 counted = (noisy >= np.sort(noisy, axis=1)[:, 2:3]).sum(axis=0)
 got = load(clean, sigma, noisy, 2, np.ones(draws, bool))
 assert np.allclose(got, counted, atol=0.03 * draws), (
     f"{draws} tokens alike: counted {counted}, expected {np.round(got)}"
 )
-assert np.isclose(sum(got), 2 * draws, rtol=0.01), f"{draws} tokens keep two each: {2 * draws}, got {sum(got):.0f}"
+assert np.isclose(sum(got), 2 * draws, rtol=0.01), (
+    f"{draws} tokens keep two each: {2 * draws}, got {sum(got):.0f}"
+)
 half = load(clean, sigma, noisy, 2, np.arange(draws) < 2000)
-assert np.allclose(half, load(clean[:2000], sigma[:2000], noisy[:2000], 2, np.ones(2000, bool))), "padding is counted"
+assert np.allclose(half, load(clean[:2000], sigma[:2000], noisy[:2000], 2, np.ones(2000, bool))), (
+    "padding is counted"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -279,16 +317,30 @@ def load_backward(dload, clean, sigma, noise, k):
 
 # %% nbgrader={"grade": true, "grade_id": "q5_load_backward", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q5_load_backward
-two_alike = np.zeros((2, 2)), np.array([[2.0, 1.0]] * 2), np.array([[1.0, 0.5]] * 2)  # clean, sigma, noise
+two_alike = (
+    np.zeros((2, 2)),
+    np.array([[2.0, 1.0]] * 2),
+    np.array([[1.0, 0.5]] * 2),
+)  # clean, sigma, noise
 got = load_backward(np.array([1.0, 0.0]), *two_alike, 1)
 assert got is not None, "load_backward returned nothing"
 assert np.shape(got) == (2, 2, 2), "two arrays, dclean and dsigma, both of the shape (N, E)"
-assert np.allclose(got[0], [0.193334, -0.193334]), f"P₀ = Φ((clean₀ − noisy₁)/σ₀), z = −¼: dclean is {got[0]}"
-assert np.allclose(got[1], [0.048334, -0.096667]), f"σ₀ divides, and σ₁ is in the threshold: dsigma is {got[1]}"
+assert np.allclose(got[0], [0.193334, -0.193334]), (
+    f"P₀ = Φ((clean₀ − noisy₁)/σ₀), z = −¼: dclean is {got[0]}"
+)
+assert np.allclose(got[1], [0.048334, -0.096667]), (
+    f"σ₀ divides, and σ₁ is in the threshold: dsigma is {got[1]}"
+)
 rng = np.random.default_rng(2)
-dload, clean, noise, sigma = rng.normal(size=5), *rng.normal(size=(2, 6, 5)), rng.uniform(0.5, 2, (6, 5))
+dload, clean, noise, sigma = (
+    rng.normal(size=5),
+    *rng.normal(size=(2, 6, 5)),
+    rng.uniform(0.5, 2, (6, 5)),
+)
 dclean, dsigma = load_backward(dload, clean, sigma, noise, 2)
-assert np.allclose(dclean.sum(axis=1), 0, atol=1e-5), "raising all logits of a token by the same amount changes no P"
+assert np.allclose(dclean.sum(axis=1), 0, atol=1e-5), (
+    "raising all logits of a token by the same amount changes no P"
+)
 assert np.allclose((clean * dclean + sigma * dsigma).sum(axis=1), 0, atol=1e-5), (
     "doubling logits and scales changes no P"
 )
@@ -331,10 +383,14 @@ assert np.isclose(cv_squared(np.array([8.0, 0, 0, 0]))[0], 3), "all on one of E 
 v = np.array([1.0, 4.0, 2.0, 0.5])
 value, dv = cv_squared(v)
 assert np.isclose(cv_squared(10 * v)[0], value), "it does not depend on how many tokens there are"
-error = gradient_error(lambda p: cv_squared(p["v"])[0], {"v": v}, {"v": dv}, np.random.default_rng(3))["v"]
+error = gradient_error(
+    lambda p: cv_squared(p["v"])[0], {"v": v}, {"v": dv}, np.random.default_rng(3)
+)["v"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 value, dv = cv_squared(np.full(3, 5.0))
-assert np.isclose(value, 0) and np.allclose(dv, 0), f"perfect balance: 0, and gradient 0; got {value}, {dv}"
+assert np.isclose(value, 0) and np.allclose(dv, 0), (
+    f"perfect balance: 0, and gradient 0; got {value}, {dv}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -374,14 +430,20 @@ everybody = np.ones(10, bool)
 logits = np.log(np.array([[0.51, 0.49]] * 9 + [[0.0001, 0.9999]]))
 got = switch_loss(logits, 1, everybody)
 assert got is not None, "switch_loss returned nothing"
-assert np.isclose(got[0], 2 * (0.9 * 0.45901 + 0.1 * 0.54099)), f"f = (.9, .1), P = (.45901, .54099); got {got[0]}"
+assert np.isclose(got[0], 2 * (0.9 * 0.45901 + 0.1 * 0.54099)), (
+    f"f = (.9, .1), P = (.45901, .54099); got {got[0]}"
+)
 even = np.array([np.roll([4.0, 2.0, 1.0, 0.0], n) for n in range(4)])
 assert np.isclose(switch_loss(even, 2, everybody[:4])[0], 1), "perfect balance: 1, whatever k is"
 rng = np.random.default_rng(4)
 logits, valid = rng.normal(size=(10, 5)), rng.permutation(10) < 7
 value, dlogits = switch_loss(logits, 2, valid)
-assert np.isclose(value, switch_loss(logits[valid], 2, np.ones(7, bool))[0]), "padding is as good as not there"
-error = gradient_error(lambda p: switch_loss(p["s"], 2, valid)[0], {"s": logits}, {"s": dlogits}, rng)["s"]
+assert np.isclose(value, switch_loss(logits[valid], 2, np.ones(7, bool))[0]), (
+    "padding is as good as not there"
+)
+error = gradient_error(
+    lambda p: switch_loss(p["s"], 2, valid)[0], {"s": logits}, {"s": dlogits}, rng
+)["s"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
@@ -418,11 +480,15 @@ def z_loss(logits, valid):
 got = z_loss(np.zeros((3, 8)), np.ones(3, bool))
 assert got is not None, "z_loss returned nothing"
 assert np.isclose(got[0], np.log(8) ** 2), f"logits of 0: (ln 8)², and not 0; got {got[0]}"
-assert np.isclose(z_loss(np.full((2, 4), 1000.0), np.ones(2, bool))[0], (1000 + np.log(4)) ** 2), "large logits"
+assert np.isclose(z_loss(np.full((2, 4), 1000.0), np.ones(2, bool))[0], (1000 + np.log(4)) ** 2), (
+    "large logits"
+)
 rng = np.random.default_rng(5)
 logits, valid = rng.normal(size=(6, 4)), np.array([True, True, False, True, False, True])
 value, dlogits = z_loss(logits, valid)
-assert np.isclose(value, z_loss(logits[valid], np.ones(4, bool))[0]), "padding is as good as not there"
+assert np.isclose(value, z_loss(logits[valid], np.ones(4, bool))[0]), (
+    "padding is as good as not there"
+)
 error = gradient_error(lambda p: z_loss(p["s"], valid)[0], {"s": logits}, {"s": dlogits}, rng)["s"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 ### BEGIN HIDDEN TESTS
@@ -458,7 +524,11 @@ def outputs(params, x, G):
 def train(losses, steps=300, batch=256, lr=0.05, seed=2):
     """Adam on the squared error and `losses`, {name: coefficient}: -> parameters, shares of the choices (steps, E)."""
     rng, shares = np.random.default_rng(seed), []
-    params = {"w": np.zeros((4, E)), "w_noise": np.zeros((4, E)), "W": 0.1 * rng.normal(size=(4, E))}
+    params = {
+        "w": np.zeros((4, E)),
+        "w_noise": np.zeros((4, E)),
+        "W": 0.1 * rng.normal(size=(4, E)),
+    }
     mean, square = ({name: np.zeros(p.shape) for name, p in params.items()} for _ in range(2))
     for step in range(1, steps + 1):
         rows = rng.choice(len(x), batch, replace=False)
@@ -473,14 +543,20 @@ def train(losses, steps=300, batch=256, lr=0.05, seed=2):
         if "importance" in losses:
             dG = dG + losses["importance"] * cv_squared(G.sum(axis=0))[1]  # added
         if "load" in losses:
-            dload = losses["load"] * cv_squared(load(clean, sigma, noisy, k, np.ones(batch, bool)))[1]
+            dload = (
+                losses["load"] * cv_squared(load(clean, sigma, noisy, k, np.ones(batch, bool)))[1]
+            )
             dclean, dsigma = load_backward(dload, clean, sigma, noise, k)
         if "switch" in losses:
             dlogits = losses["switch"] * switch_loss(noisy, k, np.ones(batch, bool))[1]
         dnoisy = gate_backward(dG, noisy, kept, True) + dlogits
         dclean, dsigma = dnoisy + dclean, dnoisy * noise + dsigma  # added
         slope = 1 - np.exp(-sigma)  # of softplus, from its own value
-        grads = {"w": x[rows].T @ dclean, "w_noise": x[rows].T @ (dsigma * slope), "W": x[rows].T @ (G * dy)}
+        grads = {
+            "w": x[rows].T @ dclean,
+            "w_noise": x[rows].T @ (dsigma * slope),
+            "W": x[rows].T @ (G * dy),
+        }
         for name, g in grads.items():
             mean[name] = 0.9 * mean[name] + 0.1 * g
             square[name] = 0.99 * square[name] + 0.01 * g**2
@@ -494,7 +570,9 @@ runs = {
     "importance and load, .1 each": train({"importance": 0.1, "load": 0.1}),
     "Switch's loss, .1": train({"switch": 0.1}),
 }
-print("                                squared error   CV of load   max / mean   tokens of each expert, evaluated")
+print(
+    "                                squared error   CV of load   max / mean   tokens of each expert, evaluated"
+)
 final = {}
 for name, (params, _) in runs.items():
     _, _, noisy = noisy_logits(x, params["w"], params["w_noise"], None)
@@ -502,7 +580,9 @@ for name, (params, _) in runs.items():
     loads = final[name] = kept.sum(axis=0)
     error = ((outputs(params, x, G)[1] - d) ** 2).mean()
     cv = np.sqrt(cv_squared(loads.astype(float))[0])
-    print(f"{name:30} {error:14.3f} {cv:12.2f} {loads.max() / loads.mean():12.1f}   {np.sort(loads)[::-1]}")
+    print(
+        f"{name:30} {error:14.3f} {cv:12.2f} {loads.max() / loads.mean():12.1f}   {np.sort(loads)[::-1]}"
+    )
 
 # %% tags=["look"]
 import matplotlib.pyplot as plt
@@ -511,7 +591,11 @@ fig, axes = plt.subplots(2, 3, figsize=(14, 6.5), sharey="row", layout="constrai
 for (above, below), (name, (_, shares)) in zip(axes.T, runs.items(), strict=True):
     order = np.argsort(-final[name], kind="stable")
     above.stackplot(
-        range(len(shares)), shares[:, order].T, colors=plt.cm.tab20.colors, edgecolor="white", linewidth=0.3
+        range(len(shares)),
+        shares[:, order].T,
+        colors=plt.cm.tab20.colors,
+        edgecolor="white",
+        linewidth=0.3,
     )
     above.set(title=name, xlabel="step", ylim=(0, 1), xlim=(0, len(shares) - 1))
     below.bar(range(E), final[name][order], color=plt.cm.tab20.colors)

@@ -59,7 +59,11 @@ def top_k_gate(logits, k, renormalise):
         ],
         "wrong": {
             "all that reach the k-th largest": _changed(
-                GATE, ("    e = np", "    kept = logits >= np.sort(logits, axis=1)[:, -k:][:, :1]\n    e = np")
+                GATE,
+                (
+                    "    e = np",
+                    "    kept = logits >= np.sort(logits, axis=1)[:, -k:][:, :1]\n    e = np",
+                ),
             ),
             "the highest index wins a tie": _changed(
                 GATE,
@@ -80,9 +84,15 @@ def top_k_gate(logits, k, renormalise):
                 ("G = np.where(kept, p, 0)", "G = p"),
                 ("G = G / G.sum(axis=1, keepdims=True)", "pass"),
             ),
-            "no maximum taken out": _changed(GATE, ("logits - logits.max(axis=1, keepdims=True)", "logits")),
+            "no maximum taken out": _changed(
+                GATE, ("logits - logits.max(axis=1, keepdims=True)", "logits")
+            ),
             "a sigmoid for each expert": _changed(
-                GATE, ("    G = np.where", "    p = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))\n    G = np.where")
+                GATE,
+                (
+                    "    G = np.where",
+                    "    p = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))\n    G = np.where",
+                ),
             ),
             "the smallest": _changed(GATE, ("argsort(-logits", "argsort(logits")),
         },
@@ -107,7 +117,10 @@ def gate_backward(dG, logits, kept, renormalise):
         "wrong": {
             "the softmax over all, divided by a constant": _changed(
                 BACKWARD,
-                ("        return G * (dp - (G * dp)", "        dp = dp / total\n        return p * (dp - (p * dp)"),
+                (
+                    "        return G * (dp - (G * dp)",
+                    "        dp = dp / total\n        return p * (dp - (p * dp)",
+                ),
             ),
             "with a small number in the denominator": _changed(
                 BACKWARD,
@@ -136,7 +149,9 @@ def gate_backward(dG, logits, kept, renormalise):
                 ("G * (dp - (G * dp).sum(axis=1, keepdims=True))", "G * (1 - G) * dp"),
                 ("p * (dp - (p * dp).sum(axis=1, keepdims=True))", "p * (1 - p) * dp"),
             ),
-            "mean over tokens": _changed(BACKWARD, ("np.where(kept, dG, 0)", "np.where(kept, dG, 0) / len(dG)")),
+            "mean over tokens": _changed(
+                BACKWARD, ("np.where(kept, dG, 0)", "np.where(kept, dG, 0) / len(dG)")
+            ),
         },
     },
     "q3_noise": {
@@ -153,11 +168,18 @@ def noisy_logits(x, w, w_noise, noise):
         "wrong": {
             "the gate's own matrix for the scale": _changed(NOISE, ("x @ w_noise", "x @ w")),
             "overflow": _changed(NOISE, ("np.logaddexp(0, raw)", "np.log(1 + np.exp(raw))")),
-            "exp instead of softplus": _changed(NOISE, ("np.logaddexp(0, raw)", "np.exp(np.minimum(raw, 700))")),
-            "relu instead of softplus": _changed(NOISE, ("np.logaddexp(0, raw)", "np.maximum(raw, 0)")),
+            "exp instead of softplus": _changed(
+                NOISE, ("np.logaddexp(0, raw)", "np.exp(np.minimum(raw, 700))")
+            ),
+            "relu instead of softplus": _changed(
+                NOISE, ("np.logaddexp(0, raw)", "np.maximum(raw, 0)")
+            ),
             "noise on the input": _changed(
                 NOISE,
-                ("    return clean, sigma, clean + sigma * noise", "    return clean, sigma, (x + noise[:, :1]) @ w"),
+                (
+                    "    return clean, sigma, clean + sigma * noise",
+                    "    return clean, sigma, (x + noise[:, :1]) @ w",
+                ),
             ),
             "noise at evaluation": _changed(
                 NOISE,
@@ -237,11 +259,16 @@ def load(clean, sigma, noisy, k, valid):
         "the two thresholds exchanged": _changed(LOAD, ("np.where(inside", "np.where(~inside")),
         "thresholds after the softmax": _changed(
             LOAD,
-            ("    ranked =", "    e = np.exp(noisy)\n    noisy = e / e.sum(axis=1, keepdims=True)\n    ranked ="),
+            (
+                "    ranked =",
+                "    e = np.exp(noisy)\n    noisy = e / e.sum(axis=1, keepdims=True)\n    ranked =",
+            ),
         ),
         "noisy logits above the line": _changed(LOAD, ("Phi((clean -", "Phi((noisy -")),
         "a count": _changed(LOAD, ("P = Phi((clean - threshold) / sigma)", "P = inside")),
-        "padding counted": _changed(LOAD, ("clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]", "pass")),
+        "padding counted": _changed(
+            LOAD, ("clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]", "pass")
+        ),
         "padding set to 0": _changed(
             LOAD,
             (
@@ -249,7 +276,9 @@ def load(clean, sigma, noisy, k, valid):
                 "clean, noisy = clean * valid[:, None], noisy * valid[:, None]",
             ),
         ),
-        "k = E not thought of": _changed(LOAD, ("    if k == E:\n        return np.full(E, N)\n", "")),
+        "k = E not thought of": _changed(
+            LOAD, ("    if k == E:\n        return np.full(E, N)\n", "")
+        ),
         "variance for deviation": _changed(LOAD, ("/ sigma)", "/ np.sqrt(sigma))")),
     },
 }
@@ -275,11 +304,18 @@ def load_backward(dload, clean, sigma, noise, k):
 """,
     ],
     "wrong": {
-        "the threshold held": LOAD_BACKWARD[: LOAD_BACKWARD.index("    to_runner_up")] + "    return dclean, dsigma\n",
-        "the threshold's noise forgotten": LOAD_BACKWARD[: LOAD_BACKWARD.index("    dsigma[rows, runner_up]")]
+        "the threshold held": LOAD_BACKWARD[: LOAD_BACKWARD.index("    to_runner_up")]
+        + "    return dclean, dsigma\n",
+        "the threshold's noise forgotten": LOAD_BACKWARD[
+            : LOAD_BACKWARD.index("    dsigma[rows, runner_up]")
+        ]
         + "    return dclean, dsigma\n",
         "k-th of all": _changed(
-            LOAD_BACKWARD, ("last, runner_up = order[:, k - 1], order[:, k]", "last = runner_up = order[:, k - 1]")
+            LOAD_BACKWARD,
+            (
+                "last, runner_up = order[:, k - 1], order[:, k]",
+                "last = runner_up = order[:, k - 1]",
+            ),
         ),
         "every rival once": """
 def load_backward(dload, clean, sigma, noise, k):
@@ -300,9 +336,12 @@ def load_backward(dload, clean, sigma, noise, k):
         ),
         "no 1/σ": _changed(LOAD_BACKWARD, ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi)")),
         "no factor in the density": _changed(LOAD_BACKWARD, (" / np.sqrt(2 * np.pi)", "")),
-        "the sign of dsigma": _changed(LOAD_BACKWARD, ("slope.copy(), -slope * z", "slope.copy(), slope * z")),
+        "the sign of dsigma": _changed(
+            LOAD_BACKWARD, ("slope.copy(), -slope * z", "slope.copy(), slope * z")
+        ),
         "the mean over tokens": _changed(
-            LOAD_BACKWARD, ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi) / sigma / len(clean)")
+            LOAD_BACKWARD,
+            ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi) / sigma / len(clean)"),
         ),
     },
 }
@@ -355,9 +394,15 @@ def cv_squared(v):
 """,
     ],
     "wrong": {
-        "ddof = 1": _changed(CV, ("np.var(v)", "np.var(v, ddof=1)"), ("(v - m) / E", "(v - m) / (E - 1)")),
+        "ddof = 1": _changed(
+            CV, ("np.var(v)", "np.var(v, ddof=1)"), ("(v - m) / E", "(v - m) / (E - 1)")
+        ),
         "divided by the mean": _changed(
-            CV, ("return var / m**2, dvar / m**2 - 2 * var / m**3 * dm", "return var / m, dvar / m - var / m**2 * dm")
+            CV,
+            (
+                "return var / m**2, dvar / m**2 - 2 * var / m**3 * dm",
+                "return var / m, dvar / m - var / m**2 * dm",
+            ),
         ),
         "the root": _changed(CV, ("return var / m**2,", "return np.sqrt(var) / m,")),
         "by way of the standard deviation": _changed(
@@ -373,7 +418,9 @@ def cv_squared(v):
             CV, ("dvar / m**2 - 2 * var / m**3 * dm", "E * (dvar / m**2 - 2 * var / m**3 * dm)")
         ),
         "zeros not thought of": _changed(CV, ("E == 1 or m == 0", "E == 1")),
-        "a small number in the denominator": _changed(CV, ("    if E == 1", "    m = m + 1e-2\n    if E == 1")),
+        "a small number in the denominator": _changed(
+            CV, ("    if E == 1", "    m = m + 1e-2\n    if E == 1")
+        ),
     },
 }
 BANK["q7_switch"] = {
@@ -404,9 +451,15 @@ def switch_loss(logits, k, valid):
             SWITCH, ("own = logits[valid]", "valid = np.ones(len(logits), bool)\n    own = logits")
         ),
         "padding set to zero": _changed(
-            SWITCH, ("own = logits[valid]", "own = logits * valid[:, None]\n    valid = np.ones(len(logits), bool)")
+            SWITCH,
+            (
+                "own = logits[valid]",
+                "own = logits * valid[:, None]\n    valid = np.ones(len(logits), bool)",
+            ),
         ),
-        "f from the best expert only": _changed(SWITCH, ("[:, :k]", "[:, :1]"), ("/ (N * k)", "/ N")),
+        "f from the best expert only": _changed(
+            SWITCH, ("[:, :k]", "[:, :1]"), ("/ (N * k)", "/ N")
+        ),
         "P of the kept experts only": _changed(
             SWITCH,
             (
@@ -420,7 +473,9 @@ def switch_loss(logits, k, valid):
             ("f = np.bincount(choice.ravel(), minlength=E) / (N * k)", "f = 0"),
             ("    dlogits = np.z", "    f = P\n    dlogits = np.z"),
         ),
-        "gradient of the probabilities": _changed(SWITCH, ("E * p * (f - (p @ f)[:, None]) / N", "E * f / N")),
+        "gradient of the probabilities": _changed(
+            SWITCH, ("E * p * (f - (p @ f)[:, None]) / N", "E * f / N")
+        ),
         "importance: the kept weights for f": _changed(
             SWITCH,
             (
@@ -454,17 +509,32 @@ def z_loss(logits, valid):
             ("valid[:, None] / N", "1 / len(logits)"),
         ),
         "padding counted in N": _changed(Z, ("N = valid.sum()", "N = len(logits)")),
-        "gradient N times too large": _changed(Z, ("counts * 2 * log_z * p", "counts * N * 2 * log_z * p")),
+        "gradient N times too large": _changed(
+            Z, ("counts * 2 * log_z * p", "counts * N * 2 * log_z * p")
+        ),
         "a sum instead of the mean": _changed(Z, ("valid[:, None] / N", "valid[:, None]")),
-        "not squared": _changed(Z, ("counts * log_z**2", "counts * log_z"), ("counts * 2 * log_z * p", "counts * p")),
+        "not squared": _changed(
+            Z, ("counts * log_z**2", "counts * log_z"), ("counts * 2 * log_z * p", "counts * p")
+        ),
         "of log probabilities": _changed(
-            Z, ("    log_z =", "    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)\n    log_z =")
+            Z,
+            (
+                "    log_z =",
+                "    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)\n    log_z =",
+            ),
         ),
         "overflow": _changed(
             Z,
-            ("np.logaddexp.reduce(logits, axis=1, keepdims=True)", "np.log(np.exp(logits).sum(axis=1, keepdims=True))"),
+            (
+                "np.logaddexp.reduce(logits, axis=1, keepdims=True)",
+                "np.log(np.exp(logits).sum(axis=1, keepdims=True))",
+            ),
         ),
-        "mean of the squared logits": _changed(Z, ("(counts * log_z**2).sum()", "(counts * logits**2).sum()")),
-        "without the softmax": _changed(Z, ("counts * 2 * log_z * p", "counts * 2 * log_z * np.ones(p.shape)")),
+        "mean of the squared logits": _changed(
+            Z, ("(counts * log_z**2).sum()", "(counts * logits**2).sum()")
+        ),
+        "without the softmax": _changed(
+            Z, ("counts * 2 * log_z * p", "counts * 2 * log_z * np.ones(p.shape)")
+        ),
     },
 }

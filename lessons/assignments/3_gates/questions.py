@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from moe_np import balance, numerics
+from moe_np.base import numerics
 from moe_np.coursework import Question, close
+from moe_np.layers import balance
 from moe_np.routing import contract, noisy_top_k, top_k
 
 TITLE = "Assignment 3: noisy top-k gates and balance"
 AFTER = "lessons 07 and 09"
 HOURS = "three to four"
-ALLOWED = ("moe_np.checks", "moe_np.gradcheck", "moe_np.data.regimes")
+ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck", "moe_np.data.regimes")
 LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
@@ -33,7 +34,9 @@ def drawn_apart(draw):
 
 def spread(rng, N, E):
     """Logits of many tokens that need not be drawn again and again until all are apart."""
-    return 0.7 * rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(0, 0.3, (N, E)) - 1
+    return (
+        0.7 * rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(0, 0.3, (N, E)) - 1
+    )
 
 
 # --- The gate ---------------------------------------------------------------------------------------------------------
@@ -46,19 +49,37 @@ def gate_cases(rng):
     tied = np.array([rng.permutation([0.5, 0.5, 0.5, 2.0, -1.0]) for _ in range(6)])
     far = drawn_apart(lambda: rng.normal(size=(4, 5))) + np.array([[900.0], [-900.0], [0.0], [0.0]])
     cases = [(logits, k, renormalise) for logits, k in plain for renormalise in (k > 1, False)]
-    return [*cases, (tied, 2, True), (tied, 3, False), (np.zeros((3, 4)), 2, True), (far, 2, True), (far, 2, False)]
+    return [
+        *cases,
+        (tied, 2, True),
+        (tied, 3, False),
+        (np.zeros((3, 4)), 2, True),
+        (far, 2, True),
+        (far, 2, False),
+    ]
 
 
 def top_k_gate(logits, k, renormalise):
     choice = contract.top_k(logits, k)
     kept = contract.demand_of(choice, logits.shape[1])
-    weight = numerics.softmax(np.where(kept, logits, -np.inf)) if renormalise else numerics.softmax(logits) * kept
+    weight = (
+        numerics.softmax(np.where(kept, logits, -np.inf))
+        if renormalise
+        else numerics.softmax(logits) * kept
+    )
     return weight, kept
 
 
 def backward_cases(rng):
     cases = []
-    sizes = ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False), (4, 6, 3, True), (MANY, 6, 2, True))
+    sizes = (
+        (6, 5, 2, True),
+        (6, 5, 2, False),
+        (5, 4, 1, True),
+        (5, 4, 1, False),
+        (4, 6, 3, True),
+        (MANY, 6, 2, True),
+    )
     for N, E, k, renormalise in sizes:
         logits = rng.normal(size=(N, E))
         kept = contract.demand_of(contract.top_k(logits, k), E)
@@ -92,7 +113,11 @@ def compare_backward(wanted, got, inputs):
 def noise_cases(rng):
     cases = []
     for N, D, E, size in ((6, 3, 4, 1), (5, 2, 3, 1), (4, 2, 5, 2000)):
-        x, w, w_noise = rng.normal(size=(N, D)), rng.normal(size=(D, E)), size * rng.normal(size=(D, E))
+        x, w, w_noise = (
+            rng.normal(size=(N, D)),
+            rng.normal(size=(D, E)),
+            size * rng.normal(size=(D, E)),
+        )
         cases.append((x, w, w_noise, rng.normal(size=(N, E))))
     return [*cases, (x, w, w_noise / 2000, None)]
 
@@ -107,13 +132,19 @@ def load_cache(clean, sigma, noise, k, valid):
     noisy = clean + sigma * noise
     choice = contract.top_k(noisy, min(k + 1, noisy.shape[1]))
     weight = np.zeros((len(noisy), k))
-    return noisy_top_k.Cache(None, None, None, clean, None, sigma, noise, noisy, choice, weight, valid)
+    return noisy_top_k.Cache(
+        None, None, None, clean, None, sigma, noise, noisy, choice, weight, valid
+    )
 
 
 def drawn_gate(rng, N, E):
     """clean, sigma, noise."""
     while True:
-        clean, sigma, noise = 1.5 * rng.normal(size=(N, E)), rng.uniform(0.3, 2, (N, E)), rng.normal(size=(N, E))
+        clean, sigma, noise = (
+            1.5 * rng.normal(size=(N, E)),
+            rng.uniform(0.3, 2, (N, E)),
+            rng.normal(size=(N, E)),
+        )
         if apart(clean + sigma * noise):
             return clean, sigma, noise
 
@@ -141,7 +172,9 @@ def load_backward_cases(rng):
 
 
 def load_backward(dload, clean, sigma, noise, k):
-    return noisy_top_k._load_to_logits(dload, load_cache(clean, sigma, noise, k, np.ones(len(clean), bool)))
+    return noisy_top_k._load_to_logits(
+        dload, load_cache(clean, sigma, noise, k, np.ones(len(clean), bool))
+    )
 
 
 # --- Balance ----------------------------------------------------------------------------------------------------------
@@ -150,7 +183,13 @@ def load_backward(dload, clean, sigma, noise, k):
 def cv_cases(rng):
     """The last ones: perfect balance, one expert, nothing assigned."""
     cases = [(rng.uniform(0.2, 5, E),) for E in (2, 5, 8)]
-    return [*cases, (np.array([7.0, 0, 0, 0]),), (np.full(4, 3.0),), (np.array([2.5]),), (np.zeros(3),)]
+    return [
+        *cases,
+        (np.array([7.0, 0, 0, 0]),),
+        (np.full(4, 3.0),),
+        (np.array([2.5]),),
+        (np.zeros(3),),
+    ]
 
 
 def switch_cases(rng):
@@ -168,7 +207,13 @@ def switch_loss(logits, k, valid):
 
 def z_cases(rng):
     cases = []
-    for N, E, padded, shift in ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800), (MANY, 6, 99, 0)):
+    for N, E, padded, shift in (
+        (6, 4, 0, 0),
+        (7, 3, 3, 0),
+        (5, 8, 1, -5),
+        (4, 3, 2, 800),
+        (MANY, 6, 99, 0),
+    ):
         cases.append((rng.normal(size=(N, E)) + shift, rng.permutation(np.arange(N) >= padded)))
     return cases
 

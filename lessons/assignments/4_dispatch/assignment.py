@@ -18,8 +18,8 @@
 # **Speed.** Questions 5 and 7 are raced against a plain loop, in turns, on the machine that grades. You have to be 4 and
 # 5 times as fast, the best of several tries counts, and what we have in mind is 10 times and more: the race is not close.
 #
-# **What may be imported.** NumPy, Numba, SciPy, Matplotlib, and of this package `moe_np.checks` and
-# `moe_np.gradcheck`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
+# **What may be imported.** NumPy, Numba, SciPy, Matplotlib, and of this package `moe_np.base.checks` and
+# `moe_np.base.gradcheck`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so
 # if you call one of your own functions from another, a mistake in it costs both. (Helpers of your own belong into the
 # answer cell that uses them, or into a cell that you add.)
 #
@@ -41,7 +41,7 @@ import time
 
 import numpy as np
 
-from moe_np.gradcheck import gradient_error
+from moe_np.base.gradcheck import gradient_error
 
 try:
     from numba import config, njit
@@ -89,7 +89,9 @@ def by_assignment(params, x, token, expert, weight):
     out = np.zeros_like(x)
     for n, m, share in zip(token, expert, weight, strict=True):
         z = x[n] @ params["w1"][m]
-        with np.errstate(over="ignore"):  # exp(1000) is infinite, and z / infinity is 0, as it should be
+        with np.errstate(
+            over="ignore"
+        ):  # exp(1000) is infinite, and z / infinity is 0, as it should be
             h = z / (1 + np.exp(-z)) * (x[n] @ params["w3"][m])
         out[n] += share * (h @ params["w2"][m])
     return out
@@ -98,12 +100,18 @@ def by_assignment(params, x, token, expert, weight):
 
 # %% nbgrader={"grade": true, "grade_id": "q1_loop", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q1_loop
-small = {"w1": np.array([[[1.0]], [[1.0]]]), "w3": np.array([[[3.0]], [[1.0]]]), "w2": np.array([[[0.5]], [[1.0]]])}
+small = {
+    "w1": np.array([[[1.0]], [[1.0]]]),
+    "w3": np.array([[[3.0]], [[1.0]]]),
+    "w2": np.array([[[0.5]], [[1.0]]]),
+}
 x = np.array([[2.0], [-1.0]])  # D = H = 1, two experts
 out = by_assignment(small, x, np.array([0]), np.array([0]), np.array([0.5]))
 assert out is not None, "by_assignment returned nothing"
 assert np.shape(out) == (2, 1), f"wanted the shape of x, (2, 1), got {np.shape(out)}"
-assert np.isclose(out[0, 0], 2.6423912), "silu(2) = 1.7615942; times 2 · 3, times 0.5, and the weight is 0.5"
+assert np.isclose(out[0, 0], 2.6423912), (
+    "silu(2) = 1.7615942; times 2 · 3, times 0.5, and the weight is 0.5"
+)
 assert out[1, 0] == 0, "token 1 is not in the list"
 twice = by_assignment(small, x, np.array([0, 0]), np.array([0, 1]), np.array([0.5, 1.0]))
 assert np.isclose(twice[0, 0], 2.6423912 + 3.5231883), "a token with two experts gets the sum"
@@ -143,11 +151,19 @@ def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
 
 # %% nbgrader={"grade": true, "grade_id": "q2_overflow", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q2_overflow
-token, expert, weight = np.array([0, 1, 2, 3]), np.array([1, 1, 0, 1]), np.array([0.9, 0.3, 0.5, 0.8])
+token, expert, weight = (
+    np.array([0, 1, 2, 3]),
+    np.array([1, 1, 0, 1]),
+    np.array([0.9, 0.3, 0.5, 0.8]),
+)
 got = drop_overflow(token, expert, weight, 4, 2, 1, 1.0)
 assert got is not None, "drop_overflow returned nothing"
-assert [len(part) for part in got] == [3, 3, 3], f"C = 2, three want expert 1: one row goes, got {got}"
-assert np.array_equal(got[0], [0, 1, 2]) and np.array_equal(got[1], [1, 1, 0]), f"token 3 came too late, got {got}"
+assert [len(part) for part in got] == [3, 3, 3], (
+    f"C = 2, three want expert 1: one row goes, got {got}"
+)
+assert np.array_equal(got[0], [0, 1, 2]) and np.array_equal(got[1], [1, 1, 0]), (
+    f"token 3 came too late, got {got}"
+)
 assert np.allclose(got[2], [0.9, 0.3, 0.5]), "the weights stay with their rows"
 alone = drop_overflow(np.array([0, 0]), np.array([5, 2]), np.array([0.6, 0.4]), 1, 8, 2, 1.0)
 assert len(alone[0]) == 2, "one token, 8 experts, k = 2: C = 2/8, rounded up; nothing is dropped"
@@ -195,7 +211,9 @@ assert np.array_equal(order, [1, 3, 4, 0, 2]), (
     f"expert 0 has the assignments 1, 3 and 4, expert 2 has 0 and 2; got {order}"
 )
 assert np.array_equal(offsets, [0, 3, 3, 5, 5]), f"experts 1 and 3 have empty blocks, got {offsets}"
-assert np.array_equal(np.asarray(order)[place], range(5)), f"assignment a stands at place[a], got {place}"
+assert np.array_equal(np.asarray(order)[place], range(5)), (
+    f"assignment a stands at place[a], got {place}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -223,8 +241,12 @@ def combine(rows, token, n_tokens):
 # visible checks of q4_combine
 out = combine(np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]]), np.array([1, 0, 1]), 4)
 assert out is not None, "combine returned nothing"
-assert np.shape(out) == (4, 2), f"four tokens, rows of two numbers: wanted the shape (4, 2), got {np.shape(out)}"
-assert np.allclose(out[:2], [[2, 20], [5, 50]]), f"token 1 has two rows, 1 + 4 and 10 + 40; got {out}"
+assert np.shape(out) == (4, 2), (
+    f"four tokens, rows of two numbers: wanted the shape (4, 2), got {np.shape(out)}"
+)
+assert np.allclose(out[:2], [[2, 20], [5, 50]]), (
+    f"token 1 has two rows, 1 + 4 and 10 + 40; got {out}"
+)
 assert np.all(out[2:] == 0), "tokens 2 and 3 have no rows"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
@@ -264,22 +286,40 @@ def sparse_forward(params, x, token, expert, weight):
 # %% nbgrader={"grade": true, "grade_id": "q5_blocks", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q5_blocks
 rng = np.random.default_rng(0)
-small = {"w1": np.array([[[1.0]], [[1.0]]]), "w3": np.array([[[3.0]], [[1.0]]]), "w2": np.array([[[0.5]], [[1.0]]])}
-lone, both = np.array([[2.0], [-1.0], [2.0]]), (np.array([2, 0, 2]), np.array([1, 0, 0]), np.array([1.0, 0.5, 0.5]))
+small = {
+    "w1": np.array([[[1.0]], [[1.0]]]),
+    "w3": np.array([[[3.0]], [[1.0]]]),
+    "w2": np.array([[[0.5]], [[1.0]]]),
+}
+lone, both = (
+    np.array([[2.0], [-1.0], [2.0]]),
+    (np.array([2, 0, 2]), np.array([1, 0, 0]), np.array([1.0, 0.5, 0.5])),
+)
 out = sparse_forward(small, lone, *both)
 assert out is not None, "sparse_forward returned nothing"
 wanted = [[2.6423912], [0], [2.6423912 + 3.5231883]]
-assert np.allclose(out, wanted), f"token 0 has one expert, token 1 none, token 2 both: wanted {wanted}, got {out}"
+assert np.allclose(out, wanted), (
+    f"token 0 has one expert, token 1 none, token 2 both: wanted {wanted}, got {out}"
+)
 N, E, D, H = 2048, 32, 8, 8
-many = {"w1": rng.normal(size=(E, D, H)), "w3": rng.normal(size=(E, D, H)), "w2": rng.normal(size=(E, H, D))}
+many = {
+    "w1": rng.normal(size=(E, D, H)),
+    "w3": rng.normal(size=(E, D, H)),
+    "w2": rng.normal(size=(E, H, D)),
+}
 many = {name: w.astype(np.float32) for name, w in many.items()}
 x = rng.normal(size=(N, D)).astype(np.float32)
-token, expert = np.repeat(np.arange(N), 2), np.stack([rng.integers(0, 16, N), rng.integers(16, 32, N)], axis=1).ravel()
+token, expert = (
+    np.repeat(np.arange(N), 2),
+    np.stack([rng.integers(0, 16, N), rng.integers(16, 32, N)], axis=1).ravel(),
+)
 weight = rng.uniform(0.1, 1, 2 * N).astype(np.float32)
 out = sparse_forward(many, x, token, expert, weight)
 other = rng.permutation(2 * N)
 again = sparse_forward(many, x, token[other], expert[other], weight[other])
-assert np.allclose(out, again, rtol=1e-3, atol=1e-3), "the same list in another order is the same layer"
+assert np.allclose(out, again, rtol=1e-3, atol=1e-3), (
+    "the same list in another order is the same layer"
+)
 
 
 def products_one_by_one():
@@ -288,8 +328,12 @@ def products_one_by_one():
         (x[n] @ many["w1"][m] + x[n] @ many["w3"][m]) @ many["w2"][m]
 
 
-ratio = seconds(products_one_by_one) / seconds(lambda: sparse_forward(many, x, token, expert, weight), 2)
-assert ratio > 2, f"right, but slow: a part of the loop takes {ratio:.1f} times as long; wanted 2 times at the least"
+ratio = seconds(products_one_by_one) / seconds(
+    lambda: sparse_forward(many, x, token, expert, weight), 2
+)
+assert ratio > 2, (
+    f"right, but slow: a part of the loop takes {ratio:.1f} times as long; wanted 2 times at the least"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -336,7 +380,11 @@ def sparse_backward(params, x, token, expert, weight, dout):
 # %% nbgrader={"grade": true, "grade_id": "q6_backward", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q6_backward
 rng = np.random.default_rng(1)
-one = {"w1": rng.normal(size=(1, 3, 4)), "w3": rng.normal(size=(1, 3, 4)), "w2": rng.normal(size=(1, 4, 3))}
+one = {
+    "w1": rng.normal(size=(1, 3, 4)),
+    "w3": rng.normal(size=(1, 3, 4)),
+    "w2": rng.normal(size=(1, 4, 3)),
+}
 x, dout, weight = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.uniform(0.2, 1, 5)
 token, expert = np.array([3, 1, 0, 4, 2]), np.zeros(5, int)
 
@@ -357,8 +405,12 @@ assert max(errors.values()) < 1e-6, f"the gradient check, one expert: relative e
 # the dispatch: two copies of an expert, each with half of the weight, are that expert; token 2 leaves the list
 copies = {name: np.concatenate([w, w, w]) for name, w in one.items()}
 token2, expert2 = np.array([0, 3, 1, 4, 0, 1, 3, 4]), np.array([2, 0, 0, 2, 0, 2, 2, 0])
-dx2, grads2, _ = sparse_backward(copies, x, token2, expert2, weight[[2, 0, 1, 3, 2, 1, 0, 3]] / 2, dout)
-assert np.allclose(np.delete(dx2, 2, axis=0), np.delete(dx, 2, axis=0)), "dx of a token is the sum over its experts"
+dx2, grads2, _ = sparse_backward(
+    copies, x, token2, expert2, weight[[2, 0, 1, 3, 2, 1, 0, 3]] / 2, dout
+)
+assert np.allclose(np.delete(dx2, 2, axis=0), np.delete(dx, 2, axis=0)), (
+    "dx of a token is the sum over its experts"
+)
 assert np.all(dx2[2] == 0), "token 2 is not in the list: its dx is 0"
 assert all(np.all(g[1] == 0) for g in grads2.values()), "expert 1 has no rows: its gradients are 0"
 assert all(np.allclose(g[0], g[2]) for g in grads2.values()), "experts 0 and 2 did the same work"
@@ -429,12 +481,18 @@ def find_places(choice, n_experts, capacity):
 # visible checks of q7_places
 got = find_places(np.array([[0, 1], [0, 1], [1, 0], [0, 1]]), 2, 2)
 assert got is not None, "find_places returned nothing"
-assert np.array_equal(got[0], [0, 0, 1, 1]), f"expert 0 is full when token 3 asks, expert 1 is not; got {got[0]}"
+assert np.array_equal(got[0], [0, 0, 1, 1]), (
+    f"expert 0 is full when token 3 asks, expert 1 is not; got {got[0]}"
+)
 assert np.array_equal(got[1], [0, 1, 0, 1]), f"the first two rows of both buffers; got {got[1]}"
 got = find_places(np.array([[0, 1], [0, 1], [1, 0]]), 2, 1)
-assert np.array_equal(got[0], [0, -1, 1]), f"expert 1 is for token 2, whose first choice it is; got {got[0]}"
+assert np.array_equal(got[0], [0, -1, 1]), (
+    f"expert 1 is for token 2, whose first choice it is; got {got[0]}"
+)
 assert np.array_equal(got[1], [0, -1, 0]), f"a token without a place has no row; got {got[1]}"
-wish = np.argsort(np.random.default_rng(2).normal(size=(4096, 8)) + np.linspace(1, 0, 8), axis=1).astype(np.int16)
+wish = np.argsort(
+    np.random.default_rng(2).normal(size=(4096, 8)) + np.linspace(1, 0, 8), axis=1
+).astype(np.int16)
 
 
 def only_look():
@@ -466,7 +524,11 @@ hidden_test("4_dispatch", "q7_places", find_places)
 # %% tags=["look"]
 rng = np.random.default_rng(3)
 N, D, H, E, K = 4096, 32, 64, 128, 8
-params = {"w1": rng.normal(size=(E, D, H)), "w3": rng.normal(size=(E, D, H)), "w2": rng.normal(size=(E, H, D))}
+params = {
+    "w1": rng.normal(size=(E, D, H)),
+    "w3": rng.normal(size=(E, D, H)),
+    "w2": rng.normal(size=(E, H, D)),
+}
 params = {name: (w / np.sqrt(w.shape[1])).astype(np.float32) for name, w in params.items()}
 x = rng.normal(size=(N, D)).astype(np.float32)
 logits = (x @ rng.normal(size=(D, E)) / np.sqrt(D) + np.linspace(1, 0, E)).astype(np.float32)
@@ -481,7 +543,7 @@ for rounds in (1, 2, 4, 8):
 # %% tags=["look"]
 import matplotlib.pyplot as plt
 
-from moe_np import experts, sparse_layer
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing.contract import Routing
 
 token = np.flatnonzero(expert >= 0)
@@ -507,10 +569,14 @@ ways = {
     "the loop (question 1)": lambda: by_assignment(params, x, *listed),
     "sorted blocks (question 5)": lambda: sparse_forward(params, x, *listed),
     "places and buffers (question 7)": buffers,
-    "moe_np.sparse_layer": lambda: sparse_layer.forward(params, x, routing, experts.SWIGLU)[0],
+    "moe_np.layers.sparse_layer": lambda: sparse_layer.forward(params, x, routing, experts.SWIGLU)[
+        0
+    ],
 }
 right = ways["the loop (question 1)"]()
-assert all(np.allclose(way(), right, atol=1e-4) for way in ways.values()), "all four are the same layer"
+assert all(np.allclose(way(), right, atol=1e-4) for way in ways.values()), (
+    "all four are the same layer"
+)
 times = {name: 1000 * seconds(way, 5) for name, way in ways.items()}
 first = times["the loop (question 1)"]
 for name, ms in times.items():

@@ -182,13 +182,19 @@ BANK["q2_overflow"]["wrong"] = {
     "rounds down": _overflow(capacity="int(factor * n_tokens * k / n_experts)"),
     "rounds down, at least 1": _overflow(capacity="max(1, int(factor * n_tokens * k / n_experts))"),
     "capacity without k": _overflow(capacity="max(1, int(np.ceil(factor * n_tokens / n_experts)))"),
-    "capacity from the length of the list": _overflow(capacity="max(1, int(np.ceil(factor * len(token) / n_experts)))"),
+    "capacity from the length of the list": _overflow(
+        capacity="max(1, int(np.ceil(factor * len(token) / n_experts)))"
+    ),
     "one too many": _overflow(fits="place <= capacity"),
-    "the last come first": _overflow(fits="np.bincount(expert, minlength=n_experts)[expert] - place <= capacity"),
+    "the last come first": _overflow(
+        fits="np.bincount(expert, minlength=n_experts)[expert] - place <= capacity"
+    ),
     "the largest weights first": _overflow(
         fits="np.array([np.sum((expert == m) & (weight > w)) for m, w in zip(expert, weight)]) < capacity"
     ),
-    "dropped ones go to expert 0": _overflow(result="token, np.where(fits, expert, 0), np.where(fits, weight, 0)"),
+    "dropped ones go to expert 0": _overflow(
+        result="token, np.where(fits, expert, 0), np.where(fits, weight, 0)"
+    ),
     "dropped ones stay with weight 0": _overflow(result="token, expert, weight * fits"),
 }
 
@@ -367,7 +373,9 @@ def sparse_backward(params, x, token, expert, weight, dout):
         "mean over the tokens": _backward(
             result="dx / len(x), {k: g / len(x) for k, g in grads.items()}, dweight / len(x)"
         ),
-        "dweight in the order of the blocks": _backward(result='dx, grads, dweight[np.argsort(expert, kind="stable")]'),
+        "dweight in the order of the blocks": _backward(
+            result='dx, grads, dweight[np.argsort(expert, kind="stable")]'
+        ),
         "dropped tokens pass dout on": _backward(
             start="dx, dweight = dout.copy(), np.zeros(len(token))\n    dx[token] = 0"
         ),

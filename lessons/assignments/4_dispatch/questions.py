@@ -5,23 +5,26 @@ import math
 
 import numpy as np
 
-from moe_np import experts, sparse_layer
 from moe_np.coursework import Question, close
+from moe_np.layers import experts, sparse_layer
 from moe_np.routing import contract
 
 TITLE = "Assignment 4: dispatch, from a loop to a compiled kernel"
 AFTER = "lesson 10"
 HOURS = "three to four"
-ALLOWED = ("moe_np.checks", "moe_np.gradcheck")
+ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck")
 LIBRARIES = ("numpy", "matplotlib", "numba", "scipy")
-NUMBA = importlib.util.find_spec("numba") is not None  # without it question 7 does not ask for speed
+# without it question 7 does not ask for speed
+NUMBA = importlib.util.find_spec("numba") is not None
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
 
 
 def near(wanted, got, inputs):
     """The same for sums over many rows: a thousandth, or a hundred-thousandth of the largest value."""
-    arrays = [w for part in (wanted if isinstance(wanted, tuple) else (wanted,)) for w in _values(part)]
+    arrays = [
+        w for part in (wanted if isinstance(wanted, tuple) else (wanted,)) for w in _values(part)
+    ]
     return close(1e-3, 1e-5 * max(1, *(abs(a).max(initial=0) for a in arrays)))(wanted, got)
 
 
@@ -51,7 +54,13 @@ def layer(rng, N, D, H, E, k, dtype=np.float64, **options):
     """The inputs of a layer's forward pass."""
     token, expert = assignments(rng, N, E, k, **options)
     x = rng.normal(size=(N, D)).astype(dtype)
-    return parameters(rng, E, D, H, dtype), x, token, expert, rng.uniform(0.1, 1, len(token)).astype(dtype)
+    return (
+        parameters(rng, E, D, H, dtype),
+        x,
+        token,
+        expert,
+        rng.uniform(0.1, 1, len(token)).astype(dtype),
+    )
 
 
 def layer_cases(rng):
@@ -92,7 +101,9 @@ def race_cases(rng):
 
 def backward_cases(rng):
     """In the last case a gradient by differences of the loss would take minutes."""
-    calm = [case for i, case in enumerate(layer_cases(rng)) if i != 2] + [layer(rng, 600, 16, 32, 16, 2)]
+    calm = [case for i, case in enumerate(layer_cases(rng)) if i != 2] + [
+        layer(rng, 600, 16, 32, 16, 2)
+    ]
     return [(*case, rng.normal(size=case[1].shape)) for case in calm]
 
 
@@ -122,11 +133,16 @@ def overflow_cases(rng):
     expert = np.where(rng.permutation(N) < 15, [[2], [3]], [[1], [0]]).ravel()
     weight = rng.uniform(0.1, 1, N * k)
     cases.append((token, expert, weight, N, E, k, 1.25))
-    return [*cases, (token[:26], expert[:26], weight[:26], N, E, k, 1.25)]  # the list is short, C is still 12
+    return [
+        *cases,
+        (token[:26], expert[:26], weight[:26], N, E, k, 1.25),
+    ]  # the list is short, C is still 12
 
 
 def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
-    fits = contract.within_capacity(expert, n_experts, contract.capacity(n_tokens, n_experts, k, factor))
+    fits = contract.within_capacity(
+        expert, n_experts, contract.capacity(n_tokens, n_experts, k, factor)
+    )
     return token[fits], expert[fits], weight[fits]
 
 
@@ -217,7 +233,16 @@ QUESTIONS = (
     Question("q2_overflow", "drop_overflow", 3, overflow_cases, drop_overflow, SINGLE),
     Question("q3_sort", "sort_by_expert", 2, sort_cases, sort_by_expert, close(0, 0)),
     Question("q4_combine", "combine", 2, combine_cases, combine, SINGLE),
-    Question("q5_blocks", "sparse_forward", 4, race_cases, layer_forward, near, baseline=one_by_one, faster=4),
+    Question(
+        "q5_blocks",
+        "sparse_forward",
+        4,
+        race_cases,
+        layer_forward,
+        near,
+        baseline=one_by_one,
+        faster=4,
+    ),
     Question("q6_backward", "sparse_backward", 4, backward_cases, layer_backward, near),
     Question(
         *("q7_places", "find_places", 3, places_cases, find_places, close(0, 0)),

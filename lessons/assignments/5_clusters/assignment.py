@@ -16,7 +16,7 @@
 # function must not change its inputs, and must answer within seconds (gradients by differences of the loss would take
 # minutes).
 #
-# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.checks` and `moe_np.gradcheck`. Nothing else
+# **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks` and `moe_np.base.gradcheck`. Nothing else
 # of `moe_np` exists where your work is graded. Each function is graded alone, so if you call one of your own functions
 # from another, a mistake in it costs both. (In question 6 it may be worth it.)
 #
@@ -38,7 +38,7 @@
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
-from moe_np.gradcheck import gradient_error
+from moe_np.base.gradcheck import gradient_error
 
 
 def orthonormal(rng, K=4, D=50):
@@ -59,7 +59,9 @@ def draw(rng, N, K=4, D=50):
         "beta": rng.uniform(1, 2, N),
         "gamma": rng.uniform(0.5, 3, N),
         "noise": rng.normal(size=(N, D)) / np.sqrt(D),  # ξ
-        "order": rng.permuted(np.tile(np.arange(4), (N, 1)), axis=1),  # which patch stands first, second, ...
+        "order": rng.permuted(
+            np.tile(np.arange(4), (N, 1)), axis=1
+        ),  # which patch stands first, second, ...
     }
 
 
@@ -99,14 +101,30 @@ def make_samples(features, centers, draws):
 
 # %% nbgrader={"grade": true, "grade_id": "q1_samples", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q1_samples
-tiny = {"y": np.array([0]), "cluster": np.array([1]), "other": np.array([0]), "sign": np.array([-1])}
-tiny |= {"alpha": np.array([0.5]), "beta": np.array([2.0]), "gamma": np.array([3.0]), "noise": np.full((1, 4), 0.1)}
+tiny = {
+    "y": np.array([0]),
+    "cluster": np.array([1]),
+    "other": np.array([0]),
+    "sign": np.array([-1]),
+}
+tiny |= {
+    "alpha": np.array([0.5]),
+    "beta": np.array([2.0]),
+    "gamma": np.array([3.0]),
+    "noise": np.full((1, 4), 0.1),
+}
 e = np.eye(4)  # v_0, v_1, c_0, c_1
 got = make_samples(e[:2], e[2:], {**tiny, "order": np.array([[2, 0, 3, 1]])})
 assert got is not None, "make_samples returned nothing"
-assert np.shape(got) == (1, 4, 4), f"one sample of four patches: wanted the shape (1, 4, 4), got {np.shape(got)}"
-assert np.allclose(got[0, 0], [-30, 0, 0, 0]), f"patch 2 comes first: 10 · 3 · (−1) · v_0, got {got[0, 0]}"
-assert np.allclose(got[0, 1], [0, -5, 0, 0]), f"then patch 0, of class −1: 10 · 0.5 · (−1) · v_1, got {got[0, 1]}"
+assert np.shape(got) == (1, 4, 4), (
+    f"one sample of four patches: wanted the shape (1, 4, 4), got {np.shape(got)}"
+)
+assert np.allclose(got[0, 0], [-30, 0, 0, 0]), (
+    f"patch 2 comes first: 10 · 3 · (−1) · v_0, got {got[0, 0]}"
+)
+assert np.allclose(got[0, 1], [0, -5, 0, 0]), (
+    f"then patch 0, of class −1: 10 · 0.5 · (−1) · v_1, got {got[0, 1]}"
+)
 assert np.allclose(got[0, 2], 1), f"then the noise, times 10, got {got[0, 2]}"
 assert np.allclose(got[0, 3], [0, 0, 0, 20]), f"and the centre last: 10 · 2 · c_1, got {got[0, 3]}"
 ### BEGIN HIDDEN TESTS
@@ -151,11 +169,19 @@ w = np.array([[[1.0], [2.0], [-1.0], [0.0]], [[0.0], [1.0], [1.0], [1.0]]])  # E
 x = np.array([[[1.0], [-3.0]], [[2.0], [1.0]]])  # two samples of two patches
 got = expert_outputs(w, x, np.array([0, 1]), "linear")
 assert got is not None, "expert_outputs returned nothing"
-assert np.shape(got) == (2, 2), f"two samples, two classes: wanted the shape (2, 2), got {np.shape(got)}"
-assert np.allclose(got, [[-6, 2], [3, 6]]), f"linear: (1 + 2)(1 − 3) and (−1 + 0)(1 − 3) for the first; got {got}"
+assert np.shape(got) == (2, 2), (
+    f"two samples, two classes: wanted the shape (2, 2), got {np.shape(got)}"
+)
+assert np.allclose(got, [[-6, 2], [3, 6]]), (
+    f"linear: (1 + 2)(1 − 3) and (−1 + 0)(1 − 3) for the first; got {got}"
+)
 got = expert_outputs(w, x, np.array([0, 1]), "cubic")
-assert np.allclose(got[0], [-234, 26]), f"cubic: 1³ − 3³ + 2³ − 6³ and (−1)³ + 3³ for the first; got {got[0]}"
-assert np.allclose(got[1], [9, 18]), f"cubic, the second sample, by expert 1: 2³ + 1³, and twice that; got {got[1]}"
+assert np.allclose(got[0], [-234, 26]), (
+    f"cubic: 1³ − 3³ + 2³ − 6³ and (−1)³ + 3³ for the first; got {got[0]}"
+)
+assert np.allclose(got[1], [9, 18]), (
+    f"cubic, the second sample, by expert 1: 2³ + 1³, and twice that; got {got[1]}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -201,15 +227,23 @@ for power, activation in ((3, "cubic"), (1, "linear")):
         return (df * (x[:, 0] @ p["w"][0].T) ** power).sum()
 
     error = gradient_error(loss, {"w": w}, {"w": dw}, rng)["w"]
-    assert error < 1e-6, f"the gradient check, one expert, one patch, J = 1, {activation}: relative error {error}"
+    assert error < 1e-6, (
+        f"the gradient check, one expert, one patch, J = 1, {activation}: relative error {error}"
+    )
 w, x = rng.normal(size=(3, 6, 2)), rng.normal(size=(8, 4, 2))
 df, expert = rng.normal(size=(8, 2)), np.array([0, 2, 2, 0, 2, 0, 0, 2])
 dw = expert_gradient(df, w, x, expert, "cubic")
-apart = expert_gradient(np.repeat(df, 4, axis=0), w, x.reshape(32, 1, 2), np.repeat(expert, 4), "cubic")
-assert np.allclose(dw, apart), "four patches of a sample count as four samples of one patch with the same df"
+apart = expert_gradient(
+    np.repeat(df, 4, axis=0), w, x.reshape(32, 1, 2), np.repeat(expert, 4), "cubic"
+)
+assert np.allclose(dw, apart), (
+    "four patches of a sample count as four samples of one patch with the same df"
+)
 assert np.all(dw[1] == 0), "expert 1 has no samples: its gradient is 0"
 first = expert_gradient(df * [1, 0], w, x, expert, "cubic")
-assert np.any(first[:, :3]) and not np.any(first[:, 3:]), "the gradient of class 0 reaches the first J filters only"
+assert np.any(first[:, :3]) and not np.any(first[:, 3:]), (
+    "the gradient of class 0 reaches the first J filters only"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -244,14 +278,20 @@ def route(theta, x, noise):
 # %% nbgrader={"grade": true, "grade_id": "q4_route", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 # visible checks of q4_route
 theta = np.array([[1.0, 0.0], [0.0, 1.0]])
-x = np.array([[[0.5, 0.0], [0.0, 0.2]], [[1000.0, 0.0], [0.0, 1.0]]])  # logits .5 and .2, then 1000 and 1
+x = np.array(
+    [[[0.5, 0.0], [0.0, 0.2]], [[1000.0, 0.0], [0.0, 1.0]]]
+)  # logits .5 and .2, then 1000 and 1
 got = route(theta, x, np.zeros((2, 2)))
 assert got is not None, "route returned nothing"
 assert np.array_equal(got[0], [0, 0]), f"without noise the larger logit wins, got {got[0]}"
-assert np.allclose(got[1], [1 / (1 + np.exp(-0.3)), 1]), f"the softmax of (.5, .2), and of (1000, 1); got {got[1]}"
+assert np.allclose(got[1], [1 / (1 + np.exp(-0.3)), 1]), (
+    f"the softmax of (.5, .2), and of (1000, 1); got {got[1]}"
+)
 expert, weight = route(theta, x, np.array([[0.1, 0.9], [0.1, 0.9]]))
 assert np.array_equal(expert, [1, 0]), f".2 + .9 is more than .5 + .1; got {expert}"
-assert np.allclose(weight[0], 1 / (1 + np.exp(0.3))), f"the weight of expert 1 does not feel the noise; got {weight[0]}"
+assert np.allclose(weight[0], 1 / (1 + np.exp(0.3))), (
+    f"the weight of expert 1 does not feel the noise; got {weight[0]}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -301,7 +341,9 @@ dtheta = router_gradient(dweight, theta, x, expert)
 assert dtheta is not None, "router_gradient returned nothing"
 error = gradient_error(weighted_sum, {"theta": theta}, {"theta": dtheta}, rng)["theta"]
 assert error < 1e-6, f"the gradient check: relative error {error}"
-assert np.allclose(np.sum(dtheta, axis=0), 0), "moving all θ_m alike changes no weight: the rows of dtheta sum to 0"
+assert np.allclose(np.sum(dtheta, axis=0), 0), (
+    "moving all θ_m alike changes no weight: the rows of dtheta sum to 0"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -379,7 +421,9 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
 rng = np.random.default_rng(2)
 w, theta = rng.normal(size=(3, 2, 2)) * 0.5, rng.normal(size=(3, 2)) * 0.5  # J = 1
 x, y = rng.normal(size=(10, 1, 2)), rng.integers(2, size=10)
-forced = np.array([0, 2, 0, 2, 2, 0, 0, 2, 2, 0])  # noise so large that it alone decides; expert 1 gets nothing
+forced = np.array(
+    [0, 2, 0, 2, 2, 0, 0, 2, 2, 0]
+)  # noise so large that it alone decides; expert 1 gets nothing
 noise = 100 * np.eye(3)[forced][None]
 
 
@@ -394,10 +438,12 @@ def system_loss(p):
 w_before, theta_before = w.copy(), theta.copy()
 got = train(w, theta, x, y, noise, "cubic", 0.01, 0.1)
 assert got is not None, "train returned nothing"
-assert np.array_equal(w, w_before) and np.array_equal(theta, theta_before), "the parameters that came in were changed"
-error = gradient_error(system_loss, {"w": w, "theta": theta}, {"w": w * 0, "theta": (theta - got[1]) / 0.1}, rng)[
-    "theta"
-]
+assert np.array_equal(w, w_before) and np.array_equal(theta, theta_before), (
+    "the parameters that came in were changed"
+)
+error = gradient_error(
+    system_loss, {"w": w, "theta": theta}, {"w": w * 0, "theta": (theta - got[1]) / 0.1}, rng
+)["theta"]
 assert error < 1e-6, f"the gradient check of the router's step: relative error {error}"
 step = (w - got[0]) / 0.01
 length = np.sqrt((step**2).sum(axis=(1, 2)))
@@ -409,10 +455,22 @@ for m in (0, 2):
     for i in np.ndindex(2, 2):  # the slope along each number of the expert, by differences
         d = np.zeros_like(w)
         d[(m, *i)] = 1e-5
-        nudge[(m, *i)] = system_loss({"w": w + d, "theta": theta}) - system_loss({"w": w - d, "theta": theta})
-    assert np.allclose(step[m], nudge[m] / np.linalg.norm(nudge[m]), atol=1e-4), f"expert {m} moves, but not downhill"
-after = dict(zip(("w", "theta"), train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1), strict=True))
-assert system_loss(after) < system_loss({"w": w, "theta": theta}), "thirty small steps lower the loss"
+        nudge[(m, *i)] = system_loss({"w": w + d, "theta": theta}) - system_loss(
+            {"w": w - d, "theta": theta}
+        )
+    assert np.allclose(step[m], nudge[m] / np.linalg.norm(nudge[m]), atol=1e-4), (
+        f"expert {m} moves, but not downhill"
+    )
+after = dict(
+    zip(
+        ("w", "theta"),
+        train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1),
+        strict=True,
+    )
+)
+assert system_loss(after) < system_loss({"w": w, "theta": theta}), (
+    "thirty small steps lower the loss"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -441,7 +499,9 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
     entropy   the dispatch entropy, in nats
     """
     ### BEGIN SOLUTION
-    counts = np.bincount(expert * n_clusters + cluster, minlength=n_experts * n_clusters).reshape(n_experts, n_clusters)
+    counts = np.bincount(expert * n_clusters + cluster, minlength=n_experts * n_clusters).reshape(
+        n_experts, n_clusters
+    )
     entropy = 0.0
     for row in counts:
         p = row[row > 0] / max(row.sum(), 1)
@@ -457,12 +517,16 @@ got = measure(out, np.array([1, 0, 1, 1]), np.array([0, 0, 2, 2]), np.array([1, 
 assert got is not None, "measure returned nothing"
 percent, counts, entropy = got
 assert np.isclose(percent, 75), f"three of four are right, got {percent}"
-assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1]]), f"an expert a row, a cluster a column; got {counts}"
+assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1]]), (
+    f"an expert a row, a cluster a column; got {counts}"
+)
 assert np.isclose(entropy, 0.5 * np.log(2)), (
     f"expert 0 has one cluster, expert 2 has two, half of all samples; got {entropy}"
 )
 alike = measure(np.ones((8, 2)), np.zeros(8, int), np.arange(8) // 4, np.arange(8) % 4, 2, 4)
-assert np.isclose(alike[2], np.log(4)), f"two experts with all four clusters alike: ln 4, got {alike[2]}"
+assert np.isclose(alike[2], np.log(4)), (
+    f"two experts with all four clusters alike: ln 4, got {alike[2]}"
+)
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -485,11 +549,21 @@ hidden_test("5_clusters", "q7_measure", measure)
 rng = np.random.default_rng([2022, 5])
 features, centers = orthonormal(rng)
 train_draws, test_draws = draw(rng, 1600), draw(rng, 1600)
-x_train, x_test = (make_samples(features, centers, d).astype(np.float32) for d in (train_draws, test_draws))
+x_train, x_test = (
+    make_samples(features, centers, d).astype(np.float32) for d in (train_draws, test_draws)
+)
 
 
 def run(
-    seed, activation="cubic", *, n_experts=8, filters=6, scale=1e-3, lr=2e-3, lr_router=0.1, passes=(10, 20, 30, 40)
+    seed,
+    activation="cubic",
+    *,
+    n_experts=8,
+    filters=6,
+    scale=1e-3,
+    lr=2e-3,
+    lr_router=0.1,
+    passes=(10, 20, 30, 40),
 ):
     """Train from a start of its own; what `measure` says of the test samples after each of the numbers of passes."""
     rng = np.random.default_rng(seed)
@@ -523,7 +597,14 @@ for row, (name, several) in zip(axes, runs.items(), strict=True):
         ax.imshow(share, vmin=0, vmax=1, cmap="Blues", aspect="auto")
         for m, k in np.ndindex(counts.shape):
             if counts[m, k]:
-                ax.text(k, m, counts[m, k], ha="center", va="center", color="white" if share[m, k] > 0.6 else "black")
+                ax.text(
+                    k,
+                    m,
+                    counts[m, k],
+                    ha="center",
+                    va="center",
+                    color="white" if share[m, k] > 0.6 else "black",
+                )
         ax.set_title(f"{passes} passes, entropy {entropy:.2f}", fontsize=10)
     row[0].set_ylabel(f"{name}\nexpert")
 for ax in axes[-1]:

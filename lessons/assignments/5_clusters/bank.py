@@ -176,12 +176,16 @@ BANK["q2_experts"]["wrong"] = {
         ('s = (z**3 if activation == "cubic" else z).sum(axis=1)', "s = z.sum(axis=1)"),
         ("axis=1)], axis=1)", 'axis=1)], axis=1) ** (3 if activation == "cubic" else 1)'),
     ),
-    "filters of the classes in turn": _outputs(("s[:, :J]", "s[:, ::2]"), ("s[:, J:]", "s[:, 1::2]")),
+    "filters of the classes in turn": _outputs(
+        ("s[:, :J]", "s[:, ::2]"), ("s[:, J:]", "s[:, 1::2]")
+    ),
     "always cubic": _outputs(('(z**3 if activation == "cubic" else z)', "(z**3)")),
     "ReLU": _outputs(("z**3", "np.maximum(z, 0)")),
     "without a sign": _outputs(("z**3", "np.abs(z) ** 3")),
     "mean over the patches": _outputs(("else z).sum(axis=1)", "else z).mean(axis=1)")),
-    "expert 0 for everybody": _outputs(("own = np.flatnonzero(expert == m)", "m, own = 0, np.arange(len(x))")),
+    "expert 0 for everybody": _outputs(
+        ("own = np.flatnonzero(expert == m)", "m, own = 0, np.arange(len(x))")
+    ),
 }
 
 GRADIENT = """
@@ -205,7 +209,9 @@ BANK["q3_expert_gradient"]["wrong"] = {
     "the 3 is missing": _gradient(("3 * z**2", "z**2")),
     "z instead of its slope": _gradient(("3 * z**2", "z**3")),
     "all samples for every expert": _gradient(("np.flatnonzero(expert == m)", "np.arange(len(x))")),
-    "classes in turn": _gradient(("np.repeat(df[own], w.shape[1] // 2, axis=1)", "np.tile(df[own], w.shape[1] // 2)")),
+    "classes in turn": _gradient(
+        ("np.repeat(df[own], w.shape[1] // 2, axis=1)", "np.tile(df[own], w.shape[1] // 2)")
+    ),
     "mean over an expert's samples": _gradient(
         ("dz, x[own])", "dz, x[own]) / max(len(own), 1)"),
     ),
@@ -239,7 +245,8 @@ BANK["q4_route"]["wrong"] = {
     "no noise in the choice": _route(("noisy.argmax", "h.argmax")),
     "overflow": _route((" - h.max(axis=1, keepdims=True)", "")),
     "softmax over the samples": _route(
-        ("h.max(axis=1, keepdims=True)", "h.max(axis=0)"), ("e.sum(axis=1, keepdims=True)", "e.sum(axis=0)")
+        ("h.max(axis=1, keepdims=True)", "h.max(axis=0)"),
+        ("e.sum(axis=1, keepdims=True)", "e.sum(axis=0)"),
     ),
     "mean of the patches": _route(("x.sum(axis=1)", "x.mean(axis=1)")),
     "the largest weight": _route(("p[np.arange(len(x)), expert]", "p.max(axis=1)")),
@@ -311,7 +318,10 @@ def _train(*changes):
 BANK["q6_train"] = {
     "right": [
         _train(
-            ("    J, N,", "    w, theta, x, noise = (a.astype(np.float32) for a in (w, theta, x, noise))\n    J, N,")
+            (
+                "    J, N,",
+                "    w, theta, x, noise = (a.astype(np.float32) for a in (w, theta, x, noise))\n    J, N,",
+            )
         ),
         """
 def train(w, theta, x, y, noise, activation, lr, lr_router):
@@ -352,7 +362,9 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
             ("(dw**2).sum(axis=(1, 2), keepdims=True)", "(dw**2).sum(axis=2, keepdims=True)")
         ),
         "plain gradient descent": _train((" / np.where(norm > 0, norm, 1)", "")),
-        "the router normalised too": _train(("lr_router * dtheta", "lr_router * dtheta / np.linalg.norm(dtheta)")),
+        "the router normalised too": _train(
+            ("lr_router * dtheta", "lr_router * dtheta / np.linalg.norm(dtheta)")
+        ),
         "sum of the losses": _train(("(q - hit) / N", "q - hit")),
         "two softmaxes": _train(
             (
@@ -367,10 +379,15 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
         ),
         "the same noise in every pass": _train(("(h + r)", "(h + noise[0])")),
         "changes what came in": _train(
-            ("w = w - lr * dw / np.where(norm > 0, norm, 1)", "w -= lr * dw / np.where(norm > 0, norm, 1)"),
+            (
+                "w = w - lr * dw / np.where(norm > 0, norm, 1)",
+                "w -= lr * dw / np.where(norm > 0, norm, 1)",
+            ),
             ("theta = theta - lr_router * dtheta", "theta -= lr_router * dtheta"),
         ),
-        "uphill": _train(("w = w - lr", "w = w + lr"), ("theta = theta - lr", "theta = theta + lr")),
+        "uphill": _train(
+            ("w = w - lr", "w = w + lr"), ("theta = theta - lr", "theta = theta + lr")
+        ),
         "the router does not learn": _train(("theta = theta - lr_router * dtheta", "pass")),
     },
 }

@@ -8,7 +8,7 @@ from moe_np.models import patch_cnn
 TITLE = "Assignment 5: four clusters, and who gets them"
 AFTER = "lesson 12"
 HOURS = "three to four"
-ALLOWED = ("moe_np.checks", "moe_np.gradcheck")
+ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck")
 LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
@@ -41,7 +41,11 @@ def draws(rng, N, K, D):
 def sample_cases(rng):
     cases = []
     for N, K, D in ((24, 4, 9), (12, 2, 5), (15, 3, 8)):
-        basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T if 2 * K <= D else rng.normal(size=(2 * K, D))
+        basis = (
+            np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
+            if 2 * K <= D
+            else rng.normal(size=(2 * K, D))
+        )
         cases.append((basis[:K], basis[K:], draws(rng, N, K, D)))
     return cases
 
@@ -66,7 +70,11 @@ def make_samples(features, centers, draws):
 def experts(rng, N, P, D, E, J, idle=()):
     """w (E, 2J, D), x (N, P, D), expert (N,): some experts have no samples."""
     able = [m for m in range(E) if m not in idle]
-    return rng.normal(size=(E, 2 * J, D)) * 0.7, rng.normal(size=(N, P, D)), rng.choice(able, size=N)
+    return (
+        rng.normal(size=(E, 2 * J, D)) * 0.7,
+        rng.normal(size=(N, P, D)),
+        rng.choice(able, size=N),
+    )
 
 
 def output_cases(rng):
@@ -109,14 +117,22 @@ def gap(s):
 def routed(rng, N, P, D, E, size, clear):
     """theta, x, noise, each choice `clear` of a tie."""
     while True:
-        theta, x, noise = rng.normal(size=(E, D)) * size, rng.normal(size=(N, P, D)), rng.random((N, E))
+        theta, x, noise = (
+            rng.normal(size=(E, D)) * size,
+            rng.normal(size=(N, P, D)),
+            rng.random((N, E)),
+        )
         if gap(x.sum(axis=1) @ theta.T + noise) > clear:
             return theta, x, noise
 
 
 def route_cases(rng):
     """One with small logits, in which the noise decides; one with logits in the thousands."""
-    return [routed(rng, 20, 4, 3, 4, 0.1, 1e-3), routed(rng, 6, 3, 5, 3, 0.5, 1e-3), routed(rng, 5, 2, 4, 4, 1000, 20)]
+    return [
+        routed(rng, 20, 4, 3, 4, 0.1, 1e-3),
+        routed(rng, 6, 3, 5, 3, 0.5, 1e-3),
+        routed(rng, 5, 2, 4, 4, 1000, 20),
+    ]
 
 
 def route(theta, x, noise):
@@ -154,7 +170,11 @@ def train_cases(rng):
         closest = 0.0
         while closest < 1e-3:
             w, x = rng.normal(size=(E, 2 * J, D)) * size, rng.normal(size=(N, 3, D))
-            theta, y, noise = rng.normal(size=(E, D)) * 0.1, rng.integers(2, size=N), rng.random((passes, N, E))
+            theta, y, noise = (
+                rng.normal(size=(E, D)) * 0.1,
+                rng.integers(2, size=N),
+                rng.random((passes, N, E)),
+            )
             case = (w, theta, x, y, noise, activation, 0.05, 0.3)
             *_, closest = trained(*case)
         cases.append(case)
@@ -166,7 +186,9 @@ def trained(w, theta, x, y, noise, activation, lr, lr_router):
     closest = np.inf
     for noise_t in noise:
         params = {**biased(w), "theta": theta}
-        out, cache = patch_cnn.mixture_forward(params, x, noise_t, activation=activation, gate="softmax")
+        out, cache = patch_cnn.mixture_forward(
+            params, x, noise_t, activation=activation, gate="softmax"
+        )
         _, loss = patch_cnn.loss_forward(out, y, loss="once")
         _, grads = patch_cnn.mixture_backward(patch_cnn.loss_backward(1.0, loss), cache)
         norm = np.sqrt((grads["w"] ** 2).sum(axis=(1, 2), keepdims=True))
@@ -188,7 +210,16 @@ def measure_cases(rng):
     cases = []
     for N, E, K in ((40, 5, 4), (9, 8, 3), (30, 2, 5)):
         expert = np.where(rng.random(N) < 0.6, 0, rng.integers(E - 1, size=N))  # the last has none
-        cases.append((rng.normal(size=(N, 2)), rng.integers(2, size=N), expert, rng.integers(K, size=N), E, K))
+        cases.append(
+            (
+                rng.normal(size=(N, 2)),
+                rng.integers(2, size=N),
+                expert,
+                rng.integers(K, size=N),
+                E,
+                K,
+            )
+        )
     cluster = rng.integers(3, size=20)  # three of four clusters come up
     cases.append((rng.normal(size=(20, 2)), rng.integers(2, size=20), 3 - cluster, cluster, 6, 4))
     return cases

@@ -1,0 +1,99 @@
+"""The check itself: right gradients pass at 1e-9, each classic mistake is caught and shows its
+size.
+"""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from moe_np.base import gradcheck
+from moe_np.base.checks import InputError
+
+
+def dense_forward(params, x):
+    z = x @ params["w"] + params["b"]
+    return np.tanh(z), (x, params["w"], np.tanh(z))
+
+
+def dense_backward(dout, cache, scale=1.0, forget_tanh=False):
+    x, w, y = cache
+    dz = dout * (1 if forget_tanh else 1 - y * y) * scale
+    return dz @ w.T, {"w": x.T @ dz, "b": dz.sum(axis=0)}
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(5)
+    return {"w": rng.normal(size=(3, 4)), "b": rng.normal(size=4)}, rng.normal(size=(7, 3)), rng
+
+
+def test_a_right_pair_passes(problem):
+    params, x, rng = problem
+    errors = gradcheck.pair_error(dense_forward, dense_backward, params, x, rng)
+    assert set(errors) == {"x", "w", "b"} and max(errors.values()) < 1e-9
+
+
+def test_errata_16_a_gradient_n_times_too_large_is_caught(problem):
+    params, x, rng = problem
+    errors = gradcheck.pair_error(
+        dense_forward, lambda d, c: dense_backward(d, c, scale=7), params, x, rng
+    )
+    np.testing.assert_allclose(list(errors.values()), 1 - 1 / 7, atol=1e-9)
+
+
+def test_a_forgotten_factor_is_caught(problem):
+    params, x, rng = problem
+    errors = gradcheck.pair_error(
+        dense_forward, lambda d, c: dense_backward(d, c, forget_tanh=True), params, x, rng
+    )
+    assert min(errors.values()) > 1e-2
+
+
+def test_one_wrong_component_among_ten_thousand_is_caught():
+    rng = np.random.default_rng(0)
+    p = {"w": rng.normal(size=10_000)}
+    g = {"w": 2 * p["w"]}
+    right = gradcheck.gradient_error(lambda p: (p["w"] ** 2).sum(), p, g, rng)["w"]
+    g["w"][1234] += 1.0
+    wrong = gradcheck.gradient_error(lambda p: (p["w"] ** 2).sum(), p, g, rng)["w"]
+    assert right < 1e-9 < 1e-6 < wrong
+
+
+def test_a_gradient_that_drowns_in_the_loss_is_not_held_against_it():
+    rng = np.random.default_rng(0)
+    p = {"w": rng.normal(size=5)}
+    g = {"w": 1e-8 * np.cos(p["w"])}
+
+    def loss(p):
+        return 1e3 + 1e-8 * np.sin(p["w"]).sum()
+
+    assert gradcheck.gradient_error(loss, p, g, rng)["w"] < 1e-7
+    assert gradcheck.gradient_error(loss, p, {"w": 1e6 * g["w"]}, rng)["w"] > 1e-3, (
+        "a wrong one still shows"
+    )
+
+
+def test_zero_gradients_and_empty_arrays_are_fine():
+    rng = np.random.default_rng(0)
+    p = {"unused": rng.normal(size=3), "empty": np.zeros((0, 3))}
+    g = {"unused": np.zeros(3), "empty": np.zeros((0, 3))}
+    assert gradcheck.gradient_error(lambda p: 1.0, p, g, rng) == {"unused": 0.0, "empty": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("params", "grads", "words"),
+    [
+        ({"w": np.ones(3)}, {"v": np.ones(3)}, "grads: wanted the keys"),
+        ({"w": np.ones(3)}, {"w": np.ones(4)}, "wanted shape (3,), got (4,)"),
+        ({"w": np.ones(3, np.float32)}, {"w": np.ones(3)}, "wanted float64, got float32"),
+    ],
+)
+def test_bad_input_is_named(params, grads, words):
+    with pytest.raises(InputError) as error:
+        gradcheck.gradient_error(lambda p: 0.0, params, grads, np.random.default_rng(0))
+    assert words in str(error.value)
+
+
+def test_the_docstring_is_true():
+    assert doctest.testmod(gradcheck).failed == 0

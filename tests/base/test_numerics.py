@@ -1,0 +1,89 @@
+"""The gate's functions against SciPy's, at the ends of the range too; their gradients by
+projection.
+"""
+
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from moe_np.base import gradcheck, numerics
+
+logits = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.floats(-1e4, 1e4)
+)
+
+
+@given(logits)
+def test_softmax_family_equals_scipy(x):
+    np.testing.assert_allclose(
+        numerics.softmax(x), scipy.special.softmax(x, axis=-1), rtol=1e-12, atol=1e-300
+    )
+    np.testing.assert_allclose(
+        numerics.log_softmax(x), scipy.special.log_softmax(x, axis=-1), rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        numerics.logsumexp(x), scipy.special.logsumexp(x, axis=-1), rtol=1e-13, atol=1e-13
+    )
+    np.testing.assert_allclose(
+        numerics.softmax(x, axis=0), scipy.special.softmax(x, axis=0), rtol=1e-12, atol=1e-300
+    )
+
+
+@given(logits)
+def test_sigmoid_and_softplus_equal_scipy(x):
+    np.testing.assert_allclose(numerics.sigmoid(x), scipy.special.expit(x), rtol=1e-10, atol=2e-16)
+    np.testing.assert_allclose(
+        numerics.softplus(x), -scipy.special.log_expit(-x), rtol=1e-13, atol=1e-300
+    )
+
+
+def test_masked_choices_get_exactly_zero():
+    x = np.array([[0.5, -np.inf, 1.5], [-np.inf, -np.inf, 2.0]])
+    p = numerics.softmax(x)
+    assert p[0, 1] == 0 and p[1, 0] == 0 and p[1, 2] == 1
+    assert np.array_equal(numerics.logsumexp(np.full((2, 3), -np.inf)), [-np.inf, -np.inf])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_follows_the_input_and_nothing_is_changed(dtype):
+    x = np.linspace(-3, 3, 12, dtype=dtype).reshape(3, 4)
+    x.flags.writeable = False
+    for f in (
+        numerics.softmax,
+        numerics.log_softmax,
+        numerics.logsumexp,
+        numerics.sigmoid,
+        numerics.softplus,
+        numerics.entropy,
+    ):
+        assert f(np.abs(x)).dtype == dtype, f.__name__
+
+
+def test_entropy_of_known_distributions():
+    p = np.array([[0.25] * 4, [1, 0, 0, 0], [0.5, 0.5, 0, 0]])
+    np.testing.assert_allclose(numerics.entropy(p), [np.log(4), 0, np.log(2)], atol=1e-15)
+
+
+PAIRS = {
+    "softmax": (numerics.softmax, lambda dy, x: numerics.softmax_backward(dy, numerics.softmax(x))),
+    "sigmoid": (numerics.sigmoid, lambda dy, x: numerics.sigmoid_backward(dy, numerics.sigmoid(x))),
+    "softplus": (numerics.softplus, numerics.softplus_backward),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_gradients(name):
+    forward, backward = PAIRS[name]
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4, 5))
+    errors = gradcheck.pair_error(
+        lambda params, x: (forward(x), x),
+        lambda dout, cache: (backward(dout, cache), {}),
+        {},
+        x,
+        rng,
+    )
+    assert errors["x"] < 1e-9

@@ -1,0 +1,146 @@
+"""What counts as right, and what is said of an answer that is not."""
+
+import time
+
+import numpy as np
+import pytest
+
+from moe_np.coursework import Question, close, examine, self_check
+
+
+def cases(rng):
+    return [(rng.normal(size=(4, 3)), 2.0), (rng.normal(size=(1, 3)), -1.0)]
+
+
+def double(x, s):
+    return x * s, {"total": (x * s).sum()}
+
+
+QUESTION = Question("q1", "double", 2, cases, double)
+
+
+def wrong_shape(x, s):
+    return (x * s).T, {"total": (x * s).sum()}
+
+
+def wrong_value(x, s):
+    return x + s, {"total": (x * s).sum()}
+
+
+def in_place(x, s):
+    x *= s
+    return x.copy(), {"total": x.sum()}
+
+
+def gives_none(x, s):
+    return None
+
+
+def gives_text(x, s):
+    return "x", {"total": 0}
+
+
+def gives_nan(x, s):
+    return x * np.nan, {"total": (x * s).sum()}
+
+
+def lacks_a_key(x, s):
+    return x * s, {}
+
+
+def raises(x, s):
+    raise ValueError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (wrong_shape, "wanted the shape (4, 3), got (3, 4)"),
+        (wrong_value, "of 12 values differ"),
+        (in_place, "the inputs were changed"),
+        (gives_none, "wanted 2 values, got NoneType"),
+        (gives_text, "wanted real numbers"),
+        (gives_nan, "got nan"),
+        (lacks_a_key, "wanted a dict with the keys ['total'], got []"),
+        (raises, "ValueError: no idea"),
+    ],
+)
+def test_a_wrong_answer_is_told_why(answer, words):
+    verdict = examine(QUESTION, answer, 0)
+    assert not verdict.passed and words in verdict.message
+
+
+def test_right_answers_of_other_make():
+    def by_loops(x, s):
+        out = np.array([[s * v for v in row] for row in x], dtype=np.float32)
+        return [out, {"total": float(out.sum())}]
+
+    question = Question("q1", "double", 2, cases, double, close(1e-4, 1e-6))
+    assert examine(QUESTION, double, 0).passed and examine(question, by_loops, 3).passed
+
+
+def test_infinities_compare_by_value():
+    assert not close()(np.array([-np.inf, 1.0]), np.array([-np.inf, 1.0]))
+    assert close()(np.array([-np.inf]), np.array([np.inf])) and close()(
+        np.array([1.0]), np.array([np.inf])
+    )
+
+
+def test_self_check_prints_one_line(capsys):
+    assert self_check(double, double, cases) and not self_check(
+        wrong_value, double, cases, name="mine"
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "double: right" and out[1].startswith("mine: not yet. the result[0] at ")
+
+
+def test_in_a_notebook_the_line_is_all_that_is_shown(capsys):
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    for answer, passed in ((double, True), (wrong_value, False)):
+        verdict = self_check(answer, double, cases)
+        capsys.readouterr()
+        assert bool(verdict) is passed and formatter.format(verdict) == ({}, {})
+        assert capsys.readouterr().out == ""
+
+
+# --- Races ----------------------------------------------------------------------------------------
+
+
+def slowly(x):
+    time.sleep(0.01)
+    return 2 * x
+
+
+RACE = Question(
+    "q1",
+    "double",
+    2,
+    lambda rng: [(rng.normal(size=3),)],
+    lambda x: 2 * x,
+    baseline=slowly,
+    faster=3,
+)
+
+
+def remembers(seen):
+    def answer(x):
+        if x.tobytes() not in seen:
+            seen[x.tobytes()] = slowly(x)
+        return seen[x.tobytes()]
+
+    return answer
+
+
+def right_at_first(calls):
+    def answer(x):
+        calls.append(x)
+        return 2 * x if len(calls) < 3 else x
+
+    return answer
+
+
+def test_a_race_is_won_by_speed_alone():
+    assert examine(RACE, lambda x: 2 * x, 0).passed
+    assert "as fast as the baseline: wanted 3 times" in examine(RACE, slowly, 0).message
+    assert "as fast as the baseline: wanted 3 times" in examine(RACE, remembers({}), 0).message
+    assert "3 of 3 values differ" in examine(RACE, right_at_first([]), 0).message

@@ -1,0 +1,78 @@
+"""`python -m figures`: every script keeps the contract; pictures, sections and report come out,
+twice the same.
+"""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # figures is a folder of the checkout, not of the installed package
+main = importlib.import_module("figures.__main__")
+
+
+def figures(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "figures", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_every_script_is_listed_and_keeps_the_contract():
+    files = [path for path in (ROOT / "figures").rglob("[a-z]*.py") if "out" not in path.parts]
+    assert len(files) == len(main.SCRIPTS) == len({order for _, order in main.SCRIPTS.values()})
+    for module, _ in main.SCRIPTS.values():
+        script = importlib.import_module(module)
+        assert script.__doc__ and script.TITLE and callable(script.make)
+
+
+def test_pictures_sections_and_report_and_the_same_bytes_again(tmp_path):
+    for out in ("a", "b"):
+        done = figures(
+            "jacobs1991_fig1",
+            "jacobs1991_table1",
+            "--quick",
+            "--jobs",
+            "1",
+            "--out",
+            str(tmp_path / out),
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(tmp_path / out / "REPORT.md")
+    for name in (
+        "jacobs1991_fig1.png",
+        "jacobs1991_fig1.svg",
+        "jacobs1991_table1.png",
+        "REPORT.md",
+    ):
+        a, b = ((tmp_path / out / name).read_bytes() for out in ("a", "b"))
+        assert a == b and len(a) > 500, name
+    report = (tmp_path / "a" / "REPORT.md").read_text(encoding="utf-8")
+    assert "--quick" in report and "1124 ± 23" in report and "jacobs1991_fig1.png" in report
+    assert report.index("Fig. 1") < report.index("Table 1:")
+    assert not list((tmp_path / "a").glob(".*")), "no unfinished picture stays"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fig9",), "NAME: wanted one of jacobs1991_fig1, "),
+        (("--quick", "--full"), "--quick, --full: wanted one of them, got both"),
+        (("jacobs1991_fig1", "--jobs", "0"), "--jobs: wanted a whole number of at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_give_one_line(tmp_path, arguments, words):
+    done = figures(*arguments, "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("python -m figures: error: " + words)
+        and done.stderr.count("\n") == 1
+    )
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = figures("jacobs1991_fig1", "--out", str(tmp_path / "file"))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1

@@ -1,0 +1,188 @@
+"""k-means routing: nearest centroids, Lloyd, k-means++, running means."""
+
+import numpy as np
+import pytest
+
+from moe_np.base import numerics
+from moe_np.base.checks import InputError
+from moe_np.routing import kmeans
+
+
+def blobs(seed=0, N=200, E=4, D=3, spread=0.3):
+    rng = np.random.default_rng(seed)
+    centres = 6 * rng.normal(size=(E, D))
+    label = rng.integers(0, E, N)
+    return centres[label] + spread * rng.normal(size=(N, D)), label
+
+
+def test_worked_by_hand():
+    params = {"centroids": np.array([[0.0, 0], [3, 4]])}
+    x = np.array([[0.0, 1], [3, 3], [0, 0]])
+    routing, _ = kmeans.route(params, x, weights="one", temperature=2.0)
+    assert routing.expert.tolist() == [0, 1, 0] and (routing.weight == 1).all()
+    np.testing.assert_allclose(routing.logits, [[-0.5, -9], [-9, -0.5], [0, -12.5]], rtol=1e-12)
+    soft, _ = kmeans.route(params, x, weights="softmax", temperature=2.0)
+    np.testing.assert_allclose(
+        soft.weight, [1 / (1 + np.exp(-8.5))] * 2 + [1 / (1 + np.exp(-12.5))], rtol=1e-12
+    )
+
+
+def test_distances_equal_a_naive_loop():
+    rng = np.random.default_rng(0)
+    x, c = rng.normal(size=(7, 5)), rng.normal(size=(4, 5))
+    naive = [[sum((x[n] - c[m]) ** 2) for m in range(4)] for n in range(7)]
+    np.testing.assert_allclose(kmeans.distances(x, c), naive, rtol=1e-12)
+    assert (kmeans.distances(1e8 + x, 1e8 + x) >= 0).all()
+
+
+def test_softmax_weights_are_the_posterior_of_equal_gaussians():
+    """exp(−‖x − c‖²/T): T = 2σ² gives the posterior of a mixture of Gaussians with variance σ² and
+    equal shares.
+    """
+    rng = np.random.default_rng(0)
+    params, x, var = {"centroids": rng.normal(size=(4, 3))}, rng.normal(size=(9, 3)), 0.7
+    routing, _ = kmeans.route(params, x, k=4, weights="softmax", temperature=2 * var)
+    density = np.exp(-((x[:, None] - params["centroids"]) ** 2).sum(axis=2) / (2 * var))
+    np.testing.assert_allclose(
+        routing.probs, density / density.sum(axis=1, keepdims=True), rtol=1e-12
+    )
+
+
+def test_a_small_temperature_is_the_hard_choice_and_k_of_e_the_dense_mixture():
+    x, _ = blobs()
+    params, _ = kmeans.fit(np.random.default_rng(0), x, 4)
+    cold, _ = kmeans.route(params, x, weights="softmax", temperature=1e-3)
+    np.testing.assert_allclose(cold.weight, 1, rtol=1e-9)
+    a, _ = kmeans.route(params, x, k=4, weights="softmax", temperature=50.0)
+    b, _ = kmeans.route(params, x, k=4, weights="renormalised", temperature=50.0)
+    np.testing.assert_allclose(a.weight, b.weight, rtol=1e-10)
+    np.testing.assert_allclose(a.weight.reshape(-1, 4).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_errata_03_renormalised_is_the_kept_probabilities_over_their_sum():
+    x, _ = blobs(spread=3.0)
+    params = kmeans.init(np.random.default_rng(1), 3, 5)
+    routing, _ = kmeans.route(params, x, k=2, weights="renormalised", temperature=20.0)
+    kept, _ = kmeans.route(params, x, k=2, weights="softmax", temperature=20.0)
+    kept = kept.weight.reshape(-1, 2)
+    np.testing.assert_allclose(
+        routing.weight.reshape(-1, 2), kept / kept.sum(axis=1, keepdims=True), rtol=1e-10
+    )
+
+
+def test_with_weights_one_the_task_does_not_move_the_centroids():
+    x, _ = blobs()
+    routing, cache = kmeans.route(
+        kmeans.init(np.random.default_rng(0), 3, 4), x, k=2, weights="one"
+    )
+    dx, grads = kmeans.route_backward(np.ones(len(routing.token)), None, cache)
+    assert (dx == 0).all() and (grads["centroids"] == 0).all()
+
+
+# --- Lloyd and k-means++ --------------------------------------------------------------------------
+
+
+def test_lloyd_finds_the_blobs_and_never_gets_worse():
+    for seed in range(5):
+        x, label = blobs(seed)
+        params, inertia = kmeans.fit(np.random.default_rng(seed), x, 4)
+        assert (np.diff(inertia) <= 1e-9).all() and len(inertia) < 30
+        routing, _ = kmeans.route(params, x, weights="one")
+        if inertia[-1] < 1.5 * 0.09 * 3 * len(
+            x
+        ):  # not caught in a local optimum: Σ of N·D squares of variance .09
+            assert len(set(zip(label.tolist(), routing.expert.tolist(), strict=True))) == 4
+    assert inertia[-1] < 1.5 * 0.09 * 3 * len(x), "the last seed is one that ends well"
+
+
+def test_where_lloyd_ends_each_centroid_is_the_mean_of_its_tokens():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    params, inertia = kmeans.fit(np.random.default_rng(1), x, 5)
+    expert = kmeans.route(params, x, weights="one")[0].expert
+    for m in range(5):
+        np.testing.assert_allclose(params["centroids"][m], x[expert == m].mean(axis=0), rtol=1e-10)
+    assert inertia[-1] == pytest.approx(
+        sum(((x[expert == m] - params["centroids"][m]) ** 2).sum() for m in range(5))
+    )
+
+
+def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance():
+    """From token 0, tokens at distances 1, 2 and 3 come next with probabilities 1/14, 4/14 and
+    9/14.
+    """
+    x = np.array([[0.0], [1], [2], [3]])
+    second = {0: [], 1: [], 2: [], 3: []}
+    for seed in range(8_000):
+        first, after = kmeans.spread_out(np.random.default_rng(seed), x, 2)[:, 0]
+        second[int(first)].append(after)
+    share = np.bincount(np.array(second[0], int), minlength=4) / len(second[0])
+    np.testing.assert_allclose(
+        share, [0, 1 / 14, 4 / 14, 9 / 14], atol=0.045
+    )  # 2,000 draws: SD at most .011
+
+
+def test_fewer_distinct_tokens_than_centroids():
+    params, inertia = kmeans.fit(np.random.default_rng(0), np.ones((6, 2)), 3)
+    assert np.array_equal(params["centroids"], np.ones((3, 2))) and inertia[-1] == 0
+    with pytest.raises(
+        InputError, match="x: wanted at least the 3 tokens that the centroids start from, got 2"
+    ):
+        kmeans.fit(np.random.default_rng(0), np.ones((2, 2)), 3)
+
+
+# --- online ---------------------------------------------------------------------------------------
+
+
+def test_online_worked_by_hand_and_nothing_changed_in_place():
+    params = {"centroids": np.array([[0.0, 0], [10, 0]])}
+    params["centroids"].flags.writeable = False
+    x = np.array([[2.0, 0], [4, 0], [13, 3]])
+    moved, count = kmeans.online(params, x)
+    np.testing.assert_allclose(
+        moved["centroids"], [[2, 0], [11.5, 1.5]]
+    )  # (0 + 2 + 4)/3 and (10 + 13)/2, 3/2
+    assert count.tolist() == [3, 2] and params["centroids"][0, 0] == 0
+    moved, _ = kmeans.online(params, x, rate=0.1)
+    np.testing.assert_allclose(moved["centroids"], [[0.3, 0], [10.3, 0.3]])
+
+
+def test_online_token_by_token_is_the_running_mean_of_all_it_was_given():
+    rng = np.random.default_rng(0)
+    x, params, count = rng.normal(size=(200, 2)), {"centroids": rng.normal(size=(3, 2))}, None
+    given = [[c] for c in params["centroids"]]
+    for n in range(200):
+        m = int(((x[n] - params["centroids"]) ** 2).sum(axis=1).argmin())
+        given[m].append(x[n])
+        params, count = kmeans.online(params, x[n : n + 1], count)
+    np.testing.assert_allclose(params["centroids"], [np.mean(g, axis=0) for g in given], rtol=1e-10)
+    assert count.tolist() == [len(g) for g in given]
+
+
+def test_online_leaves_a_centroid_without_tokens_where_it_is():
+    params = {"centroids": np.array([[0.0, 0], [100, 0]])}
+    for options in ({}, {"rate": 0.5}):
+        moved, count = kmeans.online(params, np.ones((4, 2)), np.zeros(2), **options)
+        assert moved["centroids"][1].tolist() == [100, 0] and count.tolist() == [4, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": "none"}, "weights: wanted one of one, softmax, renormalised; got 'none'"),
+        ({"weights": "renormalised", "k": 1}, "the task's gradient of the router is 0"),
+        (
+            {"weights": "one", "temperature": 0.0},
+            "temperature: wanted a finite number above 0, got 0.0",
+        ),
+        ({"weights": "one", "k": 5}, "k: wanted at most the 4 experts there are, got 5"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises(InputError, match=words):
+        kmeans.route(kmeans.init(np.random.default_rng(0), 3, 4), np.ones((2, 3)), **options)
+
+
+def test_one_expert():
+    routing, _ = kmeans.route({"centroids": np.ones((1, 2))}, np.zeros((3, 2)), weights="softmax")
+    assert (routing.weight == 1).all() and (routing.expert == 0).all()
+    assert np.array_equal(routing.probs, numerics.softmax(routing.logits))

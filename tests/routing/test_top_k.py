@@ -1,0 +1,59 @@
+"""The top-k softmax gate, renormalised and not."""
+
+import numpy as np
+import pytest
+
+from moe_np.base import numerics
+from moe_np.base.checks import InputError
+from moe_np.routing import top_k
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(3)
+    return {"w": rng.normal(size=(5, 6))}, rng.normal(size=(9, 5))
+
+
+def test_errata_03_renormalised_top_k_is_a_softmax_of_the_kept_logits(problem):
+    params, x = problem
+    (routing, cache), k = top_k.route(params, x, k=2, renormalise=True), 2
+    p = np.sort(numerics.softmax(x @ params["w"]), axis=1)[:, ::-1][:, :k]
+    np.testing.assert_allclose(
+        routing.weight.reshape(-1, k), p / p.sum(axis=1, keepdims=True), rtol=1e-12
+    )
+    # the unselected logits get exactly nothing: column m of w only hears from tokens that chose m
+    dweight = np.random.default_rng(0).normal(size=routing.weight.shape)
+    alone = np.zeros_like(x)
+    alone[4] = x[4]
+    _, grads = top_k.route_backward(np.where(routing.token == 4, dweight, 0), None, cache)
+    unselected = np.setdiff1d(np.arange(6), routing.expert[routing.token == 4])
+    assert (grads["w"][:, unselected] == 0).all() and (
+        grads["w"][:, routing.expert[routing.token == 4]] != 0
+    ).all()
+
+
+def test_errata_03_not_renormalised_every_logit_gets_a_gradient(problem):
+    params, x = problem
+    routing, cache = top_k.route(params, x, k=2, renormalise=False)
+    _, grads = top_k.route_backward(np.where(routing.token == 4, 1.0, 0.0), None, cache)
+    assert (grads["w"] != 0).all()
+
+
+def test_errata_04_k_1_renormalised_is_refused_with_the_reason(problem):
+    params, x = problem
+    with pytest.raises(InputError, match="the task's gradient of the router is 0"):
+        top_k.route(params, x, k=1, renormalise=True)
+
+
+def test_k_equal_to_e_is_the_dense_mixture(problem):
+    params, x = problem
+    for renormalise in (True, False):
+        routing, _ = top_k.route(params, x, k=6, renormalise=renormalise)
+        dense = np.zeros((9, 6))
+        dense[routing.token, routing.expert] = routing.weight
+        np.testing.assert_allclose(dense, numerics.softmax(x @ params["w"]), rtol=1e-12)
+
+
+def test_renormalise_has_no_default(problem):
+    with pytest.raises(TypeError, match="renormalise"):
+        top_k.route(*problem, k=2)

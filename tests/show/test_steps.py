@@ -1,0 +1,102 @@
+"""States and walks: what is new is marked, the past is kept, going back works."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from moe_np.base.checks import InputError
+from moe_np.show.steps import Steps, Trail, state
+
+
+def walk():
+    """Three states of one array that is updated in place."""
+    x, before = np.array([1.0, 2.0]), None
+    for number in range(3):
+        before = state(
+            f"step {number}", r"x \leftarrow 2 x", {"x": x, "y": 7}, axes={"x": "D"}, before=before
+        )
+        yield before
+        x *= 2
+
+
+def test_a_later_update_in_place_does_not_rewrite_the_past():
+    steps = Steps(walk())
+    first, second = next(steps), next(steps)
+    assert first["x"].tolist() == [1, 2] and second["x"].tolist() == [2, 4]
+    assert first.changed == ("x", "y") and second.changed == ("x",)
+
+
+def test_forward_and_back_and_by_number():
+    steps = Steps(walk())
+    assert steps[1].phase == "step 1" and steps.at == -1, "looking ahead does not move"
+    next(steps), next(steps)
+    assert steps.back().phase == "step 0" and next(steps).phase == "step 1"
+    assert steps.goto(2) is steps.now and [s.phase for s in steps] == []
+    assert steps.goto(0) is steps[0] and [s.phase for s in steps] == ["step 1", "step 2"]
+    assert Steps(walk()).until("step 1").phase == "step 1"
+    with pytest.raises(StopIteration):
+        Steps(walk()).until("M step")
+    with pytest.raises(
+        InputError, match="phase: wanted the start of one of the next 50 phases, got 'M step'"
+    ):
+        Steps(s for _ in itertools.count() for s in walk()).until("M step", most=50)
+
+
+def test_there_is_no_way_back_from_the_first_and_none_past_the_end():
+    steps = Steps(walk())
+    with pytest.raises(InputError, match=r"call next\(steps\) first"):
+        steps.back()
+    with pytest.raises(InputError, match=r"call next\(steps\) first"):
+        _ = steps.now
+    next(steps)
+    with pytest.raises(InputError, match="got the first one"):
+        steps.back()
+    with pytest.raises(IndexError, match="there are 3 steps"):
+        steps[3]
+    with pytest.raises(InputError, match="number: wanted a whole number"):
+        steps[-1]
+
+
+def test_axes_have_to_fit():
+    with pytest.raises(InputError, match=r"axes\['x'\]: wanted 2 names"):
+        state("a", "", {"x": np.ones((2, 3))}, axes={"x": "N"})
+
+
+def test_text_and_html():
+    steps = Steps(walk())
+    next(steps)
+    text, page = repr(next(steps)), steps.now._repr_html_()
+    assert (
+        "* x (D = 2)\n      [2. 4.]" in text
+        and text.endswith("\n    unchanged: y")
+        and "x \\leftarrow 2 x" in text
+    )
+    assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page
+    assert "&lt;b&gt;" in state("<b>", "", {})._repr_html_()
+    assert "... 4 more" in repr(state("a", "", {"x": np.ones((10, 2))}))
+    assert "... 6 more" in repr(state("a", "", {"x": np.arange(30.0)})), "a single row shows more"
+    assert "[[1. 1.]\n       [1. 1.]]" in repr(state("a", "", {"x": np.ones((2, 2, 1))})), (
+        "and brackets about one number go"
+    )
+
+
+def test_a_trail_adds_up_and_names_axes():
+    trail = Trail({"x": "N D", "w": ("N k", "A")})
+    first = trail.see("a", "", {"x": np.ones((2, 3)), "w": np.ones((2, 1)), "none": None})
+    second = trail.see("b", "", {"w": np.ones(4), "dx": np.zeros((2, 3)), "dy": np.zeros(2)})
+    assert list(first.arrays) == ["x", "w"] and list(second.arrays) == ["x", "w", "dx", "dy"]
+    assert second.axes == {"x": ("N", "D"), "w": ("A",), "dx": ("N", "D"), "dy": ()}
+    assert second.changed == ("w", "dx", "dy")
+    trail.forget()
+    third = trail.see("c", "", {"x": np.ones((2, 3))})
+    assert list(third.arrays) == ["x"] and third.changed == (), "compared with the state before it"
+
+
+def test_what_an_array_was_and_where_one_is():
+    steps = Steps(walk())
+    assert repr(steps).startswith("Steps, not started") and steps.so_far("x") == []
+    next(steps), next(steps)
+    assert [x.tolist() for x in steps.so_far("x")] == [[1, 2], [2, 4]] and steps.so_far("z") == []
+    steps.back()
+    assert len(steps.so_far("x")) == 1 and "at number 0, step 0" in repr(steps)
