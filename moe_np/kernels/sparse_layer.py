@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from moe_np.base.machine import blas_threads, one_blas_thread
 from moe_np.kernels.machine import activations
 from moe_np.kernels.machine.blas import PLAIN, TRANSPOSED, finite, fixed, gemm
-from moe_np.kernels.machine.blas_threads import one_blas_thread, threads
 from moe_np.kernels.machine.thread_pool import add, share
 
 RELU, GELU, SWIGLU = range(3)
@@ -341,7 +341,7 @@ def forward(params, x, s, name, workspace):
     w = {k: fixed(p) for k, p in params.items()}
     (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
     A, N = len(s.order), len(s.start) - 1
-    crew = threads() if A * D * H > FEW else 1
+    crew = blas_threads() if A * D * H > FEW else 1
     p = plan(s.offsets)
     room = functools.partial(_room, workspace, dtype=dtype)
     rows, z, y, out = (

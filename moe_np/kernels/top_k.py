@@ -14,9 +14,9 @@ cores that the layer wants next.
 import numpy as np
 from numba import njit
 
+from moe_np.base.machine import blas_threads, one_blas_thread
 from moe_np.kernels.machine import activations
 from moe_np.kernels.machine.blas import PLAIN, TRANSPOSED, finite, fixed, gemm
-from moe_np.kernels.machine.blas_threads import one_blas_thread, threads
 from moe_np.kernels.machine.thread_pool import add, share
 
 SOME = 80  # tokens at a time; 64 would put the rows of `left` in the same few places of the cache
@@ -170,7 +170,7 @@ def _blocks(N):
 
 def _crew(work):
     """What `share` wants of threads that own nothing: several, if there is enough to do."""
-    return [()] * (1 if work < LARGE else threads())
+    return [()] * (1 if work < LARGE else blas_threads())
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

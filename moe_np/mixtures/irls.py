@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_np.base import checks, numerics
+from moe_np.base.machine import one_blas_thread
 
 KEEP = 1 << 23  # numbers: products of the inputs are kept if they are not more than this, 64 MB
 # an input whose range is no more than this part of its size does not vary
@@ -36,9 +37,7 @@ def one_thread(function):
 
     @functools.wraps(function)
     def alone(*args, **kwargs):
-        from moe_np.kernels.machine import blas_threads
-
-        with blas_threads.one_blas_thread():
+        with one_blas_thread():
             return function(*args, **kwargs)
 
     return alone

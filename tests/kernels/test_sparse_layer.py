@@ -416,7 +416,7 @@ def test_the_gate_has_the_same_bits_from_any_number_of_threads(monkeypatch):
     )
     seen = set()
     for threads in (1, 2, 3, 8):
-        monkeypatch.setattr(gate, "threads", lambda n=threads: n)
+        monkeypatch.setattr(gate, "blas_threads", lambda n=threads: n)
         logits, probs, choice, weight, _ = gate.forward(x, w, 2, True)
         found = (logits, probs, choice, weight, *gate.backward(dkept, weight, choice, x, w))
         seen.add(b"".join(a.tobytes() for a in (*found, *gate.linear_backward(dlogits, x, w))))
@@ -615,7 +615,7 @@ def test_the_same_bits_from_any_number_of_threads(kind, shape, monkeypatch):
     monkeypatch.setattr(dispatch, "FEW", 0)  # whatever there is, is shared out
     seen = set()
     for threads in (1, 2, 3, 8):
-        monkeypatch.setattr(dispatch, "threads", lambda n=threads: n)
+        monkeypatch.setattr(dispatch, "blas_threads", lambda n=threads: n)
         out, dx, grads, dweight = compiled(expert, params, x, routing, dout)
         seen.add(
             b"".join(a.tobytes() for a in (out, dx, dweight, *(grads[k] for k in sorted(grads))))
@@ -625,15 +625,15 @@ def test_the_same_bits_from_any_number_of_threads(kind, shape, monkeypatch):
 
 @pytest.mark.skipif(not JIT, reason="threads of compiled code")
 def test_who_limits_blas_limits_the_loops():
-    before = dispatch.threads()
+    before = dispatch.blas_threads()
     with threadpoolctl.threadpool_limits(1, "blas"):
-        assert dispatch.threads() == 1
-    assert dispatch.threads() == before
+        assert dispatch.blas_threads() == 1
+    assert dispatch.blas_threads() == before
 
 
 @pytest.mark.skipif(not JIT or not hasattr(os, "fork"), reason="threads of compiled code, and fork")
 def test_a_forked_process_gets_threads_of_its_own(monkeypatch):
-    monkeypatch.setattr(dispatch, "threads", lambda: 2)
+    monkeypatch.setattr(dispatch, "blas_threads", lambda: 2)
     monkeypatch.setattr(dispatch, "FEW", 0)
     expert, params, x, routing = problem("relu", 30, 4, 2, 5, 6, np.float64)
     alone = compiled(expert, params, x, routing, np.ones((30, 6)))

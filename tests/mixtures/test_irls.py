@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_np.base import gradcheck, numerics
 from moe_np.base.checks import InputError
-from moe_np.kernels.machine import blas_threads
+from moe_np.base.machine import blas_threads
 from moe_np.mixtures import irls
 
 
@@ -286,6 +286,6 @@ def test_no_cases_and_no_problems():
 
 
 def test_one_blas_thread_inside_and_as_many_as_before_outside():
-    before, seen = blas_threads.threads(), []
-    irls.one_thread(lambda: seen.append(blas_threads.threads()))()
-    assert seen == [1] and blas_threads.threads() == before
+    before, inside = blas_threads(), []
+    irls.one_thread(lambda: inside.append(blas_threads()))()
+    assert inside == [1] and blas_threads() == before

@@ -8,7 +8,8 @@ size out of the question.
 
 from typing import NamedTuple
 
-import numpy as np
+from moe_np.base.machine import one_blas_thread
+from moe_np.base.params import flatten, unflatten
 
 
 class Minimum(NamedTuple):
@@ -16,20 +17,6 @@ class Minimum(NamedTuple):
     loss: float
     evaluations: int
     converged: bool  # False: it stopped at `max_iter`
-
-
-def flatten(params):
-    """All arrays, in the order of the keys, as one vector."""
-    return np.concatenate([p.ravel() for p in params.values()])
-
-
-def unflatten(vector, like):
-    """The inverse of `flatten`: arrays with the shapes of `like`."""
-    out, start = {}, 0
-    for name, p in like.items():
-        out[name] = vector[start : start + p.size].reshape(p.shape)
-        start += p.size
-    return out
 
 
 def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
@@ -41,11 +28,9 @@ def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
     """
     from scipy.optimize import minimize
 
-    from moe_np.kernels.machine import blas_threads
-
     def value(vector):
         loss, grads = loss_and_grads(unflatten(vector, params))
-        return loss, flatten({name: grads[name] for name in params})
+        return loss, flatten(grads, like=params)
 
     options = {
         "maxiter": max_iter,
@@ -54,9 +39,7 @@ def minimise(loss_and_grads, params, *, max_iter=500, tolerance=1e-5):
         "ftol": 1e-12,
         "maxcor": 20,
     }
-    with (
-        blas_threads.one_blas_thread()
-    ):  # two threads add up in another order, and wait for each other
+    with one_blas_thread():  # two threads add up in another order, and wait for each other
         found = minimize(value, flatten(params), jac=True, method="L-BFGS-B", options=options)
     return Minimum(
         unflatten(found.x, params), float(found.fun), int(found.nfev), bool(found.success)

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-from moe_np.kernels.machine.blas_threads import one_at_a_time
+from moe_np.base.machine import BLAS_LOCK
 
 PAUSE = 5e-5  # seconds
 # added where something went wrong: then nobody takes more, or waits for what will not be done
@@ -62,7 +62,7 @@ def share(function, arguments, own):
     long, and is called again; otherwise it returns True.
     """
     counter, ended, asked, errors = np.zeros(4, np.int64), queue.SimpleQueue(), 0, []
-    with one_at_a_time:
+    with BLAS_LOCK:
         jobs = _jobs(os.getpid()) if len(own) > 1 else None
         try:
             for mine in own[1:]:
