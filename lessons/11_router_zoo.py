@@ -116,7 +116,7 @@ for n in dropped:  # 13 earlier tokens had the same favourite
 
 # %%
 by_expert_choice, _ = expert_choice.route(w, x, capacity_factor=1)
-by_base, _ = base_assignment.route(w, x, balanced=True)
+by_base, _ = base_assignment.route(w, x, training=True)
 for name, routing in (("expert choice", by_expert_choice), ("BASE", by_base)):
     a_token = np.bincount(routing.token, minlength=N)
     how_many = np.bincount(a_token, minlength=3)
@@ -224,7 +224,7 @@ routes = {
     "Switch": lambda x, ids: switch.route(w, x, capacity_factor=1.25)[0],
     "top-p": lambda x, ids: top_p.route(w, x, p=0.4)[0],
     "expert choice": lambda x, ids: expert_choice.route(w, x, capacity_factor=1)[0],
-    "BASE": lambda x, ids: base_assignment.route(w, x, balanced=True)[0],
+    "BASE": lambda x, ids: base_assignment.route(w, x, training=True)[0],
     "hash": lambda x, ids: hashing.route(table, x, ids=ids, n_experts=E)[0],
     "k-means": lambda x, ids: kmeans.route(centroids, x, weights="one")[0],
     "GShard": lambda x, ids: gshard.route(w, x, capacity_factor=1)[0],

@@ -39,17 +39,18 @@ class Cache(NamedTuple):
     expert: np.ndarray  # (A,)
     weight: np.ndarray  # (A,)
     n_experts: int
+    training: bool
 
 
-def init(rng, d_model, n_experts, *, gain=0.1, dtype=np.float64):
-    """{"w": (D, E)}: `gain` times orthonormal columns (with E > D: orthonormal rows, columns cannot
+def init(rng, d_model, n_experts, *, scale=0.1, dtype=np.float64):
+    """{"w": (D, E)}: `scale` times orthonormal columns (with E > D: orthonormal rows, columns cannot
     be).
     """
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     q, r = np.linalg.qr(rng.normal(size=(max(D, E), min(D, E))))
     q = q * np.sign(np.diag(r))  # without this the directions are not uniform
-    return {"w": (gain * (q if D >= E else q.T)).astype(dtype)}
+    return {"w": (scale * (q if D >= E else q.T)).astype(dtype)}
 
 
 def assign(scores):
@@ -75,29 +76,30 @@ def assign(scores):
     return place[:N] % E
 
 
-def route(params, x, *, balanced, valid=None, rng=None):
-    """One expert a token: x (N, D) -> (Routing, cache). `balanced` is True in training, False
-    (greedy) in evaluation.
+def route(params, x, *, valid=None, training=None, rng=None):
+    """One expert a token: x (N, D) -> (Routing, cache). Balanced in training, greedy
+    in evaluation.
 
     Padding (valid[n] = False) takes no place and gets no row. A token's demand is what it was
     assigned. No noise: `rng` is not used.
     """
     x, w = contract.check_tokens(x, params), params["w"]
+    training, _ = contract.check_training(training, rng)
     token = np.flatnonzero(contract.check_valid(valid, len(x)))
     logits = x @ w
     probs = numerics.sigmoid(logits)
-    expert = assign(logits[token]) if balanced else logits[token].argmax(axis=1)
+    expert = assign(logits[token]) if training else logits[token].argmax(axis=1)
     weight = probs[token, expert]
     demand = np.zeros(probs.shape, bool)
     demand[token, expert] = True
     return Routing(token, expert, weight, logits, probs, demand), Cache(
-        x, w, token, expert, weight, w.shape[1]
+        x, w, token, expert, weight, w.shape[1], training
     )
 
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The assignment is held."""
-    x, w, token, expert, weight, E = cache
+    x, w, token, expert, weight, E, _ = cache
     spread = np.zeros((len(x), E), x.dtype)
     spread[token, expert] = numerics.sigmoid_backward(dweight, weight)
     dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)

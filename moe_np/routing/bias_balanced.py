@@ -16,7 +16,7 @@ and falls by γ where it got more: a comparison of counts with counts (`update_b
 
 Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids
 that underflow would give 0/0. Wang et al. do not renormalise, DeepSeek-V3 does; the argument has no
-default. `scale` multiplies the weights (2.5 in DeepSeek-V3's configuration: routed_scaling_factor).
+default. `routed_scale` multiplies the weights (2.5 in DeepSeek-V3's configuration: routed_scaling_factor).
 
 Groups (node-limited routing, section 2.1.2): experts in n_group blocks of equal size; a block's
 score is the sum of its best k/topk_group values of s + b (2 in DeepSeek-V3: 8 experts from 4 of 8
@@ -40,9 +40,10 @@ class Cache(NamedTuple):
     w: np.ndarray
     logits: np.ndarray  # (N, E)
     choice: np.ndarray  # (N, k)
-    share: np.ndarray  # (N, k) the weights before `scale`
+    share: np.ndarray  # (N, k) the weights before `routed_scale`
     renormalise: bool
-    scale: float
+    routed_scale: float
+    valid: np.ndarray | None  # (N,) bool
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
@@ -81,7 +82,18 @@ def check_groups(n_experts, k, n_group, topk_group, group_best):
 
 
 def route(
-    params, x, *, k, renormalise, scale=1.0, n_group=1, topk_group=1, group_best=None, rng=None
+    params,
+    x,
+    *,
+    k,
+    renormalise,
+    routed_scale=1.0,
+    n_group=1,
+    topk_group=1,
+    group_best=None,
+    valid=None,
+    training=None,
+    rng=None,
 ):
     """Send each token to its k largest s + b: x (N, D) -> (Routing with A = k·N, cache). `rng` is
     not used.
@@ -90,6 +102,8 @@ def route(
     E = w.shape[1]
     k = contract.check_k(k, E)
     contract.check_renormalise(renormalise, k)
+    contract.check_training(training, rng)
+    valid = None if valid is None else contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.sigmoid(logits)
     scores = probs + bias
@@ -103,21 +117,28 @@ def route(
         )  # of log s
     else:
         share = np.take_along_axis(probs, choice, axis=1)
-    token = np.repeat(np.arange(len(x)), k)
-    routing = Routing(
-        token, choice.ravel(), scale * share.ravel(), logits, probs, contract.demand_of(choice, E)
-    )
-    return routing, Cache(x, w, logits, choice, share, renormalise, scale)
+    token, expert, row_share = contract.rows(choice, share, valid)
+    demand = contract.demand_of(choice, E)
+    if valid is not None:
+        demand &= valid[:, None]
+    routing = Routing(token, expert, routed_scale * row_share, logits, probs, demand)
+    return routing, Cache(x, w, logits, choice, share, renormalise, routed_scale, valid)
 
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "bias"}. The choice is held, so
     dbias is 0.
     """
-    x, w, logits, choice, share, renormalise, scale = cache
-    dshare = scale * dweight.reshape(choice.shape)
+    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    return dx, {"w": dw, "bias": np.zeros(cache.w.shape[1], cache.w.dtype)}
+
+
+def logits_backward(dweight, dlogits, cache):
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
+    logits, choice, share, valid = cache.logits, cache.choice, cache.share, cache.valid
+    dshare = cache.routed_scale * contract.rows_backward(dweight, choice.shape, valid)
     chosen = np.take_along_axis(logits, choice, axis=1)
-    if renormalise:
+    if cache.renormalise:
         dchosen = numerics.softmax_backward(dshare, share) * numerics.sigmoid(
             -chosen
         )  # d log s = (1 − s) d logit
@@ -125,8 +146,7 @@ def route_backward(dweight, dlogits, cache):
         dchosen = numerics.sigmoid_backward(dshare, share)
     spread = np.zeros_like(logits)
     np.put_along_axis(spread, choice, dchosen, axis=1)
-    dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)
-    return dx, {"w": dw, "bias": np.zeros(w.shape[1], w.dtype)}
+    return contract.with_dlogits(spread, dlogits, valid)
 
 
 def update_bias(params, routing, *, speed=1e-3, valid=None):

@@ -42,6 +42,18 @@ class Routing(NamedTuple):
     demand: np.ndarray  # (N, E) bool: which experts each token asked for, before any capacity
 
 
+class BalanceLoss(NamedTuple):
+    """A load-balancing loss (auxiliary loss) of one routing: its value and its gradients, None for
+    what it does not reach. moe_np/layers/balance.py has the losses and adds them up.
+    """
+
+    value: float
+    dweight: np.ndarray | None = None  # (A,) of Routing.weight, for route_backward
+    dlogits: np.ndarray | None = None  # (N, E) of Routing.logits, for route_backward
+    dload: np.ndarray | None = None  # (E,) of the expected load of noisy_top_k.py
+    dthreshold: np.ndarray | None = None  # (E,) of the thresholds of strictly_balanced.py
+
+
 def check_tokens(x, params, name="w", *, finite=True):
     """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its
     input.
@@ -73,6 +85,25 @@ def check_renormalise(renormalise, k):
             "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient of the router is 0 "
             "and it learns nothing; wanted renormalise=False (Switch) or k of at least 2"
         )
+
+
+def check_training(training, rng, noise=None):
+    """The switch of mode: -> whether this is training, and the generator to draw from.
+
+    `training` None means: with a generator. Evaluation draws nothing, whatever `rng` is. `noise`
+    names what a router has to draw in training; it then raises InputError without a generator.
+    """
+    if rng is not None:
+        checks.generator("rng", rng)
+    if training is None:
+        training = rng is not None
+    if not isinstance(training, (bool, np.bool_)):
+        raise InputError(f"training: wanted True, False or None, got {training!r}")
+    if training and noise is not None and rng is None:
+        raise InputError(
+            f"rng: wanted a numpy.random.Generator with training=True, for {noise}; got None"
+        )
+    return bool(training), rng if training else None
 
 
 def check_valid(valid, n_tokens):
@@ -166,6 +197,32 @@ def demand_of(choice, n_experts):
     demand = np.zeros((len(choice), n_experts), bool)
     np.put_along_axis(demand, choice, True, axis=1)
     return demand
+
+
+def rows(choice, weight, valid):
+    """choice, weight (N, k) -> token, expert, weight (A,) of the assignments of valid tokens."""
+    token = np.repeat(np.arange(len(choice)), choice.shape[1])
+    if valid is None:
+        return token, choice.ravel(), weight.ravel()
+    return token.reshape(choice.shape)[valid].ravel(), choice[valid].ravel(), weight[valid].ravel()
+
+
+def rows_backward(dweight, shape, valid):
+    """dweight (A,) of the rows of `rows` -> (N, k), 0 where a token is padding."""
+    if valid is None:
+        return dweight.reshape(shape)
+    out = np.zeros(shape, dweight.dtype)
+    out[valid] = dweight.reshape(-1, shape[1])
+    return out
+
+
+def with_dlogits(dscore, dlogits, valid):
+    """The gradient through the weights and that of a loss on the logits, which padding does not
+    get: (N, E).
+    """
+    if dlogits is None:
+        return dscore
+    return dscore + (dlogits if valid is None else np.where(valid[:, None], dlogits, 0))
 
 
 def linear_backward(dlogits, x, w):

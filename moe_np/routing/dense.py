@@ -23,6 +23,7 @@ class Cache(NamedTuple):
     x: np.ndarray
     w: np.ndarray
     probs: np.ndarray  # (N, E)
+    valid: np.ndarray | None  # (N,) bool
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
@@ -32,23 +33,31 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
     return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
 
 
-def route(params, x, *, rng=None):
+def route(params, x, *, valid=None, training=None, rng=None):
     """Send each token to all experts: x (N, D) -> (Routing, A = N·E, and cache). `rng` is not used:
     no noise.
     """
     x, w = contract.check_tokens(x, params), params["w"]
+    contract.check_training(training, rng)
+    valid = None if valid is None else contract.check_valid(valid, len(x))
     N, E = len(x), w.shape[1]
     logits = x @ w
     probs = numerics.softmax(logits)
-    token, expert = np.repeat(np.arange(N), E), np.tile(np.arange(E), N)
-    return Routing(token, expert, probs.ravel(), logits, probs, np.ones((N, E), bool)), Cache(
-        x, w, probs
-    )
+    token, expert, weight = contract.rows(np.tile(np.arange(E), (N, 1)), probs, valid)
+    demand = np.ones((N, E), bool)
+    if valid is not None:
+        demand &= valid[:, None]
+    return Routing(token, expert, weight, logits, probs, demand), Cache(x, w, probs, valid)
+
+
+def logits_backward(dweight, dlogits, cache):
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E), through the softmax."""
+    dprobs = contract.rows_backward(dweight, cache.probs.shape, cache.valid)
+    dscore = numerics.softmax_backward(dprobs, cache.probs)
+    return contract.with_dlogits(dscore, dlogits, cache.valid)
 
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}."""
-    x, w, probs = cache
-    dscore = numerics.softmax_backward(dweight.reshape(probs.shape), probs)
-    dx, dw = contract.linear_backward(dscore if dlogits is None else dscore + dlogits, x, w)
+    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}

@@ -122,7 +122,7 @@ def pick(scores, C, cap=None, solver="exact"):
     return SOLVERS[solver](scores, C, cap)
 
 
-def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, rng=None):
+def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, training=None, rng=None):
     """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache).
     `rng` is not used.
 
@@ -131,6 +131,7 @@ def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, r
     got: no token asks for an expert.
     """
     x, w = contract.check_tokens(x, params), params["w"]
+    contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     checks.choice("solver", solver, SOLVERS)
     cap = None if cap is None else checks.integer("cap", cap)

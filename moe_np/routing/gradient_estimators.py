@@ -55,7 +55,7 @@ def draw(probs, rng):
     return np.minimum((np.cumsum(probs, axis=1) <= u[:, None]).sum(axis=1), probs.shape[1] - 1)
 
 
-def route(params, x, *, estimator, rows="chosen", rng=None):
+def route(params, x, *, estimator, rows="chosen", valid=None, training=None, rng=None):
     """Choose one expert a token with weight 1: x (N, D) -> (Routing, cache). Without `rng` the most
     probable one.
 
@@ -68,10 +68,13 @@ def route(params, x, *, estimator, rows="chosen", rng=None):
         raise InputError(
             "rows: wanted 'chosen' with reinforce, which has no use for the others' outputs; got 'all'"
         )
+    _, rng = contract.check_training(training, rng, "the choice of an expert")
+    valid = contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.softmax(logits)
-    onehot = contract.demand_of(draw(probs, rng)[:, None], w.shape[1])
-    token, expert = np.nonzero(onehot | (rows == "all"))
+    token, onehot = np.flatnonzero(valid), np.zeros(probs.shape, bool)
+    onehot[token, draw(probs[valid], rng)] = True
+    token, expert = np.nonzero(onehot | (valid[:, None] & (rows == "all")))
     weight = onehot[token, expert].astype(x.dtype)
     return Routing(token, expert, weight, logits, probs, onehot), Cache(
         x, w, probs, token, expert, estimator

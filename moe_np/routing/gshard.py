@@ -43,7 +43,7 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
     return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
 
 
-def route(params, x, *, capacity_factor=None, variant="paper", valid=None, rng=None):
+def route(params, x, *, capacity_factor=None, variant="paper", valid=None, training=None, rng=None):
     """Send each token to its best expert and, at random, to its second: x (N, D) -> (Routing,
     cache).
 
@@ -55,6 +55,7 @@ def route(params, x, *, capacity_factor=None, variant="paper", valid=None, rng=N
     """
     x, choice, gates, logits = top_2(params, x)
     checks.choice("variant", variant, ("paper", "code"))
+    _, rng = contract.check_training(training, rng, "the random second expert")
     valid = contract.check_valid(valid, len(x))
     asked = np.stack([valid, valid], axis=1)
     if rng is not None:

@@ -63,7 +63,7 @@ def clustered(rng, embeddings, n_experts):
     return {"table": kmeans.distances(np.asarray(embeddings), params["centroids"]).argmin(axis=1)}
 
 
-def route(params, x, *, ids, n_experts, rng=None):
+def route(params, x, *, ids, n_experts, valid=None, training=None, rng=None):
     """Look up each token's expert: ids (N,) -> (Routing with A = N and weight 1, cache). `rng` is
     not used.
 
@@ -82,10 +82,13 @@ def route(params, x, *, ids, n_experts, rng=None):
         raise InputError(
             f"ids: wanted 0 to {len(table) - 1}, as the table has, got {ids.min()} to {ids.max()}"
         )
-    expert = table[ids]
-    demand = contract.demand_of(expert[:, None], E)
+    contract.check_training(training, rng)
+    token = np.flatnonzero(contract.check_valid(valid, len(x)))
+    expert = table[ids[token]]
+    demand = np.zeros((len(x), E), bool)
+    demand[token, expert] = True
     routing = Routing(
-        np.arange(len(x)), expert, np.ones(len(x), x.dtype), None, demand.astype(x.dtype), demand
+        token, expert, np.ones(len(token), x.dtype), None, demand.astype(x.dtype), demand
     )
     return routing, x
 

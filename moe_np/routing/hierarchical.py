@@ -48,6 +48,7 @@ class Cache(NamedTuple):
     outer: Gate  # rows N, options a
     inner: Gate  # rows N·k1, options b
     renormalise: bool
+    valid: np.ndarray | None  # (N,) bool
 
 
 def init(rng, d_model, n_experts, *, groups, scale=1.0, dtype=np.float64):
@@ -63,7 +64,7 @@ def init(rng, d_model, n_experts, *, groups, scale=1.0, dtype=np.float64):
     }
 
 
-def route(params, x, *, k_primary, k_secondary, renormalise, rng=None):
+def route(params, x, *, k_primary, k_secondary, renormalise, valid=None, training=None, rng=None):
     """Send each token to k_secondary experts in each of k_primary groups: x (N, D) -> (Routing,
     cache), A = k1·k2·N.
 
@@ -75,6 +76,8 @@ def route(params, x, *, k_primary, k_secondary, renormalise, rng=None):
     b, N = E // a, len(x)
     _check_level("k_primary", k_primary, a, renormalise)
     _check_level("k_secondary", k_secondary, b, renormalise)
+    contract.check_training(training, rng)
+    valid = None if valid is None else contract.check_valid(valid, N)
     primary, secondary = x @ params["w_primary"], (x @ params["w_secondary"]).reshape(N, a, b)
     outer = _gate(primary, k_primary, renormalise)
     chosen = np.take_along_axis(secondary, outer.choice[:, :, None], axis=1)  # (N, k1, b)
@@ -83,13 +86,14 @@ def route(params, x, *, k_primary, k_secondary, renormalise, rng=None):
     expert = outer.choice[:, :, None] * b + inner.choice.reshape(weight.shape)
     logits = (primary[:, :, None] + numerics.log_softmax(secondary)).reshape(N, E)
     inside = numerics.softmax(secondary)
-    token = np.repeat(np.arange(N), k_primary * k_secondary)
-    demand = contract.demand_of(expert.reshape(N, k_primary * k_secondary), E)
-    routing = Routing(
-        token, expert.ravel(), weight.ravel(), logits, numerics.softmax(logits), demand
-    )
+    choice = expert.reshape(N, k_primary * k_secondary)
+    token, expert, row_weight = contract.rows(choice, weight.reshape(choice.shape), valid)
+    demand = contract.demand_of(choice, E)
+    if valid is not None:
+        demand &= valid[:, None]
+    routing = Routing(token, expert, row_weight, logits, numerics.softmax(logits), demand)
     return routing, Cache(
-        x, params["w_primary"], params["w_secondary"], inside, outer, inner, renormalise
+        x, params["w_primary"], params["w_secondary"], inside, outer, inner, renormalise, valid
     )
 
 
@@ -100,13 +104,15 @@ def route_backward(dweight, dlogits, cache):
     N, a, b = cache.inside.shape
     outer, inner = cache.outer, cache.inner
     k1, k2 = outer.choice.shape[1], inner.choice.shape[1]
-    dweight = dweight.reshape(N, k1, k2)
+    dweight = contract.rows_backward(dweight, (N, k1 * k2), cache.valid).reshape(N, k1, k2)
     douter = (dweight * inner.weight.reshape(N, k1, k2)).sum(axis=2)
     dinner = (dweight * outer.weight[:, :, None]).reshape(N * k1, k2)
     dprimary = _gate_backward(douter, outer, cache.renormalise)
     dsecondary = np.zeros_like(cache.inside)
     dchosen = _gate_backward(dinner, inner, cache.renormalise).reshape(N, k1, b)
     np.put_along_axis(dsecondary, outer.choice[:, :, None], dchosen, axis=1)
+    if dlogits is not None and cache.valid is not None:
+        dlogits = np.where(cache.valid[:, None], dlogits, 0)
     if dlogits is not None:  # of primary_i + log softmax(secondary)_ij
         dleaf = dlogits.reshape(N, a, b)
         total = dleaf.sum(axis=2)

@@ -14,7 +14,7 @@ Batch k-means: Lloyd 1982, started as k-means++ (Arthur and Vassilvitskii 2007).
 
 weights  "one"           every chosen expert counts fully; the task has no gradient to the centroids (Gross)
          "softmax"       the probabilities of the chosen, as they are
-         "renormalised"  divided by their sum; needs k of at least 2, as every renormalised gate (errata 4)
+         renormalise=True: divided by their sum; needs k of at least 2, as every renormalised gate (errata 4)
 
 k-means itself moves the centroids by `fit` or `online`, both of which return new ones. Whoever
 wants the task to move them takes the gradient instead; it is that of the weights and of a loss on
@@ -31,7 +31,7 @@ from moe_np.base.checks import InputError
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
-WEIGHTS = ("one", "softmax", "renormalised")
+WEIGHTS = ("one", "softmax")
 
 
 class Cache(NamedTuple):
@@ -41,7 +41,9 @@ class Cache(NamedTuple):
     choice: np.ndarray  # (N, k) nearest first
     weight: np.ndarray  # (N, k)
     weights: str
+    renormalise: bool
     temperature: float
+    valid: np.ndarray | None  # (N,) bool
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
@@ -60,7 +62,7 @@ def distances(x, centroids):
     )
 
 
-def route(params, x, *, k=1, weights, temperature=1.0, rng=None):
+def route(params, x, *, k=1, weights, renormalise=False, temperature=1.0, valid=None, training=None, rng=None):
     """Send each token to its k nearest centroids: x (N, D) -> (Routing with A = k·N, cache). `rng`
     is not used.
     """
@@ -68,7 +70,11 @@ def route(params, x, *, k=1, weights, temperature=1.0, rng=None):
     x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
     k = contract.check_k(k, len(centroids))
     checks.choice("weights", weights, WEIGHTS)
-    contract.check_renormalise(weights == "renormalised", k)
+    contract.check_renormalise(renormalise, k)
+    if renormalise and weights == "one":
+        raise InputError("renormalise: wanted False with weights='one', got True")
+    contract.check_training(training, rng)
+    valid = None if valid is None else contract.check_valid(valid, len(x))
     if not (
         isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0
     ):
@@ -78,32 +84,41 @@ def route(params, x, *, k=1, weights, temperature=1.0, rng=None):
     choice = contract.top_k(logits, k)
     if weights == "one":
         weight = np.ones(choice.shape, x.dtype)
-    elif weights == "softmax":
+    elif not renormalise:
         weight = np.take_along_axis(probs, choice, axis=1)
     else:
         weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
-    token = np.repeat(np.arange(len(x)), k)
+    token, expert, row_weight = contract.rows(choice, weight, valid)
     demand = contract.demand_of(choice, len(centroids))
-    routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, demand)
-    return routing, Cache(x, centroids, probs, choice, weight, weights, temperature)
+    if valid is not None:
+        demand &= valid[:, None]
+    routing = Routing(token, expert, row_weight, logits, probs, demand)
+    cache = Cache(x, centroids, probs, choice, weight, weights, renormalise, temperature, valid)
+    return routing, cache
 
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx, {"centroids"}. With weights "one", dweight has
     nothing to move.
     """
-    x, centroids, probs, choice, weight, weights, temperature = cache
-    dweight = dweight.reshape(choice.shape)
-    spread = np.zeros_like(probs)
-    if weights == "softmax":
-        np.put_along_axis(spread, choice, dweight, axis=1)
-        spread = numerics.softmax_backward(spread, probs)
-    elif weights == "renormalised":
-        np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
-    spread = spread if dlogits is None else spread + dlogits
-    pull = spread * (2 / temperature)  # d(−‖x − c‖²/T) = (2/T) (x − c)·(dc − dx)
+    x, centroids, temperature = cache.x, cache.centroids, cache.temperature
+    pull = logits_backward(dweight, dlogits, cache) * (2 / temperature)
+    # d(−‖x − c‖²/T) = (2/T) (x − c)·(dc − dx)
     dx = pull @ centroids - x * pull.sum(axis=1, keepdims=True)
     return dx, {"centroids": pull.T @ x - centroids * pull.sum(axis=0)[:, None]}
+
+
+def logits_backward(dweight, dlogits, cache):
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
+    probs, choice, weight, valid = cache.probs, cache.choice, cache.weight, cache.valid
+    dweight = contract.rows_backward(dweight, choice.shape, valid)
+    spread = np.zeros_like(probs)
+    if cache.weights == "softmax" and not cache.renormalise:
+        np.put_along_axis(spread, choice, dweight, axis=1)
+        spread = numerics.softmax_backward(spread, probs)
+    elif cache.renormalise:
+        np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
+    return contract.with_dlogits(spread, dlogits, valid)
 
 
 # --- the centroids --------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def init(rng, d_model, n_experts, *, scale=0.0, dtype=np.float64):
     }
 
 
-def route(params, x, *, k, noise_epsilon=0.0, valid=None, rng=None):
+def route(params, x, *, k, noise_epsilon=0.0, valid=None, training=None, rng=None):
     """Send each token to its k largest noisy logits, weighted by their softmax: x (N, D) ->
     (Routing, cache).
 
@@ -80,6 +80,7 @@ def route(params, x, *, k, noise_epsilon=0.0, valid=None, rng=None):
         raise InputError(
             "k: wanted at least 2, got 1: the softmax of one kept logit is 1 and the gate learns nothing"
         )
+    _, rng = contract.check_training(training, rng, "the noise on the logits")
     valid = contract.check_valid(valid, len(x))
     clean = x @ w
     raw = sigma = noise = None

@@ -35,6 +35,7 @@ def route(
     second="threshold",
     capacity_factor=None,
     valid=None,
+    training=None,
     rng=None,
 ):
     """Send each token to its best expert and, if that is worth it, to its second: x (N, D) ->
@@ -51,6 +52,8 @@ def route(
         raise InputError(f"threshold: wanted a number from 0 to 1, got {threshold!r}")
     checks.choice("of", of, ("first", "pair"))
     checks.choice("second", second, ("threshold", "random"))
+    noise = "the random second expert" if second == "random" else None
+    _, rng = contract.check_training(training, rng, noise)
     valid = contract.check_valid(valid, len(x))
     share = gates[:, 1] / gates[:, 0] if of == "first" else gates[:, 1]
     bar = np.full(len(x), float(threshold))

@@ -41,6 +41,7 @@ class Cache(NamedTuple):
     kept: np.ndarray  # (N, E) bool
     weight: np.ndarray  # (N, E)
     k: int
+    training: bool
     valid: np.ndarray  # (N,) bool
 
 
@@ -56,27 +57,27 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
     }
 
 
-def route(params, x, *, k, mask, valid=None, rng=None):
-    """Keep, of all token-expert pairs, those of the mask: x (N, D) -> (Routing, cache). `rng` is
-    not used: no noise.
+def route(params, x, *, k, valid=None, training=None, rng=None):
+    """Keep, of all token-expert pairs, those of the mask: x (N, D) -> (Routing, cache). No
+    noise.
 
-    mask     "batch" (training, eq. 18) or "threshold" (evaluation, eq. 19)
+    training the batchwise mask (eq. 18); in evaluation it is the threshold mask (eq. 19)
     k        experts a token gets on average; a fraction in k·N/E is rounded up, and a tie goes to the earlier token
     valid    (N,) bool: tokens outside take no place and do not count in N
     """
     x, w, threshold = contract.check_tokens(x, params), params["w"], params["threshold"]
     k = contract.check_k(k, w.shape[1])
-    checks.choice("mask", mask, ("batch", "threshold"))
+    training, _ = contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.softmax(logits)
     kept = (
-        _batch_mask(logits, k, valid) if mask == "batch" else (probs > threshold) & valid[:, None]
+        _batch_mask(logits, k, valid) if training else (probs > threshold) & valid[:, None]
     )
     weight = _softmax_of_kept(logits, kept)
     token, expert = np.nonzero(kept)
     routing = Routing(token, expert, weight[kept], logits, probs, kept)
-    return routing, Cache(x, w, threshold, logits, probs, kept, weight, k, valid)
+    return routing, Cache(x, w, threshold, logits, probs, kept, weight, k, training, valid)
 
 
 def route_backward(dweight, dlogits, cache):

@@ -39,17 +39,17 @@ class Cache(NamedTuple):
     token: np.ndarray  # (A,) the tokens that found a place
 
 
-def init(rng, d_model, n_experts, *, scale=0.1, dtype=np.float64):
-    """{"w": (D, E)}, normal with standard deviation √(scale/D), cut at two of them (section 2.4:
-    scale 0.1).
+def init(rng, d_model, n_experts, *, scale=0.1**0.5, dtype=np.float64):
+    """{"w": (D, E)}, normal with standard deviation scale/√D, cut at two of them. Section 2.4
+    gives the variance s/D with s = 0.1: scale is √s.
     """
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     cut = ndtri(rng.uniform(ndtr(-2), ndtr(2), size=(D, E)))
-    return {"w": (cut * np.sqrt(scale / D)).astype(dtype)}
+    return {"w": (cut * np.sqrt(scale**2 / D)).astype(dtype)}
 
 
-def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, rng=None):
+def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, training=None, rng=None):
     """Send each token to its most probable expert while that has room: x (N, D) -> (Routing,
     cache).
 
@@ -62,6 +62,7 @@ def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, rng=None):
         raise InputError(
             f"jitter: wanted a number from 0 up to but not including 1, got {jitter!r}"
         )
+    _, rng = contract.check_training(training, rng, "the jitter" if jitter > 0 else None)
     valid = contract.check_valid(valid, len(x))
     seen, factor = x, None
     if rng is not None and jitter > 0:

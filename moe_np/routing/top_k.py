@@ -31,6 +31,7 @@ class Cache(NamedTuple):
     choice: np.ndarray  # (N, k)
     weight: np.ndarray  # (N, k)
     renormalise: bool
+    valid: np.ndarray | None  # (N,) bool
 
 
 def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
@@ -40,7 +41,7 @@ def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
     return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
 
 
-def route(params, x, *, k, renormalise, rng=None):
+def route(params, x, *, k, renormalise, valid=None, training=None, rng=None):
     """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise:
     no `rng`.
     """
@@ -48,6 +49,8 @@ def route(params, x, *, k, renormalise, rng=None):
     x, w = contract.check_tokens(x, params, finite=not compiled), params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
+    contract.check_training(training, rng)
+    valid = None if valid is None else contract.check_valid(valid, len(x))
     if compiled:
         found = kernels.top_k.forward(x, w, k, renormalise) or contract.check_tokens(
             x, params
@@ -55,9 +58,11 @@ def route(params, x, *, k, renormalise, rng=None):
     else:
         found = forward_numpy(x, w, k, renormalise)
     logits, probs, choice, weight, demand = found
-    token = np.repeat(np.arange(len(x)), k)
-    routing = Routing(token, choice.ravel(), weight.ravel(), logits, probs, demand)
-    return routing, Cache(x, w, probs, choice, weight, renormalise)
+    token, expert, row_weight = contract.rows(choice, weight, valid)
+    if valid is not None:
+        demand &= valid[:, None]
+    routing = Routing(token, expert, row_weight, logits, probs, demand)
+    return routing, Cache(x, w, probs, choice, weight, renormalise, valid)
 
 
 def forward_numpy(x, w, k, renormalise):
@@ -76,16 +81,23 @@ def forward_numpy(x, w, k, renormalise):
 
 def route_backward(dweight, dlogits, cache):
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The choice is held."""
-    x, w, probs, choice, weight, renormalise = cache
-    dweight = dweight.reshape(choice.shape)
-    if renormalise and dlogits is None and kernels.backend() == "numba":
-        dx, dw = kernels.top_k.backward(dweight, weight, choice, x, w)
-        return dx, {"w": dw}
+    x, w = cache.x, cache.w
+    if cache.renormalise and dlogits is None and kernels.backend() == "numba":
+        dweight = contract.rows_backward(dweight, cache.choice.shape, cache.valid)
+        dx, dw = kernels.top_k.backward(dweight, cache.weight, cache.choice, x, w)
+    else:
+        dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), x, w)
+    return dx, {"w": dw}
+
+
+def logits_backward(dweight, dlogits, cache):
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
+    _, _, probs, choice, weight, renormalise, valid = cache
+    dweight = contract.rows_backward(dweight, choice.shape, valid)
     spread = np.zeros_like(probs)
     if renormalise:  # softmax over the kept logits, nothing to the others
         np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
     else:  # through the softmax over all E
         np.put_along_axis(spread, choice, dweight, axis=1)
         spread = numerics.softmax_backward(spread, probs)
-    dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)
-    return dx, {"w": dw}
+    return contract.with_dlogits(spread, dlogits, valid)

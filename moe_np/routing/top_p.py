@@ -48,7 +48,7 @@ def check_p(p):
     return float(p)
 
 
-def route(params, x, *, p, rng=None):
+def route(params, x, *, p, valid=None, training=None, rng=None):
     """Send each token to its fewest experts of total probability >= p: x (N, D) -> (Routing,
     cache). `rng` is not used.
 
@@ -57,13 +57,15 @@ def route(params, x, *, p, rng=None):
     """
     x, w = contract.check_tokens(x, params), params["w"]
     p = check_p(p)
+    contract.check_training(training, rng)
+    valid = contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.softmax(logits)
     order = contract.top_k(logits, w.shape[1])  # all experts, most probable first
     ranked = np.take_along_axis(probs, order, axis=1)
     before = np.zeros_like(ranked)  # the sum that the better ones reach without it
     before[:, 1:] = np.cumsum(ranked, axis=1)[:, :-1]
-    kept = before < p
+    kept = (before < p) & valid[:, None]
     token = np.nonzero(kept)[0]
     expert = order[kept]
     demand = np.zeros(probs.shape, bool)

@@ -180,11 +180,11 @@ ONE_HASH = SimpleNamespace(
 ALONE = {name: c for name, c in CASES.items() if c.fewest == 1 and c.router is not HASH} | {
     "hashing": Case(ONE_HASH, {}),
     "noisy_top_k": Case(noisy_top_k, {"k": 1}, noisy=True),
-    "strictly_balanced": Case(strictly_balanced, {"k": 1, "mask": "batch"}),
+    "strictly_balanced": Case(strictly_balanced, {"k": 1, "training": True}),
     "hierarchical": Case(
         hierarchical, {"k_primary": 1, "k_secondary": 1, "renormalise": False}, {"groups": 1}
     ),
-    "bias_balanced": Case(bias_balanced, {"k": 1, "renormalise": False, "scale": 2.5}),
+    "bias_balanced": Case(bias_balanced, {"k": 1, "renormalise": False, "routed_scale": 2.5}),
 }
 
 
@@ -213,7 +213,7 @@ ALL = {
     "top_k": Case(top_k, {"k": 4, "renormalise": False}),
     "top_k renormalised": Case(top_k, {"k": 4, "renormalise": True}),
     "noisy_top_k": Case(noisy_top_k, {"k": 4}),
-    "strictly_balanced": Case(strictly_balanced, {"k": 4, "mask": "batch"}),
+    "strictly_balanced": Case(strictly_balanced, {"k": 4, "training": True}),
     "expert_choice": Case(expert_choice, {"capacity_factor": 4.0}),
     "top_p": Case(top_p, {"p": 1.0}),
     "hierarchical": Case(hierarchical, {"k_primary": 2, "k_secondary": 2, "renormalise": True}),

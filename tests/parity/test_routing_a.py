@@ -105,7 +105,7 @@ def test_strictly_balanced_with_its_threshold_loss():
     threshold = np.random.default_rng(3).uniform(0, 0.3, E)
     t["threshold"] = torch.tensor(threshold, requires_grad=True)
     routing, cache = strictly_balanced.route(
-        {"w": a["w"], "threshold": threshold}, a["x"], k=2, mask="batch"
+        {"w": a["w"], "threshold": threshold}, a["x"], k=2, training=True
     )
     logits = t["x"] @ t["w"]
     probs = torch.softmax(logits, dim=1)

@@ -76,6 +76,8 @@ def test_kmeans(weights, k):
         "one": mask.double(),
     }[weights]
     options = {"k": k, "weights": weights, "temperature": 2.5}
+    if weights == "renormalised":
+        options |= {"weights": "softmax", "renormalise": True}
     compare(kmeans, kmeans.route({"centroids": a["centroids"]}, a["x"], **options), gate, t, logits)
 
 
@@ -97,7 +99,7 @@ def test_base_assignment(balanced):
         )
         mask = torch.tensor(found.x.reshape(N, E) > 0.5)
     assert (mask.sum(dim=1) == 1).all()
-    result = base_assignment.route({"w": a["w"]}, a["x"], balanced=balanced)
+    result = base_assignment.route({"w": a["w"]}, a["x"], training=balanced)
     compare(base_assignment, result, torch.sigmoid(logits) * mask, t, logits)
 
 
@@ -133,7 +135,7 @@ def test_bias_balanced(renormalise, groups):
     options = {
         "k": 4,
         "renormalise": renormalise,
-        "scale": 2.5,
+        "routed_scale": 2.5,
         "n_group": groups,
         "topk_group": min(groups, 2),
     }

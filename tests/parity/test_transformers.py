@@ -116,7 +116,7 @@ def test_deepseek_v3(renormalise, n_group, topk_group):
     x, their_out, dout, their_dx = run(block)
 
     router = {"w": value(block.gate.weight).T, "bias": bias}
-    options = {"k": 3, "renormalise": renormalise, "scale": 2.5}
+    options = {"k": 3, "renormalise": renormalise, "routed_scale": 2.5}
     groups = {"n_group": n_group, "topk_group": topk_group, "group_best": 2}
     routing, gate = bias_balanced.route(router, x, **options, **groups)
     unbiased, _ = bias_balanced.route({**router, "bias": 0 * bias}, x, **options, **groups)

@@ -17,10 +17,10 @@ def problem(seed=0, N=12, D=5, E=4):
 
 def test_worked_by_hand():
     scores = np.array([[5.0, 4], [3, 1.5], [2, 0], [4, 0]])
-    greedy, _ = base_assignment.route({"w": np.eye(2)}, scores, balanced=False)
+    greedy, _ = base_assignment.route({"w": np.eye(2)}, scores, training=False)
     assert greedy.expert.tolist() == [0, 0, 0, 0]
     # two tokens must go to expert 1: those that lose least by it, 1 and 1.5 against 2 and 4
-    routing, _ = base_assignment.route({"w": np.eye(2)}, scores, balanced=True)
+    routing, _ = base_assignment.route({"w": np.eye(2)}, scores, training=True)
     assert routing.expert.tolist() == [1, 1, 0, 0] and routing.token.tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(routing.weight, 1 / (1 + np.exp([-4, -1.5, -2, -4])), rtol=1e-12)
     np.testing.assert_allclose(routing.probs, numerics.sigmoid(scores), rtol=1e-12)
@@ -49,11 +49,11 @@ def test_the_assignment_is_the_best_of_all_balanced_ones(N, E):
 
 def test_greedy_is_the_arg_max_and_the_lowest_index_wins_a_tie():
     params, x = problem()
-    routing, _ = base_assignment.route(params, x, balanced=False)
+    routing, _ = base_assignment.route(params, x, training=False)
     assert np.array_equal(routing.expert, (x @ params["w"]).argmax(axis=1))
-    tied, _ = base_assignment.route({"w": np.zeros((5, 4))}, x, balanced=False)
+    tied, _ = base_assignment.route({"w": np.zeros((5, 4))}, x, training=False)
     assert (tied.expert == 0).all() and (tied.weight == 0.5).all()
-    tied, _ = base_assignment.route({"w": np.zeros((5, 4))}, x, balanced=True)
+    tied, _ = base_assignment.route({"w": np.zeros((5, 4))}, x, training=True)
     assert (np.bincount(tied.expert) == 3).all()
 
 
@@ -69,7 +69,7 @@ def test_the_same_constant_for_every_token_moves_no_one():
 
 def test_only_the_chosen_score_has_a_task_gradient():
     params, x = problem()
-    routing, cache = base_assignment.route(params, x, balanced=True)
+    routing, cache = base_assignment.route(params, x, training=True)
     _, grads = base_assignment.route_backward(np.where(routing.token == 3, 1.0, 0.0), None, cache)
     m = routing.expert[3]
     slope = routing.weight[3] * (1 - routing.weight[3])
@@ -80,12 +80,12 @@ def test_only_the_chosen_score_has_a_task_gradient():
 def test_errata_13_balanced_looks_ahead_and_greedy_does_not():
     scores = np.array([[2.0, 1], [1, 0.5]])
     a = [
-        base_assignment.route({"w": np.eye(2)}, scores, balanced=b)[0].expert[0]
+        base_assignment.route({"w": np.eye(2)}, scores, training=b)[0].expert[0]
         for b in (True, False)
     ]
     scores[1] = [5, 0]
     b = [
-        base_assignment.route({"w": np.eye(2)}, scores, balanced=b)[0].expert[0]
+        base_assignment.route({"w": np.eye(2)}, scores, training=b)[0].expert[0]
         for b in (True, False)
     ]
     assert a[0] == 0 and b[0] == 1 and a[1] == b[1] == 0
@@ -106,13 +106,18 @@ def test_the_start_has_no_preferred_direction():
     assert abs(mean).max() < 0.1 * 4.5 * (1 / 3 / 2000) ** 0.5  # each entry has variance gain²/D
 
 
-def test_balanced_has_no_default_and_a_mask_is_checked():
-    with pytest.raises(TypeError, match="balanced"):
-        base_assignment.route(*problem())
+def test_balanced_is_training_and_a_mask_is_checked():
+    params, x = problem()
+    rng = np.random.default_rng(0)
+    balanced = base_assignment.route(params, x, training=True)[0].expert
+    greedy = base_assignment.route(params, x, training=False)[0].expert
+    assert not np.array_equal(balanced, greedy)
+    assert np.array_equal(base_assignment.route(params, x, rng=rng)[0].expert, balanced)
+    assert np.array_equal(base_assignment.route(params, x)[0].expert, greedy)
     with pytest.raises(InputError, match="valid: wanted bool"):
-        base_assignment.route(*problem(), balanced=True, valid=np.ones(12))
+        base_assignment.route(*problem(), training=True, valid=np.ones(12))
 
 
 def test_one_expert_takes_all():
-    routing, _ = base_assignment.route(*problem(E=1), balanced=True)
+    routing, _ = base_assignment.route(*problem(E=1), training=True)
     assert (routing.expert == 0).all() and len(routing.token) == 12

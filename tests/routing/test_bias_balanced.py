@@ -20,7 +20,7 @@ def logit(s):
 def test_worked_by_hand():
     s = np.array([[0.8, 0.6, 0.5, 0.2]])
     params = {"w": np.eye(4), "bias": np.array([0.0, -0.2, 0.0, 0.25])}
-    routing, _ = bias_balanced.route(params, logit(s), k=2, renormalise=True, scale=2.5)
+    routing, _ = bias_balanced.route(params, logit(s), k=2, renormalise=True, routed_scale=2.5)
     # s + b = .8, .4, .5, .45: experts 0 and 2, weighed by s alone
     assert routing.expert.tolist() == [0, 2]
     np.testing.assert_allclose(routing.weight, [2.5 * 0.8 / 1.3, 2.5 * 0.5 / 1.3], rtol=1e-12)

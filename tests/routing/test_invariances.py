@@ -20,8 +20,8 @@ from moe_np.routing import (
 
 PADDED = {
     "noisy_top_k": (noisy_top_k, {"k": 2}),
-    "strictly_balanced batch": (strictly_balanced, {"k": 2, "mask": "batch"}),
-    "strictly_balanced threshold": (strictly_balanced, {"k": 2, "mask": "threshold"}),
+    "strictly_balanced batch": (strictly_balanced, {"k": 2, "training": True}),
+    "strictly_balanced threshold": (strictly_balanced, {"k": 2, "training": False}),
     "switch": (switch, {"capacity_factor": 0.8, "jitter": 0.1}),
     "gshard": (gshard, {"capacity_factor": 0.7}),
     "gshard code": (gshard, {"capacity_factor": 0.7, "variant": "code"}),
@@ -137,7 +137,7 @@ def drawn(data, E):
     return {
         "dense": (dense, {}, {}),
         "noisy": (noisy_top_k, {"scale": 1.0}, {"k": k}),
-        "batch": (strictly_balanced, {}, {"k": k, "mask": "batch"}),
+        "batch": (strictly_balanced, {}, {"k": k, "training": True}),
         "switch": (switch, {"scale": 1.0}, {"capacity_factor": factor, "jitter": 0.05}),
         "gshard": (gshard, {}, {"capacity_factor": factor}),
         "st_moe": (st_moe, {}, {"capacity_factor": factor, "second": "random"}),

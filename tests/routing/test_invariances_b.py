@@ -27,8 +27,8 @@ ROUTERS = {
     ),
     "kmeans one": (kmeans, {"k": 2, "weights": "one"}),
     "kmeans softmax": (kmeans, {"k": 2, "weights": "softmax", "temperature": 3.0}),
-    "base balanced": (base_assignment, {"balanced": True}),
-    "base greedy": (base_assignment, {"balanced": False}),
+    "base balanced": (base_assignment, {"training": True}),
+    "base greedy": (base_assignment, {"training": False}),
     "top_p": (top_p, {"p": 0.6}),
     "bias_balanced": (bias_balanced, {"k": 2, "renormalise": True}),
     "straight_through": (gradient_estimators, {"estimator": "straight_through"}),
@@ -132,11 +132,11 @@ def drawn(data, E):
         "capped": (expert_choice, {"capacity_factor": 1.0, "cap": E}),
         "means": (
             kmeans,
-            {"k": k, "weights": "renormalised" if renormalise else "softmax", "temperature": 2.5},
+            {"k": k, "weights": "softmax", "renormalise": renormalise, "temperature": 2.5},
         ),
-        "base": (base_assignment, {"balanced": renormalise}),
+        "base": (base_assignment, {"training": renormalise}),
         "top_p": (top_p, {"p": data.draw(st.sampled_from([0.2, 0.6, 0.9]))}),
-        "bias": (bias_balanced, {"k": k, "renormalise": renormalise, "scale": 1.5}),
+        "bias": (bias_balanced, {"k": k, "renormalise": renormalise, "routed_scale": 1.5}),
         "groups": (
             bias_balanced,
             {

@@ -54,7 +54,7 @@ def test_a_small_temperature_is_the_hard_choice_and_k_of_e_the_dense_mixture():
     cold, _ = kmeans.route(params, x, weights="softmax", temperature=1e-3)
     np.testing.assert_allclose(cold.weight, 1, rtol=1e-9)
     a, _ = kmeans.route(params, x, k=4, weights="softmax", temperature=50.0)
-    b, _ = kmeans.route(params, x, k=4, weights="renormalised", temperature=50.0)
+    b, _ = kmeans.route(params, x, k=4, weights="softmax", renormalise=True, temperature=50.0)
     np.testing.assert_allclose(a.weight, b.weight, rtol=1e-10)
     np.testing.assert_allclose(a.weight.reshape(-1, 4).sum(axis=1), 1, rtol=1e-12)
 
@@ -62,7 +62,7 @@ def test_a_small_temperature_is_the_hard_choice_and_k_of_e_the_dense_mixture():
 def test_errata_03_renormalised_is_the_kept_probabilities_over_their_sum():
     x, _ = blobs(spread=3.0)
     params = kmeans.init(np.random.default_rng(1), 3, 5)
-    routing, _ = kmeans.route(params, x, k=2, weights="renormalised", temperature=20.0)
+    routing, _ = kmeans.route(params, x, k=2, weights="softmax", renormalise=True, temperature=20.0)
     kept, _ = kmeans.route(params, x, k=2, weights="softmax", temperature=20.0)
     kept = kept.weight.reshape(-1, 2)
     np.testing.assert_allclose(
@@ -168,8 +168,12 @@ def test_online_leaves_a_centroid_without_tokens_where_it_is():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"weights": "none"}, "weights: wanted one of one, softmax, renormalised; got 'none'"),
-        ({"weights": "renormalised", "k": 1}, "the task's gradient of the router is 0"),
+        ({"weights": "none"}, "weights: wanted one of one, softmax; got 'none'"),
+        ({"weights": "softmax", "renormalise": True, "k": 1}, "the task's gradient of the router is 0"),
+        (
+            {"weights": "one", "renormalise": True, "k": 2},
+            "renormalise: wanted False with weights='one', got True",
+        ),
         (
             {"weights": "one", "temperature": 0.0},
             "temperature: wanted a finite number above 0, got 0.0",

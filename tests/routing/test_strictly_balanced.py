@@ -19,14 +19,14 @@ def test_hand_worked():
     params = {"w": np.eye(2), "threshold": np.array([0.65, 0.35])}
     # each expert takes m = 1·4/2 = 2 tokens: expert 0 the third and the first, expert 1 the fourth
     # and the second
-    routing, _ = balanced.route(params, np.log(probs), k=1, mask="batch")
+    routing, _ = balanced.route(params, np.log(probs), k=1, training=True)
     assert list(zip(routing.token, routing.expert, strict=True)) == [(0, 0), (1, 1), (2, 0), (3, 1)]
     np.testing.assert_allclose(routing.weight, 1)
     # above .65: tokens 0 and 2; above .35: tokens 1 and 3
-    by_threshold, _ = balanced.route(params, np.log(probs), k=1, mask="threshold")
+    by_threshold, _ = balanced.route(params, np.log(probs), k=1, training=False)
     assert np.array_equal(by_threshold.demand, routing.demand)
     # m = 2·4/2 = 4: everything is kept, with the softmax itself as weight
-    routing, _ = balanced.route(params, np.log(probs), k=2, mask="batch")
+    routing, _ = balanced.route(params, np.log(probs), k=2, training=True)
     np.testing.assert_allclose(routing.weight, probs.ravel(), rtol=1e-12)
 
 
@@ -35,7 +35,7 @@ def test_hand_worked():
 )
 def test_every_expert_takes_its_m_most_probable_tokens(N, k, m):
     params, x = problem(N=N)
-    routing, _ = balanced.route(params, x, k=k, mask="batch")
+    routing, _ = balanced.route(params, x, k=k, training=True)
     assert np.bincount(routing.expert, minlength=4).tolist() == [m] * 4
     probs = numerics.softmax(x @ params["w"])
     for i in range(4):
@@ -49,7 +49,7 @@ def test_a_token_that_no_expert_takes_has_no_row_and_no_gradient():
     x = np.log([[0.9, 0.5], [0.8, 0.4], [0.5, 0.9], [0.4, 0.8], [0.5, 0.5], [0.5, 0.5]])
     params = {"w": np.eye(2) * 3, "threshold": np.array([0.6, 0.6])}
     for mask in ("batch", "threshold"):
-        routing, cache = balanced.route(params, x[:5] if mask == "batch" else x, k=1, mask=mask)
+        routing, cache = balanced.route(params, x[:5] if mask == "batch" else x, k=1, training=mask == "batch")
         without = np.setdiff1d(np.arange(len(cache.x)), routing.token)
         if mask == "threshold":
             assert without.tolist() == [4, 5]
@@ -59,12 +59,12 @@ def test_a_token_that_no_expert_takes_has_no_row_and_no_gradient():
 
 def test_errata_11_a_tie_goes_to_the_earlier_token():
     routing, _ = balanced.route(
-        {"w": np.zeros((3, 2)), "threshold": np.zeros(2)}, np.ones((400, 3)), k=1, mask="batch"
+        {"w": np.zeros((3, 2)), "threshold": np.zeros(2)}, np.ones((400, 3)), k=1, training=True
     )
     assert routing.token.tolist() == np.repeat(np.arange(200), 2).tolist()
     level = np.random.default_rng(0).integers(0, 3, 400)  # many ties, out of order
     params = {"w": np.array([[1.0, 0.0]]), "threshold": np.zeros(2)}
-    routing, _ = balanced.route(params, level[:, None].astype(float), k=1, mask="batch")
+    routing, _ = balanced.route(params, level[:, None].astype(float), k=1, training=True)
     assert set(routing.token[routing.expert == 0]) == set(
         sorted(range(400), key=lambda n: (-level[n], n))[:200]
     )
@@ -77,7 +77,7 @@ def test_probabilities_that_underflow_are_still_ranked():
     """Both probabilities of expert 1 are 0 in float64; the larger logit wins all the same."""
     logits = np.array([[2000.0, 0.0], [1900.0, 0.0], [1950.0, 1.0], [1999.0, 0.0]])
     routing, _ = balanced.route(
-        {"w": np.eye(2), "threshold": np.zeros(2)}, logits, k=1, mask="batch"
+        {"w": np.eye(2), "threshold": np.zeros(2)}, logits, k=1, training=True
     )
     assert routing.token[routing.expert == 1].tolist() == [1, 2]
 
@@ -85,7 +85,7 @@ def test_probabilities_that_underflow_are_still_ranked():
 def test_threshold_loss_hand_worked():
     probs = np.array([[0.7, 0.3], [0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
     params = {"w": np.eye(2), "threshold": np.array([0.5, 0.5])}
-    _, cache = balanced.route(params, np.log(probs), k=1, mask="batch")
+    _, cache = balanced.route(params, np.log(probs), k=1, training=True)
     value, _, dthreshold = balanced.threshold_loss(cache)
     # expert 0: token 1 is above .5 and not taken, +(.6 − .5); expert 1: token 1 is taken and not
     # above, −(.4 − .5)
@@ -97,14 +97,14 @@ def test_threshold_loss_is_zero_where_the_masks_agree_and_positive_elsewhere():
     params, x = problem(1)
     probs = np.sort(numerics.softmax(x @ params["w"]), axis=0)[::-1]
     between = (probs[5] + probs[6]) / 2  # m = 6
-    _, cache = balanced.route({**params, "threshold": between}, x, k=2, mask="batch")
+    _, cache = balanced.route({**params, "threshold": between}, x, k=2, training=True)
     value, dlogits, dthreshold = balanced.threshold_loss(cache)
     assert value == 0 and (dlogits == 0).all() and (dthreshold == 0).all()
     rng = np.random.default_rng(0)
     for _ in range(20):
         moved = between + rng.normal(size=4) * 0.3
-        _, cache = balanced.route({**params, "threshold": moved}, x, k=2, mask="batch")
-        by_threshold, _ = balanced.route({**params, "threshold": moved}, x, k=2, mask="threshold")
+        _, cache = balanced.route({**params, "threshold": moved}, x, k=2, training=True)
+        by_threshold, _ = balanced.route({**params, "threshold": moved}, x, k=2, training=False)
         assert balanced.threshold_loss(cache)[0] > 0 or np.array_equal(
             by_threshold.demand, cache.kept
         )
@@ -117,9 +117,9 @@ def test_threshold_loss_gradient(seed):
 
     def loss(p):
         inner = {name: p[name] for name in params}
-        return balanced.threshold_loss(balanced.route(inner, p["x"], k=2, mask="batch")[1])[0]
+        return balanced.threshold_loss(balanced.route(inner, p["x"], k=2, training=True)[1])[0]
 
-    routing, cache = balanced.route(params, x, k=2, mask="batch")
+    routing, cache = balanced.route(params, x, k=2, training=True)
     _, dlogits, dthreshold = balanced.threshold_loss(cache)
     dx, grads = balanced.route_backward(np.zeros(len(routing.token)), dlogits, cache)
     grads = {"x": dx, "w": grads["w"], "threshold": grads["threshold"] + dthreshold}
@@ -131,8 +131,8 @@ def test_the_loss_teaches_the_thresholds_the_batchwise_mask():
     params, x = problem(3, N=200)
     agree = []
     for _ in range(300):
-        routing, cache = balanced.route(params, x, k=2, mask="batch")
-        by_threshold, _ = balanced.route(params, x, k=2, mask="threshold")
+        routing, cache = balanced.route(params, x, k=2, training=True)
+        by_threshold, _ = balanced.route(params, x, k=2, training=False)
         agree.append((routing.demand == by_threshold.demand).mean())
         params = {
             **params,
@@ -141,9 +141,16 @@ def test_the_loss_teaches_the_thresholds_the_batchwise_mask():
     assert agree[0] < 0.95 and agree[-1] > 0.99
 
 
-def test_the_mask_has_no_default_and_is_checked():
+def test_training_is_with_a_generator_unless_it_is_said():
     params, x = problem()
-    with pytest.raises(TypeError, match="mask"):
-        balanced.route(params, x, k=2)
-    with pytest.raises(InputError, match="mask: wanted one of batch, threshold; got 'train'"):
-        balanced.route(params, x, k=2, mask="train")
+    rng = np.random.default_rng(0)
+    batch = balanced.route(params, x, k=2, training=True)[0].demand
+    threshold = balanced.route(params, x, k=2, training=False)[0].demand
+    assert not np.array_equal(batch, threshold)
+    assert np.array_equal(balanced.route(params, x, k=2)[0].demand, threshold)
+    assert np.array_equal(balanced.route(params, x, k=2, rng=rng)[0].demand, batch)
+    assert np.array_equal(
+        balanced.route(params, x, k=2, training=False, rng=rng)[0].demand, threshold
+    )
+    with pytest.raises(InputError, match="training: wanted True, False or None, got 'batch'"):
+        balanced.route(params, x, k=2, training="batch")

@@ -57,10 +57,10 @@ CASES = {
     ),
     "noisy_top_k k=E": Case(noisy_top_k, {"k": 4}, {"scale": 1.0}, noisy=True, fewest=4),
     "strictly_balanced batch": Case(
-        strictly_balanced, {"k": 2, "mask": "batch"}, causal=False, full=False, fewest=2
+        strictly_balanced, {"k": 2, "training": True}, causal=False, full=False, fewest=2
     ),
     "strictly_balanced threshold": Case(
-        strictly_balanced, {"k": 2, "mask": "threshold"}, full=False, fewest=2
+        strictly_balanced, {"k": 2, "training": False}, full=False, fewest=2
     ),
     "switch": Case(switch, {}),
     "switch jitter": Case(switch, {"jitter": 0.1}, noisy=True),
@@ -106,12 +106,12 @@ CASES = {
     "kmeans": Case(kmeans, {"k": 1, "weights": "one"}),
     "kmeans softmax": Case(kmeans, {"k": 2, "weights": "softmax", "temperature": 2.0}, fewest=2),
     "kmeans renormalised": Case(
-        kmeans, {"k": 2, "weights": "renormalised", "temperature": 2.0}, fewest=2
+        kmeans, {"k": 2, "weights": "softmax", "renormalise": True, "temperature": 2.0}, fewest=2
     ),
-    "base_assignment balanced": Case(base_assignment, {"balanced": True}, causal=False),
-    "base_assignment greedy": Case(base_assignment, {"balanced": False}),
+    "base_assignment balanced": Case(base_assignment, {"training": True}, causal=False),
+    "base_assignment greedy": Case(base_assignment, {"training": False}),
     "top_p": Case(top_p, {"p": 0.6}),
-    "bias_balanced": Case(bias_balanced, {"k": 2, "renormalise": True, "scale": 2.5}, fewest=2),
+    "bias_balanced": Case(bias_balanced, {"k": 2, "renormalise": True, "routed_scale": 2.5}, fewest=2),
     "bias_balanced groups": Case(
         bias_balanced, {"k": 2, "renormalise": False, "n_group": 2, "topk_group": 1}, fewest=2
     ),

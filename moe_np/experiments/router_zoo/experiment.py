@@ -173,14 +173,14 @@ GATES = {
     "ST-MoE": Gate(st_moe, losses=((0.01, GSHARD), (1e-3, on_logits(balance.z_loss)))),
     "strictly balanced": Gate(
         strictly_balanced,
-        {"k": 2, "mask": "batch"},
-        {"k": 2, "mask": "threshold"},
+        {"k": 2, "training": True},
+        {"k": 2, "training": False},
         ((1.0, threshold),),
     ),
     "expert choice": Gate(expert_choice, {"capacity_factor": 2.0}),
     "hash": Gate(hashing, hash_options, prepare=hash_table),
     "k-means": Gate(kmeans, {"k": 1, "weights": "one"}, prepare=centroids),
-    "BASE": Gate(in_groups(base_assignment, GROUP), {"balanced": True}, {"balanced": False}),
+    "BASE": Gate(in_groups(base_assignment, GROUP), {"training": True}, {"training": False}),
     "top-p": Gate(
         top_p, {"p": 0.4}, losses=((0.01, SWITCH), (1e-4, on_logits(balance.token_entropy)))
     ),

@@ -43,7 +43,7 @@ def _st_moe(params, x, routing, cache, options):
 
 
 def _strict(params, x, routing, cache, options):
-    if options["mask"] != "batch":
+    if not cache.training:
         return {}
     n = int(cache.valid.sum())
     return {"m": min(contract.capacity(n, routing.demand.shape[1], options["k"], 1.0), n)}

@@ -224,7 +224,7 @@ PHASES = {
             "mask",
             lambda o, c: (
                 r"\text{each expert keeps its } m \text{ largest}, \; m = \lceil k N / E \rceil"
-                if o["mask"] == "batch"
+                if c.training
                 else r"\mathrm{kept}_{ni} = \mathrm{probs}_{ni} > \mathrm{threshold}_i"
             ),
             "m kept",
@@ -302,7 +302,7 @@ PHASES = {
         (
             "weights",
             lambda o, c: {"one": r"\mathrm{weight} = 1", "softmax": AS_IS}.get(
-                o["weights"], OF_KEPT.replace("%s", "logits")
+                "" if c.renormalise else o["weights"], OF_KEPT.replace("%s", "logits")
             ),
             "weight",
             "",
@@ -315,7 +315,7 @@ PHASES = {
             "selection",
             lambda o, c: (
                 r"\text{maximise } \sum_n \mathrm{logits}_{n, \mathrm{expert}_n} \text{ with } N/E \text{ each}"
-                if o["balanced"]
+                if c.training
                 else r"\mathrm{expert}_n = \arg\max_m \mathrm{logits}_{nm}"
             ),
             "demand",

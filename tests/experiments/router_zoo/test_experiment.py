@@ -218,13 +218,13 @@ def test_groups_are_routed_by_themselves(n):
     rng = np.random.default_rng(n)
     grouped = zoo.in_groups(base_assignment, 6)
     params, x = grouped.init(rng, 5, 3), rng.normal(size=(n, 5))
-    routing, cache = grouped.route(params, x, balanced=True)
+    routing, cache = grouped.route(params, x, training=True)
     dweight, dlogits = rng.normal(size=len(routing.token)), rng.normal(size=(n, 3))
     dx, grads = grouped.route_backward(dweight, dlogits, cache)
     assert routing.demand.shape == (n, 3) and sorted(routing.token) == list(range(n))
     total = 0
     for i in range(0, n, 6):
-        own, own_cache = base_assignment.route(params, x[i : i + 6], balanced=True)
+        own, own_cache = base_assignment.route(params, x[i : i + 6], training=True)
         here = (routing.token >= i) & (routing.token < i + 6)
         assert np.array_equal(routing.expert[here], own.expert) and np.array_equal(
             routing.token[here] - i, own.token
