@@ -1,13 +1,19 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes, folders that can be written, and the removal of folders of any depth."""
 
 import contextlib
 import os
 import pathlib
 import tempfile
 
+from moe_np.base.checks import InputError
 
-def write_atomically(path, text):
-    """Write `text` to `path` so that a reader, or a kill, sees the old file or the whole new one."""
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path`, so that a reader sees the old file or the whole new one.
+
+    The same holds after an error, and after the process was killed. Folders are made where they
+    are missing. Raises OSError, and UnicodeEncodeError for text that UTF-8 cannot write.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -22,14 +28,14 @@ def write_atomically(path, text):
         raise
 
 
-def remove_folder(folder):
-    """Remove a folder and all below it, however deep and however closed. What cannot be removed
-    stays.
+def remove_folder(folder: str | os.PathLike) -> None:
+    """Remove a folder and all that it contains, of any depth and with any permissions.
 
-    Subfolders are moved up before they are emptied: no recursion, no path longer than the system
-    takes.
+    What cannot be removed stays, without an error. Subfolders are moved up before they are
+    emptied, so there is no recursion, and no path longer than the system allows.
     """
-    folder, number = str(folder), 0
+    folder = str(folder)
+    number = 0
     with contextlib.suppress(OSError):
         while inner := [e.path for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]:
             for path in inner:
@@ -45,3 +51,20 @@ def remove_folder(folder):
         for entry in os.scandir(folder):
             os.unlink(entry.path)
         os.rmdir(folder)
+
+
+def writable_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Make a folder and try a file in it, so that a refusal comes before the work and not after it.
+
+    Raises InputError for a folder that cannot be written.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"out: wanted a folder that can be written, got {path} ({error.strerror})"
+        ) from None
+    return path

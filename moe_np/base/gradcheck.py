@@ -1,4 +1,4 @@
-"""Is a hand-written gradient right? Ask along one random direction.
+"""Projection gradient check: a hand-written gradient against differences of the loss.
 
 A gradient g of a scalar loss promises that for every direction v
 
@@ -7,32 +7,41 @@ A gradient g of a scalar loss promises that for every direction v
 The left side needs only the loss: four evaluations of it, whatever the size of p. One random v
 checks all of g at once, because an error in any component shows in Σ g·v with probability one. A
 function that returns an array becomes a scalar by the inner product with a fixed random array
-`dout`, which is then the gradient to hand to its backward pass.
+`dout`; that is the gradient from which backpropagation then starts.
 
     >>> rng = np.random.default_rng(0)
     >>> p = {"w": rng.normal(size=3)}
     >>> print(gradient_error(lambda p: (p["w"] ** 2).sum(), p, {"w": 2 * p["w"]}, rng)["w"] < 1e-9)
     True
     >>> mean = lambda p: (p["w"] ** 2).mean()
-    >>> print(round(gradient_error(mean, p, {"w": 2 * p["w"]}, rng)["w"], 3))  # N = 3 times too large
+    >>> error = gradient_error(mean, p, {"w": 2 * p["w"]}, rng)["w"]  # N = 3 times too large
+    >>> print(round(error, 3))
     0.667
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from moe_np.base.checks import InputError
+from moe_np.base.types import Array, Loss, Params, Rng
 
 
-def slope(loss, x, v, step=1e-3):
-    """(d/dt) loss(x + t·v) at 0 by the five-point central difference; its error is O(step⁴)."""
+def slope(loss: Callable[[Array], float], x: Array, v: Array, step: float = 1e-3) -> float:
+    """The directional derivative (d/dt) loss(x + t·v) at t = 0, by differences.
+
+    The five-point central difference of length `step`; its error is O(step⁴).
+    """
     near = loss(x + step * v) - loss(x - step * v)
     far = loss(x + 2 * step * v) - loss(x - 2 * step * v)
     return (8 * near - far) / (12 * step)
 
 
-def direction(g, rng):
-    """A random unit vector, drawn again while it is so nearly orthogonal to g that rounding would
-    be all one sees.
+def random_direction(g: Array, rng: Rng) -> Array:
+    """A random unit vector of g's shape, not nearly orthogonal to g.
+
+    It is drawn again as long as Σ g·v is so small that rounding would hide it.
     """
     while True:
         v = rng.normal(size=g.shape)
@@ -41,18 +50,21 @@ def direction(g, rng):
             return v
 
 
-def gradient_error(loss, params, grads, rng, *, step=1e-3):
-    """Relative error of each gradient in `grads` along one random direction of its own.
+def gradient_error(
+    loss: Loss, params: Params, grads: Params, rng: Rng, *, step: float = 1e-3
+) -> dict[str, float]:
+    """Relative error of each gradient in `grads`, each along one random direction.
 
     loss     a function of `params` that returns a number; noise inside it must be frozen
-    params   dict of float64 arrays (float32 cannot carry the check: convert first)
+    params   dict of float64 arrays (float32 is not exact enough: convert first)
     grads    dict with the same keys and shapes
     step     length of the difference; keep arg-max, clipping and ties further away than twice this
 
-    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|): below 1e-7
-    for a right gradient of a smooth loss, near 1 for an unrelated one, 1 − 1/N for one that is N
-    times too large. Slopes under 4e-5 of the loss itself (at the default step) are measured against
-    that instead, since rounding of the loss is all that can be seen of a much smaller one.
+    Returns {name: error} with error = |numeric − analytic| / max(|numeric|, |analytic|). It is
+    below 1e-7 for a right gradient of a smooth loss, near 1 for an unrelated one, and 1 − 1/N for
+    one that is N times too large. Slopes under 4e-5 of the loss itself (at the default step) are
+    divided by that instead, because rounding of the loss hides a smaller slope.
+    Raises InputError for other keys or shapes, and for parameters that are not float64.
     """
     if set(params) != set(grads):
         raise InputError(f"grads: wanted the keys of params, {sorted(params)}, got {sorted(grads)}")
@@ -66,31 +78,41 @@ def gradient_error(loss, params, grads, rng, *, step=1e-3):
         if x.size == 0:
             errors[name] = 0.0
             continue
-        v = direction(g, rng)
+        v = random_direction(g, rng)
         numeric = slope(lambda moved, name=name: float(loss({**params, name: moved})), x, v, step)
         analytic = float((g * v).sum())
-        # a difference shows no less
+        # a difference cannot show less than the rounding of the loss
         rounding = 16 * np.finfo(np.float64).eps * abs(float(loss(params))) / step
-        scale = max(abs(numeric), abs(analytic), 1e7 * rounding)
-        errors[name] = abs(numeric - analytic) / scale if scale > 0 else 0.0
+        size = max(abs(numeric), abs(analytic), 1e7 * rounding)
+        errors[name] = abs(numeric - analytic) / size if size > 0 else 0.0
     return errors
 
 
-def pair_error(forward, backward, params, x, rng, *, step=1e-3):
+def pair_error(
+    forward: Callable[[Params, Array], tuple[Array, Any]],
+    backward: Callable[[Array, Any], tuple[Array | None, Params]],
+    params: Params,
+    x: Array,
+    rng: Rng,
+    *,
+    step: float = 1e-3,
+) -> dict[str, float]:
     """Check a pair `forward(params, x) -> (out, cache)`, `backward(dout, cache) -> (dx, grads)`.
 
-    The output is projected on a random `dout`. Returns {"x": error, **{name: error}}; a backward
-    pass that returns None for dx (an input that is data) is checked for its parameters only.
+    The output is projected on a random `dout`. Returns {"x": error, **{name: error}}. Where the
+    backward pass returns None for dx (an input that is data), only the parameters are checked.
     """
     out, cache = forward(params, x)
     dout = rng.normal(size=np.shape(out))
     dx, grads = backward(dout, cache)
-    errors = gradient_error(
-        lambda p: (forward(p, x)[0] * dout).sum(), params, grads, rng, step=step
-    )
-    if dx is not None:
-        moved = gradient_error(
-            lambda p: (forward(params, p["x"])[0] * dout).sum(), {"x": x}, {"x": dx}, rng, step=step
-        )
-        errors = {**moved, **errors}
-    return errors
+
+    def loss_of_params(p):
+        return (forward(p, x)[0] * dout).sum()
+
+    def loss_of_input(p):
+        return (forward(params, p["x"])[0] * dout).sum()
+
+    errors = gradient_error(loss_of_params, params, grads, rng, step=step)
+    if dx is None:
+        return errors
+    return {**gradient_error(loss_of_input, {"x": x}, {"x": dx}, rng, step=step), **errors}

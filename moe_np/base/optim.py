@@ -1,8 +1,15 @@
-"""Steps: pure functions from (parameters, gradients) to new parameters.
+"""Optimisers: gradient descent, momentum, Adam, and Chen et al.'s normalised gradient descent.
 
-`params` and `grads` are dicts of arrays with the same keys and shapes. Nothing is changed in place,
-so a caller can keep every step of a trajectory. dtype follows the parameters. `lr` is the step size
-η; gradients are of the loss as the caller scaled it.
+Each is a pure function from (parameters, gradients) to new parameters: nothing is changed in place,
+so a caller can keep every update of a trajectory. What an optimiser remembers from one update to
+the next is passed in and returned. `params` and `grads` are dicts of arrays with the same keys and
+shapes; the dtype follows the parameters.
+
+    paper   here           meaning
+    η       lr             learning rate
+    g       grads          gradient of the loss, as the caller scaled it (backpropagation)
+    β       beta           momentum coefficient
+    λ       weight_decay   weight decay, the coefficient of L2 regularisation ½ λ ‖p‖²
 """
 
 import math
@@ -11,16 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_np.base.checks import choice
+from moe_np.base.types import ArrayE, Params
 
 
-def gradient_descent(params, grads, *, lr):
+def gradient_descent(params: Params, grads: Params, *, lr: float) -> Params:
     """p ← p − η g."""
     return {k: p - lr * grads[k] for k, p in params.items()}
 
 
-def momentum(params, grads, velocity=None, *, lr, beta=0.9):
-    """v ← β v + g, p ← p − η v (Polyak 1964). Returns (params, velocity); `velocity=None` starts at
-    rest.
+def momentum(
+    params: Params, grads: Params, velocity: Params | None = None, *, lr: float, beta: float = 0.9
+) -> tuple[Params, Params]:
+    """v ← β v + g, p ← p − η v (Polyak 1964). Returns (params, velocity).
+
+    `velocity=None` means zero, before the first update.
     """
     if velocity is None:
         velocity = {k: np.zeros_like(p) for k, p in params.items()}
@@ -29,23 +40,33 @@ def momentum(params, grads, velocity=None, *, lr, beta=0.9):
 
 
 class AdamState(NamedTuple):
-    t: int  # steps taken
-    m: dict  # running mean of g
-    v: dict  # running mean of g²
+    """What Adam remembers from one update to the next."""
+
+    t: int  # number of updates made
+    m: Params  # running mean of g
+    v: Params  # running mean of g²
 
 
-def adam(params, grads, state=None, *, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+def adam(
+    params: Params,
+    grads: Params,
+    state: AdamState | None = None,
+    *,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Params, AdamState]:
     """p ← p − η m̂ / (√v̂ + ε) (Kingma and Ba 2015, Algorithm 1). Returns (params, AdamState).
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ).
-    `weight_decay` λ adds λ p to the gradient before the means (the L2 form, not AdamW's decoupled one).
+    `weight_decay` λ adds λ p to the gradient before the means (L2 regularisation; AdamW decouples
+    the two). `state=None` means zero means, before the first update.
     """
     if state is None:
-        state = AdamState(
-            0,
-            {k: np.zeros_like(p) for k, p in params.items()},
-            {k: np.zeros_like(p) for k, p in params.items()},
-        )
+        zeros = {k: np.zeros_like(p) for k, p in params.items()}
+        state = AdamState(0, zeros, zeros)
     t = state.t + 1
     new, m, v = {}, {}, {}
     for k, p in params.items():
@@ -56,30 +77,37 @@ def adam(params, grads, state=None, *, lr, beta1=0.9, beta2=0.999, eps=1e-8, wei
     return new, AdamState(t, m, v)
 
 
-def expert_norms(grads, norm="sum"):
-    """The length of each expert's gradient, the divisor of `normalised_step`: {name: (E,)}.
+def expert_norms(grads: Params, norm: str = "sum") -> dict[str, ArrayE]:
+    """The norm of each expert's gradient, {name: (E,)}; axis 0 of every array is the expert.
 
-    Axis 0 of every array is the expert. norm is
-        "sum"        Σ over an expert's arrays of ‖g‖ (the published code of Chen et al. 2022: ‖dW‖ + ‖db‖)
-        "joint"      √ of the sum of squares over all of an expert's arrays (the Frobenius norm of the paper)
-        "parameter"  each array by its own norm
+    `normalised_gradient_descent` divides by it. `norm` is one of
+
+        "sum"        Σ of ‖g‖ over an expert's arrays, ‖dW‖ + ‖db‖: the published code of
+                     Chen et al. 2022
+        "joint"      √ of the sum of squares over an expert's arrays: the Frobenius norm of
+                     their paper
+        "parameter"  each array is divided by its own norm
+
+    Raises InputError for another norm.
     """
     choice("norm", norm, ("sum", "joint", "parameter"))
-    own = {k: np.sqrt((g * g).reshape(len(g), -1).sum(axis=1)) for k, g in grads.items()}
+    norms = {k: np.sqrt((g * g).reshape(len(g), -1).sum(axis=1)) for k, g in grads.items()}
     if norm == "parameter":
-        return own
+        return norms
     if norm == "sum":
-        total = sum(own.values())
+        total = sum(norms.values())
     else:
-        total = np.sqrt(sum(n * n for n in own.values()))
+        total = np.sqrt(sum(n * n for n in norms.values()))
     return dict.fromkeys(grads, total)
 
 
-def normalised_step(params, grads, *, lr, norm="sum"):
+def normalised_gradient_descent(
+    params: Params, grads: Params, *, lr: float, norm: str = "sum"
+) -> Params:
     """p_m ← p_m − η g_m / ‖g_m‖ for each expert m (Chen et al. 2022, Algorithm 1).
 
-    Every expert moves by the same length however few tokens it got. An expert whose gradient is
-    exactly 0 (no token) stays where it is.
+    Every expert moves by the same length, whatever number of tokens it received. An expert whose
+    gradient is exactly 0 (no token) does not move. `norm` as in `expert_norms`.
     """
     norms = expert_norms(grads, norm)
     new = {}

@@ -49,7 +49,7 @@ def _collect(node, keys, found):
 
 
 def map_leaves(function: Callable[..., Any], params: Any, *more_params: Any) -> Any:
-    """A new structure like `params`: function(leaf of `params`, leaf of the next, ...) at each leaf.
+    """A structure like `params` with function(leaf of `params`, leaf of the next, ...) as leaves.
 
     Raises InputError where one of `more_params` has other keys or another length.
     """

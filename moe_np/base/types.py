@@ -1,11 +1,13 @@
 """Short names for the types in signatures: arrays with their axes, parameters, generators.
 
-`ArrayND` is an array of shape (N, D). The letters, the same in the whole package:
+`ArrayND` is an array of shape (N, D). The letters are the same in the whole package:
 
-    N tokens or cases    D features       E experts    k choices per token    A assignments
-    H hidden units       C classes or outputs          P patches              B, S, T sequences, slots, positions
+    N  tokens or cases        D  features              E  experts
+    A  assignments            k  choices per token     H  hidden units
+    C  outputs or classes     P  patches               B, S, T  sequences, slots, positions
 
-An annotation documents the axes; `moe_np.base.checks.array` checks them, at the entrance of a function.
+An annotation documents the axes. `moe_np.base.checks.array` checks them at the entrance of a
+function.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +33,7 @@ ArrayEE: TypeAlias = Annotated[np.ndarray, "E, E"]
 ArrayNEC: TypeAlias = Annotated[np.ndarray, "N, E, C"]
 ArrayNPD: TypeAlias = Annotated[np.ndarray, "N, P, D"]
 
-Params: TypeAlias = dict[str, np.ndarray]  # the arrays of a model by name; gradients have the same keys
+Params: TypeAlias = dict[str, np.ndarray]  # arrays by name; gradients have the same keys
 Options: TypeAlias = Mapping[str, Any]
 Rng: TypeAlias = np.random.Generator
 DType: TypeAlias = Any  # whatever NumPy takes as a dtype

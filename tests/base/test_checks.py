@@ -1,4 +1,4 @@
-"""One line that names the argument, what came and what was wanted."""
+"""Input validation: one line that names the argument, what was wanted and what came."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,13 @@ def test_array(value, message):
 
 
 def test_a_ragged_list_is_one_line():
-    with pytest.raises(
-        checks.InputError, match=r"^x: wanted an array of shape \(N, 2\), got list"
-    ) as error:
+    message = r"^x: wanted an array of shape \(N, 2\), got list"
+    with pytest.raises(checks.InputError, match=message) as error:
         checks.array("x", [[1, 2], [3]], ("N", 2))
     assert "\n" not in str(error.value)
 
 
-def test_what_passes_keeps_its_dtype_and_its_memory():
+def test_a_valid_array_keeps_its_dtype_and_its_memory():
     for dtype in (np.float32, np.float64):
         x = np.ones((0, 2), dtype)
         assert checks.array("x", x, ("N", 2)) is x
@@ -40,17 +39,15 @@ def test_what_passes_keeps_its_dtype_and_its_memory():
 
 
 def test_integer_labels_are_not_rounded():
-    with pytest.raises(
-        checks.InputError, match="y: wanted integer numbers, got an array of dtype float64"
-    ):
+    message = "y: wanted integer numbers, got an array of dtype float64"
+    with pytest.raises(checks.InputError, match=message):
         checks.array("y", [0.5, 1.0], ("N",), kind="i")
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", None, True, 9])
 def test_integer(value):
-    with pytest.raises(
-        checks.InputError, match="E: wanted a whole number of at least 1 and at most 8, got"
-    ):
+    message = "E: wanted a whole number of at least 1 and at most 8, got"
+    with pytest.raises(checks.InputError, match=message):
         checks.integer("E", value, maximum=8)
 
 
@@ -66,14 +63,12 @@ def test_number(value):
 
 def test_numbers_of_every_kind_become_floats():
     for value in (2, 2.0, np.float32(2), np.int64(2)):
-        found = checks.number("lr", value, above=0)
-        assert type(found) is float and found == 2
+        result = checks.number("lr", value, above=0)
+        assert type(result) is float and result == 2
     with pytest.raises(checks.InputError, match="lr: wanted a finite number above 0, got 0"):
         checks.number("lr", 0, above=0)
-    with pytest.raises(
-        checks.InputError,
-        match=r"share: wanted a finite number of at least 0 and at most 1, got 1\.5",
-    ):
+    message = r"share: wanted a finite number of at least 0 and at most 1, got 1\.5"
+    with pytest.raises(checks.InputError, match=message):
         checks.number("share", 1.5, minimum=0, maximum=1)
     assert checks.number("share", 1, minimum=0, maximum=1) == 1
     assert checks.number("ridge", 0, minimum=0) == 0 and checks.number("x", -3) == -3

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that go away however deep they are."""
+"""Atomic writes, and the removal of folders of any depth."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 from moe_np.base.files import remove_folder, write_atomically
 
 
-def test_a_write_is_whole_or_not_at_all(tmp_path):
+def test_a_write_is_atomic(tmp_path):
     path = tmp_path / "new" / "file.txt"
     write_atomically(path, "one\n")
     with pytest.raises(UnicodeEncodeError):
@@ -15,7 +15,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == b"one\n" and list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_deeper_than_a_path_can_say_is_removed(tmp_path):
+def test_a_folder_deeper_than_any_path_is_removed(tmp_path):
     before = os.getcwd()
     try:
         os.chdir(tmp_path)
@@ -32,6 +32,5 @@ def test_a_folder_deeper_than_a_path_can_say_is_removed(tmp_path):
     (tmp_path / "top" / "link").symlink_to(tmp_path / "kept")
     (tmp_path / "top" / "closed").mkdir(mode=0)
     remove_folder(tmp_path / "top")
-    assert [p.name for p in tmp_path.iterdir()] == ["kept"] and (
-        tmp_path / "kept" / "file"
-    ).exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept" / "file").exists()

@@ -1,13 +1,11 @@
-"""The gate's functions against SciPy's, at the ends of the range too; their gradients by
-projection.
-"""
+"""Softmax and its relatives against SciPy's, also at the ends of the range; their gradients."""
 
 import numpy as np
 import pytest
-import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import special
 
 from moe_np.base import gradcheck, numerics
 
@@ -18,26 +16,20 @@ logits = hnp.arrays(
 
 @given(logits)
 def test_softmax_family_equals_scipy(x):
-    np.testing.assert_allclose(
-        numerics.softmax(x), scipy.special.softmax(x, axis=-1), rtol=1e-12, atol=1e-300
-    )
-    np.testing.assert_allclose(
-        numerics.log_softmax(x), scipy.special.log_softmax(x, axis=-1), rtol=1e-12, atol=1e-12
-    )
-    np.testing.assert_allclose(
-        numerics.logsumexp(x), scipy.special.logsumexp(x, axis=-1), rtol=1e-13, atol=1e-13
-    )
-    np.testing.assert_allclose(
-        numerics.softmax(x, axis=0), scipy.special.softmax(x, axis=0), rtol=1e-12, atol=1e-300
-    )
+    for axis in (-1, 0):
+        expected = special.softmax(x, axis=axis)
+        np.testing.assert_allclose(numerics.softmax(x, axis=axis), expected, 1e-12, 1e-300)
+    expected = special.log_softmax(x, axis=-1)
+    np.testing.assert_allclose(numerics.log_softmax(x), expected, rtol=1e-12, atol=1e-12)
+    expected = special.logsumexp(x, axis=-1)
+    np.testing.assert_allclose(numerics.logsumexp(x), expected, rtol=1e-13, atol=1e-13)
 
 
 @given(logits)
 def test_sigmoid_and_softplus_equal_scipy(x):
-    np.testing.assert_allclose(numerics.sigmoid(x), scipy.special.expit(x), rtol=1e-10, atol=2e-16)
-    np.testing.assert_allclose(
-        numerics.softplus(x), -scipy.special.log_expit(-x), rtol=1e-13, atol=1e-300
-    )
+    np.testing.assert_allclose(numerics.sigmoid(x), special.expit(x), rtol=1e-10, atol=2e-16)
+    expected = -special.log_expit(-x)
+    np.testing.assert_allclose(numerics.softplus(x), expected, rtol=1e-13, atol=1e-300)
 
 
 def test_masked_choices_get_exactly_zero():
@@ -51,15 +43,9 @@ def test_masked_choices_get_exactly_zero():
 def test_dtype_follows_the_input_and_nothing_is_changed(dtype):
     x = np.linspace(-3, 3, 12, dtype=dtype).reshape(3, 4)
     x.flags.writeable = False
-    for f in (
-        numerics.softmax,
-        numerics.log_softmax,
-        numerics.logsumexp,
-        numerics.sigmoid,
-        numerics.softplus,
-        numerics.entropy,
-    ):
-        assert f(np.abs(x)).dtype == dtype, f.__name__
+    names = ("softmax", "log_softmax", "logsumexp", "sigmoid", "softplus", "entropy")
+    for name in names:
+        assert getattr(numerics, name)(np.abs(x)).dtype == dtype, name
 
 
 def test_entropy_of_known_distributions():
@@ -79,11 +65,11 @@ def test_gradients(name):
     forward, backward = PAIRS[name]
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4, 5))
-    errors = gradcheck.pair_error(
-        lambda params, x: (forward(x), x),
-        lambda dout, cache: (backward(dout, cache), {}),
-        {},
-        x,
-        rng,
-    )
-    assert errors["x"] < 1e-9
+
+    def pair_forward(params, x):
+        return forward(x), x
+
+    def pair_backward(dout, cache):
+        return backward(dout, cache), {}
+
+    assert gradcheck.pair_error(pair_forward, pair_backward, {}, x, rng)["x"] < 1e-9
