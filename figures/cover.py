@@ -7,7 +7,7 @@ is its own. `figures/readme.png` is a copy of what this script makes.
 from figures.chen2022 import fig1 as chen2022_fig1
 from figures.jacobs1991 import fig2 as jacobs1991_fig2
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import experiment as jacobs1991
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 
 SEED = 1  # the first of the starts in chen2022_fig1 that gives every cluster an expert
 TITLE = "Experts find their own part of the data, 1991 and 2022"
@@ -17,8 +17,8 @@ ORDER = 60
 def make(job):
     import matplotlib.pyplot as plt
 
-    vowels, _, mixture = jacobs1991.train(
-        jacobs1991.spec_of(jacobs1991.Config(), "4 experts", jacobs1991_fig2.SEED)
+    vowels, _, mixture = vowel_runs.train(
+        vowel_runs.spec_of(vowel_runs.Config(), "4 experts", jacobs1991_fig2.SEED)
     )
     data, runs = chen2022_fig1.trained(["cubic"], SEED)
     seen, _ = runs["cubic"]

@@ -24,7 +24,7 @@ import numpy as np
 from moe_np import plots
 from moe_np.coursework import self_check
 from moe_np.data import vowel_task
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.mixtures import jacobs1991 as model
 from moe_np.show import walk
 from moe_np.show.view import view
@@ -53,7 +53,7 @@ alone = model.train_to_stop(
     model.init_mixture(np.random.default_rng(0), 1), x, d, lr=0.01, max_epochs=4000
 )
 X = model.decision_foot(alone.params["W"][0, :, 0], alone.params["b"][0, 0])
-right = vowels.percent_correct(alone.params, x, d, "logistic")
+right = vowel_runs.percent_correct(alone.params, x, d, "logistic")
 print(
     f"one expert: {right:.1f} % right, mean squared error {alone.squared_error:.3f}; foot X = {X.round(2)}"
 )
@@ -197,22 +197,22 @@ assert (share[-1].max(axis=1) > 0.9).all() and len(set(share[-1].argmax(axis=1))
 # epochs?
 
 # %%
-config, seeds = vowels.Config(), 3
+config, seeds = vowel_runs.Config(), 3
 mean = {}
 print(
     f"{'':12}  {'epochs: published':>18}  {'ours':>6}   {'train %':>8}  {'ours':>5}   {'test %':>7}  {'ours':>5}"
 )
-for system in vowels.SYSTEMS:
-    runs = [vowels.run_one(vowels.spec_of(config, system, seed)) for seed in range(seeds)]
-    theirs = vowels.PAPER["table1"][system]
+for system in vowel_runs.SYSTEMS:
+    runs = [vowel_runs.run_one(vowel_runs.spec_of(config, system, seed)) for seed in range(seeds)]
+    theirs = vowel_runs.PAPER["table1"][system]
     mean[system] = {k: float(np.mean([r[k] for r in runs])) for k in ("epochs", "train", "test")}
     ours = mean[system]
     print(
         f"{system:12}  {theirs['epochs']:>12} ± {theirs['sd']:<3}  {ours['epochs']:6.0f}   "
         f"{theirs['train']:>8}  {ours['train']:5.1f}   {theirs['test']:>7}  {ours['test']:5.1f}"
     )
-assert max(mean[s]["epochs"] for s in vowels.SYSTEMS[:2]) < min(
-    mean[s]["epochs"] for s in vowels.SYSTEMS[2:]
+assert max(mean[s]["epochs"] for s in vowel_runs.SYSTEMS[:2]) < min(
+    mean[s]["epochs"] for s in vowel_runs.SYSTEMS[2:]
 )
 print("mean accuracies", [round(m[k], 1) for m in mean.values() for k in ("train", "test")])
 
@@ -234,7 +234,7 @@ print("mean accuracies", [round(m[k], 1) for m in mean.values() for k in ("train
 
 # %%
 one_hot = dataclasses.replace(config, coding="one-hot")
-single = vowels.run_one(vowels.spec_of(one_hot, "1 expert", 0, lr=0.005))
+single = vowel_runs.run_one(vowel_runs.spec_of(one_hot, "1 expert", 0, lr=0.005))
 print(
     f"one softmax expert, one-hot targets: training set {single['train']:.1f} %, test set {single['test']:.1f} %"
 )

@@ -119,5 +119,5 @@ def make(job):
     with plots.style():
         job.save(draw(results), "chen2022_replay")
     return "![recorded and replayed](chen2022_replay.png)\n\n" + "\n\n".join(
-        map(again.table, results)
+        map(again.report, results)
     )

@@ -10,7 +10,7 @@ asks about.
 import numpy as np
 
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.mixtures import jacobs1991 as model
 
 TITLE = "Jacobs et al. 1991, Fig. 2: what the experts and the gate learn"
@@ -65,14 +65,14 @@ def shade(ax, params, used):
 def make(job):
     import matplotlib.pyplot as plt
 
-    spec = vowels.spec_of(vowels.Config(), "4 experts", SEED)
-    data, kind, run = vowels.train(spec)
+    spec = vowel_runs.spec_of(vowel_runs.Config(), "4 experts", SEED)
+    data, kind, run = vowel_runs.train(spec)
     with plots.style():
         fig, ax = plt.subplots(figsize=(8, 6.4))
         used = draw(ax, data, run.params)
         job.save(fig, "jacobs1991_fig2")
     train, test = (
-        vowels.percent_correct(run.params, *part, kind) for part in (data[:2], data[2:4])
+        vowel_runs.percent_correct(run.params, *part, kind) for part in (data[:2], data[2:4])
     )
     return (
         "![decision lines](jacobs1991_fig2.png)\n\n"

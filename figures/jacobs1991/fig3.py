@@ -11,7 +11,7 @@ jump from side to side on the way and the dots blur.
 import numpy as np
 
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.mixtures import jacobs1991 as model
 
 TITLE = "Jacobs et al. 1991, Fig. 3: the feet of the decision lines, epoch by epoch"
@@ -71,8 +71,8 @@ def draw(ax, feet, used, targets):
 def make(job):
     import matplotlib.pyplot as plt
 
-    spec = vowels.spec_of(vowels.Config(), "8 experts", SEED, STEP)
-    data, _, run = vowels.train(spec, keep=True)
+    spec = vowel_runs.spec_of(vowel_runs.Config(), "8 experts", SEED, STEP)
+    data, _, run = vowel_runs.train(spec, keep=True)
     feet = model.decision_foot(run.history["W"][..., 0], run.history["b"][..., 0])
     p = model.gate_forward(run.params, data.x_train)[0]
     used = np.flatnonzero(model.active_experts(p))

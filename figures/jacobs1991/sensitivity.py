@@ -9,7 +9,7 @@ solves the task alone.
 import itertools
 
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import sensitivity
+from moe_np.experiments.jacobs1991 import report, sensitivity
 
 TITLE = "Jacobs et al. 1991: which claims survive other choices"
 ORDER = 25
@@ -35,7 +35,7 @@ def draw(ax, results):
             ax.text(
                 left + i,
                 y,
-                sensitivity.SIGNS[verdict],
+                report.SIGNS[verdict],
                 ha="center",
                 va="center",
                 color=colour,
@@ -64,7 +64,9 @@ def make(job):
         fig, ax = plt.subplots(figsize=(13, 8) if not job.quick else (8, 4))
         draw(ax, results)
         job.save(fig, "jacobs1991_sensitivity")
-    one = sensitivity.one_softmax_expert(sweep=job.sweep, quick=job.quick)
-    return "![claims](jacobs1991_sensitivity.png)\n\n" + sensitivity.table(
-        results, one, quick=job.quick
-    )
+    found = {
+        "cells": results,
+        "quick": job.quick,
+        "one_softmax_expert": sensitivity.one_softmax_expert(sweep=job.sweep, quick=job.quick),
+    }
+    return "![claims](jacobs1991_sensitivity.png)\n\n" + report.sensitivity_report(found)

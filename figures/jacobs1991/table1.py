@@ -6,17 +6,17 @@ the published ones; the differences inside each pair are small beside the spread
 """
 
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import experiment as vowels
-from moe_np.experiments.jacobs1991 import sensitivity as more
+from moe_np.experiments import jacobs1991
+from moe_np.experiments.jacobs1991 import report, runs, sensitivity
 
 TITLE = "Jacobs et al. 1991, Table 1: epochs to an error of .08"
 ORDER = 10
 
 
 def draw(ax, result):
-    published = [vowels.PAPER["table1"][name] for name in vowels.SYSTEMS]
+    published = [jacobs1991.PAPER["table1"][name] for name in jacobs1991.SYSTEMS]
     values = [one["epochs"] for one in result["systems"]]
-    plots.spread(ax, vowels.SYSTEMS, values, [(p["epochs"], p["sd"]) for p in published])
+    plots.spread(ax, jacobs1991.SYSTEMS, values, [(p["epochs"], p["sd"]) for p in published])
     ax.set_xlim(0, None)
     ax.set_xlabel("epochs until the mean squared error is .08")
     ours, theirs = result["summary"][1]["epochs"], published[1]
@@ -36,17 +36,17 @@ def draw(ax, result):
 def make(job):
     import matplotlib.pyplot as plt
 
-    config = vowels.Config()
-    result = vowels.run(config, sweep=job.sweep, quick=job.quick)
+    config = jacobs1991.Config()
+    result = jacobs1991.run(config, sweep=job.sweep, quick=job.quick)
     with plots.style():
         fig, ax = plt.subplots(figsize=(9.5, 5))
         draw(ax, result)
         job.save(fig, "jacobs1991_table1")
-    parts = ["![epochs](jacobs1991_table1.png)", vowels.table(result)]
+    parts = ["![epochs](jacobs1991_table1.png)", jacobs1991.report(result)]
     if not job.quick:
-        parts.append(again(more.eight_against_four(sweep=job.sweep)))
+        parts.append(again(sensitivity.eight_against_four(sweep=job.sweep)))
         parts.append(
-            "**Step sizes.** " + vowels.explore_table(vowels.explore(config, job.sweep), config)
+            "**Learning rates.** " + report.explore_table(runs.explore(config, job.sweep), config)
         )
     return "\n\n".join(parts)
 

@@ -10,8 +10,9 @@ from moe_np.base.files import write_atomically
 from moe_np.coursework import assignments
 
 
-def add(commands):
-    """Hang the commands under `coursework`. commands: what `add_subparsers` of that parser gave."""
+def add_arguments(parser, argv):
+    """Arguments of `moe-np coursework`: one subcommand each."""
+    commands = parser.add_subparsers(dest="coursework", required=True, metavar="WHAT")
     listing = commands.add_parser("list", help="the assignments")
     listing.add_argument("--json", action="store_true", help="print as JSON")
     release = commands.add_parser("release", help="make the folder that students get")

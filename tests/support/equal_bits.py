@@ -316,12 +316,16 @@ def losses(dtype):
 def api():
     import numpy as np
 
+    before = os.environ.pop("MOE_NP_KERNELS", None)
     for mode in ("numba", "numpy"):
         os.environ["MOE_NP_KERNELS"] = mode
         for part in (routers, layers, losses):
             for dtype in (np.float64, np.float32):
                 for key, value in part(dtype):
                     yield f"{mode} {key}", value
+    del os.environ["MOE_NP_KERNELS"]
+    if before is not None:
+        os.environ["MOE_NP_KERNELS"] = before
 
 
 PARTS = {"api": api, "bench": bench, "experiments": experiments, "replay": replay}

@@ -29,9 +29,9 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base.checks import InputError, choice, integer
 from moe_np.data import clusters, torch_random
+from moe_np.experiments.common import sources
 from moe_np.experiments.common.sweep import (
     one_blas_thread,
-    source_fingerprint,
     to_json,
     versions,
     write_atomically,
@@ -362,7 +362,7 @@ def _path(store, setting):
     """Where an unfinished replay is kept; the name changes with everything that could change a
     number.
     """
-    what = json.dumps([kernels.backend(), source_fingerprint()])
+    what = json.dumps([kernels.backend(), sources.fingerprint(__name__)])
     return (
         store
         / "replay_chen2022"
@@ -404,7 +404,7 @@ def _load(path, setting):
 # --- Markdown -------------------------------------------------------------------------------------
 
 
-def table(result):
+def report(result):
     """Recorded and replayed test accuracy of every run, and means of the runs, as Markdown."""
     head = f"Setting {result['setting']}: test accuracy of the recorded runs and of their replay, percent.\n"
     lines = [

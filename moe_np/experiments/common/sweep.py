@@ -1,16 +1,14 @@
-"""Many independent runs: in parallel, with progress, each finished one stored at once and never run
-again.
+"""A sweep: many independent runs in parallel, each stored when it ends and never run again.
 
-A run is `run_one(spec) -> result`, a top-level function of a JSON-able dict that returns a
-JSON-able dict and draws every random number from seeds in the spec. So it does not matter which
-process runs it, or when: `jobs=1` and `jobs=2` give the same bits, and a sweep that was killed goes
-on where it stopped. A result is stored under a hash of everything that determines it: function,
-spec, kernels, and the package's own source (editing a line that computes makes old results
-invisible, not wrong).
+A run is `run_one(spec) -> result`, a top-level function that takes a JSON-able dict, returns a
+JSON-able dict and draws every random number from seeds in the spec. It does not matter which
+process makes a run, or when: `jobs=1` and `jobs=2` give the same bits, and a sweep that was killed
+continues where it stopped. A result is stored under a hash of everything that determines it: the
+function, the spec, the kernels, and the source of the modules that `run_one` reaches by import.
+Editing a line that computes makes old results invisible; editing anything else throws nothing away.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import multiprocessing
@@ -18,51 +16,40 @@ import pathlib
 import signal
 import sys
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from typing import Any
 
 import numpy as np
 
 from moe_np import kernels
 from moe_np.base.checks import InputError, integer
 from moe_np.base.files import write_atomically
-
-NOT_COMPUTING = ("cli.py", "plots.py", "__main__.py")  # files that only show results
-
-
-def to_json(value):
-    """JSON text of a result: two-space indent, arrays as lists, NaN refused."""
-    return json.dumps(value, indent=1, allow_nan=False, default=_plain, ensure_ascii=False) + "\n"
+from moe_np.experiments.common import sources
+from moe_np.experiments.common.experiment import Result, Spec
 
 
-def _plain(value):
+def to_json(value: Any) -> str:
+    """A result as JSON text, arrays as lists. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, indent=1, allow_nan=False, default=_as_list, ensure_ascii=False) + "\n"
+
+
+def _as_list(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     raise TypeError(f"not JSON-able: {type(value).__name__}")
 
 
-@functools.cache
-def source_fingerprint():
-    """A hash of every file of the package that can change a number."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".csv") and path.name not in NOT_COMPUTING:
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def one_blas_thread():
-    """`moe_np.kernels.machine.blas_threads.one_blas_thread`, imported when it is first used:
-    SciPy's BLAS takes a while to load.
-    """
+    """A context in which BLAS uses one thread; imported when first used, since BLAS loads slowly."""
     from moe_np.kernels.machine import blas_threads
 
     return blas_threads.one_blas_thread()
 
 
 def _guarded(run_one, spec):
-    """Run one spec with one BLAS thread: two would change the order of sums, and crowd the other
-    processes.
+    """Run one spec with one BLAS thread. Two would change the order of sums, and take the cores of
+    the other processes.
     """
     with one_blas_thread():
         return run_one(spec)
@@ -70,8 +57,8 @@ def _guarded(run_one, spec):
 
 @contextlib.contextmanager
 def _interrupts_ignored():
-    """Ctrl-C reaches every process of a terminal; children started in here leave the answer to
-    their parent.
+    """Processes that start in this context ignore Ctrl-C, which reaches every process of a
+    terminal: the parent ends them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
@@ -84,59 +71,73 @@ def _interrupts_ignored():
 
 
 class Sweep:
-    """Runs specs, `jobs` at a time. Use as a context manager: it keeps its processes until the end.
+    """Runs specs, `jobs` at a time. Used as a context manager, it keeps its processes until the end.
 
-    store      folder for finished runs, or None to remember nothing
-    jobs       processes; 1 runs in this process
-    executor   any concurrent.futures executor instead of our own processes, e.g. dask's `Client.get_executor()`
-    progress   show a bar on stderr
+    store      folder of finished runs, or None to store nothing
+    jobs       number of processes; 1 runs in this process
+    executor   any concurrent.futures executor in place of our processes, such as
+               dask's `Client.get_executor()`
+    progress   show a progress bar on stderr
     """
 
-    def __init__(self, store=None, *, jobs=1, executor=None, progress=True):
+    def __init__(
+        self,
+        store: str | pathlib.Path | None = None,
+        *,
+        jobs: int = 1,
+        executor: Executor | None = None,
+        progress: bool = True,
+    ):
         self.store = None if store is None else pathlib.Path(store)
         self.jobs = integer("jobs", jobs, minimum=1)
         self.progress = progress
         self._executor = executor
-        self._own = None
-        self._flying = {}  # key of a submitted run -> future of its stored result
+        self._processes = None
+        self._pending = {}  # key of a submitted run -> future of its stored result
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        if self._own is not None:
-            self._own.shutdown(wait=exc[0] is None, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.shutdown(wait=exc[0] is None, cancel_futures=True)
             if exc[0] is not None:
                 for process in multiprocessing.active_children():
                     process.terminate()
-            self._own = None
+            self._processes = None
 
     def _pool(self):
         if self._executor is not None:
             return self._executor
-        if self._own is None:
+        if self._processes is None:
             # spawn, not fork: a forked child inherits locks of BLAS and Numba threads, and spawn is
             # the same everywhere
-            self._own = ProcessPoolExecutor(
+            self._processes = ProcessPoolExecutor(
                 self.jobs, mp_context=multiprocessing.get_context("spawn")
             )
-        return self._own
+        return self._processes
 
     @staticmethod
-    def key(run_one, spec):
-        """A name for this run that changes with anything that could change its result."""
-        code = [run_one.__module__, run_one.__qualname__, kernels.backend(), source_fingerprint()]
-        digest = hashlib.sha256(json.dumps([*code, spec], sort_keys=True).encode()).hexdigest()
-        return f"{run_one.__module__.rpartition('.')[2]}/{digest[:20]}.json"
+    def key(run_one: Callable[[Spec], Result], spec: Spec) -> str:
+        """The name under which this run is stored: it changes with all that could change the result.
 
-    def path(self, run_one, spec):
-        """Where the result of this spec is stored."""
+        The values of `spec` that name modules of the package ("moe_np.routing.top_k") count as
+        imports of `run_one`. A `run_one` from outside the package counts as one that imports all.
+        """
+        modules = [run_one.__module__] if sources.file_of(run_one.__module__) else sources.modules()
+        named = [v for v in spec.values() if isinstance(v, str) and sources.file_of(v)]
+        source = sources.fingerprint(*modules, *named)
+        code = [run_one.__module__, run_one.__qualname__, kernels.backend(), source]
+        digest = hashlib.sha256(json.dumps([*code, spec], sort_keys=True).encode()).hexdigest()
+        folder = run_one.__module__.removeprefix("moe_np.experiments.")
+        return f"{folder.removesuffix('.experiment')}/{digest[:20]}.json"
+
+    def path(self, run_one: Callable[[Spec], Result], spec: Spec) -> pathlib.Path:
+        """The file in which the result of this spec is stored."""
         return self.store / self.key(run_one, spec)
 
-    def load(self, run_one, spec):
-        """The stored result of this spec, or None if it has not finished yet. InputError for a
-        damaged file.
-        """
+    def load(self, run_one: Callable[[Spec], Result], spec: Spec) -> Result | None:
+        """The stored result of this spec, or None if there is none. InputError for a damaged file."""
         if self.store is None:
             return None
         path = self.path(run_one, spec)
@@ -151,7 +152,8 @@ class Sweep:
             return stored["result"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path}: wanted a stored run, got a damaged file ({error}); delete it to run it again"
+                f"{path}: wanted a stored run, got a damaged file ({error}); "
+                "delete it to run it again"
             ) from None
 
     def _save(self, run_one, spec, result):
@@ -163,23 +165,23 @@ class Sweep:
     def _in_process(self):
         return self._executor is None and self.jobs == 1
 
-    def submit(self, run_one, specs):
-        """Start runs that a later `map` will ask for, and return their futures. With one job there
-        is nothing to start.
+    def submit(self, run_one: Callable[[Spec], Result], specs: Iterable[Spec]) -> list[Future]:
+        """Start runs that a later `map` will ask for, and return their futures.
 
-        A run that is finished or under way is not started again; each is stored the moment it ends.
+        A run that is finished or under way is not started again, and each is stored when it ends.
+        With one job nothing is started.
         """
-        futures, in_process = [], self._in_process()
+        futures = []
         with _interrupts_ignored():  # inherited by the processes that this starts
-            for spec in () if in_process else specs:
+            for spec in () if self._in_process() else specs:
                 key = self.key(run_one, spec)
-                if key not in self._flying and self.load(run_one, spec) is None:
-                    self._flying[key] = self._fly(run_one, spec)
-                if key in self._flying:
-                    futures.append(self._flying[key])
+                if key not in self._pending and self.load(run_one, spec) is None:
+                    self._pending[key] = self._start(run_one, spec)
+                if key in self._pending:
+                    futures.append(self._pending[key])
         return futures
 
-    def _fly(self, run_one, spec):
+    def _start(self, run_one, spec):
         """Submit one run; the future that comes back is done when its result is stored."""
         stored = Future()
 
@@ -192,51 +194,54 @@ class Sweep:
         self._pool().submit(_guarded, run_one, spec).add_done_callback(store)
         return stored
 
-    def map(self, run_one, specs, desc="runs"):
-        """Results in the order of `specs`. Finished runs are read back; each new one is stored the
-        moment it ends.
+    def map(
+        self, run_one: Callable[[Spec], Result], specs: Iterable[Spec], desc: str = "runs"
+    ) -> list[Result]:
+        """The results in the order of `specs`: finished runs are read, the others are run and each
+        is stored when it ends. The first run that fails ends the sweep with its error.
         """
         from tqdm import tqdm
 
         specs = list(specs)
         results = [self.load(run_one, spec) for spec in specs]
-        todo = [i for i, result in enumerate(results) if result is None]
-        bar = tqdm(
+        missing = [i for i, result in enumerate(results) if result is None]
+        compute = self._one_by_one if self._in_process() else self._in_parallel
+        with tqdm(
             total=len(specs),
-            initial=len(specs) - len(todo),
+            initial=len(specs) - len(missing),
             desc=desc,
             unit="run",
             file=sys.stderr,
             disable=not self.progress,
             leave=False,
             dynamic_ncols=True,
-        )
-        with bar:
-            if self._in_process():
-                for i in todo:
-                    results[i] = self._save(run_one, specs[i], _guarded(run_one, specs[i]))
-                    bar.update()
-            else:
-                self.submit(run_one, [specs[i] for i in todo])
-                keys = {i: self.key(run_one, specs[i]) for i in todo}
-                for future in as_completed(
-                    {self._flying[k] for k in keys.values() if k in self._flying}
-                ):
-                    future.result()  # a failure ends the sweep here
-                    bar.update()
-                for (
-                    i,
-                    key,
-                ) in keys.items():  # a run may have been stored between the look and the submission
-                    results[i] = (
-                        self._flying[key].result()
-                        if key in self._flying
-                        else self.load(run_one, specs[i])
-                    )
+        ) as bar:
+            computed = compute(run_one, [specs[i] for i in missing], bar)
+        for i, result in zip(missing, computed, strict=True):
+            results[i] = result
         return results
 
+    def _one_by_one(self, run_one, specs, bar):
+        results = []
+        for spec in specs:
+            results.append(self._save(run_one, spec, _guarded(run_one, spec)))
+            bar.update()
+        return results
 
-def versions():
+    def _in_parallel(self, run_one, specs, bar):
+        self.submit(run_one, specs)
+        keys = [self.key(run_one, spec) for spec in specs]
+        for future in as_completed({self._pending[k] for k in keys if k in self._pending}):
+            future.result()
+            bar.update()
+        # a run that another process stored before the submission is not pending here
+        return [
+            self._pending[key].result() if key in self._pending else self.load(run_one, spec)
+            for key, spec in zip(keys, specs, strict=True)
+        ]
+
+
+def versions() -> dict[str, str]:
     """Versions of everything that touches the numbers, for the result files."""
     import importlib.metadata
     import platform

@@ -14,7 +14,7 @@ import numpy as np
 from moe_np.base import optim
 from moe_np.data import regimes
 from moe_np.data.clusters import clusters
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.question import (
     Question,
     differ,
@@ -73,7 +73,7 @@ def collapse_dense(spec):
     """Four experts, c_0 = bias. Gradients of the first step, and the epoch at which a second expert
     is in use.
     """
-    data = vowels.task("IY+AH", 1, "file order", 0)
+    data = vowel_runs.task("IY+AH", 1, "file order", 0)
     params = model.init_mixture(np.random.default_rng(spec["seed"]), 4)
     params["c"][0] = spec["bias"]
     out = {"escaped": None}

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from moe_np.data import regimes
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.question import (
     Question,
     differ,
@@ -141,8 +141,8 @@ def harder_vowels(spec):
     """Jacobs et al.'s vowels: experts in use for the front and for the back pair, each pair's
     errors, and how much the squared error rises without the experts that are not in use.
     """
-    data = vowels.task("IY+AH", 1, "file order", 0)
-    params = vowels.start(f"{spec['experts']} experts", spec["seed"], 0.05, 1)
+    data = vowel_runs.task("IY+AH", 1, "file order", 0)
+    params = vowel_runs.start(f"{spec['experts']} experts", spec["seed"], 0.05, 1)
     run = model.train_to_stop(params, data.x_train, data.d_train, lr=0.06)
     o, p = (
         model.experts_forward(run.params, data.x_train)[0][:, :, 0],

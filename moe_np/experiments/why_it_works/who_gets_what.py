@@ -8,7 +8,7 @@ in the noise of the routing where there is any.
 
 import numpy as np
 
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.gate_collapse import VARIANTS, patches
 from moe_np.experiments.why_it_works.question import (
     Question,
@@ -33,7 +33,7 @@ def train_vowels(expert_seed, gate_seed=None, gate_spread=0.0, keep=False):
     """Eight experts under eq. 3 to an error of .08: (data, Run). The gate starts at 0, or uniform
     in ±gate_spread.
     """
-    data = vowels.task("IY+AH", 1, "file order", 0)
+    data = vowel_runs.task("IY+AH", 1, "file order", 0)
     params = model.init_mixture(np.random.default_rng(expert_seed), E)
     if gate_seed is not None:
         rng = np.random.default_rng([gate_seed, 1])

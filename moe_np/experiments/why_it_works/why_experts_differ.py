@@ -10,7 +10,7 @@ import numpy as np
 from moe_np.base.optim import gradient_descent
 from moe_np.data import regimes
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.jacobs1991 import experiment as vowels
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.gate_collapse import EQUATIONS, STEPS
 from moe_np.experiments.why_it_works.question import (
     Question,
@@ -45,7 +45,7 @@ def equal_run(spec):
     """Four experts on the four vowels. How far apart they are every EVERY epochs: max |W_i − mean|,
     biases too.
     """
-    rng, data = np.random.default_rng(spec["seed"]), vowels.task("IY+AH", 1, "file order", 0)
+    rng, data = np.random.default_rng(spec["seed"]), vowel_runs.task("IY+AH", 1, "file order", 0)
     params = model.init_mixture(rng, 4)
     apart = STARTS[spec["start"]]
     if apart is not None:
@@ -197,7 +197,7 @@ def errors_run(spec):
 
 
 def on_vowels(spec):
-    data = vowels.task("IY+AH", 1, "file order", 0)
+    data = vowel_runs.task("IY+AH", 1, "file order", 0)
     params = model.init_mixture(np.random.default_rng(spec["seed"]), 4)
     for step in model.train(
         params, data.x_train, data.d_train, lr=STEPS[spec["error"]], error=spec["error"]

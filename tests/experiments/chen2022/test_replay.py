@@ -105,7 +105,7 @@ def test_a_limit_gives_the_beginning_and_a_later_call_the_rest(fake, tmp_path):
     part = again.replay(4, store=tmp_path, progress=False, limit=3)
     assert part["moe_nonlinear"]["accuracy"] == whole["moe_nonlinear"]["accuracy"][:2]
     assert part["moe_linear"]["accuracy"] == [] and part["moe_linear"]["first_run"] is None
-    assert "| 3 | 99.3375 | – |" in again.table(part) and "of 2 runs" in again.table(part)
+    assert "| 3 | 99.3375 | – |" in again.report(part) and "of 2 runs" in again.report(part)
     assert again.replay(4, store=tmp_path, progress=False) == whole
     assert again.replay(4, store=tmp_path, progress=False, limit=3) == part
 
@@ -154,7 +154,7 @@ def test_recorded_numbers_agree_with_the_means_printed_beside_them():
 
 def test_table_shows_every_run_and_says_how_many_agree(fake):
     result = again.replay(2, progress=False)
-    text = again.table(result)
+    text = again.report(result)
     assert text.count("\n|") == 14
     assert (
         "| 3 | 93.7188 |" in text and "89.49" in text

