@@ -35,7 +35,7 @@ x, d = data.x_train, data.d_train
 print("x", x.shape, "d", d.shape, " and", len(data.x_test), "test tokens, of other speakers")
 
 fig, ax = plt.subplots(figsize=(6, 4.5))
-plots.classes(ax, x, data.vowel_train, ("i", "ɪ", "ɑ", "ʌ"))
+plots.labelled_points(ax, x, data.vowel_train, ("i", "ɪ", "ɑ", "ʌ"))
 _ = ax.set(xlabel="first formant (kHz)", ylabel="second formant (kHz)")
 # %% [markdown]
 # ## 1. One expert alone
@@ -153,7 +153,7 @@ share = np.stack(
 closest = np.linalg.norm(feet - X, axis=2).min(axis=0)
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-plots.paths(left, feet, [plots.COLOURS[m] for m in range(4)], size=5)
+plots.trajectories(left, feet, [plots.COLOURS[m] for m in range(4)], size=5)
 left.plot(*X, "X", color="black", markersize=12)
 left.annotate("X", X, (0, 12), textcoords="offset points", ha="center", weight="bold")
 left.set(

@@ -202,7 +202,7 @@ assert runs["cubic"][0][-1].entropy < 0.1 and runs["linear"][0][-1].entropy > 0.
 
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.4))
 for ax, (activation, (steps, _)) in zip(axes, runs.items(), strict=True):
-    plots.dispatch(ax, diagnostics.table(steps[-1].expert, train.cluster))
+    plots.dispatch_table(ax, diagnostics.table(steps[-1].expert, train.cluster))
     entropy = steps[-1].entropy
     ax.set(
         xlabel="cluster", title=f"{activation}: % of the expert's samples, entropy {entropy:.2f}"

@@ -1,19 +1,36 @@
 """Pictures of mixtures: functions that take arrays and draw on a given matplotlib Axes.
 
-Made to be read from the last row of a lecture room: large type, labels at the thing they name, and
-the colours of Okabe and Ito, which stay apart for colour-blind eyes and in grey.
+They are made to be read from the last row of a lecture room: large type, labels at the thing that
+they name, and the colours of Okabe and Ito, which colour-blind readers can tell apart and which
+differ in grey as well.
 """
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from moe_np.base import numerics
+from moe_np.base.types import Array, ArrayE, ArrayN
 from moe_np.layers import diagnostics
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyBboxPatch
+    from matplotlib.text import Annotation, Text
+
+ArrayN2 = Annotated[np.ndarray, "N, 2"]
+
 # Okabe and Ito (2008), Color universal design
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SKY, AMBER, YELLOW, BLACK = "#56B4E9", "#E69F00", "#F0E442", "#000000"
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+PINK = "#CC79A7"
+SKY = "#56B4E9"
+AMBER = "#E69F00"
+YELLOW = "#F0E442"
+BLACK = "#000000"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, YELLOW, BLACK)
 GREY = "#8A8A8A"
 
@@ -30,8 +47,8 @@ STYLE = {
 
 
 @contextlib.contextmanager
-def style():
-    """The settings of all our pictures, for the time of a `with` block."""
+def style() -> Iterator[None]:
+    """A context in which matplotlib has the settings of all our pictures."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
@@ -44,223 +61,213 @@ def _rim(alpha=1.0):
     return [patheffects.withStroke(linewidth=3.5, foreground="white", alpha=alpha)]
 
 
-def label(ax, x, y, text, colour=BLACK, **options):
-    """Text on the data, with a white rim so that lines and dots under it do not eat it."""
+def label(ax: "Axes", x: float, y: float, text: str, colour: str = BLACK, **options: Any) -> "Text":
+    """Text at (x, y) of the data, with a white rim that separates it from lines and dots below."""
     options = {"ha": "center", "va": "center", "zorder": 10, "path_effects": _rim(), **options}
     return ax.text(x, y, text, color=colour, **options)
 
 
-def classes(ax, x, which, names, colours=COLOURS, markers="os^D", places=None):
-    """Points x (N, 2) in colour and marker of their class which (N,), each cloud named at its
-    median or `places`.
+# --- the plane of two inputs ----------------------------------------------------------------------
+
+
+def labelled_points(
+    ax: "Axes",
+    x: ArrayN2,
+    group: ArrayN,
+    names: Sequence[str],
+    colours: Sequence[str] = COLOURS,
+    markers: str = "os^D",
+    places: Sequence[tuple[float, float]] | None = None,
+) -> None:
+    """The points x in the colour and marker of their group, and the name of each group.
+
+    group   (N,) numbers of the groups, as positions in `names`
+    places  where the names stand; None: at the median of each group
     """
     for i, name in enumerate(names):
-        own = x[which == i]
-        ax.scatter(
-            *own.T, s=16, c=colours[i], marker=markers[i % len(markers)], alpha=0.55, linewidths=0
-        )
-        label(
-            ax,
-            *(np.median(own, axis=0) if places is None else places[i]),
-            name,
-            colours[i],
-            size=20,
-            weight="bold",
-        )
+        points = x[group == i]
+        look = {"c": colours[i], "marker": markers[i % len(markers)]}
+        ax.scatter(*points.T, s=16, alpha=0.55, linewidths=0, **look)
+        place = np.median(points, axis=0) if places is None else places[i]
+        label(ax, *place, name, colours[i], size=20, weight="bold")
 
 
-def line(ax, w, b, **options):
-    """The straight line w·x + b = 0 across the Axes as they stand, whose limits it leaves alone."""
+def straight_line(ax: "Axes", w: Array, b: float, **options: Any) -> "list[Line2D]":
+    """The line w·x + b = 0, w (2,), across the whole Axes. The limits of the Axes do not change."""
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     middle = np.array([x0 + x1, y0 + y1]) / 2
-    # the point of the line next to the middle of the picture
+    # the point of the line that is nearest to the middle of the picture
     foot = middle - (middle @ w + b) / (w @ w) * w
     along = np.array([-w[1], w[0]]) / np.linalg.norm(w) * 2 * np.hypot(x1 - x0, y1 - y0)
-    drawn = ax.plot(
-        *np.stack([foot - along, foot + along], axis=1),
-        **{"scalex": False, "scaley": False, **options},
-    )
+    ends = np.stack([foot - along, foot + along], axis=1)
+    drawn = ax.plot(*ends, **{"scalex": False, "scaley": False, **options})
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
     return drawn
 
 
-def along_line(ax, w, b, x, text, colour=BLACK, gap=9, **options):
-    """Text that runs beside the line w·x + b = 0 at abscissa x, `gap` points above it (below if
-    negative).
+def text_along_line(
+    ax: "Axes",
+    w: Array,
+    b: float,
+    x: float,
+    text: str,
+    colour: str = BLACK,
+    gap: float = 9,
+    **options: Any,
+) -> "Annotation":
+    """Text parallel to the line w·x + b = 0 at abscissa x, `gap` points above it.
+
+    A negative gap places it below.
     """
     y = -(w[0] * x + b) / w[1]
-    ax.figure.draw_without_rendering()  # the layout has to be settled before an angle on the page is known
+    ax.figure.draw_without_rendering()  # an angle on the page is known when the layout is settled
     ends = ax.transData.transform([(x, y), (x + 0.01, y - 0.01 * w[0] / w[1])])
     angle = np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1]))
     shift = gap * np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
-    place = {
-        "ha": "center",
-        "va": "center",
-        "rotation": angle,
-        "rotation_mode": "anchor",
-        "path_effects": _rim(0.8),
-    }
-    return ax.annotate(
-        text,
-        (x, y),
-        shift,
-        textcoords="offset points",
-        color=colour,
-        zorder=9,
-        annotation_clip=False,
-        **place,
+    options = {
+        **{"ha": "center", "va": "center", "rotation": angle, "rotation_mode": "anchor"},
+        **{"path_effects": _rim(0.8), "zorder": 9, "annotation_clip": False},
         **options,
-    )
+    }
+    return ax.annotate(text, (x, y), shift, textcoords="offset points", color=colour, **options)
 
 
-def paths(ax, points, colours, size=3.2):
-    """Trajectories points (T, M, 2): a dot a step, an open circle at the start, a square at the
-    end.
-    """
+def trajectories(
+    ax: "Axes",
+    points: Annotated[np.ndarray, "T, M, 2"],
+    colours: Sequence[str],
+    size: float = 3.2,
+) -> None:
+    """M paths of T points: a dot per point, an open circle at the first, a square at the last."""
     for i, colour in enumerate(colours):
-        own = points[:, i]
-        ax.plot(*own.T, ".", color=colour, markersize=size, markeredgewidth=0, zorder=3)
-        ax.plot(
-            *own[0], "o", markerfacecolor="white", markeredgecolor=colour, markersize=8, zorder=4
-        )
-        ax.plot(*own[-1], "s", color=colour, markeredgecolor="white", markersize=10, zorder=7)
+        path = points[:, i]
+        first = {"markerfacecolor": "white", "markeredgecolor": colour, "markersize": 8}
+        last = {"color": colour, "markeredgecolor": "white", "markersize": 10}
+        ax.plot(*path.T, ".", color=colour, markersize=size, markeredgewidth=0, zorder=3)
+        ax.plot(*path[0], "o", zorder=4, **first)
+        ax.plot(*path[-1], "s", zorder=7, **last)
 
 
-def spread(ax, names, values, published, colours=COLOURS, rng_seed=0):
-    """A row for each name: its values as dots, mean ± SD above them, the published (mean, spread)
-    as a diamond.
+# --- runs and tables ------------------------------------------------------------------------------
+
+
+def runs_beside_published(
+    ax: "Axes",
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    published: Sequence[tuple[float, float]],
+    colours: Sequence[str] = COLOURS,
+    seed: int = 0,
+) -> None:
+    """A row per name: a dot per run, above them mean ± SD, below them the published mean and SD.
+
+    values     the numbers of each name's runs
+    published  (mean, standard deviation) of each name, drawn as a black diamond
+    seed       of the random heights that keep dots apart
     """
-    jitter = np.random.default_rng(rng_seed)
-    for row, (own, (theirs, theirs_sd)) in enumerate(zip(values, published, strict=True)):
-        own = np.asarray(own, dtype=float)
-        sd = own.std(ddof=1) if len(own) > 1 else 0
-        ax.scatter(
-            own,
-            row + jitter.uniform(-0.13, 0.13, len(own)),
-            s=26,
-            c=colours[row],
-            alpha=0.5,
-            linewidths=0,
-        )
-        ax.errorbar(
-            own.mean(),
-            row - 0.27,
-            xerr=sd,
-            fmt="o",
-            color=colours[row],
-            markersize=8,
-            capsize=4,
-            linewidth=2,
-        )
-        ax.errorbar(
-            theirs,
-            row + 0.3,
-            xerr=theirs_sd,
-            fmt="D",
-            color=BLACK,
-            markersize=7,
-            capsize=4,
-            linewidth=1.5,
-        )
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
+    rng = np.random.default_rng(seed)
+    for row, (run_values, (mean, sd)) in enumerate(zip(values, published, strict=True)):
+        numbers = np.asarray(run_values, dtype=float)
+        our_sd = numbers.std(ddof=1) if len(numbers) > 1 else 0
+        height = row + rng.uniform(-0.13, 0.13, len(numbers))
+        ours = {"fmt": "o", "color": colours[row], "markersize": 8, "linewidth": 2}
+        theirs = {"fmt": "D", "color": BLACK, "markersize": 7, "linewidth": 1.5}
+        ax.scatter(numbers, height, s=26, c=colours[row], alpha=0.5, linewidths=0)
+        ax.errorbar(numbers.mean(), row - 0.27, xerr=our_sd, capsize=4, **ours)
+        ax.errorbar(mean, row + 0.3, xerr=sd, capsize=4, **theirs)
+    _rows_from_the_top(ax, names)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
 
-def tile(x, y, colour, size=0.92):
+def _rows_from_the_top(ax, names):
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def tile(x: float, y: float, colour: str, size: float = 0.92) -> "FancyBboxPatch":
     """A rounded square about (x, y), for tables that are pictures: `ax.add_patch(tile(...))`."""
     from matplotlib.patches import FancyBboxPatch
 
+    corner = (x - size / 2, y - size / 2)
     box = "round,pad=0,rounding_size=.1"
-    return FancyBboxPatch(
-        (x - size / 2, y - size / 2), size, size, boxstyle=box, facecolor=colour, edgecolor="none"
-    )
+    return FancyBboxPatch(corner, size, size, boxstyle=box, facecolor=colour, edgecolor="none")
 
 
 # --- how a gate uses its experts: pictures of moe_np.layers.diagnostics ---------------------------
 
 
-def expert_load(ax, load, demand=None, colour=BLUE):
-    """A bar an expert: what it processes, and outlined above it what was dropped; the mean as a
-    line.
+def expert_load(ax: "Axes", load: ArrayE, demand: ArrayE | None = None, colour: str = BLUE) -> None:
+    """A bar per expert: the tokens that it processes, and dotted above them those dropped.
 
-    load (E,), demand (E,) or None: diagnostics.load and .demand. The title gives CV, max/mean and
-    the dropped share.
+    load and demand as from diagnostics.load and .demand. The mean load is a dashed line; the title
+    gives the coefficient of variation, maximum / mean, and the dropped share.
     """
     load = np.asarray(load)
     asked = load if demand is None else np.asarray(demand)
-    place, mean = np.arange(len(load)), load.mean()
+    place = np.arange(len(load))
     ax.bar(place, asked, 0.8, facecolor="none", edgecolor=colour, linestyle=":", linewidth=1.5)
     ax.bar(place, load, 0.8, color=colour)
-    ax.axhline(mean, color=BLACK, linewidth=1.2, linestyle="--")
-    lost = 1 - load.sum() / asked.sum() if asked.sum() else 0
-    words = f"CV {diagnostics.cv(load):.2f}, max/mean {diagnostics.max_over_mean(load):.2f}"
-    ax.set_title(words + ("" if demand is None else f", dropped {100 * lost:.1f} %"))
-    ax.set(
-        xlabel="expert",
-        ylabel="tokens",
-        xticks=place if len(load) <= 16 else place[:: len(load) // 8],
-    )
+    ax.axhline(load.mean(), color=BLACK, linewidth=1.2, linestyle="--")
+    dropped = 1 - load.sum() / asked.sum() if asked.sum() else 0
+    title = f"CV {diagnostics.cv(load):.2f}, max/mean {diagnostics.max_over_mean(load):.2f}"
+    ax.set_title(title + ("" if demand is None else f", dropped {100 * dropped:.1f} %"))
+    ticks = place if len(load) <= 16 else place[:: len(load) // 8]
+    ax.set(xlabel="expert", ylabel="tokens", xticks=ticks)
 
 
-def over_time(ax, steps, series, even=None, colours=COLOURS):
-    """Lines {name: values} over the training steps, each named at its end; `even`: the value at
-    balance.
+def training_curves(
+    ax: "Axes",
+    steps: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    balanced: float | None = None,
+    colours: Sequence[str] = COLOURS,
+) -> None:
+    """A line per entry {name: values} over the training steps, with its name at its end.
+
+    balanced  the value at balance, drawn as a dashed line; None: no line
     """
-    if even is not None:
-        ax.hlines(even, steps[0], steps[-1], color=GREY, linewidth=1.2, linestyle="--")
+    if balanced is not None:
+        ax.hlines(balanced, steps[0], steps[-1], color=GREY, linewidth=1.2, linestyle="--")
+    beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for colour, (name, values) in zip(colours, series.items(), strict=False):
         ax.plot(steps, values, color=colour, linewidth=2)
-        ax.annotate(
-            name,
-            (steps[-1], values[-1]),
-            (6, 0),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-        )
+        ax.annotate(name, (steps[-1], values[-1]), color=colour, **beside)
     ax.set_xlabel("step")
 
 
-def dispatch(ax, table, names=None):
-    """Who gets what: table (E, K) of diagnostics.table, in each row the expert's share of each
-    label, darker for more.
+def dispatch_table(ax: "Axes", counts: Array, names: Sequence[str] | None = None) -> None:
+    """A row per expert: the share of each label among its tokens, darker for a larger share.
 
-    A row of one dark cell is a specialist, an even row a generalist; the title gives the dispatch
-    entropy.
+    counts (E, K) as from diagnostics.table. A row with one dark cell is a specialist, an even row a
+    generalist. The title gives the dispatch entropy.
     """
-    table = np.asarray(table)
-    n = table.sum(axis=1, keepdims=True)
-    share = table / np.maximum(n, 1)
+    counts = np.asarray(counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (m, c), p in np.ndenumerate(share if share.size <= 200 else np.zeros((0, 0))):
         if p >= 0.01:
-            ax.text(
-                c,
-                m,
-                f"{100 * p:.0f}",
-                ha="center",
-                va="center",
-                color="white" if p > 0.5 else BLACK,
-            )
-    H = (n[:, 0] * numerics.entropy(share)).sum() / max(n.sum(), 1)
-    ax.set_title(
-        f"% of the expert's tokens; entropy {H:.2f} of {np.log(max(table.shape[1], 1)):.2f} nats"
-    )
-    ax.set(xlabel="label", ylabel="expert", yticks=range(len(table)))
-    ax.set_xticks(range(table.shape[1]), names)
+            colour = "white" if p > 0.5 else BLACK
+            ax.text(c, m, f"{100 * p:.0f}", ha="center", va="center", color=colour)
+    entropy = diagnostics.entropy_of_table(counts)
+    largest = np.log(max(counts.shape[1], 1))
+    ax.set_title(f"% of the expert's tokens; entropy {entropy:.2f} of {largest:.2f} nats")
+    ax.set(xlabel="label", ylabel="expert", yticks=range(len(counts)))
+    ax.set_xticks(range(counts.shape[1]), names)
 
 
-def information(ax, found, colour=BLUE):
-    """For each {name: diagnostics.Information} a bar of its bits, grey as far as chance alone goes,
-    and a mark at the most it could be, the smaller of the two entropies.
+def information_bars(
+    ax: "Axes", information: Mapping[str, diagnostics.Information], colour: str = BLUE
+) -> None:
+    """A bar per router: the bits that its choice of expert tells about the label.
+
+    The grey part is what chance alone gives, and a mark shows the largest possible value, the
+    smaller of the two entropies. `information` is {name: diagnostics.mutual_information(...)}.
     """
-    for row, own in enumerate(found.values()):
-        ax.barh(row, own.bits, 0.6, color=colour)
-        ax.barh(row, min(own.permuted, own.bits), 0.6, color=GREY)
-        ceiling = min(own.expert_bits, own.label_bits)
+    for row, measured in enumerate(information.values()):
+        ax.barh(row, measured.bits, 0.6, color=colour)
+        ax.barh(row, min(measured.permuted, measured.bits), 0.6, color=GREY)
+        ceiling = min(measured.expert_bits, measured.label_bits)
         ax.plot([ceiling] * 2, [row - 0.38, row + 0.38], color=BLACK, linewidth=2)
-    ax.set_yticks(range(len(found)), found)
-    ax.set_ylim(len(found) - 0.4, -0.6)
-    ax.set_xlabel("bits about the label (grey: chance; line: all there are)")
+    _rows_from_the_top(ax, list(information))
+    ax.set_xlabel("bits about the label (grey: chance; line: the largest possible)")

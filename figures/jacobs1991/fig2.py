@@ -36,18 +36,18 @@ def draw(ax, data, params):
         np.argsort(-(gate @ np.eye(gate.shape[1])[:, used]).T @ data.x_train[:, 1])
     ]  # front vowels first
     shade(ax, params, used)
-    plots.classes(ax, data.x_train, data.vowel_train, NAMES, places=PLACES)
+    plots.labelled_points(ax, data.x_train, data.vowel_train, NAMES, places=PLACES)
     lines = [(params["W"][e, :, 0], params["b"][e, 0]) for e in range(gate.shape[1])]
     for e in set(range(gate.shape[1])) - set(used):
-        plots.line(ax, *lines[e], color=plots.GREY, linewidth=1.2, linestyle=":")
+        plots.straight_line(ax, *lines[e], color=plots.GREY, linewidth=1.2, linestyle=":")
     for e, x, gap in zip(used, (0.53, 1.08), (12, 12), strict=False):
-        plots.line(ax, *lines[e], color=plots.BLACK, linewidth=2.5)
-        plots.along_line(ax, *lines[e], x, f"expert {e + 1}: $o$ = ½", gap=gap)
+        plots.straight_line(ax, *lines[e], color=plots.BLACK, linewidth=2.5)
+        plots.text_along_line(ax, *lines[e], x, f"expert {e + 1}: $o$ = ½", gap=gap)
     if len(used) == 2:
         a, b = used
         gate_line = params["U"][:, a] - params["U"][:, b], params["c"][a] - params["c"][b]
-        plots.line(ax, *gate_line, color=plots.BLACK, linewidth=2.5, linestyle="--")
-        plots.along_line(ax, *gate_line, 1.08, f"gate: expert {a + 1} above, {b + 1} below", gap=12)
+        plots.straight_line(ax, *gate_line, color=plots.BLACK, linewidth=2.5, linestyle="--")
+        plots.text_along_line(ax, *gate_line, 1.08, f"gate: expert {a + 1} above, {b + 1} below", gap=12)
     plots.label(ax, 1.02, 0.7, "experts not in use", plots.GREY, size=12, ha="left")
     return used
 

@@ -43,8 +43,8 @@ def draw(ax, feet, used, targets):
     ax.axhline(0, color=plots.GREY, linewidth=0.6, zorder=0)
     ax.axvline(0, color=plots.GREY, linewidth=0.6, zorder=0)
     others = [e for e in range(feet.shape[1]) if e not in used]
-    plots.paths(ax, feet[:, others], ["#B5B5B5"] * len(others), size=4)
-    plots.paths(ax, feet[:, used], plots.COLOURS[: len(used)], size=4.5)
+    plots.trajectories(ax, feet[:, others], ["#B5B5B5"] * len(others), size=4)
+    plots.trajectories(ax, feet[:, used], plots.COLOURS[: len(used)], size=4.5)
     for i, e in enumerate(used):
         smooth = np.stack(
             [np.convolve(feet[:, e, j], np.full(21, 1 / 21), "valid") for j in (0, 1)], axis=1

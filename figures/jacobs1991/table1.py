@@ -16,7 +16,7 @@ ORDER = 10
 def draw(ax, result):
     published = [jacobs1991.PAPER["table1"][name] for name in jacobs1991.SYSTEMS]
     values = [one["epochs"] for one in result["systems"]]
-    plots.spread(ax, jacobs1991.SYSTEMS, values, [(p["epochs"], p["sd"]) for p in published])
+    plots.runs_beside_published(ax, jacobs1991.SYSTEMS, values, [(p["epochs"], p["sd"]) for p in published])
     ax.set_xlim(0, None)
     ax.set_xlabel("epochs until the mean squared error is .08")
     ours, theirs = result["summary"][1]["epochs"], published[1]

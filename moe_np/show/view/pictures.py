@@ -119,7 +119,7 @@ def decision_lines(ax, state, history):
 def _line(ax, state, m, **options):
     w, b = state["W"][m, :, 0], state["b"][m, 0]
     if (w != 0).any():
-        plots.line(ax, w, b, **options)
+        plots.straight_line(ax, w, b, **options)
 
 
 def _tint(ax, state):
