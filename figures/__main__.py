@@ -1,17 +1,18 @@
 """Make every figure and table of the papers, with the published numbers beside ours.
 
-    python -m figures                     the two papers that it began with, in about four minutes on two cores
-    python -m figures --full              all figures there are, with as many runs as anybody published
-    python -m figures jacobs1991_fig2     these
-    python -m figures --quick             few seeds and short runs, to see that it works
+    python -m figures                    Jacobs et al. 1991 and Chen et al. 2022, about four
+                                         minutes on two cores
+    python -m figures --full             all figures, with the published number of runs
+    python -m figures jacobs1991_fig2    only these
+    python -m figures --quick            few seeds and short runs, to see that everything works
 
 Pictures go to figures/out as PNG and SVG, tables and texts to figures/out/REPORT.md, finished runs
-to figures/out/runs: a second call, or one after a kill, only does what is missing.
+to figures/out/runs: a second call, or one after a kill, makes only what is missing.
 
-A script lies in the folder of its paper and has a docstring that says what to see, TITLE, ORDER
-(its place in the report; from 100 on it is made with --full or by name only) and make(job) ->
-Markdown. It may have specs(job) -> (run_one, [spec, ...]): its runs start early, so that no core
-waits while a picture is drawn.
+A script lies in the folder of its paper. It has a docstring that says what to see, TITLE, ORDER
+(its place in the report; from 100 on it is made with --full or by name only) and
+make(job) -> Markdown, where `job` is a `figures.Job`. It may have specs(job) -> (run_one, specs):
+these runs start early, so that no core waits while a picture is drawn.
 """
 
 import argparse
@@ -20,98 +21,104 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import NamedTuple
 
+from figures import Job
 from moe_np.base.checks import InputError, integer
-from moe_np.cli import cores, guarded, writable_folder
-from moe_np.experiments.common.sweep import Sweep, versions, write_atomically
+from moe_np.base.files import writable_folder, write_atomically
+from moe_np.base.machine import cores
+from moe_np.cli import guarded
+from moe_np.experiments.common.sweep import Sweep, versions
 
 HERE = pathlib.Path(__file__).resolve().parent
-
 FULL_ONLY = 100  # scripts whose ORDER is this or above are made with --full, or by name
+QUICK_WARNING = (
+    "**Made with `--quick`: few seeds and short runs. "
+    "These numbers show that it works and nothing else.**\n"
+)
 
 
-def find_scripts():
-    """{name: (module path, ORDER)} of all scripts, found by walking, in the order of the report.
+class Script(NamedTuple):
+    """A script, found by walking."""
+
+    module: str  # its import path
+    order: int  # its place in the report
+
+
+def find_scripts() -> dict[str, Script]:
+    """All scripts by name, in the order of the report.
 
     The name is folder and file, as in `jacobs1991_fig1`; the folder alone for a file called
     `figure`.
     """
-    found = []
+    scripts = []
     for path in HERE.rglob("*.py"):
         parts = path.relative_to(HERE).with_suffix("").parts
         order = re.search(r"^ORDER = (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         if order:
             name = "_".join(part for part in parts if part != "figure")
-            found.append((int(order[1]), name, ".".join(("figures", *parts))))
-    return {name: (module, order) for order, name, module in sorted(found)}
+            scripts.append((int(order[1]), name, ".".join(("figures", *parts))))
+    return {name: Script(module, order) for order, name, module in sorted(scripts)}
 
 
 SCRIPTS = find_scripts()
 
 
-class Job:
-    """What a script gets: `sweep` to run seeds, `quick` (a look) or `full` (spare nothing), `save`
-    for pictures.
-    """
-
-    def __init__(self, sweep, out, quick=False, full=False):
-        self.sweep, self.out, self.quick, self.full = sweep, out, quick, full
-
-    def save(self, fig, name):
-        """Write the figure as NAME.png and NAME.svg (the same bytes for the same picture) and close
-        it.
-        """
-        import matplotlib.pyplot as plt
-
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            unfinished = self.out / f".{name}.{kind}"
-            fig.savefig(unfinished, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
-            unfinished.replace(self.out / f"{name}.{kind}")
-        plt.close(fig)
-
-
-def report(out, quick):
-    """Join the sections made so far, in their order."""
+def report(out: pathlib.Path, quick: bool) -> None:
+    """Write REPORT.md: the sections made so far, in their order."""
+    used = ", ".join(f"{name} {version}" for name, version in versions().items())
     parts = ["# The papers' numbers beside ours\n"]
     if quick:
-        parts.append(
-            "**Made with `--quick`: few seeds and short runs. These numbers show that it works and nothing else.**\n"
-        )
-    parts.append(
-        "Made by `python -m figures` with "
-        + ", ".join(f"{k} {v}" for k, v in versions().items())
-        + ".\n"
-    )
-    for name in SCRIPTS:
-        section = out / "sections" / f"{name}.md"
-        if section.exists():
-            parts.append(section.read_text(encoding="utf-8"))
+        parts.append(QUICK_WARNING)
+    parts.append(f"Made by `python -m figures` with {used}.\n")
+    sections = [out / "sections" / f"{name}.md" for name in SCRIPTS]
+    parts += [path.read_text(encoding="utf-8") for path in sections if path.exists()]
     write_atomically(out / "REPORT.md", "\n".join(parts))
 
 
-def start_ahead(job, scripts):
+def start_ahead(job: Job, scripts: Iterable[ModuleType]) -> None:
     """Start the runs that these scripts name, in their order."""
     for script in scripts:
         if hasattr(script, "specs"):
             job.sweep.submit(*script.specs(job))
 
 
-def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m figures", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCRIPTS))
-    parser.add_argument("--quick", action="store_true", help="few seeds and short runs")
-    parser.add_argument("--full", action="store_true", help="all figures, ten runs of everything")
-    parser.add_argument(
-        "--jobs", type=int, default=cores(), metavar="N", help="processes (default: all cores)"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="where to (default: figures/out, with --quick figures/out/quick)",
-    )
-    args = parser.parse_args(argv)
+def make(job: Job, names: Sequence[str]) -> None:
+    """Make these scripts, one section each; the report is written after every one."""
+    scripts = [importlib.import_module(SCRIPTS[name].module) for name in names]
+    start = time.perf_counter()
+    started = False
+    for i, (name, script) in enumerate(zip(names, scripts, strict=True)):
+        before = time.perf_counter()
+        # not sooner: the scripts before this one want the cores
+        if hasattr(script, "specs") and not started:
+            started = True
+            start_ahead(job, scripts[i:])
+        section = f"## {script.TITLE}\n\n{script.make(job).strip()}\n"
+        write_atomically(job.out / "sections" / f"{name}.md", section)
+        report(job.out, job.quick)
+        now = time.perf_counter()
+        times = f"{now - before:6.1f} s, {now - start:6.1f} s in all"
+        print(f"[{i + 1}/{len(names)}] {name:24} {times}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    out = argparse.ArgumentParser(prog="python -m figures", description=__doc__.partition("\n")[0])
+    out.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCRIPTS))
+    out.add_argument("--quick", action="store_true", help="few seeds and short runs")
+    out.add_argument("--full", action="store_true", help="all figures, all published runs")
+    out.add_argument("--jobs", type=int, default=cores(), metavar="N", help="default: all cores")
+    default = "default: figures/out, with --quick figures/out/quick"
+    out.add_argument("--out", metavar="DIR", help=f"where the results go ({default})")
+    return out
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the arguments, make the figures, and print the path of the report."""
+    args = parser().parse_args(argv)
     for name in args.names:
         if name not in SCRIPTS:
             raise InputError(f"NAME: wanted one of {', '.join(SCRIPTS)}; got {name!r}")
@@ -123,31 +130,11 @@ def main(argv):
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "moe_np"
-    names = [name for name, (_, order) in SCRIPTS.items() if args.full or order < FULL_ONLY]
+    names = [name for name, script in SCRIPTS.items() if args.full or script.order < FULL_ONLY]
     if args.names:
         names = [name for name in SCRIPTS if name in args.names]
-    start = time.perf_counter()
     with Sweep(out / "runs", jobs=integer("--jobs", args.jobs)) as sweep:
-        job = Job(sweep, out, args.quick, args.full)
-        modules = {name: importlib.import_module(SCRIPTS[name][0]) for name in names}
-        started = False
-        for i, (name, script) in enumerate(modules.items(), 1):
-            before = time.perf_counter()
-            if (
-                hasattr(script, "specs") and not started
-            ):  # not sooner: scripts before this one want the cores now
-                started = True
-                start_ahead(job, list(modules.values())[i - 1 :])
-            text = script.make(job)
-            write_atomically(
-                out / "sections" / f"{name}.md", f"## {script.TITLE}\n\n{text.strip()}\n"
-            )
-            report(out, args.quick)
-            now = time.perf_counter()
-            print(
-                f"[{i}/{len(names)}] {name:24} {now - before:6.1f} s, {now - start:6.1f} s in all",
-                file=sys.stderr,
-            )
+        make(Job(sweep, out, args.quick, args.full), names)
     print(out / "REPORT.md")
     return 0
 

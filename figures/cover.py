@@ -1,25 +1,25 @@
-"""The picture at the top of the README: thirty years apart, the same thing happens twice.
+"""The picture at the top of the README: the same division of work, 1991 and 2022.
 
-Left, the vowels of 1991; right, the clusters of 2022. Nobody told any expert which part of the data
-is its own. `figures/readme.png` is a copy of what this script makes.
+Left, the vowels of 1991; right, the clusters of 2022. No expert was told which part of the data it
+should learn. `figures/readme.png` is a copy of what this script makes.
 """
 
+from figures import Job
 from figures.chen2022 import fig1 as chen2022_fig1
 from figures.jacobs1991 import fig2 as jacobs1991_fig2
 from moe_np import plots
-from moe_np.experiments.jacobs1991 import runs as vowel_runs
+from moe_np.experiments.jacobs1991.runs import Config, spec_of, train
 
-SEED = 1  # the first of the starts in chen2022_fig1 that gives every cluster an expert
+SEED = 1  # the first seed of chen2022_fig1 with which every cluster gets an expert
 TITLE = "Experts find their own part of the data, 1991 and 2022"
 ORDER = 60
 
 
-def make(job):
+def make(job: Job) -> str:
+    """Train both mixtures and draw the picture; return its section of the report."""
     import matplotlib.pyplot as plt
 
-    vowels, _, mixture = vowel_runs.train(
-        vowel_runs.spec_of(vowel_runs.Config(), "4 experts", jacobs1991_fig2.SEED)
-    )
+    vowels, _, mixture = train(spec_of(Config(), "4 experts", jacobs1991_fig2.SEED))
     data, runs = chen2022_fig1.trained(["cubic"], SEED)
     seen, _ = runs["cubic"]
     last = seen[max(seen)]  # the last pass
@@ -33,6 +33,7 @@ def make(job):
         job.save(fig, "cover")
     return (
         "![vowels and clusters](cover.png)\n\n"
-        "Left, a trained mixture of four experts on the vowels (Fig. 2 below); right, four cubic experts on four "
-        "clusters at the end of training (the last column of Chen et al.'s Fig. 1 below)."
+        "Left, a trained mixture of four experts on the vowels (Fig. 2 below); right, four cubic "
+        "experts on four clusters at the end of training (the last column of Chen et al.'s Fig. 1 "
+        "below)."
     )

@@ -1,6 +1,4 @@
-"""`python -m figures`: every script keeps the contract; pictures, sections and report come out,
-twice the same.
-"""
+"""`python -m figures`: every script has what it needs; the results come out, twice the same."""
 
 import importlib
 import pathlib
@@ -15,38 +13,27 @@ main = importlib.import_module("figures.__main__")
 
 
 def figures(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "figures", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "figures", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_every_script_is_listed_and_keeps_the_contract():
     files = [path for path in (ROOT / "figures").rglob("[a-z]*.py") if "out" not in path.parts]
-    assert len(files) == len(main.SCRIPTS) == len({order for _, order in main.SCRIPTS.values()})
-    for module, _ in main.SCRIPTS.values():
-        script = importlib.import_module(module)
-        assert script.__doc__ and script.TITLE and callable(script.make)
+    orders = {script.order for script in main.SCRIPTS.values()}
+    assert len(files) == len(main.SCRIPTS) == len(orders)
+    for script in main.SCRIPTS.values():
+        module = importlib.import_module(script.module)
+        assert module.__doc__ and module.TITLE and callable(module.make)
 
 
 def test_pictures_sections_and_report_and_the_same_bytes_again(tmp_path):
+    names = ("jacobs1991_fig1", "jacobs1991_table1")
     for out in ("a", "b"):
-        done = figures(
-            "jacobs1991_fig1",
-            "jacobs1991_table1",
-            "--quick",
-            "--jobs",
-            "1",
-            "--out",
-            str(tmp_path / out),
-        )
+        done = figures(*names, "--quick", "--jobs", "1", "--out", str(tmp_path / out))
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == str(tmp_path / out / "REPORT.md")
-    for name in (
-        "jacobs1991_fig1.png",
-        "jacobs1991_fig1.svg",
-        "jacobs1991_table1.png",
-        "REPORT.md",
-    ):
+    pictures = ("jacobs1991_fig1.png", "jacobs1991_fig1.svg", "jacobs1991_table1.png")
+    for name in (*pictures, "REPORT.md"):
         a, b = ((tmp_path / out / name).read_bytes() for out in ("a", "b"))
         assert a == b and len(a) > 500, name
     report = (tmp_path / "a" / "REPORT.md").read_text(encoding="utf-8")
@@ -66,10 +53,8 @@ def test_pictures_sections_and_report_and_the_same_bytes_again(tmp_path):
 def test_bad_arguments_give_one_line(tmp_path, arguments, words):
     done = figures(*arguments, "--out", str(tmp_path))
     assert done.returncode == 2
-    assert (
-        done.stderr.startswith("python -m figures: error: " + words)
-        and done.stderr.count("\n") == 1
-    )
+    assert done.stderr.startswith("python -m figures: error: " + words)
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path):
