@@ -1,7 +1,15 @@
-"""Data: the vowels of Peterson and Barney, shipped as a table; the clusters of Chen et al. 2022,
-drawn.
+"""Data sets: real ones are shipped as tables, synthetic ones are drawn from a Generator.
 
-Fresh clusters come from `moe_np.data.clusters.clusters`, which shares its name with its module.
+    speech.vowels       two formants of four vowels, Peterson and Barney 1952 (Jacobs et al. 1991)
+    speech.ten_vowels   the same table with all ten vowels (Nowlan and Hinton 1991)
+    arm                 a surrogate of the robot arm of Jordan and Jacobs 1994
+    clusters            the clusters of Chen et al. 2022, fresh or those of the authors' notebooks
+    inverse             one question with several answers (Bishop 2006)
+    piecewise           a regression of four straight lines
+    regimes             regression with and without clusters
+    torch_random        PyTorch's random numbers without PyTorch
+
+Fresh clusters come from `moe_np.data.clusters.clusters`; `moe_np.data.clusters` is the module.
 """
 
 from moe_np.data.clusters import Clusters, notebook_clusters

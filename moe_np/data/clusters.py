@@ -1,31 +1,36 @@
-"""The synthetic clusters of Chen, Deng, Wu, Gu and Li 2022 (arXiv 2208.02813), section 3 and
-appendix A.
+"""The synthetic clusters of Chen, Deng, Wu, Gu and Li 2022 (arXiv 2208.02813), sec. 3 and app. A.
 
 A sample is four patches of D = 50 numbers in random order. With y = ±1 and cluster k drawn at
 random, they are
 
-    paper       here       patch                                                        drawn
-    α y v_k     features   the class signal of the cluster: its sign is the class       α ~ U(.5, 2)
-    β c_k       centers    the centre of the cluster: tells the router, not the class   β ~ U(1, 2)
-    γ ε v_k'    features   the signal of another cluster k' ≠ k with a random sign ε    γ ~ U(.5, 3) or U(.5, 2)
-    ξ           –          Gaussian noise, N(0, σ² / D) in every coordinate             σ = 1 or 2
+    paper      here       patch                                                  drawn
+    α y v_k    features   the class signal of the cluster: its sign is the       α ~ U(.5, 2)
+                          class
+    β c_k      centers    the centre of the cluster: tells the router, not the   β ~ U(1, 2)
+                          class
+    γ ε v_k'   features   the signal of another cluster k' ≠ k with a random     γ ~ U(.5, 3) or
+                          sign ε                                                 U(.5, 2)
+    ξ          –          Gaussian noise, N(0, σ² / D) in every coordinate       σ = 1 or 2
 
-v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches tells the classes apart:
-the sign of v_k counts in one cluster and misleads in the others. All inputs are multiplied by 10,
+v_1..v_K and c_1..c_K are orthonormal. No linear function of the patches separates the classes: the
+sign of v_k is the class in one cluster and random in the others. All inputs are multiplied by 10,
 as in the authors' notebooks.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base.checks import InputError, choice, integer
+from moe_np.base.types import ArrayN, ArrayND, ArrayNPD, Rng
 from moe_np.data import torch_random
 
 
 class Setting(NamedTuple):
+    """One of the four settings of the paper."""
+
     gamma: float  # γ ~ U(.5, gamma)
-    sigma: float  # size of the Gaussian noise
+    sigma: float  # standard deviation of the noise, times √D
     seed: int  # of the data in the authors' notebook
 
 
@@ -35,38 +40,47 @@ PATCHES = 4
 
 
 class Clusters(NamedTuple):
-    x: np.ndarray  # (N, 4, D) float32, the patches in random order
-    y: np.ndarray  # (N,) class 0 or 1 (the paper's −1 and +1)
-    cluster: np.ndarray  # (N,) whole numbers below K
-    features: np.ndarray  # (K, D) float32, v_k, of length 1
-    centers: np.ndarray  # (K, D) float32, c_k, of length 1
+    """Samples of one training or test set."""
+
+    x: ArrayNPD  # (N, 4, D) float32, the patches in random order
+    y: ArrayN  # class 0 or 1 (the paper's −1 and +1)
+    cluster: ArrayN  # whole numbers below K
+    features: Annotated[np.ndarray, "K, D"]  # float32, v_k, of length 1
+    centers: Annotated[np.ndarray, "K, D"]  # float32, c_k, of length 1
 
 
 class _Draws(NamedTuple):
-    y: np.ndarray  # (N,) 0 or 1
-    k: np.ndarray  # (N,)
-    sign: np.ndarray  # (N,) 0 or 1 for ε = −1 or +1
-    other: np.ndarray  # (N,) k'
-    factors: np.ndarray  # (N, 3) α, β, γ
-    noise: np.ndarray  # (N, D) ξ
-    order: np.ndarray  # (N, 4) which patch stands first, second, ...
+    y: ArrayN  # 0 or 1
+    k: ArrayN
+    sign: ArrayN  # 0 or 1 for ε = −1 or +1
+    other: ArrayN  # k'
+    factors: Annotated[np.ndarray, "N, 3"]  # α, β, γ
+    noise: ArrayND  # ξ
+    order: Annotated[np.ndarray, "N, P"]  # which patch stands first, second, ...
 
 
-def clusters(setting, n_train, n_test, rng, *, n_clusters=4, patch_len=50):
-    """Fresh training and test samples of setting 1 to 4: (Clusters, Clusters), with the same v and
-    c.
+def clusters(
+    setting: int,
+    n_train: int,
+    n_test: int,
+    rng: Rng,
+    *,
+    n_clusters: int = 4,
+    patch_len: int = 50,
+) -> tuple[Clusters, Clusters]:
+    """Fresh samples of setting 1 to 4: (training set, test set), with the same v and c.
 
-    `rng` is a numpy Generator. Raises InputError for an unknown setting, and where D numbers have
-    no room for 2K orthonormal vectors.
+    Raises InputError for an unknown setting, and where D numbers are too few for 2K orthonormal
+    vectors.
     """
     choice("setting", setting, tuple(SETTINGS))
-    n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
+    n_train = integer("n_train", n_train, minimum=0)
+    n_test = integer("n_test", n_test, minimum=0)
     K = integer("n_clusters", n_clusters, minimum=2)
     D = integer("patch_len", patch_len, minimum=1)
     if 2 * K > D:
-        raise InputError(
-            f"patch_len: wanted at least 2 · n_clusters = {2 * K} for orthonormal features, got {D}"
-        )
+        wanted = f"at least 2 · n_clusters = {2 * K} for orthonormal features"
+        raise InputError(f"patch_len: wanted {wanted}, got {D}")
     N = n_train + n_test
     gamma, sigma, _ = SETTINGS[setting]
     basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
@@ -84,14 +98,12 @@ def clusters(setting, n_train, n_test, rng, *, n_clusters=4, patch_len=50):
 
 
 def _assemble(draws, features, centers):
-    """The four patches, in float32 as the notebooks compute them, in their random order and times
-    10.
-    """
-    features, centers = features.astype(np.float32), centers.astype(np.float32)
+    """The four patches in their random order, times 10; in float32, as the notebooks compute."""
+    features = features.astype(np.float32)
+    centers = centers.astype(np.float32)
     alpha, beta, gamma = draws.factors.astype(np.float32).T[:, :, None]
-    y, sign = (
-        np.where(s == 1, np.float32(1), np.float32(-1))[:, None] for s in (draws.y, draws.sign)
-    )
+    y = _plus_minus_one(draws.y)
+    sign = _plus_minus_one(draws.sign)
     x = np.empty((len(draws.k), PATCHES, features.shape[1]), np.float32)
     x[:, 0] = features[draws.k] * y * alpha
     x[:, 1] = centers[draws.k] * beta
@@ -102,27 +114,33 @@ def _assemble(draws, features, centers):
     return Clusters(x, draws.y, draws.k, features, centers)
 
 
+def _plus_minus_one(bits):
+    """0 -> −1 and 1 -> +1, (N,) -> (N, 1) float32."""
+    return np.where(bits == 1, np.float32(1), np.float32(-1))[:, None]
+
+
 def _split(data, n_train):
-    train, test = slice(None, n_train), slice(n_train, None)
-    return tuple(
-        data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in (train, test)
-    )
+    """The first n_train samples, and the rest."""
+    parts = (slice(None, n_train), slice(n_train, None))
+    return tuple(data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in parts)
 
 
-# --- the notebooks' own data ----------------------------------------------------------------------
+# --- the data of the authors' notebooks -----------------------------------------------------------
 
 
-def notebook_clusters(setting, *, n_train=16000, n_test=16000):
-    """The very samples of the authors' notebook, from its seed: (training, test), 16,000 each as
-    published.
+def notebook_clusters(
+    setting: int, *, n_train: int = 16000, n_test: int = 16000
+) -> tuple[Clusters, Clusters]:
+    """The very samples of the authors' notebook, from its seed: (training set, test set).
 
     Two streams start from the same seed: NumPy's old global generator for everything but the order
     of the patches, which is PyTorch's. The draws of a sample follow those of the one before, and
-    how many there are depends on what was drawn, so this is a loop over samples; smaller sizes give
-    the first of the published samples.
+    their number depends on what was drawn, so this is a loop over samples. Smaller sizes give the
+    first of the published samples. Raises InputError for an unknown setting.
     """
     gamma, sigma, seed = SETTINGS[choice("setting", setting, tuple(SETTINGS))]
-    n_train, n_test = integer("n_train", n_train, minimum=0), integer("n_test", n_test, minimum=0)
+    n_train = integer("n_train", n_train, minimum=0)
+    n_test = integer("n_test", n_test, minimum=0)
     N, K, D = n_train + n_test, 4, 50
     source, stream = _word_source(seed)
     basis = _gram_schmidt(stream.standard_normal((2 * K, D)))
@@ -142,8 +160,8 @@ def notebook_clusters(setting, *, n_train=16000, n_test=16000):
 
 
 def _word_source(seed):
-    """MT19937 seeded as `numpy.random.seed` does, as raw words and as normal numbers from one
-    shared state.
+    """MT19937 seeded as `numpy.random.seed` does: its raw words, and normal numbers from the same
+    state.
     """
     source = np.random.MT19937()
     source.state = np.random.RandomState(seed).get_state(legacy=False)
@@ -151,7 +169,7 @@ def _word_source(seed):
 
 
 def _gram_schmidt(rows):
-    """Orthonormal rows, one after the other: each gives up its share of every earlier one in turn."""
+    """Orthonormal rows: from each row the parts along all earlier rows are subtracted in turn."""
     for i, row in enumerate(rows):
         row /= np.linalg.norm(row)
         for earlier in rows[:i]:
@@ -161,16 +179,18 @@ def _gram_schmidt(rows):
 
 
 def _sample_draws(source, stream, N, D):
-    """The raw words around each sample's D normal numbers: first (N, 2), noise (N, D), after (N, 8)
-    int64.
+    """The raw words around each sample's D normal numbers, int64: first (N, 2), noise (N, D), after
+    (N, 8).
 
     first   y, k
-    after   sign, k', and two words each for α, β, γ. k' is one of three, from two bits: a 3 is drawn again.
+    after   sign, k', and two words each for α, β, γ. k' is one of three, from two bits: a 3 is
+            drawn again.
     """
     noise = np.empty((N, D))
     taken = np.empty((N + 1, 10), np.int64)
     taken[0, 8:] = source.random_raw(2) if N else 0
-    raw, normal = source.random_raw, stream.standard_normal
+    raw = source.random_raw
+    normal = stream.standard_normal
     for i in range(N):
         noise[i] = normal(D)
         word = raw(10)
@@ -182,5 +202,5 @@ def _sample_draws(source, stream, N, D):
 
 
 def _doubles(word):
-    """NumPy's 53-bit numbers on [0, 1) from pairs of 32-bit words (N, 2n) -> (N, n)."""
+    """NumPy's 53-bit numbers on [0, 1) from pairs of 32-bit words, (N, 2n) -> (N, n)."""
     return ((word[:, ::2] >> 5) * 2**26 + (word[:, 1::2] >> 6)) / 2**53

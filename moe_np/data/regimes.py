@@ -2,7 +2,7 @@
 
 Two things are called clusters. The *inputs* may lie in separate clouds or in one; and the *targets*
 may follow another rule in each region of the inputs (a regime), or one rule that holds everywhere.
-`regimes` draws any of the four combinations with the same number of cases, the same mean and
+`draw` draws any of the four combinations with the same number of cases, the same mean and
 covariance of the inputs, and targets of variance 1:
 
     clouds   True    x from K Gaussian clouds about centres m_k
@@ -11,59 +11,73 @@ covariance of the inputs, and targets of variance 1:
              False   d = a sum of sines, smooth and the same everywhere
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks
+from moe_np.base.types import ArrayN, ArrayND, Rng
+
+CLOUD = 0.6  # standard deviation of a cloud
 
 
 class Task(NamedTuple):
     """What the cases of a task have in common; made by `make_task`."""
 
-    centres: np.ndarray  # (K, D)
-    slopes: np.ndarray  # (K, D)
-    heights: np.ndarray  # (K,)
-    waves: np.ndarray  # (M, D)  directions of the smooth target
-    phases: np.ndarray  # (M,)
+    centres: Annotated[np.ndarray, "K, D"]
+    slopes: Annotated[np.ndarray, "K, D"]
+    heights: Annotated[np.ndarray, "K"]
+    waves: Annotated[np.ndarray, "M, D"]  # directions of the smooth target
+    phases: Annotated[np.ndarray, "M"]
     noise: float
 
 
 class Cases(NamedTuple):
-    x: np.ndarray  # (N, D)
-    d: np.ndarray  # (N, 1)
-    region: np.ndarray  # (N,) the nearest centre
+    """The cases of one draw."""
+
+    x: ArrayND
+    d: Annotated[np.ndarray, "N, 1"]
+    region: ArrayN  # number of the nearest centre
 
 
-def make_task(rng, *, n_regions=4, d_model=2, apart=2.0, noise=0.1, n_waves=4):
-    """Draw a task: centres on the corners of a cube of half-width `apart`, rules and waves at
-    random.
+def make_task(
+    rng: Rng,
+    *,
+    n_regions: int = 4,
+    d_model: int = 2,
+    apart: float = 2.0,
+    noise: float = 0.1,
+    n_waves: int = 4,
+) -> Task:
+    """Draw a task: centres at corners of a cube of half-width `apart`, random rules and waves.
 
     Raises InputError where there are more regions than corners.
     """
-    K, D = checks.integer("n_regions", n_regions, minimum=2), checks.integer("d_model", d_model)
+    K = checks.integer("n_regions", n_regions, minimum=2)
+    D = checks.integer("d_model", d_model)
     if K > 2**D:
         raise checks.InputError(
             f"n_regions: wanted at most the {2**D} corners of {D} dimensions, got {K}"
         )
     corner = rng.permutation(2**D)[:K]
     centres = apart * (2.0 * ((corner[:, None] >> np.arange(D)) & 1) - 1)
-    slopes, heights = rng.normal(size=(K, D)), rng.normal(size=K)
-    heights = heights - (slopes * centres).sum(
-        axis=1
-    )  # so that the height at the centre is drawn, not the one at 0
-    waves, phases = rng.normal(size=(n_waves, D)) / apart, rng.uniform(0, 2 * np.pi, n_waves)
+    slopes = rng.normal(size=(K, D))
+    height_at_centre = rng.normal(size=K)
+    heights = height_at_centre - (slopes * centres).sum(axis=1)  # at x = 0
+    waves = rng.normal(size=(n_waves, D)) / apart
+    phases = rng.uniform(0, 2 * np.pi, n_waves)
     return Task(centres, slopes, heights, waves, phases, noise)
 
 
-def draw(task, n, rng, *, clouds=True, rules=True):
-    """n cases of a task. The targets are scaled to variance 1 (by the same factor in every draw)
-    before noise.
+def draw(task: Task, n: int, rng: Rng, *, clouds: bool = True, rules: bool = True) -> Cases:
+    """Draw n cases of a task.
+
+    Before noise is added the targets are scaled to variance 1, by the same factor in every draw.
     """
     x = _inputs(task, checks.integer("n", n, minimum=0), rng, clouds)
-    region = ((x[:, None, :] - task.centres) ** 2).sum(axis=2).argmin(axis=1)
-    mean, scale = _moments(task, clouds, rules)
-    d = (_target(task, x, region, rules) - mean) / scale + task.noise * rng.normal(size=n)
+    region = _nearest_centre(task, x)
+    mean, sd = _moments(task, clouds, rules)
+    d = (_target(task, x, region, rules) - mean) / sd + task.noise * rng.normal(size=n)
     return Cases(x, d[:, None], region)
 
 
@@ -71,9 +85,13 @@ def _inputs(task, n, rng, clouds):
     K, D = task.centres.shape
     if clouds:
         return task.centres[rng.integers(K, size=n)] + CLOUD * rng.normal(size=(n, D))
-    spread = task.centres - task.centres.mean(axis=0)
-    covariance = spread.T @ spread / K + CLOUD**2 * np.eye(D)
+    deviation = task.centres - task.centres.mean(axis=0)
+    covariance = deviation.T @ deviation / K + CLOUD**2 * np.eye(D)
     return task.centres.mean(axis=0) + rng.normal(size=(n, D)) @ np.linalg.cholesky(covariance).T
+
+
+def _nearest_centre(task, x):
+    return ((x[:, None, :] - task.centres) ** 2).sum(axis=2).argmin(axis=1)
 
 
 def _target(task, x, region, rules):
@@ -83,11 +101,7 @@ def _target(task, x, region, rules):
 
 
 def _moments(task, clouds, rules):
-    """Mean and deviation of the target over many inputs, always the same ones."""
+    """Mean and standard deviation of the target over many inputs, always the same ones."""
     x = _inputs(task, 4000, np.random.default_rng(0), clouds)
-    region = ((x[:, None, :] - task.centres) ** 2).sum(axis=2).argmin(axis=1)
-    target = _target(task, x, region, rules)
+    target = _target(task, x, _nearest_centre(task, x), rules)
     return target.mean(), target.std()
-
-
-CLOUD = 0.6  # deviation of a cloud

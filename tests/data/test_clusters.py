@@ -1,6 +1,4 @@
-"""The clusters: what a sample is made of, and the notebooks' own samples against a loop that draws
-them singly.
-"""
+"""The clusters: what a sample is made of; the notebooks' samples against a loop over draws."""
 
 import numpy as np
 import pytest
@@ -16,9 +14,7 @@ def published():
 
 
 def one_by_one(setting, count):
-    """The notebook's procedure in its plainest form: one call of NumPy's old generator for each
-    number of a sample.
-    """
+    """The notebook's procedure: one call of NumPy's old generator per number of a sample."""
     gamma, sigma, seed = SETTINGS[setting]
     rs, order = np.random.RandomState(seed), torch_random.manual_seed(seed)
     basis = []
@@ -33,17 +29,15 @@ def one_by_one(setting, count):
         y, k = rs.choice([-1, 1]), rs.choice([0, 1, 2, 3])
         xi = rs.normal(0, sigma / np.sqrt(50), size=50)
         sign, other = rs.choice([-1, 1]), rs.choice([i for i in range(4) if i != k])
-        alpha, beta, g = (
-            np.float32(rs.uniform(*ends)) for ends in ((0.5, 2), (1, 2), (0.5, gamma))
-        )
-        x = np.float32(
-            [np.float32(y) * v[k] * alpha, c[k] * beta, xi, np.float32(sign) * v[other] * g]
-        )
+        ends = ((0.5, 2), (1, 2), (0.5, gamma))
+        alpha, beta, g = (np.float32(rs.uniform(*pair)) for pair in ends)
+        signal = np.float32(y) * v[k] * alpha
+        x = np.float32([signal, c[k] * beta, xi, np.float32(sign) * v[other] * g])
         yield (x * np.float32(10))[torch_random.randperms(order, 1, 4)[0]], int(y == 1), k
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_notebook_samples_are_those_of_the_plain_loop(setting):
+def test_notebook_samples_are_those_of_the_loop(setting):
     train, test = notebook_clusters(setting, n_train=70, n_test=50)
     x, y, k = (np.array(column) for column in zip(*one_by_one(setting, 120), strict=True))
     assert np.array_equal(np.concatenate([train.x, test.x]), x)
@@ -74,10 +68,9 @@ def sample(request):
 
 def test_a_sample_has_the_four_patches_of_the_paper(sample):
     x = sample.x.astype(np.float64) / 10
-    v, c = (
-        x @ sample.features.T.astype(float),
-        x @ sample.centers.T.astype(float),
-    )  # coordinates (N, 4, K)
+    # coordinates (N, 4, K)
+    v = x @ sample.features.T.astype(float)
+    c = x @ sample.centers.T.astype(float)
     size = np.linalg.norm(x, axis=2)
     is_center = np.abs(c).max(axis=2) > 0.999 * size
     is_feature = np.abs(v).max(axis=2) > 0.999 * size
@@ -87,16 +80,14 @@ def test_a_sample_has_the_four_patches_of_the_paper(sample):
 
     feature = v[is_feature].reshape(6000, 2, 4)
     signal = feature.sum(axis=1)[np.arange(6000), sample.cluster]
-    assert np.array_equal(
-        np.sign(signal), 2 * sample.y - 1
-    )  # the class is the sign along the cluster's own feature
+    # the class is the sign along the feature of the cluster
+    assert np.array_equal(np.sign(signal), 2 * sample.y - 1)
     assert abs(np.abs(signal).mean() - 1.25) < 0.02 and np.abs(signal).min() >= 0.5 - 1e-6
     other = feature.sum(axis=1)
     other[np.arange(6000), sample.cluster] = 0
-    assert (
-        np.count_nonzero(np.abs(other) > 0.1, axis=1) == 1
-    ).all()  # one other cluster's feature ...
-    assert abs(np.sign(other.sum(axis=1)).mean()) < 0.05  # ... of either sign
+    # the feature of one other cluster, of either sign
+    assert (np.count_nonzero(np.abs(other) > 0.1, axis=1) == 1).all()
+    assert abs(np.sign(other.sum(axis=1)).mean()) < 0.05
     gamma = np.abs(other).max(axis=1)
     assert gamma.max() <= 2 + 1e-6 and abs(gamma.mean() - 1.25) < 0.02
 
@@ -117,11 +108,13 @@ def test_classes_and_clusters_are_balanced(sample):
 
 
 def test_fresh_data_follow_the_generator_and_nothing_else():
-    one, same, other = (clusters(2, 20, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
-    assert np.array_equal(one[0].x, same[0].x) and np.array_equal(one[1].y, same[1].y)
-    assert not np.array_equal(one[0].x, other[0].x)
-    assert one[0].x.shape == (20, 4, 50) and one[1].x.shape == (5, 4, 50)
-    assert not np.array_equal(one[0].x[:5], one[1].x)
+    (train, test), (train_0, test_0), (train_1, _) = (
+        clusters(2, 20, 5, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(train.x, train_0.x) and np.array_equal(test.y, test_0.y)
+    assert not np.array_equal(train.x, train_1.x)
+    assert train.x.shape == (20, 4, 50) and test.x.shape == (5, 4, 50)
+    assert not np.array_equal(train.x[:5], test.x)
 
 
 def test_other_numbers_of_clusters_and_lengths():
@@ -136,14 +129,23 @@ def test_other_numbers_of_clusters_and_lengths():
         ((5, 10, 10), "setting: wanted one of 1, 2, 3, 4; got 5"),
         ((1, -1, 10), "n_train: wanted"),
         ((1, 10, 1.5), "n_test: wanted"),
-        ((1, 10, 10, {"n_clusters": 1}), "n_clusters: wanted"),
-        ((1, 10, 10, {"patch_len": 7}), "patch_len: wanted at least 2 · n_clusters = 8"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
-    setting, n_train, n_test, *more = arguments
+    setting, n_train, n_test = arguments
     with pytest.raises(InputError, match=message):
-        clusters(setting, n_train, n_test, np.random.default_rng(0), **(more[0] if more else {}))
-    if not more:
-        with pytest.raises(InputError, match=message):
-            notebook_clusters(setting, n_train=n_train, n_test=n_test)
+        clusters(setting, n_train, n_test, np.random.default_rng(0))
+    with pytest.raises(InputError, match=message):
+        notebook_clusters(setting, n_train=n_train, n_test=n_test)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_clusters": 1}, "n_clusters: wanted"),
+        ({"patch_len": 7}, "patch_len: wanted at least 2 · n_clusters = 8"),
+    ],
+)
+def test_bad_sizes_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        clusters(1, 10, 10, np.random.default_rng(0), **options)

@@ -1,4 +1,4 @@
-"""Regression with structure that can be taken away: what changes and what does not."""
+"""Regression with structure that can be taken away: what changes and what stays equal."""
 
 import numpy as np
 import pytest
@@ -16,26 +16,26 @@ def test_the_four_kinds_have_the_same_inputs_on_average_and_targets_of_variance_
             np.testing.assert_allclose(c.x.mean(axis=0), 0, atol=0.06)
             np.testing.assert_allclose(np.cov(c.x.T), np.diag([4.36, 4.36]), atol=0.15)
             assert c.d.std() == pytest.approx(np.sqrt(1 + task.noise**2), abs=0.05)
-            away = ((c.x[:, None] - task.centres) ** 2).sum(axis=2)
-            np.testing.assert_array_equal(c.region, away.argmin(axis=1))
+            distance = ((c.x[:, None] - task.centres) ** 2).sum(axis=2)
+            np.testing.assert_array_equal(c.region, distance.argmin(axis=1))
 
 
 def test_clouds_are_clouds_and_rules_are_straight():
     task = regimes.make_task(np.random.default_rng(0), noise=0.0)
-    clouds, one = (
+    clouds, one_cloud = (
         regimes.draw(task, 3000, np.random.default_rng(1), clouds=c) for c in (True, False)
     )
 
-    def spread(c):
-        return np.sqrt(((c.x - task.centres[c.region]) ** 2).sum(axis=1).mean())
+    def distance(cases):
+        return np.sqrt(((cases.x - task.centres[cases.region]) ** 2).sum(axis=1).mean())
 
-    assert spread(clouds) < 0.9 < 1.4 < spread(one)
-    for c in (clouds, one):
+    assert distance(clouds) < 0.9 < 1.4 < distance(one_cloud)
+    for cases in (clouds, one_cloud):
         for k in range(4):
-            own = c.region == k
-            design = np.concatenate([c.x[own], np.ones((own.sum(), 1))], axis=1)
-            _, left, *_ = np.linalg.lstsq(design, c.d[own], rcond=None)
-            assert left[0] < 1e-18 * own.sum()
+            inside = cases.region == k
+            design = np.concatenate([cases.x[inside], np.ones((inside.sum(), 1))], axis=1)
+            _, residual, *_ = np.linalg.lstsq(design, cases.d[inside], rcond=None)
+            assert residual[0] < 1e-18 * inside.sum()
     smooth = regimes.draw(task, 3000, np.random.default_rng(1), rules=False)
     design = np.concatenate([smooth.x, np.ones((3000, 1))], axis=1)
     assert np.linalg.lstsq(design, smooth.d, rcond=None)[1][0] > 100
@@ -44,7 +44,7 @@ def test_clouds_are_clouds_and_rules_are_straight():
 def test_same_seed_same_bits_and_bad_input():
     task = regimes.make_task(np.random.default_rng(3), n_regions=8, d_model=3)
     assert task.centres.shape == (8, 3) and len({tuple(c) for c in task.centres}) == 8
-    a, b = (regimes.draw(task, 50, np.random.default_rng(4)) for _ in range(2))
-    np.testing.assert_array_equal(a.d, b.d)
+    first, second = (regimes.draw(task, 50, np.random.default_rng(4)) for _ in range(2))
+    np.testing.assert_array_equal(first.d, second.d)
     with pytest.raises(InputError, match="n_regions: wanted at most the 4 corners"):
         regimes.make_task(np.random.default_rng(0), n_regions=5)

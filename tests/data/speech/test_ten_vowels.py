@@ -1,16 +1,16 @@
-"""The ten vowels: sizes, splits without overlap, what the context says."""
+"""The ten vowels: sizes, splits without overlap, the context."""
 
 import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.data.speech import ten_vowels as data
+from moe_np.data.speech.ten_vowels import FORMANTS, ten_vowels
 
 
 @pytest.mark.parametrize(("context", "width"), [("none", 0), ("speaker", 75), ("m-f-c", 3)])
-@pytest.mark.parametrize("formants", data.FORMANTS)
+@pytest.mark.parametrize("formants", FORMANTS)
 def test_parts_by_repetition(formants, context, width):
-    train, test = data.ten_vowels(formants=formants, context=context)
+    train, test = ten_vowels(formants=formants, context=context)
     for part in (train, test):
         assert part.x.shape == part.hertz.shape == (750, len(formants.split()))
         assert part.context.shape == (750, width) and part.d.shape == (750, 10)
@@ -25,26 +25,23 @@ def test_parts_by_repetition(formants, context, width):
 
 
 def test_the_context_is_the_speaker():
-    train, test = data.ten_vowels(context="speaker", drop=17)
+    train, test = ten_vowels(context="speaker", drop=17)
     for part in (train, test):
-        of = dict(zip(part.speaker.tolist(), part.context.argmax(1).tolist(), strict=True))
-        assert len(of) == len(set(of.values())) == 75 and 17 not in of
-        np.testing.assert_array_equal(part.context.argmax(1), [of[s] for s in part.speaker])
-    types = data.ten_vowels(context="m-f-c")[0]
+        column = dict(zip(part.speaker.tolist(), part.context.argmax(1).tolist(), strict=True))
+        assert len(column) == len(set(column.values())) == 75 and 17 not in column
+        np.testing.assert_array_equal(part.context.argmax(1), [column[s] for s in part.speaker])
+    types = ten_vowels(context="m-f-c")[0]
     assert np.bincount(types.context.argmax(1)).tolist() == [320, 280, 150]
     assert types.speaker[types.context[:, 2] == 1].min() == 62
 
 
-def test_new_speakers_were_never_heard():
-    train, test = data.ten_vowels(split="speakers", seed=3)
+def test_the_speakers_of_the_test_set_are_new():
+    train, test = ten_vowels(split="speakers", seed=3)
     assert len(train.x) == 1000 and len(test.x) == 500
     assert not set(train.speaker) & set(test.speaker)
-    again, other = (
-        data.ten_vowels(split="speakers", seed=3)[0],
-        data.ten_vowels(split="speakers", seed=4)[0],
-    )
-    np.testing.assert_array_equal(train.speaker, again.speaker)
-    assert set(train.speaker) != set(other.speaker)
+    same, different = (ten_vowels(split="speakers", seed=seed)[0] for seed in (3, 4))
+    np.testing.assert_array_equal(train.speaker, same.speaker)
+    assert set(train.speaker) != set(different.speaker)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +56,4 @@ def test_new_speakers_were_never_heard():
 )
 def test_an_unknown_choice_is_refused(bad):
     with pytest.raises(InputError, match=list(bad)[-1]):
-        data.ten_vowels(**bad)
+        ten_vowels(**bad)

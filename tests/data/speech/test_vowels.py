@@ -1,3 +1,5 @@
+"""The vowel table and the task of 1991: a damaged table is refused, splits keep speakers apart."""
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,7 @@ def test_the_table_is_complete():
     men, women, children = (len(np.unique(table.speaker[table.type == t])) for t in "mfc")
     assert (men, women, children) == (33, 28, 15)
     assert table.F1.dtype == np.float64
-    # the means that Peterson and Barney print in their table II for men saying heed: 136, 270, 2290
-    # Hz
+    # their table II has these means for men who say heed: 136, 270, 2290 Hz
     men_heed = (table.type == "m") & (table.word == "heed")
     means = [getattr(table, f)[men_heed].mean() for f in ("F0", "F1", "F2")]
     np.testing.assert_allclose(means, [136, 270, 2290], rtol=0.02)
@@ -29,28 +30,28 @@ def corrupted(tmp_path, change):
     return path
 
 
+def replaced(row, old, new):
+    """A change of the table: in one row a text for another."""
+    return lambda t: t.__setitem__(row, t[row].replace(old, new))
+
+
+def with_row(row, text):
+    """A change of the table: one row in full."""
+    return lambda t: t.__setitem__(row, text)
+
+
 CORRUPTIONS = {
-    "line 1: wanted the columns": lambda t: t.__setitem__(0, t[0].replace("F1", "Fone")),
-    "line 3: F1: wanted 150 to 1500 Hz, got '2800'": lambda t: t.__setitem__(
-        2, t[2].replace(",280,", ",2800,")
-    ),
-    "line 3: F1: wanted 150 to 1500 Hz, got 'x'": lambda t: t.__setitem__(
-        2, t[2].replace(",280,", ",x,")
-    ),
-    "line 3: F1: wanted 150 to 1500 Hz, got 'nan'": lambda t: t.__setitem__(
-        2, t[2].replace(",280,", ",nan,")
-    ),
+    "line 1: wanted the columns": replaced(0, "F1", "Fone"),
+    "line 3: F1: wanted 150 to 1500 Hz, got '2800'": replaced(2, ",280,", ",2800,"),
+    "line 3: F1: wanted 150 to 1500 Hz, got 'x'": replaced(2, ",280,", ",x,"),
+    "line 3: F1: wanted 150 to 1500 Hz, got 'nan'": replaced(2, ",280,", ",nan,"),
     "line 3: wanted 11 cells, got 10": lambda t: t.__setitem__(2, t[2].rpartition(",")[0]),
-    "line 3: wanted 11 cells, got 0": lambda t: t.__setitem__(2, ""),
-    "line 9: arpabet: wanted AE, got 'IH'": lambda t: t.__setitem__(8, t[8].replace("AE", "IH")),
-    "line 9: sex: wanted m, got 'f'": lambda t: t.__setitem__(8, t[8].replace(",m,m,", ",m,f,")),
+    "line 3: wanted 11 cells, got 0": with_row(2, ""),
+    "line 9: arpabet: wanted AE, got 'IH'": replaced(8, "AE", "IH"),
+    "line 9: sex: wanted m, got 'f'": replaced(8, ",m,m,", ",m,f,"),
     "line 9: repetition: wanted 2, got": lambda t: t.__setitem__(8, t[7]),
-    "line 9: wanted F0 ≤ F1 ≤ F2 ≤ F3": lambda t: t.__setitem__(
-        8, "1,m,m,AE,æ,had,2,180,630,2600,2550"
-    ),
-    "line 1201: speaker: wanted 60, got '61'": lambda t: t.__setitem__(
-        1200, t[1200].replace("60,", "61,")
-    ),
+    "line 9: wanted F0 ≤ F1 ≤ F2 ≤ F3": with_row(8, "1,m,m,AE,æ,had,2,180,630,2600,2550"),
+    "line 1201: speaker: wanted 60, got '61'": replaced(1200, "60,", "61,"),
     "wanted 1520 rows after the heading, got 1519": lambda t: t.pop(),
 }
 
@@ -60,11 +61,8 @@ def test_a_corrupted_table_is_refused_with_its_line(tmp_path, message):
     path = corrupted(tmp_path, CORRUPTIONS[message])
     with pytest.raises(InputError) as caught:
         peterson_barney(path)
-    assert (
-        message in str(caught.value)
-        and str(path) in str(caught.value)
-        and "\n" not in str(caught.value)
-    )
+    text = str(caught.value)
+    assert message in text and str(path) in text and "\n" not in text
 
 
 def test_other_line_ends_are_read(tmp_path):
@@ -75,18 +73,16 @@ def test_other_line_ends_are_read(tmp_path):
 
 def test_a_changed_number_in_the_shipped_table_is_refused(tmp_path, monkeypatch):
     path = corrupted(tmp_path, lambda t: t.__setitem__(2, t[2].replace(",280,", ",281,")))
-    assert peterson_barney(path).F1[1] == 281  # a table of one's own may differ
+    assert peterson_barney(path).F1[1] == 281  # another copy may differ
     monkeypatch.setattr("moe_np.data.speech.vowels.FILE", path)
     with pytest.raises(InputError, match="SHA-256"):
         peterson_barney()
 
 
-@pytest.mark.parametrize("what", ["missing", "folder", "binary"])
-def test_not_a_table(tmp_path, what):
-    path = tmp_path / "nothing.csv"
-    if what == "folder":
-        path = tmp_path
-    if what == "binary":
+@pytest.mark.parametrize("case", ["missing", "folder", "binary"])
+def test_not_a_table(tmp_path, case):
+    path = tmp_path if case == "folder" else tmp_path / "table.csv"
+    if case == "binary":
         path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(InputError, match="wanted the Peterson and Barney table"):
         peterson_barney(path)
@@ -94,14 +90,10 @@ def test_not_a_table(tmp_path, what):
 
 def test_the_task_of_1991():
     table, task = peterson_barney(), vowel_task()
-    assert (
-        task.x_train.shape == (400, 2)
-        and task.x_test.shape == (200, 2)
-        and task.d_train.shape == (400, 1)
-    )
-    assert all(
-        (np.bincount(v) == n).all() for v, n in ((task.vowel_train, 100), (task.vowel_test, 50))
-    )
+    assert task.x_train.shape == (400, 2) and task.d_train.shape == (400, 1)
+    assert task.x_test.shape == (200, 2)
+    assert (np.bincount(task.vowel_train) == 100).all()
+    assert (np.bincount(task.vowel_test) == 50).all()
     wanted = np.isin(np.array(FOUR)[task.vowel_train], ["IY", "AH"])
     np.testing.assert_array_equal(task.d_train[:, 0], wanted)
     first = (table.speaker == 2) & (table.arpabet == "IY")
@@ -110,12 +102,14 @@ def test_the_task_of_1991():
 
 
 def test_splits_keep_speakers_apart():
-    a, b, again = (vowel_task(split="random", seed=s, drop=5) for s in (1, 2, 1))
-    assert len(a.x_train) == 400 and (a.x_train != b.x_train).any()
-    np.testing.assert_array_equal(a.x_train, again.x_train)
-    whole = vowel_task(drop=5)
-    rows = lambda t: sorted(map(tuple, np.concatenate([t.x_train, t.x_test])))  # noqa: E731
-    assert rows(a) == rows(whole)
+    task, different, same = (vowel_task(split="random", seed=s, drop=5) for s in (1, 2, 1))
+    assert len(task.x_train) == 400 and (task.x_train != different.x_train).any()
+    np.testing.assert_array_equal(task.x_train, same.x_train)
+
+    def rows(task):
+        return sorted(map(tuple, np.concatenate([task.x_train, task.x_test])))
+
+    assert rows(task) == rows(vowel_task(drop=5))
 
 
 @pytest.mark.parametrize(

@@ -39,17 +39,7 @@ def result():
 # --- data and problems ----------------------------------------------------------------------------
 
 
-def test_lines_and_noise():
-    data = piecewise.piecewise(np.random.default_rng(0), 20_000)
-    y, piece = piecewise.truth(data.x)
-    assert (piece == data.piece).all() and abs(data.x).max() <= 1
-    assert (data.y - y).std() == pytest.approx(0.1, rel=0.02)
-    shares = np.bincount(piece) / 20_000
-    np.testing.assert_allclose(shares, np.diff([-1, *piecewise.CUTS, 1]) / 2, atol=0.01)
-    at = np.array([[-0.6], [0.5], [-0.61]])
-    np.testing.assert_allclose(piecewise.truth(at)[0].ravel(), [1.4, -0.5, 1.5 * -0.61 + 0.9])
-    with pytest.raises(InputError, match="rng: wanted a numpy"):
-        piecewise.piecewise(0, 5)
+def test_a_problem_without_an_expert_is_refused():
     with pytest.raises(InputError, match="n_experts: wanted a whole number of at least 1, got 0"):
         problems.task("piecewise", 0)
 
