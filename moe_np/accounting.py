@@ -1,13 +1,13 @@
-"""How large is it, and how much of it works? Parameters, memory and operations of the published
-models, exactly.
+"""Parameters, memory and operations of published mixture-of-experts models, counted exactly.
 
     total        parameters in memory
-    active       parameters that one token makes use of: of E experts k; of an embedding all, as the papers count
-    operations   multiply-adds of one token: each active matrix once, a looked-up row none (2 floating-point operations
-                 each; norms, softmax and activations are left out; attention over the context: attention_operations)
+    active       parameters that one token uses: of E experts k; all of an embedding, as the papers
+                 count
+    operations   multiply-adds per token: each active matrix once, a looked-up row none
 
-An architecture is a sum of Parts, written as one would say it. Every number in a Config says where
-it was read.
+A multiply-add is two floating-point operations. Norms, softmax and activations are left out;
+attention over the context is counted by `attention_operations`. An architecture is a sum of Parts.
+Every number in MODELS names its source.
 
     count("mixtral-8x7b").active  ->  12_879_925_248
 """
@@ -20,46 +20,47 @@ from moe_np.base import checks
 from moe_np.base.checks import InputError
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "int8": 1}
-ADAM = 16  # bytes a parameter to train in float32: weight, gradient and two moments
+ADAM = 16  # bytes per parameter to train in float32: weight, gradient and two moments
 
 
 class Part(NamedTuple):
-    """A piece of a model: what is stored, used, multiplied with. + adds two, * repeats one."""
+    """A piece of a model: parameters stored and used, multiply-adds. + adds two, * repeats one."""
 
     total: int = 0
     active: int = 0
     operations: int = 0
 
-    def __add__(self, other):
+    def __add__(self, other: "Part") -> "Part":
         return Part(*(a + b for a, b in zip(self, other, strict=True)))
 
-    def __mul__(self, times):
+    def __mul__(self, times: int) -> "Part":
         return Part(*(times * a for a in self))
 
 
-def matrix(*shape):
+def matrix(*shape: int) -> Part:
     """Weights that every token is multiplied with."""
     return Part(*[math.prod(shape)] * 3)
 
 
-def vector(size):
-    """Biases and scales: stored and used, too few operations to count."""
+def vector(size: int) -> Part:
+    """Biases and scales: stored and used; their few operations are not counted."""
     return Part(size, size, 0)
 
 
-def lookup(rows, size):
-    """An embedding: one row of it is read."""
+def lookup(rows: int, size: int) -> Part:
+    """An embedding, of which a token reads one row."""
     return Part(rows * size, rows * size, 0)
 
 
-def choose(k, E, part):
-    """E copies are stored; a token is sent to k of them."""
+def choose(k: int, E: int, part: Part) -> Part:
+    """E copies of a part are stored; a router sends each token to k of them."""
     return Part(E * part.total, k * part.active, k * part.operations)
 
 
-def feed_forward(d, hidden, gated):
-    """Up and down, without biases; `gated` (SwiGLU, GEGLU) has a third matrix that multiplies the
-    hidden layer.
+def feed_forward(d: int, hidden: int, gated: bool) -> Part:
+    """A feed-forward layer without biases: one matrix up, one down.
+
+    `gated` (SwiGLU, GEGLU) adds a third, whose output multiplies the hidden layer.
     """
     return matrix(d, hidden) * (3 if gated else 2)
 
@@ -69,10 +70,10 @@ def feed_forward(d, hidden, gated):
 
 @dataclass(frozen=True)
 class Transformer:
-    """Decoder only, or encoder and decoder, with a mixture in place of some feed-forward layers; no
-    biases.
+    """A Transformer without biases, with experts in place of some feed-forward layers.
 
-    With an encoder the figures are for a token read and a token written: each layer once.
+    Decoder only, or encoder and decoder. With an encoder the numbers are for one token read and one
+    token written, so each layer counts once.
     """
 
     vocab: int
@@ -81,51 +82,49 @@ class Transformer:
     heads: int
     d_head: int
     kv_heads: int
-    d_ff: int  # of the dense feed-forward layers
-    gated: bool  # those have three matrices
-    tied: bool  # the embedding is the output matrix too
+    d_ff: int  # hidden units of the dense feed-forward layers
+    gated: bool  # whether those have three matrices
+    tied: bool  # whether the embedding is the output matrix too
     encoder_layers: int = 0
     moe_layers: int = 0
     experts: int = 0
     k: int = 0
-    shared: int = 0  # experts that every token passes
-    d_expert: int = 0
+    shared: int = 0  # experts that every token uses
+    d_expert: int = 0  # hidden units of an expert
     gated_experts: bool = False
     norms: bool = True  # a scale of size d_model before each sublayer and after the last
-    position_buckets: int = 0  # T5's relative positions: one table (buckets, heads) for each stack
+    position_buckets: int = 0  # T5's relative positions: one table (buckets, heads) per stack
     published: dict = field(default_factory=dict)
     note: str = ""
 
     @property
-    def attentions(self):
-        """Self-attention in every layer, and attention to the encoder in each decoder layer that
-        has one.
-        """
+    def attentions(self) -> int:
+        """Self-attention in every layer; with an encoder a second one in each decoder layer."""
         return self.encoder_layers + self.decoder_layers * (2 if self.encoder_layers else 1)
 
-    def parts(self):
-        d, layers = self.d_model, self.encoder_layers + self.decoder_layers
+    def parts(self) -> dict[str, Part]:
+        """The parts of the model by name."""
+        d = self.d_model
+        layers = self.encoder_layers + self.decoder_layers
         stacks = 2 if self.encoder_layers else 1
-        queries, keys = matrix(d, self.heads * self.d_head), matrix(d, self.kv_heads * self.d_head)
+        queries = matrix(d, self.heads * self.d_head)  # the output matrix is as large
+        keys = matrix(d, self.kv_heads * self.d_head)  # and so is that of the values
         expert = feed_forward(d, self.d_expert, self.gated_experts)
         return {
             "embedding": lookup(self.vocab, d),
-            "attention": (queries * 2 + keys * 2)
-            * self.attentions,  # queries and output, keys and values
+            "attention": (queries * 2 + keys * 2) * self.attentions,
             "feed-forward": feed_forward(d, self.d_ff, self.gated) * (layers - self.moe_layers),
             "experts": choose(self.k, self.experts, expert) * self.moe_layers,
             "shared experts": expert * self.shared * self.moe_layers,
             "router": matrix(d, self.experts) * self.moe_layers,
             "norms": vector(d) * (self.attentions + layers + stacks if self.norms else 0),
             "positions": vector(self.position_buckets * self.heads) * stacks,
-            # tied: the embedding's own numbers, multiplied with but not stored again
+            # tied: the numbers of the embedding, multiplied with but not stored again
             "output": Part(0, 0, self.vocab * d) if self.tied else matrix(d, self.vocab),
         }
 
-    def attention_operations(self, context):
-        """Multiply-adds for the scores and the weighted sum of one token that looks at `context`
-        positions.
-        """
+    def attention_operations(self, context: int) -> int:
+        """Multiply-adds per token for scores and weighted sum over `context` positions."""
         return 2 * self.heads * self.d_head * context * self.attentions
 
 
@@ -134,12 +133,12 @@ class Transformer:
 
 @dataclass(frozen=True)
 class LstmMoe:
-    """LSTM, mixture, LSTM (Shazeer et al. 2017, appendices C and D), without embedding and softmax
-    as in the tables.
+    """LSTM, mixture, LSTM (Shazeer et al. 2017, appendices C and D).
 
-    All sizes are `d` except the cells of an LSTM with a projection back to d. Experts are ReLU nets
-    without biases; the LSTMs have them, and a gate has two matrices, W_g and W_noise: counted so,
-    the published numbers come out.
+    Embedding and softmax are left out, as in the paper's tables. All sizes are `d` except the cells
+    of an LSTM with a projection back to d. Experts are ReLU networks without biases; the LSTMs have
+    biases, and a gating network has two matrices, W_g and W_noise: counted so, the published
+    numbers come out.
     """
 
     experts: int
@@ -151,16 +150,14 @@ class LstmMoe:
     published: dict = field(default_factory=dict)
     note: str = ""
 
-    def parts(self):
-        recurrent = (
-            matrix(2 * self.d, self.cells) + vector(self.cells)
-        ) * 4  # four gates of input and state
+    def parts(self) -> dict[str, Part]:
+        """The parts of the model by name."""
+        # four gates of input and state
+        recurrent = (matrix(2 * self.d, self.cells) + vector(self.cells)) * 4
         projection = matrix(self.cells, self.d) if self.cells != self.d else Part()
         expert = feed_forward(self.d, self.hidden, gated=False)
         gate = matrix(self.d, self.experts) * 2
-        if (
-            self.branches
-        ):  # a gate of the groups, and in each group that is chosen a gate of its experts
+        if self.branches:  # one gate of the groups, and one within each of the two chosen groups
             inner = matrix(self.d, self.experts // self.branches) * 2
             gate = matrix(self.d, self.branches) * 2 + choose(2, self.branches, inner)
         return {
@@ -169,7 +166,8 @@ class LstmMoe:
             "gates": gate,
         }
 
-    def attention_operations(self, context):
+    def attention_operations(self, context: int) -> int:
+        """0: there is no attention."""
         return 0
 
 
@@ -182,8 +180,10 @@ def _shazeer(total, operations, *experts, note="", **sizes):
 
 
 T5_BASE = {
-    "vocab": 32128,  # published config: 32,000 pieces and 100 sentinels, padded to a multiple of 128
-    "d_model": 768,  # Raffel et al. 2020 (arXiv 1910.10683), sections 2.1 and 3.1.1, and all that follows
+    # published config: 32,000 pieces and 100 sentinels, padded to a multiple of 128
+    "vocab": 32128,
+    # Raffel et al. 2020 (arXiv 1910.10683), sections 2.1 and 3.1.1, and all that follows
+    "d_model": 768,
     "encoder_layers": 12,
     "decoder_layers": 12,
     "heads": 12,
@@ -221,7 +221,7 @@ MODELS = {
         k=1,
         d_expert=3072,  # as the dense layers; config.json of the published google/switch-base-256
         published={"total": "7.41B"},
-        note="7.41B is cut off, not rounded: 7.415",
+        note="7.41B is truncated, not rounded: 7.415",
     ),
     "glam-64b-64e": Transformer(
         vocab=256000,  # "256K", Du et al. 2021 (arXiv 2112.06905); the sizes that follow: table 4
@@ -232,7 +232,8 @@ MODELS = {
         d_head=128,
         d_ff=32768,
         gated=True,  # section 4: a gated linear unit with GELU in the layers without a mixture
-        tied=True,  # not stated; a second matrix would make 98.7B active, and Praxis' layers/glam.py shares it
+        # not stated; a second matrix would make 98.7B active, and Praxis' layers/glam.py shares it
+        tied=True,
         moe_layers=32,  # every other layer
         experts=64,
         k=2,
@@ -240,8 +241,8 @@ MODELS = {
         gated_experts=False,
         norms=False,
         published={"total": "1.2T", "active": "96.6B"},
-        note="norm scales (1.06M) and relative positions are left out: the paper does not give their sizes; its "
-        "180 GFLOP a token is 7 % less than twice the operations",
+        note="norm scales (1.06M) and relative positions are left out: the paper does not give "
+        "their sizes; its 180 GFLOP per token is 7 % less than twice the operations",
     ),
     "deepseekmoe-16b": Transformer(
         vocab=102400,  # published config
@@ -288,56 +289,51 @@ MODELS = {
 
 
 class Counts(NamedTuple):
-    """What one model comes to."""
+    """The counts of one model."""
 
     name: str
     total: int
     active: int
-    operations: int  # multiply-adds of one token, without attention over the context
-    parts: dict  # name -> Part
-    memory: dict  # bytes of all parameters, by dtype; "adam": what training in float32 holds
-    published: dict  # "total", "active", "operations", as printed
+    operations: int  # multiply-adds per token, without attention over the context
+    parts: dict[str, Part]
+    memory: dict[str, int]  # bytes of all parameters by dtype; "adam": to train in float32
+    published: dict[str, str]  # "total", "active", "operations", as printed
     note: str  # what does not match, or is not counted
 
 
-def count(model):
-    """Count a model of MODELS by its name, or any Transformer or LstmMoe. InputError for an unknown
-    name.
+def count(model: str | Transformer | LstmMoe) -> Counts:
+    """Count a model of MODELS by its name, or any Transformer or LstmMoe.
+
+    Raises InputError for an unknown name, and for anything else.
     """
     name = ""
     if isinstance(model, str):
-        name, model = model, MODELS[checks.choice("model", model, tuple(MODELS))]
+        name = checks.choice("model", model, tuple(MODELS))
+        model = MODELS[name]
     elif not isinstance(model, (Transformer, LstmMoe)):
-        raise InputError(
-            f"model: wanted a name of MODELS, a Transformer or an LstmMoe, got {type(model).__name__}"
-        )
+        wanted = "a name of MODELS, a Transformer or an LstmMoe"
+        raise InputError(f"model: wanted {wanted}, got {type(model).__name__}")
     parts = {key: part for key, part in model.parts().items() if any(part)}
     total, active, operations = sum(parts.values(), Part())
     memory = {dtype: size * total for dtype, size in BYTES.items()} | {"adam": ADAM * total}
     return Counts(name, total, active, operations, parts, memory, dict(model.published), model.note)
 
 
-def table(counts):
+def table(counts: Counts) -> str:
     """The counts as Markdown, as `moe-np count` prints them."""
-    lines = [
-        f"# {counts.name}",
-        "",
-        "| part | parameters | active | operations a token |",
-        "|---|--:|--:|--:|",
-    ]
-    rows = [
-        *counts.parts.items(),
-        ("**all**", Part(counts.total, counts.active, counts.operations)),
-    ]
-    lines += [f"| {name} | {p.total:,} | {p.active:,} | {p.operations:,} |" for name, p in rows]
+    lines = [f"# {counts.name}", ""]
+    lines += ["| part | parameters | active | operations per token |", "|---|--:|--:|--:|"]
+    whole = Part(counts.total, counts.active, counts.operations)
+    for name, part in {**counts.parts, "**all**": whole}.items():
+        lines.append(f"| {name} | {part.total:,} | {part.active:,} | {part.operations:,} |")
     if counts.published:
         cells = (counts.published.get(key, "") for key in Part._fields)
         lines.append(f"| published | {' | '.join(cells)} |")
     lines += ["", "Operations are multiply-adds, without attention over the context."]
-    sizes = ", ".join(
-        f"{dtype} {size / 1e9:,.3f} GB" for dtype, size in counts.memory.items() if dtype != "adam"
-    )
-    lines.append(
-        f"Memory: {sizes}; to train with Adam in float32 {counts.memory['adam'] / 1e9:,.3f} GB."
-    )
-    return "\n".join([*lines, *([f"Note: {counts.note}."] if counts.note else [])])
+    gigabytes = {dtype: f"{size / 1e9:,.3f} GB" for dtype, size in counts.memory.items()}
+    adam = gigabytes.pop("adam")
+    sizes = ", ".join(f"{dtype} {size}" for dtype, size in gigabytes.items())
+    lines.append(f"Memory: {sizes}; to train with Adam in float32 {adam}.")
+    if counts.note:
+        lines.append(f"Note: {counts.note}.")
+    return "\n".join(lines)

@@ -1,6 +1,4 @@
-"""Counts of published models: the printed digits, and a twin that lists every weight array one by
-one.
-"""
+"""Counts of published models: the printed digits, and a second count, array by array."""
 
 import dataclasses
 import json
@@ -45,19 +43,18 @@ def test_shazeer_tables_7_and_8():
 
 
 SCALE = {"M": 1e6, "B": 1e9, "T": 1e12}
-# printed otherwise than counted; each is said in the model's note
+# the printed number differs from the counted one; the note of the model says so
 DIFFER = {("switch-base", "total"), ("moe-256", "operations")}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_whatever_was_published_comes_out_or_is_said(name):
+def test_published_numbers_come_out_or_the_note_says_so(name):
     counts = count(name)
     for key, text in counts.published.items():
         digits = len(text[:-1].partition(".")[2])
         ours = f"{getattr(counts, key) / SCALE[text[-1]]:.{digits}f}{text[-1]}"
-        assert (ours == text) != ((name, key) in DIFFER), (
-            f"{name} {key}: printed {text}, counted {ours}"
-        )
+        message = f"{name} {key}: printed {text}, counted {ours}"
+        assert (ours == text) != ((name, key) in DIFFER), message
         assert ours == text or counts.note
 
 
@@ -66,41 +63,36 @@ def test_sums_and_bounds(name):
     counts = count(name)
     for key in ("total", "active", "operations"):
         assert sum(getattr(part, key) for part in counts.parts.values()) == getattr(counts, key)
-    assert all(
-        part.active <= part.total and part.total + part.operations > 0
-        for part in counts.parts.values()
-    )
+    for part in counts.parts.values():
+        assert part.active <= part.total and part.total + part.operations > 0
     assert counts.memory["float32"] == 2 * counts.memory["bfloat16"] == 4 * counts.total
     assert counts.memory["adam"] == 16 * counts.total
 
 
 def weights(c):
-    """Every array of a Transformer: {name: (shape, share of the tokens that use it, whether it is
-    multiplied with)}.
+    """Every array of a Transformer.
+
+    {name: (shape, share of the tokens that use it, whether tokens are multiplied with it)}
     """
     out = {"embedding": ((c.vocab, c.d_model), 1, False)}
-    q, kv = (c.d_model, c.heads * c.d_head), (c.d_model, c.kv_heads * c.d_head)
-    up = (c.d_model, c.d_ff)
-    sparse = c.moe_layers
+    q = (c.d_model, c.heads * c.d_head)
+    kv = (c.d_model, c.kv_heads * c.d_head)
+    attention = {"q": q, "k": kv, "v": kv, "o": q[::-1]}
+    sparse_layers = c.moe_layers
     for side, layers in (("encoder", c.encoder_layers), ("decoder", c.decoder_layers)):
+        sources = ("self", "cross") if side == "decoder" and c.encoder_layers else ("self",)
         for layer in range(layers):
-            at = f"{side}.{layer}"
-            for kind in ("self", "cross") if side == "decoder" and c.encoder_layers else ("self",):
-                out |= {
-                    f"{at}.{kind}.{n}": (s, 1, True)
-                    for n, s in (("q", q), ("k", kv), ("v", kv), ("o", q[::-1]))
-                }
-                out[f"{at}.{kind}.norm"] = ((c.d_model,), 1, False)
-            out[f"{at}.norm"] = ((c.d_model,), 1, False)
-            if sparse:
-                sparse -= 1
-                out[f"{at}.router"] = ((c.d_model, c.experts), 1, True)
-                for m in range(c.experts + c.shared):
-                    used = 1 if m >= c.experts else c.k / c.experts
-                    for i in range(3 if c.gated_experts else 2):
-                        out[f"{at}.expert{m}.{i}"] = ((c.d_model, c.d_expert), used, True)
+            name = f"{side}.{layer}"
+            for source in sources:
+                out |= {f"{name}.{source}.{n}": (s, 1, True) for n, s in attention.items()}
+                out[f"{name}.{source}.norm"] = ((c.d_model,), 1, False)
+            out[f"{name}.norm"] = ((c.d_model,), 1, False)
+            if sparse_layers:
+                sparse_layers -= 1
+                out |= mixture_weights(c, name)
             else:
-                out |= {f"{at}.ff{i}": (up, 1, True) for i in range(3 if c.gated else 2)}
+                matrices = range(3 if c.gated else 2)
+                out |= {f"{name}.ff{i}": ((c.d_model, c.d_ff), 1, True) for i in matrices}
         if layers:
             out[f"{side}.norm"] = ((c.d_model,), 1, False)
             out[f"{side}.positions"] = ((c.position_buckets, c.heads), 1, False)
@@ -108,24 +100,31 @@ def weights(c):
     return out
 
 
+def mixture_weights(c, name):
+    """The arrays of one mixture layer, in the same form."""
+    out = {f"{name}.router": ((c.d_model, c.experts), 1, True)}
+    for m in range(c.experts + c.shared):
+        share = 1 if m >= c.experts else c.k / c.experts
+        for i in range(3 if c.gated_experts else 2):
+            out[f"{name}.expert{m}.{i}"] = ((c.d_model, c.d_expert), share, True)
+    return out
+
+
 @pytest.mark.parametrize("encoder_layers", [0, 2])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
 def test_a_transformer_counted_array_by_array(encoder_layers, tied, gated):
-    c = Transformer(
-        vocab=11, d_model=6, decoder_layers=3, heads=3, d_head=4, kv_heads=1, d_ff=7, gated=gated, tied=tied,
-        encoder_layers=encoder_layers, moe_layers=2, experts=4, k=2, shared=1, d_expert=5, gated_experts=not gated,
-        position_buckets=8,
-    )  # fmt: skip
+    sizes = {"vocab": 11, "d_model": 6, "heads": 3, "d_head": 4, "kv_heads": 1, "d_ff": 7}
+    layers = {"decoder_layers": 3, "encoder_layers": encoder_layers, "moe_layers": 2}
+    mixture = {"experts": 4, "k": 2, "shared": 1, "d_expert": 5, "gated_experts": not gated}
+    c = Transformer(**sizes, **layers, **mixture, gated=gated, tied=tied, position_buckets=8)
     arrays = weights(c).values()
     counts = count(c)
     assert counts.total == sum(np.prod(shape) for shape, _, _ in arrays)
     assert counts.active == sum(np.prod(shape) * used for shape, used, _ in arrays)
-    head = c.vocab * c.d_model if tied else 0  # the embedding is multiplied with once more
-    assert (
-        counts.operations
-        == sum(np.prod(shape) * used for shape, used, product in arrays if product) + head
-    )
+    head = c.vocab * c.d_model if tied else 0  # the embedding as the output matrix
+    products = sum(np.prod(shape) * used for shape, used, product in arrays if product)
+    assert counts.operations == products + head
 
 
 def test_the_gates_are_those_of_the_noisy_router():
@@ -139,21 +138,11 @@ def test_the_gates_are_those_of_the_noisy_router():
 
 
 def test_one_expert_of_one_is_dense():
-    plain = Transformer(
-        vocab=9,
-        d_model=4,
-        decoder_layers=2,
-        heads=2,
-        d_head=2,
-        kv_heads=2,
-        d_ff=8,
-        gated=True,
-        tied=False,
-    )
-    dense = count(plain)
-    sparse = count(
-        dataclasses.replace(plain, moe_layers=2, experts=1, k=1, d_expert=8, gated_experts=True)
-    )
+    sizes = {"vocab": 9, "d_model": 4, "decoder_layers": 2, "heads": 2, "d_head": 2, "kv_heads": 2}
+    model = Transformer(**sizes, d_ff=8, gated=True, tied=False)
+    one_expert = {"moe_layers": 2, "experts": 1, "k": 1, "d_expert": 8, "gated_experts": True}
+    dense = count(model)
+    sparse = count(dataclasses.replace(model, **one_expert))
     assert sparse.total - sparse.parts["router"].total == dense.total == dense.active
     assert sparse.total == sparse.active
 
@@ -161,41 +150,39 @@ def test_one_expert_of_one_is_dense():
 def test_attention_over_the_context():
     """Scores and weighted sum: 2 · 32 heads · 128 · 4096 positions in each of 32 layers."""
     assert MODELS["mixtral-8x7b"].attention_operations(4096) == 2 * 32 * 128 * 4096 * 32
-    assert MODELS["t5-base"].attention_operations(10) == 2 * 12 * 64 * 10 * 36, (
-        "12 encoder, 12 decoder, 12 crossed"
-    )
+    attentions = 12 + 12 + 12  # encoder, decoder, decoder to encoder
+    assert MODELS["t5-base"].attention_operations(10) == 2 * 12 * 64 * 10 * attentions
     assert MODELS["moe-32"].attention_operations(4096) == 0
 
 
 def test_the_command(capsys):
     assert cli.main(["count", "mixtral-8x7b"]) == 0
-    said = capsys.readouterr().out
-    assert "| **all** | 46,702,792,704 | 12,879,925,248 | 12,748,587,008 |" in said
-    assert "| published | 46.7B | 12.9B |  |" in said and "bfloat16 93.406 GB" in said
+    text = capsys.readouterr().out
+    assert "| **all** | 46,702,792,704 | 12,879,925,248 | 12,748,587,008 |" in text
+    assert "| published | 46.7B | 12.9B |  |" in text and "bfloat16 93.406 GB" in text
     assert cli.main(["count", "switch-base", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["total"] == 7_415_217_408 and found["parts"]["router"]["active"] == 1_179_648
-    assert found["memory"]["float32"] == 4 * 7_415_217_408 and found["published"] == {
-        "total": "7.41B"
-    }
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["total"] == 7_415_217_408 and counts["parts"]["router"]["active"] == 1_179_648
+    assert counts["memory"]["float32"] == 4 * 7_415_217_408
+    assert counts["published"] == {"total": "7.41B"}
 
 
 def test_an_unknown_model_is_one_line(capsys):
     assert cli.main(["count", "gpt-9"]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith(
-        "moe-np: error: model: wanted one of mixtral-8x7b, t5-base, "
-    )
-    assert said.err.endswith("; got 'gpt-9'\n") and said.err.count("\n") == 1
-    with pytest.raises(
-        InputError, match="model: wanted a name of MODELS, a Transformer or an LstmMoe, got int"
-    ):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("moe-np: error: model: wanted one of mixtral-8x7b, t5-base, ")
+    assert err.endswith("; got 'gpt-9'\n") and err.count("\n") == 1
+
+
+def test_a_wrong_type_is_named():
+    message = "model: wanted a name of MODELS, a Transformer or an LstmMoe, got int"
+    with pytest.raises(InputError, match=message):
         count(5)
 
 
 def test_every_model_prints():
     for name in MODELS:
         text = accounting.table(count(name))
-        assert text.startswith(f"# {name}\n") and all(
-            line.count("|") in (0, 5) for line in text.splitlines()
-        )
+        assert text.startswith(f"# {name}\n")
+        assert all(line.count("|") in (0, 5) for line in text.splitlines())
