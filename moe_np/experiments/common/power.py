@@ -44,7 +44,8 @@ def power(
     from scipy import stats
 
     choice("alternative", alternative, ALTERNATIVES)
-    n, alpha = integer("n", n, minimum=2), _probability("alpha", alpha)
+    n = integer("n", n, minimum=2)
+    alpha = _probability("alpha", alpha)
     shift = number("effect", effect) * math.sqrt(n if paired else n / 2)
     df = n - 1 if paired else 2 * n - 2
     critical = float(stats.t.isf(alpha / 2 if alternative == "two-sided" else alpha, df))
@@ -129,7 +130,8 @@ def runs_needed(
 
 def _target(target, alpha, two_sided):
     """The power that is wanted, above alpha, and the name of the alternative."""
-    target, alpha = _probability("target", target), _probability("alpha", alpha)
+    target = _probability("target", target)
+    alpha = _probability("alpha", alpha)
     if target <= alpha:
         raise InputError(f"target: wanted a power above alpha ({alpha:g}), got {target:g}")
     return target, "two-sided" if two_sided else "greater"

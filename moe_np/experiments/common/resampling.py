@@ -95,7 +95,8 @@ def paired_bootstrap_interval(
 def _bootstrap(samples, rng, statistic, level, method, resamples):
     level = checked_level(level)
     choice("method", method, ("percentile", "bca"))
-    resamples, rng = integer("resamples", resamples, minimum=100), generator("rng", rng)
+    resamples = integer("resamples", resamples, minimum=100)
+    rng = generator("rng", rng)
     n = len(samples[0])
     estimate = float(statistic(*samples))
     if n == 1:
@@ -136,7 +137,8 @@ def _statistics(samples, statistic, indices):
 
 def _all_but_one(n):
     """Index arrays, in blocks, whose row i holds all of 0 ... n − 1 except i."""
-    columns, first = np.arange(n - 1), 0
+    columns = np.arange(n - 1)
+    first = 0
     for rows in _blocks(n, n):
         yield columns + (columns >= np.arange(first, first + rows)[:, None])
         first += rows
@@ -189,7 +191,8 @@ def paired_permutation_test(
         negative = np.arange(2**n)[:, None] >> np.arange(n) & 1
         permuted = (1 - 2 * negative) @ values / n
     else:
-        rng, resamples = generator("rng", rng), integer("resamples", resamples, minimum=100)
+        rng = generator("rng", rng)
+        resamples = integer("resamples", resamples, minimum=100)
         permuted = [
             (1 - 2 * rng.integers(0, 2, (rows, n))) @ values / n for rows in _blocks(resamples, n)
         ]
@@ -221,7 +224,8 @@ def two_sample_permutation_test(
         choices = itertools.combinations(range(n_a + n_b), n_a)
         sums = values[np.array(list(choices))].sum(axis=1)
     else:
-        rng, resamples = generator("rng", rng), integer("resamples", resamples, minimum=100)
+        rng = generator("rng", rng)
+        resamples = integer("resamples", resamples, minimum=100)
         sums = [
             rng.permuted(np.tile(values, (rows, 1)), axis=1)[:, :n_a].sum(axis=1)
             for rows in _blocks(resamples, n_a + n_b)

@@ -163,12 +163,13 @@ def t_interval(values: Values, *, level: float = 0.95) -> Interval:
     One value has no bounds (None); values that are all the same have an interval of width 0, which
     says nothing about values that were not seen.
     """
-    level, values = checked_level(level), sample("values", values)
-    mean, n = float(values.mean()), len(values)
-    if n == 1:
-        return Interval(mean, None, None, level)
-    half = 0.0 if is_constant(values) else float(values.std(ddof=1)) / math.sqrt(n)
-    return _around(mean, half, n - 1, level)
+    level = checked_level(level)
+    values = sample("values", values)
+    summary = describe(values)
+    if summary.se is None:
+        return Interval(summary.mean, None, None, level)
+    se = 0.0 if is_constant(values) else summary.se
+    return _around(summary.mean, se, summary.n - 1, level)
 
 
 def paired_interval(
@@ -209,7 +210,8 @@ def wilson_interval(count: int, n: int, *, level: float = 0.95) -> Interval:
     """
     from scipy import stats
 
-    level, n = checked_level(level), integer("n", n)
+    level = checked_level(level)
+    n = integer("n", n)
     share = integer("count", count, minimum=0, maximum=n) / n
     z = float(stats.norm.ppf((1 + level) / 2))
     centre = share + z**2 / (2 * n)
@@ -234,9 +236,9 @@ def paired_t_test(
     to test against; `resampling.paired_permutation_test` can tell them from chance.
     """
     values = paired_difference(a, b)
-    n, mean = len(values), float(values.mean())
+    n = len(values)
     se = 0.0 if is_constant(values) else math.sqrt(_variance(values) / n)
-    return _t_test(mean, se, n - 1, alternative)
+    return _t_test(float(values.mean()), se, n - 1, alternative)
 
 
 def two_sample_t_test(
@@ -277,8 +279,10 @@ def _t_test(difference, se, df, alternative):
 
 def _two_sample(a, b, pooled):
     """(difference, its standard error or None, degrees of freedom) of two samples."""
-    (mean_a, variance_a, n_a), (mean_b, variance_b, n_b) = _moments("a", a), _moments("b", b)
-    difference, df = mean_a - mean_b, n_a + n_b - 2
+    mean_a, variance_a, n_a = _moments("a", a)
+    mean_b, variance_b, n_b = _moments("b", b)
+    difference = mean_a - mean_b
+    df = n_a + n_b - 2
     if variance_a is None or variance_b is None:
         return difference, None, df if pooled else None
     if pooled:
@@ -300,7 +304,8 @@ def _moments(name, values):
         return float(values.mean()), variance, len(values)
     if values.deviation != "sample":
         raise InputError(f"{name}: wanted a Summary with the sample SD, got the population SD")
-    return values.mean, None if values.sd is None or values.n == 1 else values.sd**2, values.n
+    known = values.sd is not None and values.n > 1
+    return values.mean, values.sd * values.sd if known else None, values.n
 
 
 def _variance(values):
@@ -313,30 +318,25 @@ def _variance(values):
 
 
 def cohens_d(a: Values, b: Values) -> float | None:
-    """Cohen's d: (x̄_a − x̄_b) / s, s² the pooled variance (Cohen 1988, section 2.2). Of runs with
-    different seeds; how far apart the two systems are, in deviations of their runs.
+    """Cohen's d of runs with different seeds: (x̄_a − x̄_b) / s, s² the pooled variance
+    (Cohen 1988, section 2.2), which is t √(1 / n_a + 1 / n_b).
 
     None where one of the two has one value or neither has any variance.
     """
-    mean_a, variance_a, n_a = _moments("a", sample("a", a))
-    mean_b, variance_b, n_b = _moments("b", sample("b", b))
-    if variance_a is None or variance_b is None or variance_a + variance_b == 0:
-        return None
-    variance = ((n_a - 1) * variance_a + (n_b - 1) * variance_b) / (n_a + n_b - 2)
-    return (mean_a - mean_b) / math.sqrt(variance)
+    t = two_sample_t_test(sample("a", a), sample("b", b), pooled=True).t
+    return None if t is None else t * math.sqrt(1 / len(a) + 1 / len(b))
 
 
 def hedges_g(a: Values, b: Values) -> float | None:
-    """Hedges' g: Cohen's d without its bias in small samples (Hedges 1981).
+    """Hedges' g: Cohen's d without its bias in small samples (Hedges 1981). None where d is.
 
-        g = J d,   J = Γ(df / 2) / (√(df / 2) Γ((df − 1) / 2)),   df = n_a + n_b − 2
-
-    None where d is.
+    g = J d,   J = Γ(df / 2) / (√(df / 2) Γ((df − 1) / 2)),   df = n_a + n_b − 2
     """
-    d, df = cohens_d(a, b), len(a) + len(b) - 2
+    d = cohens_d(a, b)
     if d is None:
         return None
-    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+    half = (len(a) + len(b) - 2) / 2
+    correction = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
     return correction * d
 
 
@@ -345,6 +345,5 @@ def d_z(a: Values | BySeed, b: Values | BySeed | float = 0.0) -> float | None:
 
     None for one seed and for differences that are all the same.
     """
-    values = paired_difference(a, b)
-    sd = 0.0 if is_constant(values) else float(values.std(ddof=1))
-    return float(values.mean()) / sd if sd > 0 else None
+    t = paired_t_test(a, b).t
+    return None if t is None else t / math.sqrt(len(a))

@@ -69,12 +69,12 @@ class Criterion(NamedTuple):
 
     def text(self) -> str:
         """The criterion as a sentence for a report."""
-        beyond, bound = ("above", "") if self.direction == "greater" else ("below", "-")
-        bound = "0" if self.smallest == 0 else f"{bound}{self.smallest:g}"
+        greater = self.direction == "greater"
+        bound = self.smallest if greater or self.smallest == 0 else -self.smallest
         return (
             f"The claim holds if the whole {100 * self.level:g} % interval of the {self.measure} "
-            f"lies {beyond} {bound}; it is not supported if no part does; in between it cannot be "
-            "told."
+            f"lies {'above' if greater else 'below'} {bound:g}; it is not supported if no part "
+            "does; in between it cannot be told."
         )
 
 

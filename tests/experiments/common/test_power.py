@@ -9,7 +9,7 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 from moe_np.base.checks import InputError
 from moe_np.experiments.common import power, statistics
 
-SIDES = {"two-sided": "two-sided", "greater": "larger", "less": "smaller"}  # ours -> statsmodels'
+SIDES = {"two-sided": "two-sided", "greater": "larger", "less": "smaller"}  # here -> in statsmodels
 
 
 @pytest.mark.parametrize("alternative", SIDES)
@@ -17,31 +17,31 @@ SIDES = {"two-sided": "two-sided", "greater": "larger", "less": "smaller"}  # ou
 @pytest.mark.parametrize("effect", [-0.7, 0.0, 0.2, 1.0])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_the_power_is_that_of_statsmodels(alternative, n, effect, alpha):
-    ours = power.power(effect, n, alpha=alpha, alternative=alternative)
-    theirs = TTestPower().power(effect, n, alpha, alternative=SIDES[alternative])
-    assert ours == pytest.approx(theirs, abs=2e-5)  # as near as older versions of SciPy come
-    ours = power.power(effect, n, alpha=alpha, alternative=alternative, paired=False)
-    theirs = TTestIndPower().power(effect, n, alpha, alternative=SIDES[alternative])
-    assert ours == pytest.approx(theirs, abs=2e-5)  # as near as older versions of SciPy come
+    computed = power.power(effect, n, alpha=alpha, alternative=alternative)
+    expected = TTestPower().power(effect, n, alpha, alternative=SIDES[alternative])
+    assert computed == pytest.approx(expected, abs=2e-5)  # as near as older versions of SciPy come
+    computed = power.power(effect, n, alpha=alpha, alternative=alternative, paired=False)
+    expected = TTestIndPower().power(effect, n, alpha, alternative=SIDES[alternative])
+    assert computed == pytest.approx(expected, abs=2e-5)  # as near as older versions of SciPy come
 
 
 @pytest.mark.parametrize("n", [3, 5, 25, 200])
 @pytest.mark.parametrize("two_sided", [True, False])
 def test_the_smallest_effect_is_that_of_statsmodels(n, two_sided):
     options = {"alternative": "two-sided" if two_sided else "larger", "alpha": 0.05, "power": 0.8}
-    ours = power.smallest_effect(n, two_sided=two_sided)
-    assert ours == pytest.approx(TTestPower().solve_power(nobs=n, **options), rel=1e-5)
-    ours = power.smallest_effect(n, two_sided=two_sided, paired=False)
-    assert ours == pytest.approx(TTestIndPower().solve_power(nobs1=n, **options), rel=1e-5)
+    computed = power.smallest_effect(n, two_sided=two_sided)
+    assert computed == pytest.approx(TTestPower().solve_power(nobs=n, **options), rel=1e-5)
+    computed = power.smallest_effect(n, two_sided=two_sided, paired=False)
+    assert computed == pytest.approx(TTestIndPower().solve_power(nobs1=n, **options), rel=1e-5)
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.5, 2.0])
 def test_the_runs_needed_are_those_of_statsmodels(effect):
     options = {"effect_size": effect, "alpha": 0.05, "power": 0.9}
-    ours = power.runs_needed(-3 * effect, 3, target=0.9)
-    assert ours == math.ceil(TTestPower().solve_power(**options))
-    ours = power.runs_needed(3 * effect, 3, target=0.9, paired=False)
-    assert ours == math.ceil(TTestIndPower().solve_power(**options))
+    computed = power.runs_needed(-3 * effect, 3, target=0.9)
+    assert computed == math.ceil(TTestPower().solve_power(**options))
+    computed = power.runs_needed(3 * effect, 3, target=0.9, paired=False)
+    assert computed == math.ceil(TTestIndPower().solve_power(**options))
 
 
 def test_numbers_of_textbooks():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_np.base.checks import InputError
-from moe_np.experiments.common import reports
+from moe_np.experiments.common import reports, statistics
 
 FINITE = st.floats(-1e9, 1e9)
 
@@ -75,6 +75,21 @@ def test_intervals_by_hand():
     assert reports.interval((1e4, 1e3, 1e5), 0, thousands=True) == "10,000 [1,000, 100,000]"
     with pytest.raises(InputError, match="value: wanted an estimate and two bounds"):
         reports.interval((1.0, 2.0))
+
+
+def test_the_records_of_statistics_are_printed():
+    values, constant = [1.0, 2.0, 6.0], [1.0, 1.0, 1.0]
+    summary = statistics.describe(values)
+    interval = statistics.paired_interval(values, constant)
+    assert reports.mean_sd(summary) == reports.mean_sd(summary.record()) == "3.00 ± 2.65"
+    assert reports.interval(interval) == reports.interval(interval.record()) == "2.00 [-4.57, 8.57]"
+    assert reports.mean_sd(statistics.describe([2.5])) == "2.50"
+    assert reports.interval(statistics.t_interval([2.5])) == "2.50 [–, –]"
+    assert reports.p_value(statistics.paired_t_test(values, constant).p, name="p") == "p = 0.32"
+    assert reports.p_value(statistics.paired_t_test(constant, 1.0).p) == "–"
+    text = reports.proportion(3, 25, statistics.wilson_interval(3, 25))
+    assert text == "3 of 25, 12 % [4, 30]"
+    assert reports.basis(3, deviation=summary.deviation) == "mean ± sample SD over 3 runs"
 
 
 @given(st.floats(0, 1), st.integers(1, 4))

@@ -82,9 +82,9 @@ def test_the_paired_bootstrap_keeps_pairs_together():
 
 
 def test_the_same_seed_gives_the_same_bits():
-    first, second, other = (resampling.bootstrap_interval(SKEWED, rng(s)) for s in (3, 3, 4))
+    first, second, third = (resampling.bootstrap_interval(SKEWED, rng(s)) for s in (3, 3, 4))
     assert first == second
-    assert first != other
+    assert first != third
 
 
 def test_blocks_do_not_change_the_bits(monkeypatch):
@@ -189,14 +189,14 @@ def test_the_sign_flip_test_counts_sign_patterns(values):
 @given(SMALL, SMALL, st.integers(-1000, 1000))
 def test_the_two_sample_test_counts_choices(a, b, shift):
     values = np.array(a + b)
-    every = [
+    differences = [
         len(b) * values[list(chosen)].sum() - len(a) * np.delete(values, chosen).sum()
         for chosen in itertools.combinations(range(len(values)), len(a))
     ]
     observed = len(b) * sum(a) - len(a) * sum(b)
     moved = [0.1 * (np.array(v) + shift) for v in (a, b)]
     p = resampling.two_sample_permutation_test(*moved, alternative="greater").p
-    assert p == np.mean([d >= observed for d in every])
+    assert p == np.mean([d >= observed for d in differences])
     assert resampling.two_sample_permutation_test(*moved[::-1], alternative="less").p == p
 
 

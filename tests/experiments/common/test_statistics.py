@@ -230,8 +230,8 @@ def test_two_sample_t_tests_are_those_of_scipy(a, b, pooled, alternative):
     summaries = statistics.describe(a), statistics.describe(b)
     for pair in ((a, b), summaries):
         test = statistics.two_sample_t_test(*pair, pooled=pooled, **options)
-        found = test.t, test.df, test.p
-        assert close(found, (expected.statistic, expected.df, expected.pvalue), rel=1e-10)
+        statistic = test.t, test.df, test.p
+        assert close(statistic, (expected.statistic, expected.df, expected.pvalue), rel=1e-10)
     first, second = summaries
     sizes = (*first[:3], *second[:3])
     expected = stats.ttest_ind_from_stats(*sizes, equal_var=pooled, **options)
