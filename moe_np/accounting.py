@@ -1,6 +1,6 @@
 """Parameters, memory and operations of published mixture-of-experts models, counted exactly.
 
-    total        parameters in memory
+    total        parameters in memory; with expert parallelism, of all devices together
     active       parameters that one token uses: of E experts k; all of an embedding, as the papers
                  count
     operations   multiply-adds per token: each active matrix once, a looked-up row none

@@ -170,11 +170,11 @@ def runs_beside_published(
         numbers = np.asarray(run_values, dtype=float)
         our_sd = numbers.std(ddof=1) if len(numbers) > 1 else 0
         height = row + rng.uniform(-0.13, 0.13, len(numbers))
-        ours = {"fmt": "o", "color": colours[row], "markersize": 8, "linewidth": 2}
-        theirs = {"fmt": "D", "color": BLACK, "markersize": 7, "linewidth": 1.5}
+        circle = {"fmt": "o", "color": colours[row], "markersize": 8, "linewidth": 2}
+        diamond = {"fmt": "D", "color": BLACK, "markersize": 7, "linewidth": 1.5}
         ax.scatter(numbers, height, s=26, c=colours[row], alpha=0.5, linewidths=0)
-        ax.errorbar(numbers.mean(), row - 0.27, xerr=our_sd, capsize=4, **ours)
-        ax.errorbar(mean, row + 0.3, xerr=sd, capsize=4, **theirs)
+        ax.errorbar(numbers.mean(), row - 0.27, xerr=our_sd, capsize=4, **circle)
+        ax.errorbar(mean, row + 0.3, xerr=sd, capsize=4, **diamond)
     _rows_from_the_top(ax, names)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -204,12 +204,12 @@ def expert_load(ax: "Axes", load: ArrayE, demand: ArrayE | None = None, colour: 
     gives the coefficient of variation, maximum / mean, and the dropped share.
     """
     load = np.asarray(load)
-    asked = load if demand is None else np.asarray(demand)
+    wanted = load if demand is None else np.asarray(demand)
     place = np.arange(len(load))
-    ax.bar(place, asked, 0.8, facecolor="none", edgecolor=colour, linestyle=":", linewidth=1.5)
+    ax.bar(place, wanted, 0.8, facecolor="none", edgecolor=colour, linestyle=":", linewidth=1.5)
     ax.bar(place, load, 0.8, color=colour)
     ax.axhline(load.mean(), color=BLACK, linewidth=1.2, linestyle="--")
-    dropped = 1 - load.sum() / asked.sum() if asked.sum() else 0
+    dropped = 1 - load.sum() / wanted.sum() if wanted.sum() else 0
     title = f"CV {diagnostics.cv(load):.2f}, max/mean {diagnostics.max_over_mean(load):.2f}"
     ax.set_title(title + ("" if demand is None else f", dropped {100 * dropped:.1f} %"))
     ticks = place if len(load) <= 16 else place[:: len(load) // 8]

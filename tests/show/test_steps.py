@@ -1,4 +1,4 @@
-"""States and walks: what is new is marked, the past is kept, going back works."""
+"""States and walks: new arrays are marked, earlier ones are kept, going back works."""
 
 import itertools
 
@@ -11,12 +11,12 @@ from moe_np.show.steps import Steps, Trail, state
 
 def walk():
     """Three states of one array that is updated in place."""
-    x, before = np.array([1.0, 2.0]), None
+    x = np.array([1.0, 2.0])
+    last = None
     for number in range(3):
-        before = state(
-            f"step {number}", r"x \leftarrow 2 x", {"x": x, "y": 7}, axes={"x": "D"}, before=before
-        )
-        yield before
+        arrays, options = {"x": x, "y": 7}, {"axes": {"x": "D"}, "before": last}
+        last = state(f"step {number}", r"x \leftarrow 2 x", arrays, **options)
+        yield last
         x *= 2
 
 
@@ -37,13 +37,13 @@ def test_forward_and_back_and_by_number():
     assert Steps(walk()).until("step 1").phase == "step 1"
     with pytest.raises(StopIteration):
         Steps(walk()).until("M step")
-    with pytest.raises(
-        InputError, match="phase: wanted the start of one of the next 50 phases, got 'M step'"
-    ):
-        Steps(s for _ in itertools.count() for s in walk()).until("M step", most=50)
+    endless = Steps(s for _ in itertools.count() for s in walk())
+    message = "phase: wanted the start of one of the next 50 phases, got 'M step'"
+    with pytest.raises(InputError, match=message):
+        endless.until("M step", most=50)
 
 
-def test_there_is_no_way_back_from_the_first_and_none_past_the_end():
+def test_no_step_back_from_the_first_and_none_past_the_end():
     steps = Steps(walk())
     with pytest.raises(InputError, match=r"call next\(steps\) first"):
         steps.back()
@@ -67,21 +67,17 @@ def test_text_and_html():
     steps = Steps(walk())
     next(steps)
     text, page = repr(next(steps)), steps.now._repr_html_()
-    assert (
-        "* x (D = 2)\n      [2. 4.]" in text
-        and text.endswith("\n    unchanged: y")
-        and "x \\leftarrow 2 x" in text
-    )
+    assert "* x (D = 2)\n      [2. 4.]" in text and "x \\leftarrow 2 x" in text
+    assert text.endswith("\n    unchanged: y")
     assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page
     assert "&lt;b&gt;" in state("<b>", "", {})._repr_html_()
     assert "... 4 more" in repr(state("a", "", {"x": np.ones((10, 2))}))
-    assert "... 6 more" in repr(state("a", "", {"x": np.arange(30.0)})), "a single row shows more"
-    assert "[[1. 1.]\n       [1. 1.]]" in repr(state("a", "", {"x": np.ones((2, 2, 1))})), (
-        "and brackets about one number go"
-    )
+    assert "... 6 more" in repr(state("a", "", {"x": np.arange(30.0)})), "a vector shows more"
+    column = repr(state("a", "", {"x": np.ones((2, 2, 1))}))
+    assert "[[1. 1.]\n       [1. 1.]]" in column, "a last axis of length 1 is not shown"
 
 
-def test_a_trail_adds_up_and_names_axes():
+def test_a_trail_collects_arrays_and_names_axes():
     trail = Trail({"x": "N D", "w": ("N k", "A")})
     first = trail.see("a", "", {"x": np.ones((2, 3)), "w": np.ones((2, 1)), "none": None})
     second = trail.see("b", "", {"w": np.ones(4), "dx": np.zeros((2, 3)), "dy": np.zeros(2)})
@@ -93,10 +89,16 @@ def test_a_trail_adds_up_and_names_axes():
     assert list(third.arrays) == ["x"] and third.changed == (), "compared with the state before it"
 
 
-def test_what_an_array_was_and_where_one_is():
+def test_the_history_of_an_array_and_the_place_in_a_walk():
     steps = Steps(walk())
-    assert repr(steps).startswith("Steps, not started") and steps.so_far("x") == []
+    assert repr(steps).startswith("Steps, not started") and steps.history("x") == []
     next(steps), next(steps)
-    assert [x.tolist() for x in steps.so_far("x")] == [[1, 2], [2, 4]] and steps.so_far("z") == []
+    assert [x.tolist() for x in steps.history("x")] == [[1, 2], [2, 4]]
+    assert steps.history("z") == []
     steps.back()
-    assert len(steps.so_far("x")) == 1 and "at number 0, step 0" in repr(steps)
+    assert len(steps.history("x")) == 1 and "at number 0, step 0" in repr(steps)
+
+
+def test_nan_stays_unchanged():
+    first = state("a", "", {"x": np.array([np.nan, 1.0]), "name": np.array(["b"])})
+    assert state("b", "", first.arrays, before=first).changed == ()

@@ -1,14 +1,12 @@
-"""A walk as one piece of HTML with a slider of its own: no kernel and nothing from outside, for
-rendered web pages.
-"""
+"""A walk as one piece of HTML with its own slider, for web pages: it needs no kernel."""
 
 import base64
 import html
 
-from moe_np.show.steps import as_html
+from moe_np.show.steps import Draw, Steps, as_html
 from moe_np.show.view import pictures
 
-MOST = 13  # states; of a longer walk as many, evenly spread
+MAX_STATES = 13  # of a longer walk as many states, evenly spread
 
 SCRIPT = """
 (function () {
@@ -30,32 +28,31 @@ SCRIPT = """
 
 
 class Page:
-    """HTML in a notebook; as text, where the walk is. Without scripts the states stand one below
-    another.
-    """
+    """HTML in a notebook, text at a prompt. Without scripts the states stand one below another."""
 
-    def __init__(self, steps, draw=None):
-        self.steps, self.draw = steps, draw
+    def __init__(self, steps: Steps, draw: Draw | None = None) -> None:
+        self.steps = steps
+        self.draw = draw
 
-    def numbers(self):
-        """The states that are shown: all, or the first, the last and some between."""
+    def numbers(self) -> list[int]:
+        """The states that are shown: all, or the first, the last and some between them."""
         n = len(self.steps.seen)
-        return (
-            list(range(n))
-            if n <= MOST
-            else sorted({round(i * (n - 1) / (MOST - 1)) for i in range(MOST)})
-        )
+        if n <= MAX_STATES:
+            return list(range(n))
+        return sorted({round(i * (n - 1) / (MAX_STATES - 1)) for i in range(MAX_STATES)})
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr(self.steps)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         numbers = self.numbers()
         states = "".join(self._state(number) for number in numbers)
+        last = len(numbers) - 1
         bar = (
-            "<div class='moe-bar' style='display:none'><button type='button' data-by='-1'>back</button> "
+            "<div class='moe-bar' style='display:none'>"
+            "<button type='button' data-by='-1'>back</button> "
             "<button type='button' data-by='1'>forward</button> "
-            f"<input type='range' min='0' max='{len(numbers) - 1}' value='0' aria-label='state'></div>"
+            f"<input type='range' min='0' max='{last}' value='0' aria-label='state'></div>"
         )
         return f"<div class='moe-walk'>{bar}{states}</div><script>{SCRIPT}</script>"
 

@@ -1,68 +1,64 @@
-"""The widgets of `view`: they move along a `Steps` and show the state there. Pressing them needs no
-browser.
+"""The widgets of `view`: they move along a `Steps` and show its current state.
+
+The buttons work without a browser as well, which is how they are tested.
 """
 
 import ipywidgets as widgets
 
-from moe_np.show.steps import as_html
+from moe_np.show.steps import Draw, Steps, as_html
 from moe_np.show.view import pictures
 
-INTERVAL = 400  # milliseconds a state while it plays
+INTERVAL = 400  # milliseconds per state while it plays
 WIDTH = 620  # of the picture, in pixels of the page
 
 
 class Viewer:
-    """`box` is what a notebook shows: `back`, `forward`, `play`, `slider`, `place`, and below
-    `picture` and `table`.
+    """`box` is what a notebook shows: the widgets `back`, `forward`, `play`, `slider`, `position`,
+    and below them `picture` and `table`.
 
-    Each picture is drawn once. The walk itself moves along, so that `steps.now` is what one sees.
+    Each picture is drawn once. The walk itself moves along: `steps.now` is the state shown.
     """
 
-    def __init__(self, steps, draw=None):
-        self.steps, self.draw, self.drawn = steps, draw, {}
+    def __init__(self, steps: Steps, draw: Draw | None = None) -> None:
+        self.steps = steps
+        self.draw = draw
+        self.drawn: dict[int, bytes] = {}  # number of a state -> its picture
         last = len(steps.seen) - 1
         at = min(max(steps.at, 0), last)
-        small = widgets.Layout(width="8em")
-        self.back = widgets.Button(
-            description="back", icon="step-backward", layout=small, tooltip="one state back"
-        )
-        self.forward = widgets.Button(
-            description="forward", icon="step-forward", layout=small, tooltip="the next state"
-        )
-        self.play = widgets.Play(value=at, min=0, max=last, interval=INTERVAL, show_repeat=False)
-        self.slider = widgets.IntSlider(
-            value=at,
-            min=0,
-            max=last,
-            readout=False,
-            layout=widgets.Layout(width="16em"),
-            description="",
-        )
-        self.place = widgets.Label()
-        self.picture = widgets.Image(
-            format="png", layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%")
-        )
-        self.table = widgets.HTMLMath()
-        buttons = widgets.HBox(
-            [self.back, self.forward, self.play, self.slider, self.place],
-            layout=widgets.Layout(flex_flow="row wrap", align_items="center"),
-        )
-        self.box = widgets.VBox([buttons, self.picture, self.table])
+        self._make_widgets(at, last)
+        self.box = self._layout()
         self.back.on_click(lambda _: self._go(self.slider.value - 1))
         self.forward.on_click(lambda _: self._go(self.slider.value + 1))
         self.slider.observe(lambda change: self._show(change["new"]), "value")
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         self._show(at)
 
+    def _make_widgets(self, at, last):
+        self.back = _button("back", "step-backward", "one state back")
+        self.forward = _button("forward", "step-forward", "the next state")
+        bounds = {"value": at, "min": 0, "max": last}
+        self.play = widgets.Play(**bounds, interval=INTERVAL, show_repeat=False)
+        wide = widgets.Layout(width="16em")
+        self.slider = widgets.IntSlider(**bounds, readout=False, layout=wide, description="")
+        self.position = widgets.Label()
+        fitting = widgets.Layout(width=f"{WIDTH}px", max_width="100%")
+        self.picture = widgets.Image(format="png", layout=fitting)
+        self.table = widgets.HTMLMath()
+
+    def _layout(self):
+        wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
+        bar = [self.back, self.forward, self.play, self.slider, self.position]
+        return widgets.VBox([widgets.HBox(bar, layout=wrapping), self.picture, self.table])
+
     def _go(self, number):
-        """To a state that may not have been computed yet."""
+        """Move to a state that may not have been computed."""
         if number < 0:
-            self.place.value = "This is the first state."
+            self.position.value = "This is the first state."
             return
         try:
             _ = self.steps[number]
         except IndexError:
-            self.place.value = f"{self._where()}: the last one."
+            self.position.value = f"{self._where()}: the last one."
             return
         self.slider.max = self.play.max = max(self.slider.max, number)
         self.slider.value = number
@@ -74,7 +70,12 @@ class Viewer:
         self.picture.value = self.drawn[number]
         self.picture.layout.display = "" if self.drawn[number] else "none"
         self.table.value = as_html(state)
-        self.place.value = self._where()
+        self.position.value = self._where()
 
     def _where(self):
         return f"state {self.steps.at} of 0 to {self.slider.max}"
+
+
+def _button(text, icon, tooltip):
+    small = widgets.Layout(width="8em")
+    return widgets.Button(description=text, icon=icon, layout=small, tooltip=tooltip)
