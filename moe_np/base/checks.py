@@ -72,19 +72,20 @@ def number(
     value: Any,
     *,
     minimum: float | None = None,
-    above: float | None = None,
+    greater_than: float | None = None,
     maximum: float | None = None,
 ) -> float:
     """Return `value` as a float. Raises InputError unless it is finite and within the bounds.
 
-    The bounds are minimum ≤ value ≤ maximum and above < value.
+    The bounds are minimum ≤ value ≤ maximum and greater_than < value.
     """
     wanted = "a finite number"
     wanted += "" if minimum is None else f" of at least {minimum:g}"
-    wanted += "" if above is None else f" above {above:g}"
+    wanted += "" if greater_than is None else f" above {greater_than:g}"
     wanted += "" if maximum is None else f" and at most {maximum:g}"
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    fits = fits and (minimum is None or value >= minimum) and (above is None or value > above)
+    fits = fits and (minimum is None or value >= minimum)
+    fits = fits and (greater_than is None or value > greater_than)
     fits = fits and (maximum is None or value <= maximum)
     if not fits:
         raise InputError(f"{name}: wanted {wanted}, got {value!r}")

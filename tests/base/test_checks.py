@@ -58,15 +58,15 @@ def test_number(value):
     with pytest.raises(checks.InputError, match="ridge: wanted a finite number of at least 0, got"):
         checks.number("ridge", value, minimum=0)
     with pytest.raises(checks.InputError, match=r"lr: wanted a finite number above 0\.5, got"):
-        checks.number("lr", value, above=0.5)
+        checks.number("lr", value, greater_than=0.5)
 
 
 def test_numbers_of_every_kind_become_floats():
     for value in (2, 2.0, np.float32(2), np.int64(2)):
-        result = checks.number("lr", value, above=0)
+        result = checks.number("lr", value, greater_than=0)
         assert type(result) is float and result == 2
     with pytest.raises(checks.InputError, match="lr: wanted a finite number above 0, got 0"):
-        checks.number("lr", 0, above=0)
+        checks.number("lr", 0, greater_than=0)
     message = r"share: wanted a finite number of at least 0 and at most 1, got 1\.5"
     with pytest.raises(checks.InputError, match=message):
         checks.number("share", 1.5, minimum=0, maximum=1)

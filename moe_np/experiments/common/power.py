@@ -108,7 +108,7 @@ def runs_needed(
     sd        of the differences per seed, or if not paired of the runs of one system
     maximum   InputError if not even as many runs suffice
     """
-    effect = abs(number("difference", difference)) / number("sd", sd, above=0)
+    effect = abs(number("difference", difference)) / number("sd", sd, greater_than=0)
     target, alternative = _target(target, alpha, two_sided)
 
     def suffices(n):
@@ -138,6 +138,6 @@ def _target(target, alpha, two_sided):
 
 
 def _probability(name, value):
-    if number(name, value, above=0, maximum=1) == 1:
+    if number(name, value, greater_than=0, maximum=1) == 1:
         raise InputError(f"{name}: wanted a number below 1, got 1")
     return float(value)

@@ -203,7 +203,7 @@ def interval_basis(
 
     words   the method: "t interval", "BCa bootstrap interval", ...; the rest as in `basis`
     """
-    level = number("level", level, above=0, maximum=1)
+    level = number("level", level, greater_than=0, maximum=1)
     return _caption(n, unit, measure, f"mean [{100 * level:g} % {words}]", sentence)
 
 

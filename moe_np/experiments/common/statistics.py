@@ -125,7 +125,7 @@ def paired_difference(a: Values | BySeed, b: Values | BySeed | float = 0.0) -> A
 
 def checked_level(level: float) -> float:
     """The level of an interval as a float after checking that it lies between 0 and 1."""
-    if number("level", level, above=0, maximum=1) == 1:
+    if number("level", level, greater_than=0, maximum=1) == 1:
         raise InputError("level: wanted a number below 1, got 1")
     return float(level)
 
