@@ -17,8 +17,8 @@ import re
 
 import numpy as np
 
-from moe_np.coursework import assignments, percent
-from moe_np.coursework.proof import with_answer
+from moe_np.coursework import assignments, notebook
+from moe_np.coursework.bank import with_answer
 from moe_np.coursework.release import describe
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -34,7 +34,7 @@ def solved(assignment, answers=None):
     cells = list(assignment.cells)
     for question, source in (answers or {}).items():
         cells = with_answer(assignment._replace(cells=tuple(cells)), question, source)
-    out = [percent.without_hidden_tests(cell) for cell in cells]
+    out = [notebook.without_hidden_tests(cell) for cell in cells]
     return [
         c._replace(source=re.sub(r"(?m)^ *### (BEGIN|END) SOLUTION\n?", "", c.source)) for c in out
     ]
@@ -43,7 +43,7 @@ def solved(assignment, answers=None):
 def with_first(cells, source):
     """The cells with one more before the first answer."""
     at = next(i for i, c in enumerate(cells) if c.nbgrader.get("solution"))
-    return [*cells[:at], percent.Cell("code", source.strip("\n"), {}), *cells[at:]]
+    return [*cells[:at], notebook.Cell("code", source.strip("\n"), {}), *cells[at:]]
 
 
 # --- Honest -----------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def student(assignment, bank, rng, *, wrong=0.2, missing=0.07):
 def stub(assignment, question):
     """An answer cell as it was handed out."""
     return next(
-        c.source for c in percent.released(assignment.cells) if c.grade_id == f"{question}_answer"
+        c.source for c in notebook.released(assignment.cells) if c.grade_id == f"{question}_answer"
     )
 
 
@@ -204,11 +204,11 @@ def replacing(assignment, source):
     """The released notebook in which one cell claims to be all answers."""
     cells = [
         c
-        for c in percent.released(assignment.cells)
+        for c in notebook.released(assignment.cells)
         if not c.nbgrader.get("solution") or c.kind != "code"
     ]
     at = next(i for i, c in enumerate(cells) if c.nbgrader.get("grade"))
-    return [*cells[:at], percent.Cell("code", source.strip("\n"), {}), *cells[at:]]
+    return [*cells[:at], notebook.Cell("code", source.strip("\n"), {}), *cells[at:]]
 
 
 def cheats(assignment):
@@ -270,7 +270,7 @@ def cheats(assignment):
     out["not_a_notebook"] = (b'{"cells": [', every)
     out["empty_file"] = (b"", every)
     out["no_cells"] = ([], every)
-    out["untouched"] = (percent.released(assignment.cells), every)
+    out["untouched"] = (notebook.released(assignment.cells), every)
     return out
 
 
@@ -308,10 +308,10 @@ NAMES = (
 )
 
 
-def notebook(assignment, cells):
+def notebook_bytes(assignment, cells):
     if isinstance(cells, bytes):
         return cells
-    return percent.write_notebook(percent.to_notebook(cells, describe(assignment))).encode()
+    return notebook.write(cells, describe(assignment)).encode()
 
 
 def make(assignment, bank, students=30, seed=0):
@@ -327,12 +327,12 @@ def make(assignment, bank, students=30, seed=0):
             str(number // len(NAMES)) if number >= len(NAMES) else ""
         )
         out[f"{name}_{1000 + number}_{50000 + number}_{assignment.name}.ipynb"] = (
-            notebook(assignment, cells),
+            notebook_bytes(assignment, cells),
             lost,
         )
     for number, (kind, (cells, lost)) in enumerate(chosen):
         name = f"x{kind.replace('_', '-')}_{2000 + number}_{60000 + number}_{assignment.name}.ipynb"
-        out[name] = (notebook(assignment, cells), lost)
+        out[name] = (notebook_bytes(assignment, cells), lost)
     return out
 
 
@@ -353,7 +353,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     assignment = assignments.load(args.name)
-    files = make(assignment, assignments.bank(args.name), args.students, args.seed)
+    files = make(assignment, assignments.load_bank(args.name), args.students, args.seed)
     write(files, args.dir)
     print(f"{len(files)} notebooks in {args.dir}")
 

@@ -1,14 +1,27 @@
-"""Coursework: questions that mark themselves, assignments that are released, checked and graded."""
+"""Coursework: questions that grade themselves, assignments that are released, checked and graded.
+
+The files, in the order in which they are used:
+
+    question, assignments, notebook      what a student is to do, and the cells of the notebook
+    release, checking                    what students get, and what they can check themselves
+    submissions, grading, gradebook      a class: whose work it is, its marks, its grades
+    feedback                             the files that teachers and students read
+    bank                                 right and wrong answers that prove an assignment
+    sandbox                              student code in a process that can do no harm
+"""
+
+from collections.abc import Callable
 
 from moe_np.coursework.question import Case, Question, Verdict, close, draw, examine, self_check
 
 __all__ = ["Case", "Question", "Verdict", "close", "draw", "examine", "hidden_test", "self_check"]
 
 
-def hidden_test(assignment, question, answer, seed=None):
-    """The hidden test of a question, in a teacher's notebook: AssertionError with the reason if
-    `answer` is wrong.
+def hidden_test(assignment: str, question: str, answer: Callable, seed: int | None = None) -> None:
+    """The hidden test of a question, in a teacher's notebook.
+
+    Raises AssertionError with the reason if `answer` is wrong.
     """
-    from moe_np.coursework import assignments  # not needed by learners, who only check themselves
+    from moe_np.coursework import assignments  # not for learners, who only check themselves
 
     return assignments.hidden_test(assignment, question, answer, seed)

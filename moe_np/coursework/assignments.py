@@ -1,8 +1,8 @@
 """Where the assignments are, and what is in one: questions, cells, what may be imported.
 
-They are no part of the package: solutions must not be importable. They stand in
-`lessons/assignments` of the checkout, beside the package, or wherever `--assignments DIR` or
-MOE_NP_ASSIGNMENTS says.
+They are no part of the package, since solutions must not be importable. They stand in
+`lessons/assignments` of the checkout, beside the package, or where `--assignments DIR` or the
+variable MOE_NP_ASSIGNMENTS says.
 """
 
 import functools
@@ -12,111 +12,122 @@ import os
 import pathlib
 import secrets
 import sys
+import types
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import moe_np
 from moe_np.base.checks import InputError, choice
-from moe_np.coursework import percent
-from moe_np.coursework.question import draw, examine
+from moe_np.coursework import notebook
+from moe_np.coursework.notebook import Cell
+from moe_np.coursework.question import Case, Question, draw, examine
 
 ENVIRONMENT = "MOE_NP_ASSIGNMENTS"
 LIBRARIES = ("numpy", "matplotlib")
+Path = str | os.PathLike | None
 
 
 class Assignment(NamedTuple):
+    """One assignment with its solutions."""
+
     name: str  # "1_mixture"
     folder: pathlib.Path
     title: str
     after: str  # the lesson it follows
     hours: str
-    questions: tuple
-    allowed: tuple  # modules of moe_np that student code may import
-    libraries: tuple  # other libraries it sees
-    cells: tuple  # of the source, with solutions
+    questions: tuple[Question, ...]
+    allowed: tuple[str, ...]  # modules of moe_np that student code may import
+    libraries: tuple[str, ...]  # other libraries that it may import
+    cells: tuple[Cell, ...]  # of the source, with solutions
 
     @property
-    def points(self):
-        return sum(q.points for q in self.questions)
+    def points(self) -> float:
+        """The points of all questions."""
+        return sum(question.points for question in self.questions)
 
     @property
-    def fingerprint(self):
-        """A hash of its files: grades made with other questions are made again."""
+    def fingerprint(self) -> str:
+        """A hash of its files: marks that were given for other questions are given anew."""
         digest = hashlib.sha256()
         for name in ("assignment.py", "questions.py"):
             digest.update((self.folder / name).read_bytes())
         return digest.hexdigest()[:16]
 
 
-def folder(given=None):
-    """The folder of all assignments: `given`, the environment's, or the checkout's. InputError if
-    there is none.
+# --- Finding and loading them ---------------------------------------------------------------------
+
+
+def folder(given: Path = None) -> pathlib.Path:
+    """The folder of all assignments: `given`, the environment's, or the checkout's.
+
+    Raises InputError if there is none.
     """
     given = given or os.environ.get(ENVIRONMENT)
-    path = (
-        pathlib.Path(given)
-        if given
-        else pathlib.Path(moe_np.__file__).resolve().parents[1] / "lessons/assignments"
-    )
+    checkout = pathlib.Path(moe_np.__file__).resolve().parents[1]
+    path = pathlib.Path(given) if given else checkout / "lessons" / "assignments"
     if not path.is_dir():
         raise InputError(
-            f"assignments: wanted a folder, got {path}: they come with a checkout of the project, not with the "
-            f"installed package; say where with --assignments DIR or {ENVIRONMENT}"
+            f"assignments: wanted a folder, got {path}: assignments come with a checkout of the "
+            f"project, not with the installed package; say where they are with --assignments DIR "
+            f"or {ENVIRONMENT}"
         )
     return path
 
 
-def names(given=None):
-    """All assignments, in the order of their numbers."""
-    where = folder(given)
-    found = [
-        p.parent.name for p in where.glob("*/questions.py") if (p.parent / "assignment.py").exists()
-    ]
-    if not found:
+def names(given: Path = None) -> list[str]:
+    """All assignments, in the order of their numbers. Raises InputError if there are none."""
+    path = folder(given)
+    wanted = ("assignment.py", "questions.py")
+    folders = [p.name for p in path.iterdir() if all((p / name).is_file() for name in wanted)]
+    if not folders:
         raise InputError(
-            f"assignments: wanted folders with assignment.py and questions.py, got none in {where}"
+            f"assignments: wanted folders with {' and '.join(wanted)}, got none in {path}"
         )
-    return sorted(found, key=lambda name: (len(name.split("_")[0]), name))
+    return sorted(folders, key=lambda name: (len(name.split("_")[0]), name))
 
 
-def load(name, given=None):
-    """The Assignment of that name. InputError if there is none, or if its files contradict each
-    other.
+def load(name: str, given: Path = None) -> Assignment:
+    """The Assignment of that name.
+
+    Raises InputError if there is none, or if its files contradict each other.
     """
-    base = folder(given)
     choice("assignment", name, names(given))
-    module = _module(base / name / "questions.py", name)
-    cells = tuple(percent.parse((base / name / "assignment.py").read_text(encoding="utf-8")))
-    found = Assignment(
-        name,
-        base / name,
-        module.TITLE,
-        getattr(module, "AFTER", ""),
-        getattr(module, "HOURS", ""),
-        tuple(module.QUESTIONS),
-        tuple(module.ALLOWED),
-        tuple(getattr(module, "LIBRARIES", LIBRARIES)),
-        cells,
-    )
-    _agree(found)
-    return found
-
-
-def _agree(assignment):
-    """Every question has its cell with the same points, and every graded cell its question."""
-    graded = {
-        c.grade_id: c.nbgrader.get("points") for c in assignment.cells if c.nbgrader.get("grade")
-    }
-    asked = {q.name: q.points for q in assignment.questions}
-    if graded != asked:
+    path = folder(given) / name
+    module = load_module(path / "questions.py", name)
+    points = {question.name: question.points for question in module.QUESTIONS}
+    try:
+        text = (path / "assignment.py").read_text(encoding="utf-8")
+        cells = notebook.with_roles(notebook.parse(text), points)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    graded = {c.grade_id: c.nbgrader.get("points") for c in cells if c.nbgrader.get("grade")}
+    if graded != points:
         raise InputError(
-            f"{assignment.name}: questions.py has {asked}, the graded cells of assignment.py {graded}"
+            f"{name}: questions.py has {points}, the graded cells of assignment.py {graded}"
         )
+    return Assignment(
+        name=name,
+        folder=path,
+        title=module.TITLE,
+        after=getattr(module, "AFTER", ""),
+        hours=getattr(module, "HOURS", ""),
+        questions=tuple(module.QUESTIONS),
+        allowed=tuple(module.ALLOWED),
+        libraries=tuple(getattr(module, "LIBRARIES", LIBRARIES)),
+        cells=tuple(cells),
+    )
+
+
+def load_bank(name: str, given: Path = None) -> dict[str, dict]:
+    """Right and wrong answers of an assignment: {question: {"right": [...], "wrong": {...}}}."""
+    path = folder(given) / choice("assignment", name, names(given)) / "bank.py"
+    return load_module(path, name).BANK
 
 
 @functools.cache
-def _module(path, name):
-    """A file of an assignment as a module of a name that nobody imports."""
+def load_module(path: pathlib.Path, name: str) -> types.ModuleType:
+    """A file of the assignment `name` as a module, under a name that nothing else imports."""
     label = f"_moe_np_assignment_{name}_{path.stem}"
     spec = importlib.util.spec_from_file_location(label, path)
     module = importlib.util.module_from_spec(spec)
@@ -125,34 +136,31 @@ def _module(path, name):
     return module
 
 
-def bank(name, given=None):
-    """Right and wrong answers of an assignment: {question: {"right": [...], "wrong": {...}}}."""
-    return _module(folder(given) / choice("assignment", name, names(given)) / "bank.py", name).BANK
+# --- Their hidden inputs --------------------------------------------------------------------------
 
 
-def seed_of(seed, assignment, question):
-    """The seed of one question's hidden inputs in a grading: other questions, other numbers."""
+def seed_of(seed: int, assignment: str, question: str) -> list[int]:
+    """The seed of one question's hidden inputs, different for each question of a grading."""
     return [int(seed), zlib.crc32(f"{assignment}/{question}".encode())]
 
 
-def draw_all(assignment, seed):
-    """{question name: its cases with the reference's answers}, drawn once for a whole class."""
+def draw_all(assignment: Assignment, seed: int) -> dict[str, list[Case]]:
+    """{question name: its cases with the reference's results}, drawn once for a whole class."""
     return {
-        q.name: draw(q, seed_of(seed, assignment.name, q.name))
-        for q in assignment.questions
-        if q.function
+        question.name: draw(question, seed_of(seed, assignment.name, question.name))
+        for question in assignment.questions
+        if question.function
     }
 
 
-def hidden_test(assignment, question, answer, seed=None):
-    """Examine `answer` in this very process: for nbgrader's hidden tests and for the teacher's own
-    notebook.
+def hidden_test(assignment: str, question: str, answer: Callable, seed: int | None = None) -> None:
+    """Examine `answer` in this process, for nbgrader's hidden tests and in a teacher's notebook.
+
+    Raises AssertionError with the reason if it is wrong.
     """
-    found = load(assignment)
-    asked = {q.name: q for q in found.questions}[
-        choice("question", question, [q.name for q in found.questions])
-    ]
+    questions = {q.name: q for q in load(assignment).questions}
+    choice("question", question, list(questions))
     seed = secrets.randbits(32) if seed is None else seed
-    verdict = examine(asked, answer, seed_of(seed, assignment, question))
+    verdict = examine(questions[question], answer, seed_of(seed, assignment, question))
     if not verdict.passed:
         raise AssertionError(f"{question}: {verdict.message}")

@@ -1,90 +1,104 @@
-"""`check`: a student's own look at the visible checks, by the names under which the notebook is
-graded.
-"""
+"""The visible checks of a notebook, run for its student under the names of the gradebook."""
 
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from moe_np.base.checks import InputError
-from moe_np.coursework import grading, percent
-from moe_np.coursework.process import ChildError
-from moe_np.coursework.sandbox import Sandbox
+from moe_np.coursework import grading, notebook
+from moe_np.coursework.notebook import Cell
+from moe_np.coursework.sandbox import ChildError, Sandbox
 
 SECONDS = 60.0  # for the visible checks of one question
 
 
 class Checked(NamedTuple):
+    """The visible checks of one question."""
+
     name: str
     points: float
     passed: bool | None  # None: marked by hand
     message: str
 
 
-class Notebook(NamedTuple):
-    """What is to be known of a released notebook: a stand-in for the assignment, which students do
-    not have.
-    """
+class ReleasedQuestion(NamedTuple):
+    """What a released notebook tells of a question."""
 
     name: str
-    allowed: tuple
-    libraries: tuple
-    questions: tuple
-    cells: tuple
+    points: float
+    function: str | None
 
 
-def read(path):
-    """The Notebook of a file that `release` made."""
+class Notebook(NamedTuple):
+    """A released notebook: it takes the place of the assignment, which students do not have."""
+
+    name: str
+    allowed: tuple[str, ...]
+    libraries: tuple[str, ...]
+    questions: tuple[ReleasedQuestion, ...]
+    cells: tuple[Cell, ...]
+
+
+def read(path: str | os.PathLike) -> Notebook:
+    """The Notebook of a file that `release` made. Raises InputError if it is none."""
     path = pathlib.Path(path)
     try:
-        cells, metadata = percent.read_notebook(path.read_bytes())
+        cells, metadata = notebook.read(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: wanted a notebook, got {error.strerror}") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    about = metadata.get("moe_np")
-    if not isinstance(about, dict) or not isinstance(about.get("questions"), list):
-        raise InputError(
-            f"{path}: wanted a notebook made by `moe-np coursework release`, got another"
-        )
+    facts = metadata.get("moe_np")
+    if not isinstance(facts, dict) or not isinstance(facts.get("questions"), list):
+        wanted = "a notebook made by `moe-np coursework release`"
+        raise InputError(f"{path}: wanted {wanted}, got another")
     try:
-        given = {str(k): str(v) for k, v in dict(about.get("given", {})).items()}
-        cells = [c._replace(source=given.get(c.grade_id, c.source)) for c in cells]
-        questions = tuple(
-            (str(q["name"]), float(q["points"]), q["function"]) for q in about["questions"]
-        )
-        return Notebook(
-            about["assignment"],
-            tuple(about["allowed"]),
-            tuple(about["libraries"]),
-            questions,
-            tuple(cells),
-        )
+        return _notebook(cells, facts)
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: its metadata about the assignment is damaged") from None
 
 
-def check(notebook, mode=None):
-    """Run the notebook's cells as in grading, then each question's visible checks. Yields a Checked
-    each.
+def _notebook(cells, facts):
+    given = {str(name): str(source) for name, source in dict(facts.get("given", {})).items()}
+    questions = (
+        ReleasedQuestion(str(q["name"]), float(q["points"]), q["function"])
+        for q in facts["questions"]
+    )
+    return Notebook(
+        name=facts["assignment"],
+        allowed=tuple(facts["allowed"]),
+        libraries=tuple(facts["libraries"]),
+        questions=tuple(questions),
+        cells=tuple(c._replace(source=given.get(c.grade_id, c.source)) for c in cells),
+    )
+
+
+def check(released: Notebook, mode: str | None = None) -> Iterator[Checked]:
+    """Run the notebook's cells as in grading, then each question's visible checks.
+
+    mode   of the sandbox; None takes the strongest that works
     """
-    tests = {c.grade_id: c.source for c in notebook.cells if c.nbgrader.get("grade")}
-    run = grading.runnable(notebook, notebook.cells)
-    with Sandbox(notebook.allowed, notebook.libraries, mode=mode) as sandbox:
-        session = grading.Session(sandbox, run)
+    tests = {cell.grade_id: cell.source for cell in released.cells if cell.nbgrader.get("grade")}
+    cells = grading.runnable_cells(released, released.cells)
+    first_number = len(released.cells) + 1  # of the cells of checks, in error messages
+    with Sandbox(released.allowed, released.libraries, mode=mode) as sandbox:
+        session = grading.Session(sandbox, cells)
         try:
-            for number, (name, points, function) in enumerate(
-                notebook.questions, start=len(notebook.cells) + 1
-            ):
+            for number, question in enumerate(released.questions, start=first_number):
+                name, points, function = question
                 if function is None:
                     yield Checked(name, points, None, "marked by hand")
                     continue
-                passed, message = _one(session, number, tests.get(name))
-                yield Checked(name, points, passed, grading.plain(grading.about(message, notebook)))
+                passed, message = _run_checks(session, number, tests.get(name))
+                message = grading.clean_text(grading.explain_import(message, released))
+                yield Checked(name, points, passed, message)
         finally:
             session.close()
 
 
-def _one(session, number, source):
+def _run_checks(session, number, source):
+    """(passed, message) of the cell of checks of one question."""
     if source is None:
         return False, "its cell of checks is not in the notebook any more"
     try:
@@ -92,5 +106,5 @@ def _one(session, number, source):
         session.child.cell(number, source, SECONDS, apart=True)
     except ChildError as error:
         session.close()
-        return False, session.explained(str(error))
+        return False, session.explain(str(error))
     return True, ""

@@ -1,27 +1,35 @@
-"""One submission: its cells run in a child, its functions called on hidden inputs, what came back
-compared here.
+"""Grade one submission: run its cells in a child, call its functions on hidden inputs, compare.
 
-A cell that fails costs what it would have defined. A cell or a call that hangs, kills its process
-or fills the memory is left out; the child is started again and the other questions are graded.
+A cell that fails costs what it would have defined. A cell or a call that does not end, kills its
+process or fills the memory is left out; the child is started again, and the other questions are
+graded.
 """
 
 import dataclasses
 import hashlib
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import moe_np
 from moe_np.base.checks import InputError
-from moe_np.coursework import percent, wire
-from moe_np.coursework.process import ChildError, Refused, TimedOut
-from moe_np.coursework.question import InputsChanged, examine, same
+from moe_np.coursework import notebook
+from moe_np.coursework.assignments import Assignment
+from moe_np.coursework.notebook import Cell
+from moe_np.coursework.question import Case, InputsChanged, Question, equal_values, examine
+from moe_np.coursework.sandbox import Child, ChildError, Refused, Sandbox, TimedOut
+from moe_np.coursework.sandbox.wire import frame
 
-CELLS = 20.0  # seconds for all cells of a notebook together
-HUNG = 3  # so many cells may hang before the rest of the notebook is left alone
-NOT_YET = "not answered yet"
+CELLS_SECONDS = 20.0  # for all cells of a notebook together
+MOST_HANGING = 3  # if this many cells do not end, the rest of the notebook is not run
+NOT_ANSWERED = "not answered yet"
+LONGEST_MESSAGE = 500  # characters
+LONGEST_TEXT = 20_000
 
 
 class Mark(NamedTuple):
+    """The points of one question."""
+
     name: str
     points: float
     earned: float | None  # None: to be marked by hand
@@ -30,31 +38,40 @@ class Mark(NamedTuple):
 
 
 @dataclasses.dataclass
-class Marked:
-    """A graded submission."""
+class GradedNotebook:
+    """The marks of one submission."""
 
-    marks: list
-    problems: list  # what was wrong with the notebook as a whole, in sentences
+    marks: list[Mark]
+    problems: list[str]  # what was wrong with the notebook as a whole, in sentences
 
     @property
-    def total(self):
+    def total(self) -> float:
+        """The points earned."""
         return sum(mark.earned or 0 for mark in self.marks)
+
+
+class Allowed(Protocol):
+    """What cells are run by: an Assignment, or the Notebook that students check."""
+
+    allowed: tuple[str, ...]
+    libraries: tuple[str, ...]
+    cells: tuple[Cell, ...]
 
 
 # --- Which cells are run --------------------------------------------------------------------------
 
 
-def runnable(assignment, cells):
-    """[(number, source)] of a student's cells that define answers. Given cells run as they were
-    handed out.
+def runnable_cells(assignment: Allowed, cells: Iterable[Cell]) -> list[tuple[int, str]]:
+    """[(number, source)] of a student's cells that define answers.
 
-    Tests and cells tagged "look" are left out. A notebook that lost its metadata on the way is
-    matched by content.
+    Given cells run as they were handed out. Tests and cells with the tag "look" are left out. In a
+    notebook that lost its metadata, cells are recognised by their content.
     """
-    handed_out = percent.released(assignment.cells)
-    by_id = {c.grade_id: c for c in handed_out if c.grade_id}
-    by_source = {c.source.strip(): c for c in handed_out if c.kind == "code"}
-    out, seen = [], set()
+    handed_out = notebook.released(assignment.cells)
+    by_id = {cell.grade_id: cell for cell in handed_out if cell.grade_id}
+    by_source = {cell.source.strip(): cell for cell in handed_out if cell.kind == "code"}
+    run = []
+    present = set()
     for number, cell in enumerate(cells, start=1):
         original = by_id.get(cell.grade_id) or by_source.get(cell.source.strip())
         role = _role(original or cell)
@@ -62,108 +79,123 @@ def runnable(assignment, cells):
             continue
         if role == "given" and original is not None:
             cell = original
-            seen.add(original.grade_id)
-        out.append((number, cell.source))
-    lost = [
-        (0, c.source)
-        for c in handed_out
-        if _role(c) == "given" and c.grade_id not in seen and c.kind == "code"
+            present.add(original.grade_id)
+        run.append((number, cell.source))
+    missing = [
+        (0, cell.source)
+        for cell in handed_out
+        if _role(cell) == "given" and cell.kind == "code" and cell.grade_id not in present
     ]
-    return lost + out
+    return missing + run
 
 
 def _role(cell):
-    if "look" in cell.tags or (cell.nbgrader.get("grade") and not cell.nbgrader.get("solution")):
+    graded = cell.nbgrader.get("grade") and not cell.nbgrader.get("solution")
+    if "look" in cell.tags or graded:
         return "skip"
-    return "given" if cell.nbgrader.get("locked") else "own"
+    return "given" if cell.nbgrader.get("locked") else "student"
 
 
-def by_hand(question, cells):
-    """The text of an answer that is marked by hand."""
-    found = [c.source for c in cells if c.grade_id == question.name]
-    text = found[0].strip() if found else ""
-    return "" if text == percent.TEXT_STUB else text
+def text_answer(question: Question, cells: Iterable[Cell]) -> str:
+    """The text of an answer that is marked by hand, "" if there is none."""
+    texts = [cell.source for cell in cells if cell.grade_id == question.name]
+    text = texts[0].strip() if texts else ""
+    return "" if text == notebook.TEXT_STUB else text
 
 
 # --- A notebook in a child ------------------------------------------------------------------------
 
 
 class Session:
-    """A notebook that is run, and run again without what broke it."""
+    """A notebook that is run in a child, and run again without the cells that broke it.
 
-    def __init__(self, sandbox, cells, child=None):
-        self.sandbox, self.cells = sandbox, cells
+    child   one that runs already, for the first time; others are started when needed
+    """
+
+    def __init__(self, sandbox: Sandbox, cells: list[tuple[int, str]], child: Child | None = None):
+        self.sandbox = sandbox
+        self.cells = cells
         self.child = None
-        self._lent = child  # one that is already there, to begin with
-        self.failed = {}  # number -> message of the last run
-        self.left_out = {}  # number -> why it is not run any more
+        self._first_child = child
+        self.failed = {}  # number of a cell -> message of the last run
+        self.left_out = {}  # number of a cell -> why it is not run any more
 
-    def start(self):
-        """A child in which all cells have run that can."""
+    def start(self) -> None:
+        """Make sure that there is a child in which all cells have run that can."""
         while self.child is None:
-            self.child, self.failed, self._lent = (
-                self._lent or self.sandbox.child().__enter__(),
-                {},
-                None,
-            )
-            self.child.fresh()
-            left = CELLS
-            for number, source in self.cells:
-                if number in self.left_out:
-                    continue
-                begin = time.monotonic()
-                try:
-                    self.child.cell(number, source, max(left, 0.01))
-                except Refused as error:
-                    self.failed[number] = str(error)
-                except ChildError as error:
-                    late = f"did not end; all cells together have {CELLS:g} s"
-                    self._leave_out(number, late if isinstance(error, TimedOut) else str(error))
-                    break
-                left -= time.monotonic() - begin
+            self.child = self._first_child or self.sandbox.child().__enter__()
+            self._first_child = None
+            self.failed = {}
+            self.child.clear()
+            self._run_cells()
+
+    def _run_cells(self):
+        """Run the cells; stop, without a child, at one that does not end or ends the child."""
+        seconds = CELLS_SECONDS
+        for number, source in self.cells:
+            if number in self.left_out:
+                continue
+            start = time.monotonic()
+            try:
+                self.child.cell(number, source, max(seconds, 0.01))
+            except Refused as error:
+                self.failed[number] = str(error)
+            except TimedOut:
+                total = f"{CELLS_SECONDS:g} s"
+                return self._leave_out(number, f"did not end; all cells together have {total}")
+            except ChildError as error:
+                return self._leave_out(number, str(error))
+            seconds -= time.monotonic() - start
 
     def _leave_out(self, number, message):
         self.close()
         self.left_out[number] = message
-        if len(self.left_out) >= HUNG:
-            after = [n for n, _ in self.cells if n not in self.left_out and n > number]
-            self.left_out |= dict.fromkeys(after, "not run: too many cells before it did not end")
+        if len(self.left_out) >= MOST_HANGING:
+            rest = [n for n, _ in self.cells if n not in self.left_out and n > number]
+            self.left_out |= dict.fromkeys(rest, "not run: too many cells before it did not end")
 
-    def answer(self, question):
-        """The student's function as a function: its calls share the question's time."""
+    def answer(self, question: Question) -> Callable[..., Any]:
+        """The student's function as a function. All its calls share the question's time."""
         spent = 0.0
 
         def call(*inputs):
             nonlocal spent
             self.start()
-            begin = time.monotonic()
+            start = time.monotonic()
+            seconds = max(question.seconds - spent, 0.01)
             try:
-                value, after = self.child.call(
-                    question.function, inputs, max(question.seconds - spent, 0.01)
-                )
+                value, inputs_after = self.child.call(question.function, inputs, seconds)
             except Refused as error:
-                raise Refused(self.explained(str(error))) from None
-            except ChildError as error:
+                raise Refused(self.explain(str(error))) from None
+            except TimedOut:
                 self.close()
-                late = f"no answer within {question.seconds:g} s"  # not what was left of them: the same every time
-                raise TimedOut(late) if isinstance(error, TimedOut) else error from None
-            spent += time.monotonic() - begin
-            if not same(inputs, after):
+                # the whole time, not what was left of it: the message is then always the same
+                raise TimedOut(f"no answer within {question.seconds:g} s") from None
+            except ChildError:
+                self.close()
+                raise
+            spent += time.monotonic() - start
+            if not equal_values(inputs, inputs_after):
                 raise InputsChanged
             return value
 
-        call.still = lambda: self.child.still()
+        call.paused = lambda: self.child.paused()
         return call
 
-    def explained(self, message):
+    def explain(self, message: str) -> str:
+        """The message of an error in words for the student."""
         if message.startswith("NotImplementedError"):
-            return NOT_YET
+            return NOT_ANSWERED
+        if "there is no function" not in message:
+            return message
+        text = message.removeprefix("NameError: ")
         if message.startswith("NameError: there is no function") and (self.failed or self.left_out):
-            number, why = next(iter({**self.left_out, **self.failed}.items()))
-            return f"{message.removeprefix('NameError: ')}; cell {number} failed: {why}"
-        return message.removeprefix("NameError: ") if "there is no function" in message else message
+            number, reason = next(iter({**self.left_out, **self.failed}.items()))
+            return f"{text}; cell {number} failed: {reason}"
+        return text
 
-    def close(self):
+    def close(self) -> None:
+        """End the child."""
         if self.child is not None:
             self.child.kill()
             self.child = None
@@ -172,85 +204,99 @@ class Session:
 # --- Marks ----------------------------------------------------------------------------------------
 
 
-def grade(assignment, drawn, sandbox, raw):
-    """Grade the bytes of a notebook. drawn: of `assignments.draw_all`. Never raises for what a
-    student did.
+def grade(
+    assignment: Assignment, drawn: Mapping[str, Sequence[Case]], sandbox: Sandbox, raw: bytes
+) -> GradedNotebook:
+    """Grade the bytes of a notebook. It raises nothing for what a student did.
+
+    drawn   what `assignments.draw_all` returned
     """
     try:
-        cells, _ = percent.read_notebook(raw)
+        cells, _ = notebook.read(raw)
     except InputError as error:
-        return Marked(
-            [nothing(q) for q in assignment.questions], [f"The notebook cannot be read: {error}."]
-        )
-    run = runnable(assignment, cells)
+        marks = [no_points(question) for question in assignment.questions]
+        return GradedNotebook(marks, [f"The notebook cannot be read: {error}."])
+    run = runnable_cells(assignment, cells)
     if any("matplotlib" in source for _, source in run):
-        sandbox.with_fonts()
+        sandbox.find_fonts()
     session = Session(sandbox, run)
     try:
-        marks = [mark(session, q, drawn, cells) for q in assignment.questions]
+        marks = [grade_question(session, q, drawn, cells) for q in assignment.questions]
         broken = {**session.failed, **session.left_out}
     finally:
         session.close()
     problems = [
-        plain(f"Cell {number}: {about(why, assignment)}.") for number, why in sorted(broken.items())
+        clean_text(f"Cell {number}: {explain_import(reason, assignment)}.")
+        for number, reason in sorted(broken.items())
     ]
-    marks = [
-        m._replace(message=plain(about(m.message, assignment)), text=plain(m.text, 20_000, "\n"))
-        for m in marks
-    ]
-    return Marked(marks, problems)
+    return GradedNotebook([_cleaned(mark, assignment) for mark in marks], problems)
 
 
-def plain(text, longest=500, kept=""):
-    """Text that came from a student, fit for a file and a terminal: one line, no control
-    characters, not too long.
+def grade_question(
+    session: Session, question: Question, drawn: Mapping[str, Sequence[Case]], cells: Iterable[Cell]
+) -> Mark:
+    """Grade one question of a session. cells: the notebook's, for what is marked by hand."""
+    if question.function is None:
+        text = text_answer(question, cells)
+        if not text:
+            return no_points(question, NOT_ANSWERED)
+        return Mark(question.name, question.points, None, "", text)
+    verdict = examine(question, session.answer(question), None, drawn=drawn[question.name])
+    earned = question.points if verdict.passed else 0
+    return Mark(question.name, question.points, earned, verdict.message)
+
+
+def no_points(question: Question, message: str = "no answer") -> Mark:
+    """The mark of a question that was not answered, or could not be graded."""
+    return Mark(question.name, question.points, 0, message)
+
+
+# --- Messages -------------------------------------------------------------------------------------
+
+
+def explain_import(message: str, assignment: Allowed) -> str:
+    """A message about a module that is not there, with what is allowed; others as they are."""
+    if "No module named 'moe_np" in message:
+        return f"{message}; of moe_np this assignment allows {', '.join(assignment.allowed)}"
+    if "No module named" in message:
+        libraries = ", ".join(assignment.libraries)
+        return f"{message}; besides Python's own this assignment allows {libraries}"
+    return message
+
+
+def clean_text(text: str, longest: int = LONGEST_MESSAGE, kept: str = "") -> str:
+    """A student's text, fit for a file and a terminal: no control characters, not too long.
+
+    kept   control characters that stay; without "\\n" the text becomes one line
     """
     text = text.encode("utf-8", "replace").decode()
     text = "".join(c if c.isprintable() or c in kept else " " for c in text)
     return text if len(text) <= longest else text[:longest] + " ..."
 
 
-def nothing(question, message="no answer"):
-    return Mark(question.name, question.points, 0, message)
+def _cleaned(mark, assignment):
+    message = clean_text(explain_import(mark.message, assignment))
+    return mark._replace(message=message, text=clean_text(mark.text, LONGEST_TEXT, "\n"))
 
 
-def mark(session, question, drawn, cells):
-    """Grade one question of a session. cells: the notebook's, for what is marked by hand."""
-    if question.function is None:
-        text = by_hand(question, cells)
-        return Mark(
-            question.name, question.points, None if text else 0, "" if text else NOT_YET, text
-        )
-    verdict = examine(question, session.answer(question), None, drawn=drawn[question.name])
-    return Mark(
-        question.name, question.points, question.points if verdict.passed else 0, verdict.message
-    )
+# --- The store's key ------------------------------------------------------------------------------
 
 
-def about(message, assignment):
-    """A module that is not there is one that was not allowed: say so."""
-    if "No module named 'moe_np" in message:
-        return f"{message}; of moe_np this assignment allows {', '.join(assignment.allowed)}"
-    if "No module named" in message:
-        return f"{message}; besides Python's own this assignment allows {', '.join(assignment.libraries)}"
-    return message
-
-
-def key(assignment, drawn, seed, raw):
-    """What determines a submission's marks, as a hash: the notebook, the questions, the hidden
-    inputs and answers.
-    """
-    about = (moe_np.__version__, assignment.name, assignment.fingerprint, seed)
-    digest = hashlib.sha256(repr(about).encode())
+def marks_key(
+    assignment: Assignment, drawn: Mapping[str, Sequence[Case]], seed: int, raw: bytes
+) -> str:
+    """A hash of all that determines the marks: notebook, questions, hidden inputs and results."""
+    settings = (moe_np.__version__, assignment.name, assignment.fingerprint, seed)
+    digest = hashlib.sha256(repr(settings).encode())
     for name in sorted(drawn):
         for case in drawn[name]:
-            digest.update(wire.frame([list(case.inputs), _plain(case.wanted)]))
+            digest.update(frame([list(case.inputs), _as_sendable(case.wanted)]))
     digest.update(raw)
     return digest.hexdigest()[:24]
 
 
-def _plain(value):
-    """Named tuples and the like as what the wire knows."""
+def _as_sendable(value):
+    """Named tuples and the like as values that a frame can hold."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+        return {str(key): _as_sendable(item) for key, item in value.items()}
+    return [_as_sendable(item) for item in value] if isinstance(value, (tuple, list)) else value

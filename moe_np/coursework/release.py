@@ -1,50 +1,52 @@
-"""What is handed out, and what other systems want: the student's folder, nbgrader's source,
-Gradescope's autograder.
+"""What is handed out, and what other systems want.
+
+release          the folder for students: notebook, instructions, data
+nbgrader_source  the notebook with solutions and hidden tests, in an nbgrader course
+gradescope       the autograder for Gradescope
 """
 
+import os
 import pathlib
 import shutil
 import stat
+from typing import Any
 
 import moe_np
 from moe_np.base.checks import InputError
 from moe_np.base.files import write_atomically
-from moe_np.coursework import percent
-from moe_np.coursework.reports import number
+from moe_np.coursework import notebook
+from moe_np.coursework.assignments import Assignment
+from moe_np.coursework.feedback import number
 
-HERE = pathlib.Path(__file__).resolve().parent
+# --- For students ---------------------------------------------------------------------------------
 
 
-def describe(assignment):
-    """What the notebook carries so that `check` needs nothing else: no solution, no hidden case."""
-    own = {
+def describe(assignment: Assignment) -> dict[str, Any]:
+    """The notebook's metadata that `check` needs: no solution and no hidden case is in it."""
+    facts = {
         "assignment": assignment.name,
         "allowed": list(assignment.allowed),
         "libraries": list(assignment.libraries),
         "questions": [
-            {"name": q.name, "points": q.points, "function": q.function}
-            for q in assignment.questions
+            {"name": question.name, "points": question.points, "function": question.function}
+            for question in assignment.questions
         ],
-        "given": {
-            c.grade_id: c.source
-            for c in assignment.cells
-            if c.nbgrader.get("locked") and not _graded(c)
-        },
+        "given": {cell.grade_id: cell.source for cell in assignment.cells if _is_given(cell)},
         "version": moe_np.__version__,
     }
-    return {"moe_np": own}
+    return {"moe_np": facts}
 
 
-def _graded(cell):
-    return cell.nbgrader.get("grade") or cell.kind != "code"
+def _is_given(cell):
+    return cell.kind == "code" and cell.nbgrader.get("locked") and not cell.nbgrader.get("grade")
 
 
-def release(assignment, out):
-    """The student's folder: notebook, instructions, data. Returns the paths written."""
+def release(assignment: Assignment, out: str | os.PathLike) -> list[pathlib.Path]:
+    """Write the student's folder: notebook, instructions, data. Returns the paths written."""
     out = pathlib.Path(out)
-    notebook = percent.to_notebook(percent.released(assignment.cells), describe(assignment))
+    cells = notebook.released(assignment.cells)
     files = {
-        f"{assignment.name}.ipynb": percent.write_notebook(notebook),
+        f"{assignment.name}.ipynb": notebook.write(cells, describe(assignment)),
         "README.md": instructions(assignment),
     }
     written = []
@@ -61,52 +63,67 @@ def release(assignment, out):
     return written
 
 
-def instructions(assignment):
-    """A page of text beside the notebook."""
-    points = "\n".join(
-        f"| {q.name} | {number(q.points)} | {_how(q)} |" for q in assignment.questions
-    )
-    return f"""# {assignment.title}
+INSTRUCTIONS = """# {title}
 
-Open `{assignment.name}.ipynb` in JupyterLab, VS Code or Colab and write the answers where it says
+Open `{name}.ipynb` in JupyterLab, VS Code or Colab and write the answers where it says
 `# YOUR CODE HERE`. All that is needed is the package `moe_np`.
 
-    moe-np coursework check {assignment.name}.ipynb
+    moe-np coursework check {name}.ipynb
 
-runs the checks that you see in the notebook, by the names under which it is graded. Hand in the notebook and nothing
+runs the checks that you see in the notebook, by the names under which it is graded. Hand in the \
+notebook and nothing
 else.
 
 | question | points | graded |
 |---|---|---|
-{points}
+{questions}
 
-Follows {assignment.after}; allow {assignment.hours} hours.
-Student code may import {", ".join(assignment.libraries)}, and of the package {", ".join(assignment.allowed)}.
+Follows {after}; allow {hours} hours.
+Student code may import {libraries}, and of the package {allowed}.
 Nothing else is there when it is graded.
 """
 
 
-def _how(question):
+def instructions(assignment: Assignment) -> str:
+    """A page of text beside the notebook."""
+    questions = [
+        f"| {question.name} | {number(question.points)} | {_grading_rule(question)} |"
+        for question in assignment.questions
+    ]
+    return INSTRUCTIONS.format(
+        title=assignment.title,
+        name=assignment.name,
+        questions="\n".join(questions),
+        after=assignment.after,
+        hours=assignment.hours,
+        libraries=", ".join(assignment.libraries),
+        allowed=", ".join(assignment.allowed),
+    )
+
+
+def _grading_rule(question):
     if question.function is None:
         return "by hand"
-    fast = (
-        f", and at least {number(question.faster)} times as fast as the plain way"
-        if question.baseline
-        else ""
-    )
-    return f"`{question.function}` on hidden inputs{fast}, within {number(question.seconds)} s"
+    speed = ""
+    if question.baseline:
+        speed = f", and at least {number(question.faster)} times as fast as the plain way"
+    return f"`{question.function}` on hidden inputs{speed}, within {number(question.seconds)} s"
 
 
-def nbgrader_source(assignment, course):
-    """`source/NAME/NAME.ipynb` of an nbgrader course, with solutions and hidden tests. Returns its
-    path.
+# --- For nbgrader ---------------------------------------------------------------------------------
+
+
+def nbgrader_source(assignment: Assignment, course: str | os.PathLike) -> pathlib.Path:
+    """Write `source/NAME/NAME.ipynb` of an nbgrader course: solutions and hidden tests are in it.
+
+    Returns the path.
     """
     path = pathlib.Path(course) / "source" / assignment.name / f"{assignment.name}.ipynb"
-    write_atomically(path, percent.write_notebook(percent.to_notebook(assignment.cells)))
+    write_atomically(path, notebook.write(assignment.cells))
     return path
 
 
-# --- Gradescope -----------------------------------------------------------------------------------
+# --- For Gradescope -------------------------------------------------------------------------------
 
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, as root, when the image is built.
@@ -134,7 +151,8 @@ chmod -R go-rwx "$base"/source/venv/lib/python3*/site-packages/moe_np
 exec "$base/source/venv/bin/python" -P "$base/source/grade_one.py" NAME "$base"
 """
 
-GRADE_ONE = '''"""Grade the one submission that Gradescope has put down, and leave results.json where it looks."""
+GRADE_ONE = '''\
+"""Grade the submission that Gradescope has put down; leave results.json where it looks."""
 
 import pathlib
 import shutil
@@ -147,30 +165,33 @@ name, base = sys.argv[1], pathlib.Path(sys.argv[2])
 (base / "results").mkdir(exist_ok=True)
 assignment = assignments.load(name, base / "source" / "assignments")
 with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder, "out")
     notebooks = sorted(p for p in (base / "submission").rglob("*.ipynb") if not p.is_symlink())
     given = pathlib.Path(folder, "submission.ipynb")  # one student, whatever the files are called
     given.write_bytes(notebooks[-1].read_bytes() if notebooks else b"")
-    graded = gradebook.grade_class(assignment, [given], pathlib.Path(folder, "out"), progress=False)
-    shutil.copyfile(next(pathlib.Path(folder, "out").rglob("results.json")), base / "results" / "results.json")
+    graded = gradebook.grade_class(assignment, [given], out, progress=False)
+    shutil.copyfile(next(out.rglob("results.json")), base / "results" / "results.json")
 print(f"protection: {graded.mode}", *graded.remarks, sep="\\n", file=sys.stderr)
 '''
 
 
-def gradescope(assignment, out):
-    """The folder whose content, zipped, is Gradescope's autograder. Returns its path."""
+def gradescope(assignment: Assignment, out: str | os.PathLike) -> pathlib.Path:
+    """Write the folder whose content, zipped, is Gradescope's autograder. Returns its path.
+
+    Raises InputError where the package is installed and not in a checkout: its pyproject.toml is
+    needed.
+    """
     out = pathlib.Path(out)
     package = pathlib.Path(moe_np.__file__).resolve().parent
-    project = package.parent / "pyproject.toml"
-    if not project.exists():
-        raise InputError(
-            "gradescope: wanted a checkout of the project beside the package, got an installed package"
-        )
-    for name, text in (
-        ("setup.sh", SETUP),
-        ("run_autograder", RUN.replace("NAME", assignment.name)),
-    ):
+    project = package.parent
+    if not (project / "pyproject.toml").exists():
+        wanted = "a checkout of the project beside the package"
+        raise InputError(f"gradescope: wanted {wanted}, got an installed package")
+    run = RUN.replace("NAME", assignment.name)
+    for name, text in (("setup.sh", SETUP), ("run_autograder", run)):
         write_atomically(out / name, text)
-        (out / name).chmod((out / name).stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        executable = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+        (out / name).chmod((out / name).stat().st_mode | executable)
     write_atomically(out / "grade_one.py", GRADE_ONE)
     for name in ("assignment.py", "questions.py"):
         target = out / "assignments" / assignment.name / name
@@ -179,6 +200,6 @@ def gradescope(assignment, out):
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(package, out / "package" / "moe_np", ignore=ignore, dirs_exist_ok=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        if (package.parent / name).exists():
-            shutil.copyfile(package.parent / name, out / "package" / name)
+        if (project / name).exists():
+            shutil.copyfile(project / name, out / "package" / name)
     return out

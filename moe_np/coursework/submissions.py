@@ -1,14 +1,19 @@
-"""Whose work is this file? Names as Canvas, Moodle, Gradescope and nbgrader give them to downloads.
+"""Identify the student from the name of a downloaded file.
 
-Canvas       lovelaceada_12345_678901_1_mixture.ipynb, lovelaceada_LATE_12345_...
-Moodle       Ada Lovelace_12345_assignsubmission_file_/1_mixture.ipynb, or the same with the file's name appended
-nbgrader     submitted/ada/1_mixture/1_mixture.ipynb
-otherwise    a folder a student, or a file a student: ada/anything.ipynb, ada.ipynb, 1_mixture_ada.ipynb
+The names are those of Canvas, Moodle, Gradescope and nbgrader:
+
+    Canvas       lovelaceada_12345_678901_1_mixture.ipynb, lovelaceada_LATE_12345_...
+    Moodle       Ada Lovelace_12345_assignsubmission_file_/1_mixture.ipynb, or with the file's name
+                 appended
+    nbgrader     submitted/ada/1_mixture/1_mixture.ipynb
+    otherwise    one folder per student, or one file per student: ada/anything.ipynb, ada.ipynb,
+                 1_mixture_ada.ipynb
 """
 
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from moe_np.base.checks import InputError
@@ -19,49 +24,57 @@ IGNORED = (".ipynb_checkpoints", "__MACOSX")
 
 
 class Submission(NamedTuple):
+    """A student and the file that this student handed in."""
+
     student: str  # name, as far as the file tells
     id: str  # the learning platform's number, or ""
     login: str  # a short name, or ""
     path: pathlib.Path | None  # None: a student's folder without a notebook
 
     @property
-    def slug(self):
-        """A safe and unique-enough name for a folder."""
+    def slug(self) -> str:
+        """A safe name for a folder, different for most students."""
         text = "_".join(part for part in (self.id, self.login or self.student) if part)
         return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._")[:80] or "student"
 
 
-def identify(path, root, assignment):
-    """The Submission of a file that was found below `root`."""
-    parts = [printable(p) for p in pathlib.PurePath(path).relative_to(root).parts]
-    folders, file = parts[:-1], parts[-1]
-    found = MOODLE.match(parts[0]) or (CANVAS.match(file) if not folders else None)
-    if found:  # names further in are the student's own, who could be anybody there
-        return Submission(found["name"], found["id"], "", path)
+def identify(path: pathlib.Path, root: pathlib.Path, assignment: str) -> Submission:
+    """The Submission of a file below `root`."""
+    parts = [printable(part) for part in pathlib.PurePath(path).relative_to(root).parts]
+    *folders, file = parts
+    # a student chooses the names of files inside a folder: only the outermost name counts
+    match = MOODLE.match(parts[0]) or (CANVAS.match(file) if not folders else None)
+    if match:
+        return Submission(match["name"], match["id"], "", path)
     if folders[:1] == ["submitted"]:
         del folders[0]
     if folders:
-        own = next((f for f in folders if f != assignment), folders[0])
-        return Submission(own, "", own, path)
+        student = next((folder for folder in folders if folder != assignment), folders[0])
+        return Submission(student, "", student, path)
     stem = pathlib.PurePath(file).stem
-    login = (
-        re.sub(rf"^{re.escape(assignment)}[-_ ]+|[-_ ]+{re.escape(assignment)}$", "", stem) or stem
-    )
+    name = re.escape(assignment)
+    login = re.sub(rf"^{name}[-_ ]+|[-_ ]+{name}$", "", stem) or stem
     return Submission(login, "", login, path)
 
 
-def printable(text):
+def printable(text: str) -> str:
+    """The text with _ in the place of control characters and surrogates."""
     return "".join(c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else "_" for c in text)
 
 
-def collect(given, assignment, out=None):
-    """(submissions in the order of their students, remarks). given: notebooks, and folders of them;
-    `out` is left out.
+def collect(
+    given: Iterable[str | os.PathLike], assignment: str, out: pathlib.Path | None = None
+) -> tuple[list[tuple[Submission, str]], list[str]]:
+    """([(submission, slug)] in the order of the students, remarks).
 
     Of several notebooks of one student the last by name is taken (the platforms number later
-    attempts upwards). Links are not followed: they could lead to somebody else's work.
+    attempts upwards). Links are not followed: they could lead to another student's work. Raises
+    InputError for what is no notebook and no folder, and if there is nothing to grade.
+
+    given   notebooks, and folders of them          out   a folder that is left out
     """
-    found, remarks = {}, []
+    submissions = {}
+    remarks = []
     for item in map(pathlib.Path, given):
         if not item.exists():
             raise InputError(
@@ -69,35 +82,33 @@ def collect(given, assignment, out=None):
             )
         if item.is_dir():
             for submission in _in_folder(item, assignment, out):
-                _add(found, submission, remarks)
+                _add(submissions, submission, remarks)
         elif item.suffix != ".ipynb":
             raise InputError(
                 f"submissions: wanted notebooks or folders (an archive unpacked), got {item}"
             )
         else:
-            _add(found, identify(item, item.parent, assignment), remarks)
-    if not found:
-        raise InputError(
-            f"submissions: wanted at least one notebook, got {', '.join(map(str, given))}"
-        )
-    return _unique([found[k] for k in sorted(found)]), remarks
+            _add(submissions, identify(item, item.parent, assignment), remarks)
+    if not submissions:
+        paths = ", ".join(map(str, given))
+        raise InputError(f"submissions: wanted at least one notebook, got {paths}")
+    return _with_slugs([submissions[key] for key in sorted(submissions)]), remarks
 
 
 def _in_folder(root, assignment, out):
-    inner = list(root.iterdir())
-    if len(inner) == 1 and any(
-        CANVAS.match(p.name) or MOODLE.match(p.name) for p in inner[0].glob("*")
-    ):
-        root = inner[0]  # a folder that unpacking made
+    """The submissions below a folder; of a student's folder without a notebook one without path."""
+    root = _unpacked(root)
     out = out and out.resolve()
     empty = {
-        p.name
-        for p in root.iterdir()
-        if p.is_dir() and p.resolve() != out and not p.name.startswith((".", "_"))
+        path.name
+        for path in root.iterdir()
+        if path.is_dir() and path.resolve() != out and not path.name.startswith((".", "_"))
     }
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(
-            f for f in folders if f not in IGNORED and pathlib.Path(folder, f).resolve() != out
+            name
+            for name in folders
+            if name not in IGNORED and pathlib.Path(folder, name).resolve() != out
         )
         for file in sorted(files):
             path = pathlib.Path(folder, file)
@@ -108,27 +119,39 @@ def _in_folder(root, assignment, out):
         yield identify(root / name / "no notebook", root, assignment)._replace(path=None)
 
 
-def _add(found, submission, remarks):
+def _unpacked(root):
+    """The folder with the submissions: unpacking an archive may have made one around it."""
+    entries = list(root.iterdir())
+    if len(entries) != 1:
+        return root
+    names = [path.name for path in entries[0].glob("*")]
+    return entries[0] if any(CANVAS.match(n) or MOODLE.match(n) for n in names) else root
+
+
+def _add(submissions, submission, remarks):
+    """Add a submission; of two of one student the last by name stays."""
     key = (submission.student, submission.id)
-    if key in found and found[key].path is not None:
-        first, last = sorted((found[key], submission), key=lambda s: _natural(str(s.path)))
-        remarks.append(
-            f"{printable(submission.student)}: {last.path.name} is graded, {first.path.name} is not"
-        )
+    earlier = submissions.get(key)
+    if earlier is not None and earlier.path is not None:
+        first, last = sorted((earlier, submission), key=lambda s: _natural(str(s.path)))
+        student = printable(submission.student)
+        remarks.append(f"{student}: {last.path.name} is graded, {first.path.name} is not")
         submission = last
-    found[key] = submission
+    submissions[key] = submission
 
 
 def _natural(text):
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text)
-    ]
+    """A key for sorting in which numbers count as numbers: a-2 before a-10."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def _unique(submissions):
-    """Different students, different slugs, whatever their names are made of."""
-    seen, out = {}, []
-    for one in submissions:
-        seen[one.slug] = seen.get(one.slug, 0) + 1
-        out.append((one, one.slug if seen[one.slug] == 1 else f"{one.slug}.{seen[one.slug]}"))
-    return out
+def _with_slugs(submissions):
+    """[(submission, slug)]: different students get different slugs, whatever their names are."""
+    counts = {}
+    pairs = []
+    for submission in submissions:
+        slug = submission.slug
+        counts[slug] = counts.get(slug, 0) + 1
+        pairs.append((submission, slug if counts[slug] == 1 else f"{slug}.{counts[slug]}"))
+    return pairs

@@ -1,5 +1,4 @@
-"""The same sources in nbgrader: its release is ours, cell by cell, and its autograder gives the
-same marks.
+"""The same sources in nbgrader: its release is ours, cell by cell, and its marks are ours.
 
 Needs the extra `nbgrader`; skipped where it is not installed.
 """
@@ -10,16 +9,15 @@ import sys
 
 import pytest
 
-from moe_np.coursework import assignments, percent, release
+from moe_np.coursework import assignments, notebook, release
 from tests.support import coursework
 
 pytest.importorskip("nbgrader")
 pytestmark = [
     pytest.mark.nbgrader,
     pytest.mark.slow,
-    pytest.mark.filterwarnings(
-        "ignore::RuntimeWarning"
-    ),  # SQLAlchemy's, about nbgrader's own gradebook
+    # SQLAlchemy's, about nbgrader's own gradebook
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 simulated = coursework.simulate_class()
 
@@ -34,9 +32,8 @@ def api(tmp_path, monkeypatch):
     monkeypatch.setenv(assignments.ENVIRONMENT, str(coursework.FOLDER))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("MPLBACKEND", "agg")
-    scripts = os.path.dirname(
-        sys.executable
-    )  # nbgrader calls alembic, which stands beside this Python
+    # nbgrader calls alembic, which stands beside this Python
+    scripts = os.path.dirname(sys.executable)
     monkeypatch.setenv("PATH", scripts + os.pathsep + os.environ["PATH"])
     config = Config()
     config.CourseDirectory.course_id = "moe"
@@ -51,27 +48,27 @@ def test_nbgrader_releases_and_grades_as_we_do(name, tmp_path, api):
     release.nbgrader_source(assignment, tmp_path)
     made = api.generate_assignment(name, force=True, create=True)
     assert made["success"], made
-    theirs = json.loads(
-        (tmp_path / "release" / name / f"{name}.ipynb").read_text(encoding="utf-8")
-    )["cells"]
-    ours = percent.released(assignment.cells)
-    assert ["".join(c["source"]) for c in theirs] == [c.source for c in ours]
+    path = tmp_path / "release" / name / f"{name}.ipynb"
+    theirs = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    ours = notebook.released(assignment.cells)
+    assert ["".join(cell["source"]) for cell in theirs] == [cell.source for cell in ours]
 
     first = simulated.functions(assignment)[0]
-    wrong = next(iter(assignments.bank(name, coursework.FOLDER)[first.name]["wrong"].values()))
+    wrong_answer = next(iter(coursework.bank(name)[first.name]["wrong"].values()))
     work = {
         "right": simulated.solved(assignment),
-        "wrong": simulated.solved(assignment, {first.name: wrong}),
+        "wrong": simulated.solved(assignment, {first.name: wrong_answer}),
         "untouched": ours,
     }
-    by_hand = sum(q.points for q in assignment.questions if q.function is None)
+    by_hand = sum(question.points for question in assignment.questions if not question.function)
     full = assignment.points - by_hand
     for student, cells in work.items():
         folder = tmp_path / "submitted" / student / name
         folder.mkdir(parents=True)
-        (folder / f"{name}.ipynb").write_bytes(simulated.notebook(assignment, cells))
+        raw = simulated.notebook_bytes(assignment, cells)
+        (folder / f"{name}.ipynb").write_bytes(raw)
         made = api.autograde(name, student, force=True, create=True)
         assert made["success"], made
     with api.gradebook as book:
-        scores = {s["student"]: s["score"] for s in book.submission_dicts(name)}
+        scores = {row["student"]: row["score"] for row in book.submission_dicts(name)}
     assert scores == {"right": full, "wrong": full - first.points, "untouched": 0}

@@ -1,4 +1,4 @@
-"""What counts as right, and what is said of an answer that is not."""
+"""What counts as right, and the message for an answer that is not."""
 
 import time
 
@@ -65,7 +65,7 @@ def raises(x, s):
         (raises, "ValueError: no idea"),
     ],
 )
-def test_a_wrong_answer_is_told_why(answer, words):
+def test_the_message_of_a_wrong_answer_says_why(answer, words):
     verdict = examine(QUESTION, answer, 0)
     assert not verdict.passed and words in verdict.message
 
@@ -81,20 +81,19 @@ def test_right_answers_of_other_make():
 
 def test_infinities_compare_by_value():
     assert not close()(np.array([-np.inf, 1.0]), np.array([-np.inf, 1.0]))
-    assert close()(np.array([-np.inf]), np.array([np.inf])) and close()(
-        np.array([1.0]), np.array([np.inf])
-    )
+    assert close()(np.array([-np.inf]), np.array([np.inf]))
+    assert close()(np.array([1.0]), np.array([np.inf]))
 
 
 def test_self_check_prints_one_line(capsys):
-    assert self_check(double, double, cases) and not self_check(
-        wrong_value, double, cases, name="mine"
-    )
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == "double: right" and out[1].startswith("mine: not yet. the result[0] at ")
+    assert self_check(double, double, cases)
+    assert not self_check(wrong_value, double, cases, name="product")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "double: right"
+    assert lines[1].startswith("product: not yet. the result[0] at ")
 
 
-def test_in_a_notebook_the_line_is_all_that_is_shown(capsys):
+def test_a_notebook_shows_the_printed_line_only(capsys):
     formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
     for answer, passed in ((double, True), (wrong_value, False)):
         verdict = self_check(answer, double, cases)
@@ -111,22 +110,18 @@ def slowly(x):
     return 2 * x
 
 
-RACE = Question(
-    "q1",
-    "double",
-    2,
-    lambda rng: [(rng.normal(size=3),)],
-    lambda x: 2 * x,
-    baseline=slowly,
-    faster=3,
-)
+def race_cases(rng):
+    return [(rng.normal(size=3),)]
 
 
-def remembers(seen):
+RACE = Question("q1", "double", 2, race_cases, lambda x: 2 * x, baseline=slowly, faster=3)
+
+
+def with_memory(results):
     def answer(x):
-        if x.tobytes() not in seen:
-            seen[x.tobytes()] = slowly(x)
-        return seen[x.tobytes()]
+        if x.tobytes() not in results:
+            results[x.tobytes()] = slowly(x)
+        return results[x.tobytes()]
 
     return answer
 
@@ -139,8 +134,8 @@ def right_at_first(calls):
     return answer
 
 
-def test_a_race_is_won_by_speed_alone():
+def test_a_race_is_won_by_speed_only():
     assert examine(RACE, lambda x: 2 * x, 0).passed
     assert "as fast as the baseline: wanted 3 times" in examine(RACE, slowly, 0).message
-    assert "as fast as the baseline: wanted 3 times" in examine(RACE, remembers({}), 0).message
+    assert "as fast as the baseline: wanted 3 times" in examine(RACE, with_memory({}), 0).message
     assert "3 of 3 values differ" in examine(RACE, right_at_first([]), 0).message

@@ -31,7 +31,7 @@
 #
 # The gradient of a loss with respect to `p` is called `dp`, and so for all of them.
 
-# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% given="setup"
 import numpy as np
 
 from moe_np.base.gradcheck import gradient_error
@@ -46,7 +46,7 @@ from moe_np.data.speech.vowels import vowel_task
 # that nothing overflows.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_softmax_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q1_softmax"
 def softmax(s):
     """p_i = exp(s_i) / Σ_j exp(s_j) over the last axis. s (..., E) -> p (..., E)
 
@@ -58,7 +58,7 @@ def softmax(s):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_softmax", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q1_softmax"
 # visible checks of q1_softmax
 s = np.array([[0.0, np.log(3.0)], [2.0, 2.0]])
 p = softmax(s)
@@ -85,7 +85,7 @@ hidden_test("1_mixture", "q1_softmax", softmax)
 # the loss along it with what your gradient promises (`moe_np.base.gradcheck`).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_gate_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q2_gate_backward"
 def gate_backward(dp, x, U, p):
     """Gradients of the gate p = softmax(x U + c). dp (N, E), x (N, D), U (D, E), p (N, E) -> (dx, dU, dc)."""
     ### BEGIN SOLUTION
@@ -94,7 +94,7 @@ def gate_backward(dp, x, U, p):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_gate_backward", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q2_gate_backward"
 # visible checks of q2_gate_backward
 rng = np.random.default_rng(0)
 x, U, c, weight = (
@@ -135,7 +135,7 @@ hidden_test("1_mixture", "q2_gate_backward", gate_backward)
 # logarithms until the end: $\log\sum_i e^{a_i} = m + \log\sum_i e^{a_i - m}$ with $m = \max_i a_i$.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_mixture_loss_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q3_mixture_loss"
 def mixture_loss(o, p, d):
     """E = −log Σ_i p_i exp(−½ ‖d − o_i‖²), one value a case. o (N, E, C), p (N, E), d (N, C) -> (N,)
 
@@ -149,7 +149,7 @@ def mixture_loss(o, p, d):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_mixture_loss", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q3_mixture_loss"
 # visible checks of q3_mixture_loss
 o = np.array([[[0.0], [2.0]]])
 p = np.array([[0.5, 0.5]])
@@ -178,7 +178,7 @@ hidden_test("1_mixture", "q3_mixture_loss", mixture_loss)
 # What was said about far-away targets holds here as well.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_responsibilities_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q4_responsibilities"
 def responsibilities(o, p, d):
     """resp_i = p_i exp(−½ ‖d − o_i‖²) / Σ_j p_j exp(−½ ‖d − o_j‖²). o (N, E, C), p (N, E), d (N, C) -> (N, E)"""
     ### BEGIN SOLUTION
@@ -189,7 +189,7 @@ def responsibilities(o, p, d):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_responsibilities", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q4_responsibilities"
 # visible checks of q4_responsibilities
 o = np.array([[[0.0], [2.0]], [[0.0], [2.0]]])
 p = np.array([[0.5, 0.5], [0.25, 0.75]])
@@ -219,7 +219,7 @@ hidden_test("1_mixture", "q4_responsibilities", responsibilities)
 # cases, as gradients of the **sum** of $E$ over cases.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q5_mixture_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q5_mixture_backward"
 def mixture_backward(o, p, d):
     """Gradients of Σ_n E_n. o (N, E, C), p (N, E), d (N, C) -> do (N, E, C), and ds (N, E) at the gate's totals."""
     ### BEGIN SOLUTION
@@ -231,7 +231,7 @@ def mixture_backward(o, p, d):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q5_mixture_backward", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q5_mixture_backward"
 # visible checks of q5_mixture_backward
 rng = np.random.default_rng(1)
 o, s, d = rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
@@ -262,7 +262,7 @@ hidden_test("1_mixture", "q5_mixture_backward", mixture_backward)
 # \sigma(t)(1 - \sigma(t))$.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q6_train_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q6_train"
 def train(params, x, d, lr, epochs):
     """`epochs` steps of gradient descent on Σ_n E_n. Returns the new parameters; those that came in stay as they were.
 
@@ -287,7 +287,7 @@ def train(params, x, d, lr, epochs):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q6_train", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q6_train"
 # visible checks of q6_train
 rng = np.random.default_rng(2)
 start = {
@@ -330,7 +330,7 @@ hidden_test("1_mixture", "q6_train", train)
 # ## 7. What came of it (3 points)
 
 
-# %% nbgrader={"grade": false, "grade_id": "q7_report_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q7_report"
 def report(params, x, d):
     """How good is a mixture, and who works in it? Returns (squared_error, percent_correct, active).
 
@@ -353,7 +353,7 @@ def report(params, x, d):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q7_report", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q7_report"
 # visible checks of q7_report
 one = {
     "W": np.zeros((2, 1, 1)),

@@ -36,7 +36,7 @@
 # case, and the softmax stays the same. Only differences count; with one column at 0 there is one `U` for each gate.
 # All logarithms are natural ones.
 
-# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% given="setup"
 import numpy as np
 
 from moe_np.base.gradcheck import gradient_error, slope
@@ -54,7 +54,7 @@ from moe_np.data import inverse
 # left out. Now they are learned, and without the factor the likelihood could always be raised by a larger variance.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_gaussian_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q1_gaussian"
 def gaussian_log_density(x, y, W, var):
     """log P(y_n | x_n, expert i). x (N, D), y (N, C), W (E, D, C), var (E,), variances -> (N, E)
 
@@ -66,7 +66,7 @@ def gaussian_log_density(x, y, W, var):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_gaussian", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q1_gaussian"
 # visible checks of q1_gaussian
 flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, whatever x is
 got = gaussian_log_density(np.array([[7.0, 1.0]]), np.array([[1.0]]), flat, np.array([1.0, 4.0]))
@@ -104,7 +104,7 @@ hidden_test("2_em", "q1_gaussian", gaussian_log_density)
 # that of a mixture of classifiers.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_classes_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q2_classes"
 def class_log_density(x, label, W):
     """log P(label_n | x_n, expert i). x (N, D), label (N,) whole numbers from 0 to C − 1, W (E, D, C) -> (N, E)
 
@@ -118,7 +118,7 @@ def class_log_density(x, label, W):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_classes", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q2_classes"
 # visible checks of q2_classes
 x, label = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([2, 0])
 W = np.zeros((2, 2, 3))
@@ -154,7 +154,7 @@ hidden_test("2_em", "q2_classes", class_log_density)
 # logarithms until the end.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_e_step_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q3_e_step"
 def e_step(log_gate, log_density):
     """log_gate (N, E), log_density (N, E) -> (resp (N, E), log_likelihood, one number: the sum over cases)
 
@@ -168,7 +168,7 @@ def e_step(log_gate, log_density):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_e_step", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q3_e_step"
 # visible checks of q3_e_step
 log_gate, log_density = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.2, 0.6], [0.1, 0.9]])
 got = e_step(log_gate, log_density)
@@ -203,7 +203,7 @@ hidden_test("2_em", "q3_e_step", e_step)
 # descent is needed. Every expert has enough cases here, so the linear systems have one solution.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_regressions_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q4_regressions"
 def regressions(x, y, resp):
     """W_i that makes Σ_n resp_ni ‖y_n − x_n W_i‖² smallest. x (N, D), y (N, C), resp (N, E) -> W (E, D, C)
 
@@ -216,7 +216,7 @@ def regressions(x, y, resp):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_regressions", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q4_regressions"
 # visible checks of q4_regressions
 x, y = np.ones((3, 1)), np.array([[0.0], [3.0], [9.0]])
 got = regressions(x, y, np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]))
@@ -251,7 +251,7 @@ hidden_test("2_em", "q4_regressions", regressions)
 # ever. Hence `floor`: the result is never smaller than that.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q5_variances_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q5_variances"
 def variances(x, y, resp, W, floor):
     """The variance of each expert that raises Σ_n resp_ni log P_i most, or `floor` if that is larger.
 
@@ -263,7 +263,7 @@ def variances(x, y, resp, W, floor):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q5_variances", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q5_variances"
 # visible checks of q5_variances
 x, y = np.ones((4, 1)), np.array([[0.0], [0.0], [2.0], [2.0]])
 resp = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25], [0.75, 0.25]])
@@ -303,7 +303,7 @@ hidden_test("2_em", "q5_variances", variances)
 # $\partial g_i / \partial s_j = g_i (\delta_{ij} - g_j)$. What has become of $h$ in the second derivative?
 
 
-# %% nbgrader={"grade": false, "grade_id": "q6_gate_derivatives_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q6_gate_derivatives"
 def gate_derivatives(x, resp, U):
     """First and *minus* the second derivatives of Q in the first E − 1 columns of U: -> (gradient, curvature).
 
@@ -320,7 +320,7 @@ def gate_derivatives(x, resp, U):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q6_gate_derivatives", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q6_gate_derivatives"
 # visible checks of q6_gate_derivatives
 rng = np.random.default_rng(1)
 x, U = np.hstack([rng.normal(size=(6, 2)), np.ones((6, 1))]), rng.normal(size=(3, 4))
@@ -378,7 +378,7 @@ hidden_test("2_em", "q6_gate_derivatives", gate_derivatives)
 # likelihood too.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q7_gate_step_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q7_gate_step"
 def gate_step(x, resp, U):
     """One step of Newton's on Q, halved until Q rises. x (N, D), resp (N, E), U (D, E), last column 0 -> new U (D, E)
 
@@ -404,7 +404,7 @@ def gate_step(x, resp, U):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q7_gate_step", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q7_gate_step"
 # visible checks of q7_gate_step
 resp = np.array([[0.8, 0.2], [0.8, 0.2]])
 got = gate_step(np.ones((2, 1)), resp, np.zeros((1, 2)))
@@ -450,7 +450,7 @@ hidden_test("2_em", "q7_gate_step", gate_step)
 # You may call your functions from above (then a mistake in one of them costs this question as well) or write it out.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q8_em_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q8_em"
 def em(params, x, y, steps, floor):
     """`steps` steps of EM: -> (new params, history). The parameters that come in stay as they are.
 
@@ -497,7 +497,7 @@ def em(params, x, y, steps, floor):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q8_em", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q8_em"
 # visible checks of q8_em
 rng = np.random.default_rng(2)
 x = np.hstack([rng.uniform(-1, 1, (80, 1)), np.ones((80, 1))])

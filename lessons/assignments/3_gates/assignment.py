@@ -35,7 +35,7 @@
 # The gradient of a loss with respect to `G` is called `dG`, and so for all of them. It is a gradient of the loss as
 # it stands: nothing is divided by N unless the loss is.
 
-# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% given="setup"
 from math import erf
 
 import numpy as np
@@ -61,7 +61,7 @@ def Phi(z):
 # and exactly $k$ have to be kept.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_top_k_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q1_top_k"
 def top_k_gate(logits, k, renormalise):
     """logits (N, E), k from 1 to E, renormalise True or False -> (G (N, E), kept (N, E) bool)
 
@@ -77,7 +77,7 @@ def top_k_gate(logits, k, renormalise):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_top_k", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q1_top_k"
 # visible checks of q1_top_k
 logits = np.log([[1.0, 4.0, 2.0, 3.0]])
 got = top_k_gate(logits, 2, True)
@@ -112,7 +112,7 @@ hidden_test("3_gates", "q1_top_k", top_k_gate)
 # result should be 0 there, exactly or to rounding, and not merely small. It is why Shazeer et al. keep at least two.)
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q2_backward"
 def gate_backward(dG, logits, kept, renormalise):
     """Gradient at the logits of the gate of question 1. dG, logits (N, E), kept (N, E) bool -> dlogits (N, E)
 
@@ -127,7 +127,7 @@ def gate_backward(dG, logits, kept, renormalise):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_backward", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q2_backward"
 # visible checks of q2_backward
 rng = np.random.default_rng(0)
 logits, dG = rng.normal(size=(6, 5)), rng.normal(size=(6, 5))
@@ -177,7 +177,7 @@ hidden_test("3_gates", "q2_backward", gate_backward)
 # The scale has a matrix of its own. At evaluation there is no noise.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_noise_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q3_noise"
 def noisy_logits(x, w, w_noise, noise):
     """x (N, D), w (D, E), w_noise (D, E), noise (N, E), or None at evaluation -> (clean, sigma, noisy), all (N, E)
 
@@ -190,7 +190,7 @@ def noisy_logits(x, w, w_noise, noise):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_noise", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q3_noise"
 # visible checks of q3_noise
 x, w, w_noise = (
     np.array([[1.0, 2.0]]),
@@ -231,7 +231,7 @@ hidden_test("3_gates", "q3_noise", noisy_logits)
 # With $k$ = E nothing has to be beaten and $P$ = 1. Padding is nobody's load. `Phi` is in the first cell of code.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_load_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q4_load"
 def load(clean, sigma, noisy, k, valid):
     """Expected load of each expert. clean, sigma, noisy (N, E), k from 1 to E, valid (N,) bool -> (E,)
 
@@ -248,7 +248,7 @@ def load(clean, sigma, noisy, k, valid):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_load", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q4_load"
 # visible checks of q4_load
 got = load(np.zeros((1, 3)), np.ones((1, 3)), np.array([[2.0, 1.0, -1.0]]), 1, np.array([True]))
 assert got is not None, "load returned nothing"
@@ -295,7 +295,7 @@ hidden_test("3_gates", "q4_load", load)
 # logit, $\text{clean}_r + \sigma_r\, \text{noise}_r$. And one expert is the rival of several.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q5_load_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q5_load_backward"
 def load_backward(dload, clean, sigma, noise, k):
     """Gradient of the load of question 4, all tokens valid. dload (E,) -> (dclean, dsigma), both (N, E)
 
@@ -315,7 +315,7 @@ def load_backward(dload, clean, sigma, noise, k):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q5_load_backward", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q5_load_backward"
 # visible checks of q5_load_backward
 two_alike = (
     np.zeros((2, 2)),
@@ -362,7 +362,7 @@ hidden_test("3_gates", "q5_load_backward", load_backward)
 # for numbers that are all 0, value and gradient are 0.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q6_cv_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q6_cv"
 def cv_squared(v):
     """v (E,), none negative -> (value, one number; dv (E,))"""
     ### BEGIN SOLUTION
@@ -374,7 +374,7 @@ def cv_squared(v):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q6_cv", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q6_cv"
 # visible checks of q6_cv
 got = cv_squared(np.array([3.0, 1.0]))
 assert got is not None, "cv_squared returned nothing"
@@ -407,7 +407,7 @@ hidden_test("3_gates", "q6_cv", cv_squared)
 # left out of both. (Fedus, Zoph and Shazeer 2021, whose $k$ is 1.)
 
 
-# %% nbgrader={"grade": false, "grade_id": "q7_switch_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q7_switch"
 def switch_loss(logits, k, valid):
     """logits (N, E), k, valid (N,) bool, at least one True -> (value, dlogits (N, E), 0 in rows of padding)
 
@@ -424,7 +424,7 @@ def switch_loss(logits, k, valid):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q7_switch", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q7_switch"
 # visible checks of q7_switch
 everybody = np.ones(10, bool)
 logits = np.log(np.array([[0.51, 0.49]] * 9 + [[0.0001, 0.9999]]))
@@ -461,7 +461,7 @@ hidden_test("3_gates", "q7_switch", switch_loss)
 # 0?
 
 
-# %% nbgrader={"grade": false, "grade_id": "q8_z_loss_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q8_z_loss"
 def z_loss(logits, valid):
     """logits (N, E), valid (N,) bool, at least one True -> (value, dlogits (N, E), 0 in rows of padding)
 
@@ -475,7 +475,7 @@ def z_loss(logits, valid):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q8_z_loss", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q8_z_loss"
 # visible checks of q8_z_loss
 got = z_loss(np.zeros((3, 8)), np.ones(3, bool))
 assert got is not None, "z_loss returned nothing"

@@ -36,7 +36,7 @@
 # it has experts: k times, fewer where some were dropped, or not at all; but never twice with the same expert. An expert
 # may have no row at all. The number of experts is `len(params["w1"])`, and not the largest entry of `expert`.
 
-# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% given="setup"
 import time
 
 import numpy as np
@@ -79,7 +79,7 @@ def seconds(run, rounds=3):
 # It will be slow. It is what all the rest is held against.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_loop_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q1_loop"
 def by_assignment(params, x, token, expert, weight):
     """The sparse layer as a sum over assignments. x (N, D); token, expert, weight (A,) -> out (N, D)
 
@@ -98,7 +98,7 @@ def by_assignment(params, x, token, expert, weight):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_loop", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q1_loop"
 # visible checks of q1_loop
 small = {
     "w1": np.array([[[1.0]], [[1.0]]]),
@@ -133,7 +133,7 @@ hidden_test("4_dispatch", "q1_loop", by_assignment)
 # list is. Who stands earlier in the list comes first. What does not fit is **dropped**: it is no row of the new list.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_overflow_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q2_overflow"
 def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
     """Leave out the assignments that find their expert full. token, expert, weight (A,) -> the same three, shorter
 
@@ -149,7 +149,7 @@ def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_overflow", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q2_overflow"
 # visible checks of q2_overflow
 token, expert, weight = (
     np.array([0, 1, 2, 3]),
@@ -186,7 +186,7 @@ hidden_test("4_dispatch", "q2_overflow", drop_overflow)
 # A counting sort and a sort of NumPy's are both fine.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_sort_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q3_sort"
 def sort_by_expert(expert, n_experts):
     """Sort a list by expert. expert (A,) whole numbers below n_experts -> (order (A,), offsets (E + 1,), place (A,))
 
@@ -201,7 +201,7 @@ def sort_by_expert(expert, n_experts):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_sort", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q3_sort"
 # visible checks of q3_sort
 expert = np.array([2, 0, 2, 0, 0])
 got = sort_by_expert(expert, 4)
@@ -227,7 +227,7 @@ hidden_test("4_dispatch", "q3_sort", sort_by_expert)
 # particular order, and nothing is known of how many a token has.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_combine_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q4_combine"
 def combine(rows, token, n_tokens):
     """out_n = Σ of the rows whose token is n, 0 if there are none. rows (A, D), token (A,) -> (n_tokens, D)"""
     ### BEGIN SOLUTION
@@ -237,7 +237,7 @@ def combine(rows, token, n_tokens):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_combine", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q4_combine"
 # visible checks of q4_combine
 out = combine(np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]]), np.array([1, 0, 1]), 4)
 assert out is not None, "combine returned nothing"
@@ -264,7 +264,7 @@ hidden_test("4_dispatch", "q4_combine", combine)
 # (When all is sorted, so must the weights be. And do not take it for granted that each token has k rows.)
 
 
-# %% nbgrader={"grade": false, "grade_id": "q5_blocks_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q5_blocks"
 def sparse_forward(params, x, token, expert, weight):
     """The sparse layer of question 1, fast. x (N, D); token, expert, weight (A,) -> out (N, D)"""
     ### BEGIN SOLUTION
@@ -283,7 +283,7 @@ def sparse_forward(params, x, token, expert, weight):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q5_blocks", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q5_blocks"
 # visible checks of q5_blocks
 rng = np.random.default_rng(0)
 small = {
@@ -354,7 +354,7 @@ hidden_test("4_dispatch", "q5_blocks", sparse_forward)
 # the shortest text.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q6_backward_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q6_backward"
 def sparse_backward(params, x, token, expert, weight, dout):
     """Gradients of Σ dout · out. dout (N, D) -> (dx (N, D), {"w1", "w3", "w2"} as in params, dweight (A,))"""
     ### BEGIN SOLUTION
@@ -377,7 +377,7 @@ def sparse_backward(params, x, token, expert, weight, dout):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q6_backward", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q6_backward"
 # visible checks of q6_backward
 rng = np.random.default_rng(1)
 one = {
@@ -454,7 +454,7 @@ hidden_test("4_dispatch", "q6_backward", sparse_backward)
 # installed on the machine that grades, speed is not asked for.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q7_places_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q7_places"
 @njit
 def find_places(choice, n_experts, capacity):
     """Places in the experts' buffers. choice (N, K), whole numbers, best first -> (expert (N,), row (N,))
@@ -477,7 +477,7 @@ def find_places(choice, n_experts, capacity):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q7_places", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q7_places"
 # visible checks of q7_places
 got = find_places(np.array([[0, 1], [0, 1], [1, 0], [0, 1]]), 2, 2)
 assert got is not None, "find_places returned nothing"

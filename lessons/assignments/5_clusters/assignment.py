@@ -35,7 +35,7 @@
 #
 # This is the paper's algorithm: softmax gate, one cross-entropy, no biases. (Lesson 12 says what its code does instead.)
 
-# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% given="setup"
 import numpy as np
 
 from moe_np.base.gradcheck import gradient_error
@@ -81,7 +81,7 @@ def draw(rng, N, K=4, D=50):
 # multiplied by 10. All random numbers are drawn for you, by `draw` above; put the samples together.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_samples_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q1_samples"
 def make_samples(features, centers, draws):
     """Samples from their draws. features, centers (K, D); draws a dict as `draw` returns it -> x (N, 4, D)"""
     ### BEGIN SOLUTION
@@ -99,7 +99,7 @@ def make_samples(features, centers, draws):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_samples", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q1_samples"
 # visible checks of q1_samples
 tiny = {
     "y": np.array([0]),
@@ -145,7 +145,7 @@ hidden_test("5_clusters", "q1_samples", make_samples)
 # A sample goes through its own expert only.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_experts_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q2_experts"
 def expert_outputs(w, x, expert, activation):
     """Both outputs of each sample's own expert. w (E, 2J, D), x (N, P, D), expert (N,) -> f (N, 2)
 
@@ -163,7 +163,7 @@ def expert_outputs(w, x, expert, activation):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_experts", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q2_experts"
 # visible checks of q2_experts
 w = np.array([[[1.0], [2.0], [-1.0], [0.0]], [[0.0], [1.0], [1.0], [1.0]]])  # E = 2, J = 2, D = 1
 x = np.array([[[1.0], [-3.0]], [[2.0], [1.0]]])  # two samples of two patches
@@ -195,7 +195,7 @@ hidden_test("5_clusters", "q2_experts", expert_outputs)
 # all filters of all experts. (One with respect to `x` is not needed: the samples are what they are.)
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_expert_gradient_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q3_expert_gradient"
 def expert_gradient(df, w, x, expert, activation):
     """Gradient of Σ df · f with respect to w. df (N, 2), the rest as in question 2 -> dw (E, 2J, D)
 
@@ -213,7 +213,7 @@ def expert_gradient(df, w, x, expert, activation):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_expert_gradient", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q3_expert_gradient"
 # visible checks of q3_expert_gradient
 rng = np.random.default_rng(0)
 w, x, df = rng.normal(size=(1, 2, 3)), rng.normal(size=(5, 1, 3)), rng.normal(size=(5, 2))
@@ -260,7 +260,7 @@ hidden_test("5_clusters", "q3_expert_gradient", expert_gradient)
 # \pi_n = \frac{e^{h_{m_n}}}{\sum_m e^{h_m}}.$$
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_route_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q4_route"
 def route(theta, x, noise):
     """The expert of each sample and its weight. theta (E, D), x (N, P, D), noise (N, E) -> (expert (N,), weight (N,))
 
@@ -275,7 +275,7 @@ def route(theta, x, noise):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_route", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q4_route"
 # visible checks of q4_route
 theta = np.array([[1.0, 0.0], [0.0, 1.0]])
 x = np.array(
@@ -306,7 +306,7 @@ hidden_test("5_clusters", "q4_route", route)
 # experts, those that were not chosen too.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q5_router_gradient_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q5_router_gradient"
 def router_gradient(dweight, theta, x, expert):
     """Gradient of Σ_n dweight_n π_n with respect to theta, the experts being as they were chosen.
 
@@ -324,7 +324,7 @@ def router_gradient(dweight, theta, x, expert):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q5_router_gradient", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% test="q5_router_gradient"
 # visible checks of q5_router_gradient
 rng = np.random.default_rng(1)
 theta, x, dweight = rng.normal(size=(3, 4)), rng.normal(size=(6, 2, 4)), rng.normal(size=6)
@@ -370,7 +370,7 @@ hidden_test("5_clusters", "q5_router_gradient", router_gradient)
 # ordinary step.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q6_train_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q6_train"
 def train(w, theta, x, y, noise, activation, lr, lr_router):
     """Some passes over all samples. Returns (w, theta) after the last one.
 
@@ -416,7 +416,7 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q6_train", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# %% test="q6_train"
 # visible checks of q6_train
 rng = np.random.default_rng(2)
 w, theta = rng.normal(size=(3, 2, 2)) * 0.5, rng.normal(size=(3, 2)) * 0.5  # J = 1
@@ -488,7 +488,7 @@ hidden_test("5_clusters", "q6_train", train)
 # samples add nothing. It is 0 if no expert gets two clusters, and $\ln K$ if every expert gets all K alike.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q7_measure_answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% answer="q7_measure"
 def measure(out, y, expert, cluster, n_experts, n_clusters):
     """How good, and who does what. Returns (percent, counts, entropy).
 
@@ -510,7 +510,7 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q7_measure", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% test="q7_measure"
 # visible checks of q7_measure
 out = np.array([[0.0, 1.0], [3.0, 1.0], [0.0, -1.0], [5.0, 9.0]])
 got = measure(out, np.array([1, 0, 1, 1]), np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]), 3, 2)
@@ -633,7 +633,7 @@ for seed in range(4):
     percent, counts, entropy = run(seed)[-1]  # your change here, such as run(seed, scale=...)
     print(f"start {seed}: {percent:.1f} % right, entropy {entropy:.2f}")
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q8_explain", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] by_hand="q8_explain"
 # ### BEGIN SOLUTION
 # **1 (2 points: one for each race, with its reason).** Cubic experts: 99.9 to 100 % right, entropy 0.00 from all four
 # starts. Linear ones: 96 to 97 %, entropy 1.15 to 1.32, not far from ln 4 = 1.39. For a cubic filter $q_k$ grows at a

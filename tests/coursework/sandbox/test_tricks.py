@@ -1,4 +1,4 @@
-"""Tricks of clever students, beyond the cheats of `simulate_class.py`: none is worth a point."""
+"""Tricks of clever students, beyond the cheats of `simulate_class.py`: none earns a point."""
 
 import dataclasses
 import pathlib
@@ -8,27 +8,27 @@ import time
 import numpy as np
 import pytest
 
-from moe_np.coursework import grading, jail, percent
-from moe_np.coursework.question import _compared
+from moe_np.coursework import grading, notebook
+from moe_np.coursework.question import compare_result
+from moe_np.coursework.sandbox.jail import descendants
 from tests.support import coursework
 
-NAME = "1_mixture"
 simulated = coursework.simulate_class()
 
 
 @pytest.fixture(scope="module")
-def room():
-    with coursework.sandbox_of(NAME) as sandbox:
-        yield sandbox
+def sandbox():
+    with coursework.sandbox_of() as working:
+        yield working
 
 
 def graded(sandbox, cells, first=True):
-    """The marks of a notebook's cells; of the first question alone unless told otherwise."""
-    assignment = coursework.assignment(NAME)
-    some = assignment._replace(
-        questions=assignment.questions[:1] if first else assignment.questions
-    )
-    return grading.grade(some, coursework.drawn(NAME), sandbox, coursework.notebook(cells))
+    """The marks of a notebook's cells. first: of the first question only."""
+    assignment = coursework.assignment()
+    if first:
+        assignment = assignment._replace(questions=assignment.questions[:1])
+    raw = coursework.notebook_bytes(cells)
+    return grading.grade(assignment, coursework.drawn(), sandbox, raw)
 
 
 FRAME = """
@@ -43,15 +43,16 @@ def send(tree, blobs=b""):
             pass
 """
 REPLY = b'{"dict": [["id", {"array": ["<f8", [3]]}], ["ok", true]]}'
+LATER_REPLY = b'{"dict": [["id", {"int": "%d"}], ["ok", true], ["value", true], ["inputs", null]]}'
 
 TRICKS = {
     "a number for a reply": (FRAME, 'send(b"5")'),
     "a reply for any question": (FRAME, f"send({REPLY!r}, bytes(24))"),
     "a reply before the question": (FRAME + f"send({REPLY!r}, bytes(24))", "return s"),
     "replies to questions to come": (
-        FRAME,
+        FRAME + f"REPLY = {LATER_REPLY!r}",
         """for i in range(2, 99):
-        send(b'{"dict": [["id", {"int": "%d"}], ["ok", true], ["value", true], ["inputs", null]]}' % i)""",
+        send(REPLY % i)""",
     ),
     "an array that lies": (
         """
@@ -72,10 +73,10 @@ class Lie(float):
 """,
         "return Lie(0.5)",
     ),
-    "what is still to be computed": ("", "return (row for row in s)"),
+    "a generator": ("", "return (row for row in s)"),
     "an object array": ("import numpy as np", "return np.array([object()])"),
     "a dict without end": ("", "d = {}\n    d['a'] = d\n    return d"),
-    "an input, changed afterwards": (
+    "an input that is changed afterwards": (
         "import threading, time",
         """def later():
         time.sleep(0.01)
@@ -91,7 +92,7 @@ class Lie(float):
         if type(thing).__name__ in ("Case", "Question"):
             return thing[1]""",
     ),
-    "a helping hand at the end": (
+    "a reply at the end": (
         "import atexit, os\natexit.register(lambda: os.write(4, b'moe\\x01' + bytes(8)))",
         "raise SystemExit(0)",
     ),
@@ -104,51 +105,49 @@ builtins.isinstance = lambda a, b: True
 """,
         "return 0",
     ),
-    "no number at all": ("import numpy as np", "return np.full(s.shape, np.nan)"),
+    "nan": ("import numpy as np", "return np.full(s.shape, np.nan)"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trick", TRICKS)
-def test_a_trick_is_worth_nothing(room, trick, monkeypatch):
-    monkeypatch.setattr(grading, "CELLS", 1.0)
+def test_a_trick_earns_no_points(sandbox, trick, monkeypatch):
+    monkeypatch.setattr(grading, "CELLS_SECONDS", 1.0)
     before, body = TRICKS[trick]
-    cells = simulated.replacing(
-        coursework.assignment(NAME), f"{before}\ndef softmax(s):\n    {body}"
-    )
-    (mark,) = graded(room, cells).marks
+    source = f"{before}\ndef softmax(s):\n    {body}"
+    cells = simulated.replacing(coursework.assignment(), source)
+    (mark,) = graded(sandbox, cells).marks
     assert mark.earned == 0 and mark.message and "Traceback" not in mark.message
-    assert not mark.message.startswith("AttributeError") and "truth value" not in mark.message, (
-        "a fault of ours"
-    )
+    faults_of_ours = mark.message.startswith("AttributeError") or "truth value" in mark.message
+    assert not faults_of_ours, mark.message
 
 
 def solved():
-    return simulated.solved(coursework.assignment(NAME))
+    return simulated.solved(coursework.assignment())
 
 
 @pytest.mark.slow
-def test_of_two_answers_the_last_is_graded_and_given_cells_are_as_they_were(room):
+def test_of_two_answers_the_last_is_graded_and_given_cells_are_as_they_were(sandbox):
     cells = solved()
-    at = next(i for i, c in enumerate(cells) if c.grade_id == "q1_softmax_answer")
-    wrong = cells[at]._replace(source="def softmax(s):\n    return s")
-    assert graded(room, [*cells[:at], wrong, *cells[at:]]).total == 2
-    assert graded(room, [*cells[: at + 1], wrong, *cells[at + 1 :]]).total == 0
-    given = next(i for i, c in enumerate(cells) if c.grade_id == "setup")
-    changed = cells[given]._replace(source="import os\nos._exit(0)")
-    for other in (
-        [*cells[:given], changed, *cells[given + 1 :]],
-        [*cells[:given], *cells[given + 1 :], changed],
-    ):
-        marked = graded(room, other, first=False)
+    ids = [cell.grade_id for cell in cells]
+    answer = ids.index("q1_softmax_answer")
+    mistake = cells[answer]._replace(source="def softmax(s):\n    return s")
+    assert graded(sandbox, [*cells[:answer], mistake, *cells[answer:]]).total == 2
+    assert graded(sandbox, [*cells[: answer + 1], mistake, *cells[answer + 1 :]]).total == 0
+    given = ids.index("setup")
+    before = cells[:given]
+    after = cells[given + 1 :]
+    exits = cells[given]._replace(source="import os\nos._exit(0)")
+    for attempt in ([*before, exits, *after], [*before, *after, exits]):
+        marked = graded(sandbox, attempt, first=False)
         assert marked.total == 20 and not marked.problems
 
 
 @pytest.mark.slow
-def test_what_the_notebook_says_of_its_points_is_not_believed(room):
-    for cells, total in ((percent.released(coursework.assignment(NAME).cells), 0), (solved(), 20)):
+def test_the_points_in_the_notebook_do_not_count(sandbox):
+    for cells, total in ((notebook.released(coursework.assignment().cells), 0), (solved(), 20)):
         rich = [c._replace(metadata={"nbgrader": {**c.nbgrader, "points": 99}}) for c in cells]
-        assert graded(room, rich, first=False).total == total
+        assert graded(sandbox, rich, first=False).total == total
 
 
 BUSY = """
@@ -170,56 +169,54 @@ def attack():
 @pytest.mark.parametrize("mode", ["namespaces", "process"])
 def test_nothing_of_the_child_runs_while_a_baseline_is_timed(mode):
     try:
-        made = coursework.sandbox_of(NAME, mode=mode)
+        working = coursework.sandbox_of(mode=mode)
     except ValueError as error:
         pytest.skip(str(error))
-    with made, made.child() as child:
+    with working, working.child() as child:
         child.cell(1, BUSY)
         child.call("attack", ())
 
         def states():
-            pids = jail.descendants(child.process.pid)
-            return [
-                pathlib.Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[0]
-                for p in pids
-            ]
+            paths = [f"/proc/{pid}/stat" for pid in descendants(child.process.pid)]
+            texts = [pathlib.Path(path).read_text() for path in paths]
+            return [text.rpartition(")")[2].split()[0] for text in texts]
 
-        with child.still():
+        with child.paused():
             until = time.monotonic() + 2
             while set(states()) != {"T"} and time.monotonic() < until:
                 time.sleep(0.01)
             assert states() == ["T"] * 3
-        assert child.call("attack", ())[0] == 1, "and then it goes on"
+        assert child.call("attack", ())[0] == 1, "and then it continues"
 
 
 # --- What a comparison takes ----------------------------------------------------------------------
 
 
 def leaves(value, path=()):
-    """(path, array) of all that a result is made of."""
+    """(path, array) of all arrays of a result."""
     if isinstance(value, (dict, tuple, list)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return [leaf for key, part in pairs for leaf in leaves(part, (*path, key))]
     return [(path, np.asarray(value))]
 
 
-def changed(value, path, new):
-    """The result with something else at a path."""
+def with_leaf(value, path, new):
+    """The result with another value at a path."""
     if not path:
         return new
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    parts = {key: changed(part, path[1:], new) if key == path[0] else part for key, part in pairs}
+    parts = {key: with_leaf(part, path[1:], new) if key == path[0] else part for key, part in pairs}
     return parts if isinstance(value, dict) else tuple(parts.values())
 
 
-def one_nan(a):
-    out = a.astype(float)
-    out.flat[:1] = np.nan
-    return out
+def with_nan(a):
+    changed = a.astype(float)
+    changed.flat[:1] = np.nan
+    return changed
 
 
 NOT_RIGHT = {
-    "nan": one_nan,
+    "nan": with_nan,
     "infinities": lambda a: np.full(a.shape, np.inf),
     "complex": lambda a: a + 1j,
     "text": lambda a: a.astype(str).tolist(),
@@ -234,15 +231,14 @@ NOT_RIGHT = {
 @coursework.every_assignment
 def test_no_comparison_takes_what_is_not_right(name):
     assignment, drawn = coursework.assignment(name), coursework.drawn(name)
-    cases = [
-        (q, c) for q in assignment.questions if q.function for c in drawn[q.name] if not c.timed
-    ]
+    functions = [question for question in assignment.questions if question.function]
+    cases = [(q, case) for q in functions for case in drawn[q.name] if not case.timed]
     for question, (inputs, wanted, _) in cases:
         assert not question.compare(wanted, wanted, inputs)
         for path, leaf in leaves(wanted):
             for what, new in NOT_RIGHT.items() if 0 < leaf.size < 9999 else ():
-                got = changed(wanted, path, new(leaf))
-                assert _compared(question, wanted, got, inputs), (question.name, path, what)
+                got = with_leaf(wanted, path, new(leaf))
+                assert compare_result(question, wanted, got, inputs), (question.name, path, what)
 
 
 @pytest.mark.slow
@@ -250,9 +246,8 @@ def test_no_comparison_takes_what_is_not_right(name):
 def test_no_answer_is_the_same_in_every_grading(name):
     other = coursework.drawn(name, 1)
     for question, cases in coursework.drawn(name).items():
-        differ = [
-            repr(a.wanted) != repr(b.wanted) for a, b in zip(cases, other[question], strict=True)
-        ]
+        pairs = zip(cases, other[question], strict=True)
+        differ = [repr(first.wanted) != repr(second.wanted) for first, second in pairs]
         assert any(differ), f"{question}: its answers could be learnt by heart"
 
 
@@ -276,15 +271,14 @@ def {name}(dp, x, U, p):
 
 
 @pytest.mark.slow
-def test_a_gradient_by_differences_takes_too_long(room):
-    assignment = coursework.assignment(NAME)
+def test_a_gradient_by_differences_takes_too_long(sandbox):
+    assignment = coursework.assignment()
     question = dataclasses.replace(assignment.questions[1], seconds=0.6)
     source = BY_DIFFERENCES.replace("{name}", question.function)
     cells = simulated.solved(assignment, {question.name: source})
-    some = assignment._replace(questions=(question,))
-    drawn = coursework.drawn(NAME)[question.name]
+    raw = coursework.notebook_bytes(cells)
+    short = assignment._replace(questions=(question,))
+    drawn = coursework.drawn()[question.name]
     for cases, message in ((drawn[:-1], ""), (drawn, "no answer within 0.6 s")):
-        (mark,) = grading.grade(
-            some, {question.name: cases}, room, coursework.notebook(cells)
-        ).marks
+        (mark,) = grading.grade(short, {question.name: cases}, sandbox, raw).marks
         assert mark.message == message

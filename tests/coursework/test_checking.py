@@ -1,0 +1,57 @@
+"""The visible checks, as a student runs them."""
+
+import pytest
+
+from moe_np.coursework import checking
+from tests.support import coursework
+from tests.support.coursework import moe_np
+
+simulated = coursework.simulate_class()
+
+
+def test_check_tells_by_name_what_is_right(tmp_path, capsys):
+    assignment = coursework.assignment()
+    path = tmp_path / "student.ipynb"
+
+    def write(cells):
+        path.write_bytes(simulated.notebook_bytes(assignment, cells))
+
+    answers = {"q1_softmax": coursework.bank()["q1_softmax"]["wrong"]["wrong axis"]}
+    write(simulated.solved(assignment, answers))
+    assert moe_np("check", path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("q1_softmax: not yet. AssertionError: exp(s) shared out by rows")
+    assert lines[1:-1] == [f"{question.name}: right" for question in assignment.questions[1:]]
+
+    assert assignment.cells[1].grade_id == "setup"
+    write(
+        [
+            cell._replace(source="import math") if cell.grade_id == "setup" else cell
+            for cell in simulated.solved(assignment)
+        ]
+    )
+    assert moe_np("check", path) == 0, "given cells are run as they were handed out, as in grading"
+    capsys.readouterr()
+    path.write_text("{}")
+    assert moe_np("check", path) == 2
+    assert capsys.readouterr().err.startswith(f"moe-np: error: {path}: wanted a Jupyter notebook")
+
+
+def test_a_notebook_that_was_not_released_is_refused(tmp_path):
+    path = tmp_path / "other.ipynb"
+    path.write_bytes(coursework.notebook_bytes([]))
+    with pytest.raises(ValueError, match="wanted a notebook made by `moe-np coursework release`"):
+        checking.read(path)
+    with pytest.raises(ValueError, match="wanted a notebook, got No such file"):
+        checking.read(tmp_path / "none.ipynb")
+
+
+@pytest.mark.slow
+@coursework.every_assignment
+def test_the_solution_passes_the_visible_checks_by_the_names_of_grading(name, tmp_path):
+    assignment = coursework.assignment(name)
+    path = tmp_path / f"{name}.ipynb"
+    path.write_bytes(simulated.notebook_bytes(assignment, simulated.solved(assignment)))
+    checked = list(checking.check(checking.read(path)))
+    assert [result.name for result in checked] == [q.name for q in assignment.questions]
+    assert all(result.passed is not False for result in checked), checked
