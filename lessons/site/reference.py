@@ -9,7 +9,7 @@ import re
 
 import moe_np
 
-SKIPPED = ("moe_np.__main__", "moe_np.coursework.child")  # programs, not for import
+SKIPPED = ("moe_np.__main__", "moe_np.coursework.sandbox.child")  # programs, not for import
 
 INDEX = """\
 Reference
