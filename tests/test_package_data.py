@@ -18,7 +18,7 @@ def test_package_data_names_every_data_file():
         for pattern in globs
         for path in PACKAGE.parent.joinpath(*package.split(".")).glob(pattern)
     }
-    source = (".py", ".pyc", ".md")
-    files = {p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in source}
+    files = {p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    files = {p for p in files if p.suffix not in (".py", ".md")}
     assert files == named
     assert {"py.typed", "peterson_barney.csv"} <= {path.name for path in files}
