@@ -14,7 +14,8 @@
 # | $P_i$ | `P` | (E,) | mean over tokens of the **full** softmax; sums to 1 |
 # | $\alpha$ | | | what a balance loss is multiplied by before it is added |
 #
-# A balance loss in this package is `loss(routing) -> (value, gradient)`. The caller multiplies and adds.
+# A balance loss in this package is `loss(routing) -> BalanceLoss`, a record with a value and a gradient, here `dlogits`
+# or `dweight`. The caller multiplies and adds.
 
 # %%
 import matplotlib.pyplot as plt
@@ -25,7 +26,7 @@ from moe_np.base import numerics
 from moe_np.coursework import self_check
 from moe_np.layers import balance, diagnostics
 from moe_np.models import associative_memory
-from moe_np.models.associative_memory import Gate, on_logits
+from moe_np.models.associative_memory import RouterSetup
 from moe_np.routing import bias_balanced, top_k
 from moe_np.show import walk
 from moe_np.show.view import view
@@ -51,31 +52,36 @@ def routed(logits, k):
 
 
 # %%
-def train(gate, common=6.0):
+def train(setup, common=6.0):
     """Shares of the choices (steps, E) over training, and measures of the trained model on all tokens."""
-    task, start, order = (np.random.default_rng([0, i]) for i in range(3))
+    task, initialisation, order = (np.random.default_rng([0, i]) for i in range(3))
     keys, labels = associative_memory.associations(task, 2048, 16, 32, common=common)
-    params = associative_memory.init(start, gate, keys, 32, n_experts=16, hidden=4)
+    params = associative_memory.init(initialisation, setup, keys, 32, n_experts=16, hidden=4)
     shares, losses = [], []
     for step in associative_memory.train(
-        gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
+        setup, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
     ):
         params = step.params
         shares.append(step.routing.demand.mean(axis=0) / 2)
         losses.append(step.loss)
-    found = associative_memory.measure(gate, params, keys, labels, batch=len(keys))
-    routing = associative_memory.predict(gate, params, keys, np.arange(len(keys)))[1]
+    found = associative_memory.measure(setup, params, keys, labels, batch=len(keys))
+    routing = associative_memory.predict(setup, params, keys, np.arange(len(keys)))[1]
     found["cv of importance"] = diagnostics.cv(diagnostics.importance(routing))
-    found["switch"] = balance.switch(routing)[0]
+    found["switch"] = balance.switch(routing).value
     assert np.mean(losses[-20:]) < np.mean(
         losses[:20]
     )  # the task's loss falls, whatever the loads do
     return np.array(shares), found
 
 
+def switch_loss_of_a_tenth(forward):
+    """What is added to the loss of the task: pairs of a coefficient and a loss."""
+    return [(0.1, balance.switch(forward.routing))]
+
+
 runs = {
-    "the task alone": train(Gate(top_k, TOP2)),
-    "Switch's loss, α = .1": train(Gate(top_k, TOP2, losses=((0.1, on_logits(balance.switch)),))),
+    "the task alone": train(RouterSetup(top_k, TOP2)),
+    "Switch's loss, α = .1": train(RouterSetup(top_k, TOP2, losses=switch_loss_of_a_tenth)),
 }
 fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
 for ax, (name, (shares, found)) in zip(axes, runs.items(), strict=True):
@@ -95,7 +101,7 @@ plt.show()
 two_most = {
     name: np.sort(shares[-20:].mean(axis=0))[-2:].sum() for name, (shares, _) in runs.items()
 }
-shares, _ = train(Gate(top_k, TOP2), common=0.0)
+shares, _ = train(RouterSetup(top_k, TOP2), common=0.0)
 two_most["the task alone, nothing in common"] = np.sort(shares[-20:].mean(axis=0))[-2:].sum()
 print("share of the two most used experts at the end")
 for name, share in two_most.items():
@@ -206,7 +212,7 @@ value = 2 * (f * P + (1 - f) * (1 - P))
 def at(probs):
     """(f_0, P_0, Switch's loss) of tokens with these probabilities."""
     routing = routed(np.log(np.maximum(probs, 1e-300)), 1)
-    return routing.demand[:, 0].mean(), routing.probs[:, 0].mean(), balance.switch(routing)[0]
+    return routing.demand[:, 0].mean(), routing.probs[:, 0].mean(), balance.switch(routing).value
 
 
 places = {
@@ -221,7 +227,7 @@ logits, path = np.stack([gap, np.zeros(200)], axis=1), []
 for _ in range(500):
     routing = routed(logits, 1)
     path.append((routing.demand[:, 0].mean(), routing.probs[:, 0].mean()))
-    logits = logits - 15 * balance.switch(routing)[1]
+    logits = logits - 15 * balance.switch(routing).dlogits
 path = np.array(path)
 
 fig, ax = plt.subplots(figsize=(7.2, 5.6))
@@ -255,11 +261,8 @@ print(f", where f = ({path[-1, 0]:.2f}, {1 - path[-1, 0]:.2f})")
 even = routed(
     np.array([np.roll([4.0, 2, 1, 0], n) for n in range(4)]), 2
 )  # each expert in two of four tokens
-print(
-    f"k = 2 at balance: {balance.switch(even)[0]:.3f}, or {balance.switch(even, divide_by_k=False)[0]:.3f}",
-    end=" ",
-)
-print("if f is divided by tokens")
+by_choices, by_tokens = (balance.switch(even, divide_by_k=divide) for divide in (True, False))
+print(f"k = 2 at balance: {by_choices.value:.3f}, or {by_tokens.value:.3f} if f is divided by tokens")
 assert (
     abs(places["balance"][2] - 1) < 1e-12
     and abs(places["nine at (.51, .49), one at (0, 1)"][2] - 0.9344) < 1e-9
@@ -291,21 +294,21 @@ assert min(values) < 0.98 and abs(path[-1, 0] - 0.5) < 0.1
 
 # %%
 for name, logits in (("zero", np.zeros((3, 8))), ("all −ln 8", np.full((3, 8), -np.log(8)))):
-    print(f"logits {name:10} value {balance.z_loss(routed(logits, 1))[0]:.4f}")
+    print(f"logits {name:10} value {balance.z_loss(routed(logits, 1)).value:.4f}")
 lopsided = np.tile([5.0, 0, 0, 0, 0, 0, 0, 0], (3, 1))
 lopsided -= numerics.logsumexp(lopsided, keepdims=True)
 crowd = routed(lopsided, 1)
-print(
-    f"all on expert 0: z-loss {balance.z_loss(crowd)[0]:.4f}, Switch's {balance.switch(crowd)[0]:.2f}"
-)
+z, switch = balance.z_loss(crowd), balance.switch(crowd)
+print(f"all on expert 0: z-loss {z.value:.4f}, Switch's {switch.value:.2f}")
 
 batch = np.array([[1.0, 2, 3, 4], [0, 0, 0, 0]])  # a token, and a row of padding
 counts = np.array([True, False])
-print("one token:", round(balance.z_loss(routed(batch[:1], 1))[0], 3), end="   ")
-print("padding left out:", round(balance.z_loss(routed(batch, 1), valid=counts)[0], 3), end="   ")
-print("padding 'set to zero':", round(balance.z_loss(routed(batch, 1))[0], 3))
-assert np.isclose(balance.z_loss(routed(np.zeros((3, 8)), 1))[0], np.log(8) ** 2)
-assert balance.z_loss(routed(lopsided, 1))[0] < 1e-20
+print("one token:", round(balance.z_loss(routed(batch[:1], 1)).value, 3), end="   ")
+left_out = balance.z_loss(routed(batch, 1), valid=counts)
+print("padding left out:", round(left_out.value, 3), end="   ")
+print("padding 'set to zero':", round(balance.z_loss(routed(batch, 1)).value, 3))
+assert np.isclose(balance.z_loss(routed(np.zeros((3, 8)), 1)).value, np.log(8) ** 2)
+assert balance.z_loss(routed(lopsided, 1)).value < 1e-20
 
 # %% [markdown]
 # It draws $\log Z$ to 0 and is content with total collapse.
@@ -382,9 +385,17 @@ def after(params, routing):
     return bias_balanced.update_bias(params, routing, speed=0.02)
 
 
-runs["z-loss, .01"] = train(Gate(top_k, TOP2, losses=((0.01, on_logits(balance.z_loss)),)))
-runs["importance, .1"] = train(Gate(top_k, TOP2, losses=((0.1, associative_memory.importance),)))
-runs["bias, speed .02"] = train(Gate(bias_balanced, TOP2, after=after))
+def z_loss(forward):
+    return [(0.01, balance.z_loss(forward.routing))]
+
+
+def importance_loss(forward):
+    return [(0.1, balance.importance(forward.routing))]
+
+
+runs["z-loss, .01"] = train(RouterSetup(top_k, TOP2, losses=z_loss))
+runs["importance, .1"] = train(RouterSetup(top_k, TOP2, losses=importance_loss))
+runs["bias, speed .02"] = train(RouterSetup(bias_balanced, TOP2, after_step=after))
 print(
     "                        CV of load   CV of importance   max / mean load   Switch's value   perplexity"
 )
@@ -416,7 +427,8 @@ def switch_loss(logits, k):
 
 # %%
 def reference(logits, k):
-    return balance.switch(routed(logits, k))
+    loss = balance.switch(routed(logits, k))
+    return loss.value, loss.dlogits
 
 
 def cases(rng):

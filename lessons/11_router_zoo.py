@@ -24,7 +24,7 @@ from moe_np import plots
 from moe_np.base.numerics import softmax
 from moe_np.coursework import self_check
 from moe_np.experiments.common.sweep import one_blas_thread
-from moe_np.experiments.router_zoo import experiment as router_zoo
+from moe_np.experiments.router_zoo.experiment import Config, prepare, spec_of
 from moe_np.layers import diagnostics
 from moe_np.models import associative_memory
 from moe_np.routing import (
@@ -284,14 +284,13 @@ assert {name for name, found in leaking.items() if found} == {"expert choice", "
 # **Predict.** Ten gates: will the even ones remember best? Where will the hash be, which has learned nothing?
 
 # %%
-CONFIG = dataclasses.replace(router_zoo.Config(), n_keys=2048, n_experts=16, batch=256)
+CONFIG = dataclasses.replace(Config(), n_keys=2048, n_experts=16, batch=256)
 
 
 def remember(system, between=None, seed=0, config=CONFIG):
     """Train one gate of the zoo: perplexity, CV in training, churn. `between` may change the router between passes."""
-    spec = router_zoo.spec_of(config, system, seed)
-    gate, keys, labels, params, steps = router_zoo.setup(spec)
-    shuffle, noise = steps.spawn(2)
+    setup, keys, labels, params, rng = prepare(spec_of(config, system, seed))
+    shuffle, noise = rng.spawn(2)
     total, done, state, before = config.epochs * (len(keys) // config.batch), 0, None, None
     churn, cv = [], []
     for _ in range(config.epochs):
@@ -299,7 +298,7 @@ def remember(system, between=None, seed=0, config=CONFIG):
         for rows in shuffle.permutation(len(keys)).reshape(-1, config.batch):
             lr = config.lr * (1 - done / total)
             step = associative_memory.train_step(
-                gate, params, state, keys[rows], labels[rows], rows, lr=lr, rng=noise
+                setup, params, state, keys[rows], labels[rows], rows, lr=lr, rng=noise
             )
             params, state, done = step.params, step.state, done + 1
             met[rows[step.routing.token], step.routing.expert] = True
@@ -309,7 +308,7 @@ def remember(system, between=None, seed=0, config=CONFIG):
         before = met
         if between is not None and done < total:
             params = {**params, "router": between(params["router"])}
-    found = associative_memory.measure(gate, params, keys, labels, batch=config.batch)
+    found = associative_memory.measure(setup, params, keys, labels, batch=config.batch)
     return {"perplexity": found["perplexity"], "cv": np.mean(cv), "churn": np.mean(churn)}
 
 

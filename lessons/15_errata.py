@@ -304,9 +304,8 @@ logits = x @ w
 for pads in (0, 8, 64):
     longer = np.concatenate([logits, rng.normal(size=(pads, E))])
     valid = np.arange(len(longer)) < N
-    z = balance.z_loss(
-        Routing(None, None, None, longer, None, np.zeros(longer.shape, bool)), valid=valid
-    )[0]
+    routing = Routing(None, None, None, longer, None, np.zeros(longer.shape, bool))
+    z = balance.z_loss(routing, valid=valid).value
     print(f"{pads:3d} tokens of padding: {z_loss(longer, valid):.3f}   right: {z:.3f}")
 assert abs(z_loss(longer, valid) - z) > 0.1
 assert abs(z_loss(np.zeros((1, E)), np.array([True])) - np.log(E) ** 2) < 1e-12

@@ -8,7 +8,7 @@ from moe_np.base import numerics
 from moe_np.coursework import self_check
 from moe_np.layers import balance, diagnostics
 from moe_np.models import associative_memory
-from moe_np.models.associative_memory import Gate, on_logits
+from moe_np.models.associative_memory import RouterSetup
 from moe_np.routing import bias_balanced, contract, top_k
 
 TOP2 = {"k": 2, "renormalise": True}
@@ -34,7 +34,8 @@ def switch_loss(logits, k):
 
 
 def reference(logits, k):
-    return balance.switch(routed(logits, k))
+    loss = balance.switch(routed(logits, k))
+    return loss.value, loss.dlogits
 
 
 def cases(rng):
@@ -51,18 +52,24 @@ assert self_check(switch_loss, reference, cases)
 # if anything, a little worse, since the gate has less freedom to say something about the token.
 
 # %%
-cv, perplexity = {}, {}
-for alpha in (0.001, 0.01, 0.1, 1.0, 10.0):
-    gate = Gate(top_k, TOP2, losses=((alpha, on_logits(balance.switch)),))
-    task, start, order = (np.random.default_rng([0, i]) for i in range(3))
+def train_and_measure(alpha):
+    setup = RouterSetup(
+        top_k, TOP2, losses=lambda forward: [(alpha, balance.switch(forward.routing))]
+    )
+    task, initialisation, order = (np.random.default_rng([0, i]) for i in range(3))
     keys, labels = associative_memory.associations(task, 2048, 16, 32, common=6.0)
-    params = associative_memory.init(start, gate, keys, 32, n_experts=16, hidden=4)
+    params = associative_memory.init(initialisation, setup, keys, 32, n_experts=16, hidden=4)
     for step in associative_memory.train(
-        gate, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
+        setup, params, keys, labels, epochs=25, batch=256, lr=0.03, rng=order
     ):
         params = step.params
-    found = associative_memory.measure(gate, params, keys, labels, batch=len(keys))
-    cv[alpha], perplexity[alpha] = found["cv"], found["perplexity"]
+    return associative_memory.measure(setup, params, keys, labels, batch=len(keys))
+
+
+cv, perplexity = {}, {}
+for alpha in (0.001, 0.01, 0.1, 1.0, 10.0):
+    measured = train_and_measure(alpha)
+    cv[alpha], perplexity[alpha] = measured["cv"], measured["perplexity"]
     print(f"α = {alpha:<6g} CV of the load {cv[alpha]:.2f}   perplexity {perplexity[alpha]:.1f}")
 assert cv[0.001] > cv[0.1] and perplexity[0.1] < perplexity[0.001]
 
@@ -76,9 +83,9 @@ assert cv[0.001] > cv[0.1] and perplexity[0.1] < perplexity[0.001]
 
 # %%
 logits = np.tile([20.0, 0.0], (10, 1))
-value, dlogits = balance.switch(routed(logits, 1))
-print(f"value {value:.2f}, largest gradient {np.abs(dlogits).max():.0e}")
-assert value > 1.99 and np.abs(dlogits).max() < 1e-8
+loss = balance.switch(routed(logits, 1))
+print(f"value {loss.value:.2f}, largest gradient {np.abs(loss.dlogits).max():.0e}")
+assert loss.value > 1.99 and np.abs(loss.dlogits).max() < 1e-8
 
 params, x = (
     {"w": np.eye(2), "bias": np.zeros(2)},
@@ -115,5 +122,5 @@ for name, f in (
     print(
         f"f from what is {name:9} {f}: value {value:.2f}, gradient at expert 0 {gradients[name][0, 0]:.4f}"
     )
-assert np.allclose(gradients["asked for"], balance.switch(routed(logits, 1))[1])
+assert np.allclose(gradients["asked for"], balance.switch(routed(logits, 1)).dlogits)
 assert np.allclose(gradients["kept"], gradients["asked for"] / E)

@@ -98,7 +98,7 @@ params, experts_a_token = {"w": 0.1 * w["w"]}, []
 for _ in range(300):  # descend the entropy loss alone
     routing, cache = top_p.route(params, x, p=0.4)
     experts_a_token.append(len(routing.token) / N)
-    _, dlogits = balance.token_entropy(routing)
+    dlogits = balance.token_entropy(routing).dlogits
     _, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
     params = {"w": params["w"] - 0.5 * grads["w"]}
 print(

@@ -87,10 +87,9 @@ def before_capacity(logits):
 
 
 asked = contract.demand_of(choice[:, None], E)
-value, dlogits = balance.switch(Routing(None, None, None, logits, softmax(logits), asked))
-assert np.isclose(before_capacity(logits)[0], value) and np.allclose(
-    before_capacity(logits)[1], dlogits
-)
+right = balance.switch(Routing(None, None, None, logits, softmax(logits), asked))
+value, dlogits = before_capacity(logits)
+assert np.isclose(value, right.value) and np.allclose(dlogits, right.dlogits)
 push = [
     -loss(logits)[1][:30, 0].sum() for loss in (after_capacity, before_capacity)
 ]  # on the crowd's logit of expert 0

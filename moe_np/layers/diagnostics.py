@@ -1,10 +1,16 @@
-"""Numbers that say how a gate uses its experts: load, spread, what was dropped, what the experts
-specialise in.
+"""Diagnostics of a routing: load, importance, balance, dropped tokens, and specialisation.
 
-From a Routing, or from its arrays. `valid` (N,) bool leaves padding out. A token with k experts
+All from a Routing, or from its arrays. `valid` (N,) bool leaves padding out. A token with k experts
 counts k times.
 
-    n_m     assignments of expert m, n their sum        c, label    the cluster or class of a token
+    paper                         here              meaning
+    Shazeer  Importance(X)        importance        (E,) sum of the weights of each expert
+    Shazeer  Load(X)              load              (E,) tokens of each expert, a count; the load
+                                                    with a gradient is in routing/noisy_top_k.py
+    Chen     n_m, n               counts            assignments of expert m, their sum
+    Chen     dispatch entropy     dispatch_entropy  how mixed the clusters of an expert are
+
+The losses that are made of them are in layers/balance.py.
 """
 
 from typing import NamedTuple
@@ -13,58 +19,63 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.types import Array, ArrayA, ArrayE, ArrayN, Rng
 from moe_np.routing import contract
+from moe_np.routing.contract import Routing
 
-# --- load -----------------------------------------------------------------------------------------
+# --- load and importance --------------------------------------------------------------------------
 
 
-def load(routing, *, valid=None):
-    """Tokens that each expert processes, n_m, after capacity: (E,) integers."""
+def load(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
+    """Tokens that each expert processes, after capacity: (E,) integers."""
     valid = contract.check_valid(valid, len(routing.probs))
     return np.bincount(routing.expert[valid[routing.token]], minlength=routing.probs.shape[1])
 
 
-def demand(routing, *, valid=None):
+def demand(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
     """Tokens that asked for each expert, before capacity: (E,) integers."""
     return routing.demand[contract.check_valid(valid, len(routing.demand))].sum(axis=0)
 
 
-def importance(routing, *, valid=None):
-    """Sum of the weights given to each expert (Shazeer et al. 2017, eq. 6): (E,)."""
-    kept = contract.check_valid(valid, len(routing.probs))[routing.token]
-    return np.bincount(routing.expert[kept], routing.weight[kept], minlength=routing.probs.shape[1])
+def importance(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
+    """Importance(X)_i = Σ_x G(x)_i, the summed weights of each expert (Shazeer et al. 2017, eq. 6).
+
+    (E,) float64.
+    """
+    counted = contract.check_valid(valid, len(routing.probs))[routing.token]
+    expert, weight = routing.expert[counted], routing.weight[counted]
+    return np.bincount(expert, weight, minlength=routing.probs.shape[1])
 
 
-def cv(load):
-    """Standard deviation / mean over the experts, population form: 0 at balance, √(E − 1) with all
-    on one expert.
+def cv(load: ArrayE) -> float:
+    """Coefficient of variation over the experts: standard deviation / mean, population form.
 
-    load (E,) counts or importance. 0 where nothing was assigned. (Shazeer et al. 2017, table 6.)
+    load (E,) counts or importance. 0 at balance, √(E − 1) with all on one expert, 0 where nothing
+    was assigned. (Shazeer et al. 2017, table 6.)
     """
     load = checks.array("load", load, ("E",))
     return float(load.std() / load.mean()) if load.any() else 0.0
 
 
-def max_over_mean(load):
-    """The fullest expert against the mean: 1 at balance, E with all on one expert (Shazeer et al.
-    2017, table 6).
+def max_over_mean(load: ArrayE) -> float:
+    """The largest load divided by the mean load (Shazeer et al. 2017, table 6).
 
-    load (E,). 1 where nothing was assigned. With one expert to a processor, the layer takes that
-    many times longer.
+    load (E,). 1 at balance, E with all on one expert, 1 where nothing was assigned. With one expert
+    per processor the layer takes longer by this factor.
     """
     load = checks.array("load", load, ("E",))
     return float(load.max() / load.mean()) if load.any() else 1.0
 
 
-def dropped_share(routing, *, valid=None):
-    """1 − assignments kept / assignments asked for. 0 where nothing was asked for."""
-    asked = int(demand(routing, valid=valid).sum())
-    return 1 - int(load(routing, valid=valid).sum()) / asked if asked else 0.0
+def dropped_share(routing: Routing, *, valid: ArrayN | None = None) -> float:
+    """1 − assignments kept / assignments asked for. 0 where none was asked for."""
+    wanted = int(demand(routing, valid=valid).sum())
+    return 1 - int(load(routing, valid=valid).sum()) / wanted if wanted else 0.0
 
 
-def unserved_share(routing, *, valid=None):
-    """Share of the tokens that no expert processes: dropped by all they asked for, or chosen by
-    none.
+def unserved_share(routing: Routing, *, valid: ArrayN | None = None) -> float:
+    """Share of the tokens that no expert processes: dropped by all experts that they asked for, or
+    chosen by none.
     """
     valid = contract.check_valid(valid, len(routing.probs))
     served = np.bincount(routing.token, minlength=len(valid))[valid] > 0
@@ -74,55 +85,105 @@ def unserved_share(routing, *, valid=None):
 # --- specialisation -------------------------------------------------------------------------------
 
 
-def table(expert, label, *, token=None):
+def table(
+    expert: ArrayA,
+    label: ArrayN,
+    *,
+    token: ArrayA | None = None,
+    shape: tuple[int, int] | None = None,
+) -> Array:
     """Contingency table (E, K): how many assignments of expert m have label c.
 
-    expert (A,), label (N,) whole numbers from 0; token (A,) the token of each assignment, None
-    where there is one a token and A = N. From a Routing: table(routing.expert, label,
-    token=routing.token). Padding: leave its rows out.
+    expert   (A,) whole numbers from 0
+    label    (N,) whole numbers from 0, the cluster or class of each token
+    token    (A,) the token of each assignment; None: there is one assignment per token, A = N
+    shape    (E, K); None: as large as the largest numbers of `expert` and `label` need
+
+    From a Routing: table(routing.expert, label, token=routing.token). Padding: leave its rows out.
     """
     expert = checks.array("expert", expert, ("A",), kind="i")
-    label = checks.array("label", label, ("N",), kind="i")
-    if token is not None:
-        token = checks.array("token", token, (len(expert),), kind="i")
-        if token.min(initial=0) < 0 or token.max(initial=-1) >= len(label):
-            raise InputError(
-                f"token: wanted rows of the {len(label)} labels, got {token.min()} to {token.max()}"
-            )
-        label = label[token]
-    elif len(label) != len(expert):
-        raise InputError(
-            f"label: wanted one for each of the {len(expert)} experts, or `token`, got {len(label)}"
-        )
-    for name, a in (("expert", expert), ("label", label)):
+    label = _label_of_assignments(label, token, len(expert))
+    E, K = shape or (int(a.max(initial=-1)) + 1 for a in (expert, label))
+    for name, a, size in (("expert", expert, E), ("label", label, K)):
         if a.min(initial=0) < 0:
             raise InputError(f"{name}: wanted whole numbers from 0, got {a.min()}")
-    E, K = (int(a.max(initial=-1)) + 1 for a in (expert, label))
+        if a.max(initial=-1) >= size:
+            raise InputError(f"{name}: wanted numbers below {size}, from `shape`, got {a.max()}")
     return np.bincount(expert * K + label, minlength=E * K).reshape(E, K)
 
 
-def dispatch_entropy(expert, cluster, *, token=None):
+def _label_of_assignments(label, token, n_assignments):
+    """label (N,) -> the label of each assignment (A,)."""
+    label = checks.array("label", label, ("N",), kind="i")
+    if token is None:
+        if len(label) != n_assignments:
+            raise InputError(
+                f"label: wanted one for each of the {n_assignments} experts, or `token`, "
+                f"got {len(label)}"
+            )
+        return label
+    token = checks.array("token", token, (n_assignments,), kind="i")
+    if token.min(initial=0) < 0 or token.max(initial=-1) >= len(label):
+        raise InputError(
+            f"token: wanted rows of the {len(label)} labels, got {token.min()} to {token.max()}"
+        )
+    return label[token]
+
+
+def dispatch_entropy(
+    expert: ArrayA,
+    cluster: ArrayN,
+    *,
+    token: ArrayA | None = None,
+    shape: tuple[int, int] | None = None,
+) -> float:
     """Σ_m (n_m / n) H(cluster | expert m), in nats (Chen et al. 2022, arXiv 2208.02813, section 5).
 
     0 when no expert gets two clusters; ln K when every expert gets all K alike. Arguments as in
-    `table`.
+    `table`; experts without an assignment add 0.
     """
-    counts = table(expert, cluster, token=token)
+    return entropy_of_table(table(expert, cluster, token=token, shape=shape))
+
+
+def entropy_of_table(counts: Array) -> float:
+    """The dispatch entropy of a contingency table (E, K)."""
     n = counts.sum(axis=1)
-    return float(
-        (n * numerics.entropy(counts / np.maximum(n, 1)[:, None], axis=1)).sum() / max(n.sum(), 1)
-    )
+    share = counts / np.maximum(n, 1)[:, None]
+    return float((n * numerics.entropy(share, axis=1)).sum() / max(n.sum(), 1))
 
 
 class Information(NamedTuple):
-    """In bits. What chance alone gives is `permuted`: only what `bits` has above it is
-    specialisation.
+    """Mutual information in bits. `permuted` is what chance alone gives: only what `bits` has above
+    it is specialisation.
     """
 
     bits: float  # I(expert; label)
     permuted: float  # the mean of the same after shuffling the labels among the tokens
     expert_bits: float  # H(expert), which bits cannot exceed
-    label_bits: float  # H(label), nor this
+    label_bits: float  # H(label), which bits cannot exceed
+
+
+def mutual_information(
+    expert: ArrayA,
+    label: ArrayN,
+    rng: Rng,
+    *,
+    token: ArrayA | None = None,
+    permutations: int = 10,
+) -> Information:
+    """I = Σ_mc p(m, c) log2 (p(m, c) / (p(m) p(c))) of expert and label in bits, and a baseline.
+
+    Few tokens on many cells have a large I by chance, about (E − 1)(K − 1) / (2 n ln 2): the
+    baseline, the mean over `permutations` shuffles of the labels by `rng`, shows how large. Other
+    arguments as in `table`.
+    """
+    n_shuffles = checks.integer("permutations", permutations)
+    bits, expert_bits, label_bits = _information(table(expert, label, token=token))
+    shuffled = [
+        _information(table(expert, rng.permutation(label), token=token))[0]
+        for _ in range(n_shuffles)
+    ]
+    return Information(bits, float(np.mean(shuffled)), expert_bits, label_bits)
 
 
 def _information(counts):
@@ -132,19 +193,3 @@ def _information(counts):
         numerics.entropy(q.ravel()) / np.log(2) for q in (p.sum(axis=1), p.sum(axis=0), p)
     )
     return max(0.0, float(row + column - both)), float(row), float(column)
-
-
-def mutual_information(expert, label, rng, *, token=None, permutations=10):
-    """I = Σ_mc p(m, c) log2 (p(m, c) / (p(m) p(c))) of expert and label in bits, with its permuted
-    baseline.
-
-    Few tokens on many cells have a large I by chance, about (E − 1)(K − 1) / (2 n ln 2): the
-    baseline shows how large. `rng` shuffles the labels; other arguments as in `table`. Returns an
-    Information.
-    """
-    rounds = checks.integer("permutations", permutations)
-    bits, expert_bits, label_bits = _information(table(expert, label, token=token))
-    shuffled = [
-        _information(table(expert, rng.permutation(label), token=token))[0] for _ in range(rounds)
-    ]
-    return Information(bits, float(np.mean(shuffled)), expert_bits, label_bits)

@@ -1,4 +1,4 @@
-"""Balance losses against the same equations stated in PyTorch, gradients by autograd (float64,
+"""Load-balancing losses against the same equations in PyTorch, gradients by autograd (float64,
 1e-10).
 """
 
@@ -72,25 +72,25 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.parametrize(("ours", "in_torch"), PAIRS.values(), ids=PAIRS.keys())
 @pytest.mark.parametrize("seed", range(3))
-def test_values_and_gradients(ours, theirs, seed):
+def test_values_and_gradients(ours, in_torch, seed):
     logits = 2 * np.random.default_rng(seed).normal(size=(N, E))
     routing = top_k.route({"w": np.eye(E)}, logits, k=K, renormalise=True)[0]
     z = torch.tensor(logits, requires_grad=True)
-    wanted = theirs(z, torch.tensor(routing.demand, dtype=torch.float64))
+    wanted = in_torch(z, torch.tensor(routing.demand, dtype=torch.float64))
     wanted.backward()
-    value, dlogits = ours(routing)
-    assert value == pytest.approx(wanted.item(), rel=1e-10)
-    np.testing.assert_allclose(dlogits, z.grad.numpy(), rtol=1e-10, atol=1e-14)
+    loss = ours(routing)
+    assert loss.value == pytest.approx(wanted.item(), rel=1e-10)
+    np.testing.assert_allclose(loss.dlogits, z.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
 def test_importance_through_the_noisy_gate():
     rng = np.random.default_rng(0)
     params, x = noisy_top_k.init(rng, 5, E, scale=1.0), rng.normal(size=(N, 5))
     routing, cache = noisy_top_k.route(params, x, k=K, rng=np.random.default_rng(1))
-    value, dweight = balance.importance(routing)
-    _, grads = noisy_top_k.route_backward(dweight, None, cache)
+    loss = balance.importance(routing)
+    _, grads = noisy_top_k.route_backward(loss.dweight, None, cache)
 
     p = {name: torch.tensor(a, requires_grad=True) for name, a in params.items()}
     t = torch.tensor(x)
@@ -103,6 +103,6 @@ def test_importance_through_the_noisy_gate():
     )
     wanted = total.var(correction=0) / total.mean() ** 2
     wanted.backward()
-    assert value == pytest.approx(wanted.item(), rel=1e-10)
+    assert loss.value == pytest.approx(wanted.item(), rel=1e-10)
     for name in p:
         np.testing.assert_allclose(grads[name], p[name].grad.numpy(), rtol=1e-9, atol=1e-13)

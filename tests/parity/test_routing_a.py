@@ -114,12 +114,12 @@ def test_strictly_balanced_with_its_threshold_loss():
     total = kept.sum(dim=1, keepdim=True)
     weights = kept / torch.where(total > 0, total, torch.ones_like(total))
     loss = (((probs > t["threshold"]).double() - mask.double()) * (probs - t["threshold"])).sum()
-    value, dlogits, dthreshold = strictly_balanced.threshold_loss(cache)
-    np.testing.assert_allclose(value, loss.item(), rtol=1e-10)
+    ours = strictly_balanced.threshold_loss(cache)
+    np.testing.assert_allclose(ours.value, loss.item(), rtol=1e-10)
 
     def backward(dw, dl):
-        dx, grads = strictly_balanced.route_backward(dw, dl + dlogits, cache)
-        return dx, {**grads, "threshold": grads["threshold"] + dthreshold}
+        dx, grads = strictly_balanced.route_backward(dw, dl + ours.dlogits, cache)
+        return dx, {**grads, "threshold": grads["threshold"] + ours.dthreshold}
 
     compare((routing, backward), weights, t, logits, loss=loss)
 

@@ -204,7 +204,7 @@ def test_a_hash_and_what_only_some_routers_have():
 def test_gradients_that_are_given_are_used_and_checked():
     params, x = routers.setup(routers.CASES["top_k"])
     routing, cache = top_k.route(params, x, k=2, renormalise=False)
-    dweight, dlogits = np.random.default_rng(1).normal(size=24), balance.switch(routing)[1]
+    dweight, dlogits = np.random.default_rng(1).normal(size=24), balance.switch(routing).dlogits
     steps = walk.route(top_k, params, x, k=2, renormalise=False, dweight=dweight, dlogits=dlogits)
     last = list(steps)[-1]
     same(last["dw"], top_k.route_backward(dweight, dlogits, cache)[1]["w"])
@@ -235,7 +235,7 @@ def layer(seed=0):
 
 def test_the_counting_sort_place_by_place():
     _, x, routing, _ = layer()
-    states = by_phase(walk.dispatch(routing, x, slowly=True))
+    states = by_phase(walk.dispatch(routing, x, per_assignment=True))
     order, offsets = sparse_layer.by_expert(routing.expert, 3)
     assert np.array_equal(states["count"]["count"], np.bincount(routing.expert, minlength=3))
     assert np.array_equal(states["offsets"]["offsets"], offsets)
@@ -290,13 +290,12 @@ def test_every_balance_loss(name, padding):
     routing, _ = top_k.route(params, x, k=2, renormalise=True)
     valid = np.arange(12) < 9 if padding else None
     options = OPTIONS.get(name, {})
-    value, gradient = getattr(balance, name)(routing, valid=valid, **options)
+    loss = getattr(balance, name)(routing, valid=valid, **options)
     states = list(walk.balance(name, routing, valid=valid, **options))
     last = states[-1]
-    (
-        same(last["value"], value),
-        same(last["dweight" if name == "importance" else "dlogits"], gradient),
-    )
+    same(last["value"], loss.value)
+    gradient = "dweight" if name == "importance" else "dlogits"
+    same(last[gradient], getattr(loss, gradient))
     E, by = 4, by_phase(states)
     again = {  # the value from what was shown on the way to it
         "switch": lambda: E * (last["f"] * last["P"]).sum(),
@@ -314,7 +313,7 @@ def test_every_balance_loss(name, padding):
         ),
         "importance": lambda: by["mean and variance"]["variance"] / last["mean"] ** 2,
     }[name]()
-    same(again, value)
+    same(again, loss.value)
     if name != "sequence_wise":
         assert all(s.equation for s in states[1:])
 
@@ -323,10 +322,10 @@ def test_the_load_loss_of_the_noisy_gate():
     params, x = routers.setup(routers.CASES["noisy_top_k"])
     routing, cache = noisy_top_k.route(params, x, k=2, rng=np.random.default_rng(0))
     last = list(walk.balance("load", routing, cache=cache))[-1]
-    load, _ = noisy_top_k.load_forward(cache)
-    value, dload = balance.cv_squared(load)
-    same(last["value"], value), same(last["dload"], dload)
-    same(last["dw_noise"], noisy_top_k.load_backward(dload, cache)[1]["w_noise"])
+    loss = balance.load(cache)
+    same(last["value"], loss.value)
+    same(last["dload"], loss.dload)
+    same(last["dw_noise"], noisy_top_k.load_backward(loss.dload, cache)[1]["w_noise"])
     with pytest.raises(InputError, match="cache: wanted that of noisy_top_k"):
         walk.balance("load", routing)
     with pytest.raises(InputError, match="name: wanted one of switch, "):
@@ -339,7 +338,7 @@ def test_divided_by_k_or_not():
     for divide, total in ((True, 1), (False, 2)):
         last = list(walk.balance("switch", routing, divide_by_k=divide))[-1]
         assert last["f"].sum() == pytest.approx(total)
-        assert last["value"] == balance.switch(routing, divide_by_k=divide)[0]
+        assert last["value"] == balance.switch(routing, divide_by_k=divide).value
 
 
 # --- Runs -----------------------------------------------------------------------------------------

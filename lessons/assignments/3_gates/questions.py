@@ -202,7 +202,8 @@ def switch_cases(rng):
 
 def switch_loss(logits, k, valid):
     routing = top_k.route({"w": np.eye(logits.shape[1])}, logits, k=k, renormalise=False)[0]
-    return balance.switch(routing, valid=valid)
+    loss = balance.switch(routing, valid=valid)
+    return loss.value, loss.dlogits
 
 
 def z_cases(rng):
@@ -220,7 +221,8 @@ def z_cases(rng):
 
 def z_loss(logits, valid):
     routing = top_k.route({"w": np.eye(logits.shape[1])}, logits, k=1, renormalise=False)[0]
-    return balance.z_loss(routing, valid=valid)
+    loss = balance.z_loss(routing, valid=valid)
+    return loss.value, loss.dlogits
 
 
 QUESTIONS = (

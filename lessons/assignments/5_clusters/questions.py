@@ -3,6 +3,7 @@
 import numpy as np
 
 from moe_np.coursework import Question, close
+from moe_np.layers import diagnostics
 from moe_np.models import patch_cnn
 
 TITLE = "Assignment 5: four clusters, and who gets them"
@@ -226,13 +227,8 @@ def measure_cases(rng):
 
 
 def measure(out, y, expert, cluster, n_experts, n_clusters):
-    counts = np.zeros((n_experts, n_clusters), int)
-    np.add.at(counts, (expert, cluster), 1)
-    return (
-        100 * (out.argmax(axis=1) == y).mean(),
-        counts,
-        patch_cnn.entropy(expert, cluster, n_experts, n_clusters),
-    )
+    counts = diagnostics.table(expert, cluster, shape=(n_experts, n_clusters))
+    return 100 * (out.argmax(axis=1) == y).mean(), counts, diagnostics.entropy_of_table(counts)
 
 
 QUESTIONS = (

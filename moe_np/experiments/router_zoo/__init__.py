@@ -1,8 +1,16 @@
-"""Every router on one associative memory: quality, balance, dropped share and time."""
+"""The router zoo: every router on one associative memory."""
 
-from moe_np.experiments.router_zoo.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.router_zoo.experiment import (
+    OPTIONS,
+    PAPER,
+    SMOKE,
+    SYSTEMS,
+    Config,
+    run,
+    run_one,
+    specs,
+    summarise,
+)
+from moe_np.experiments.router_zoo.report import report
 
-report = table
-SYSTEMS = ()
-OPTIONS = ()
 SUMMARY = "every router on one associative memory: quality, balance, dropped share and time"

@@ -1,8 +1,16 @@
-"""Table 6 of Shazeer et al. 2017: the balance losses of noisy top-k gating, on and off."""
+"""Table 6 of Shazeer et al. (2017): the load-balancing losses of noisy top-k gating, on and off."""
 
-from moe_np.experiments.shazeer2017.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.shazeer2017.experiment import (
+    OPTIONS,
+    PAPER,
+    SMOKE,
+    SYSTEMS,
+    Config,
+    run,
+    run_one,
+    specs,
+    summarise,
+)
+from moe_np.experiments.shazeer2017.report import report
 
-report = table
-SYSTEMS = ()
-OPTIONS = ()
 SUMMARY = "Table 6 of Shazeer et al. 2017: the balance losses of noisy top-k gating, on and off"
