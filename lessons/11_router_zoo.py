@@ -21,9 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.numerics import softmax
 from moe_np.coursework import self_check
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.router_zoo.experiment import Config, prepare, spec_of
 from moe_np.layers import diagnostics
 from moe_np.models import associative_memory

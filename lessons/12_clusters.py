@@ -22,10 +22,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
 from moe_np.data import torch_random
 from moe_np.data.clusters import SCALE, clusters
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.layers import diagnostics
 from moe_np.models import patch_cnn, patch_cnn_training
 

@@ -10,9 +10,9 @@ between its classes; linear ones go on sharing them all.
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.data.clusters import SCALE
 from moe_np.experiments.chen2022 import experiment
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.models import patch_cnn, patch_cnn_training
 
 TITLE = "Chen et al. 2022, Fig. 1: four experts and four clusters along training"

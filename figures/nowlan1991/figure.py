@@ -11,9 +11,9 @@ ours as dots (one a run), published ones as diamonds.
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.data.speech import ten_vowels
 from moe_np.data.speech.vowels import VOWELS
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.nowlan1991 import experiment as vowels
 from moe_np.mixtures import nowlan1991 as competing
 

@@ -11,8 +11,8 @@ blend of all three (dashed) is as bad as the net's answer.
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.data import inverse
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.one_to_many import experiment
 from moe_np.mixtures import jacobs1991 as model
 from moe_np.mixtures import nowlan1991 as competing

@@ -6,9 +6,9 @@ from math import comb
 
 import numpy as np
 
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
 from moe_np.data.clusters import clusters
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.layers import diagnostics
 from moe_np.models import patch_cnn, patch_cnn_training
 

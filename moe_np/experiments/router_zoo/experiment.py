@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moe_np.base.checks import choice
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import ArrayN, ArrayND, Rng
 from moe_np.experiments.common.experiment import Result, Spec, seed_count, selected
 from moe_np.experiments.common.sources import fingerprint
 from moe_np.experiments.common.statistics import describe
-from moe_np.experiments.common.sweep import Sweep, one_blas_thread, versions
+from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.router_zoo import soft_mixture
 from moe_np.experiments.router_zoo.systems import SETUPS, SIZES, TABLE, TWO_MODES, WITH_CAPACITY
 from moe_np.models import associative_memory

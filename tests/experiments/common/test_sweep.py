@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
+from moe_np.base.files import write_atomically
 from moe_np.experiments.common import sweep as sweeping
-from moe_np.experiments.common.sweep import Sweep, to_json, write_atomically
+from moe_np.experiments.common.sweep import Sweep, to_json
 
 
 def noise(spec):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.experiments.common.sweep import Sweep, one_blas_thread, to_json
+from moe_np.base.machine import one_blas_thread
+from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.one_to_many import experiment
 
 SHORT = experiment.Config(n_train=120, n_test=200, restarts=2, rounds=2, max_iter=60)

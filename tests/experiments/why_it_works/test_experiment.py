@@ -10,7 +10,8 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
-from moe_np.experiments.common.sweep import Sweep, one_blas_thread, to_json
+from moe_np.base.machine import one_blas_thread
+from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.why_it_works import experiment as why
 from moe_np.experiments.why_it_works import (
     gate_collapse,
