@@ -13,7 +13,7 @@ import pytest
 
 import moe_np
 from moe_np.base import numerics
-from moe_np.experiments.chen2022 import experiment as chen2022
+from moe_np.experiments.chen2022.runs import VARIANTS
 from moe_np.models import patch_cnn
 
 ITEMS = {
@@ -71,7 +71,7 @@ def test_the_index_notices_a_missing_test(tmp_path):
 
 def test_errata_18_paper_and_code_of_chen_2022_differ_where_they_are_said_to():
     """Gate and loss of both variants, by hand, for two samples on three experts."""
-    gates_and_losses = {name: (v["gate"], v["loss"]) for name, v in chen2022.VARIANTS.items()}
+    gates_and_losses = {name: (v["gate"], v["loss"]) for name, v in VARIANTS.items()}
     assert gates_and_losses == {"paper": ("softmax", "once"), "code": ("raw", "twice")}
     h = np.array([[1.0, 0.5, 0.2], [-2.0, -1.0, -1.5]])
     noise = np.array(

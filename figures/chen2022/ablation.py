@@ -9,7 +9,9 @@ experts lead comes from the code's second softmax.
 import numpy as np
 
 from moe_np import plots
-from moe_np.experiments.chen2022 import experiment as chen2022
+from moe_np.experiments import chen2022
+from moe_np.experiments.chen2022 import ablation
+from moe_np.experiments.common.reports import mean_sd
 
 TITLE = "Chen et al. 2022: what makes it work"
 ORDER = 55
@@ -41,7 +43,7 @@ def table(rows):
     for row in rows:
         cells = [
             row["row"],
-            *(chen2022.spread(row["summary"][k], d) for k, d in (("accuracy", 2), ("entropy", 3))),
+            *(mean_sd(row["summary"][k], d) for k, d in (("accuracy", 2), ("entropy", 3))),
         ]
         lines.append(f"| {' | '.join(cells)} | {', '.join(map(str, row['epochs']))} |")
     return "\n".join(lines)
@@ -66,14 +68,14 @@ def gate_table(rows):
 
 def tables(job):
     """(cases, how many seeds) of the two tables."""
-    many = 1 if job.quick else chen2022.ABLATION_SEEDS
-    yield chen2022.ablation_cases(), many
-    yield chen2022.gate_and_loss_cases(), many if job.quick or job.full else 2
+    many = 1 if job.quick else ablation.ABLATION_SEEDS
+    yield ablation.ablation_cases(), many
+    yield ablation.gate_and_loss_cases(), many if job.quick or job.full else 2
 
 
 def specs(job):
     both = [
-        chen2022.case_specs(cases, seeds=seeds, quick=job.quick) for cases, seeds in tables(job)
+        ablation.case_specs(cases, seeds=seeds, quick=job.quick) for cases, seeds in tables(job)
     ]
     return chen2022.run_one, both[0] + both[1]
 
@@ -81,19 +83,24 @@ def specs(job):
 def make(job):
     both = tables(job)
     rows, gates = (
-        chen2022.run_cases(c, seeds=seeds, sweep=job.sweep, quick=job.quick) for c, seeds in both
+        ablation.run_cases(c, seeds=seeds, sweep=job.sweep, quick=job.quick) for c, seeds in both
     )
     many, few = (len(some[0]["accuracy"]) for some in (rows, gates))
     with plots.style():
         job.save(picture(rows), "chen2022_ablation")
     return (
         "![one thing changed at a time](chen2022_ablation.png)\n\n"
-        f"Setting 1, cubic experts, variant `code` with one change, {many} seeds each (mean ± standard "
+        f"Setting 1, cubic experts, variant `code` with one change, {many} seeds each (mean ± "
+        "standard "
         "deviation):\n\n"
         f"{table(rows)}\n\n"
-        f"From the published code to the paper's algorithm, accuracy / entropy, means of {few} seeds. A single "
-        "cross-entropy is trained without the stop rule, which was made for the floor of two softmaxes:\n\n"
+        f"From the published code to the paper's algorithm, accuracy / entropy, means of {few} "
+        "seeds. A single "
+        "cross-entropy is trained without the stop rule, which was made for the floor of two "
+        "softmaxes:\n\n"
         f"{gate_table(gates)}\n\n"
-        "Linear experts gain most from a single softmax before the cross-entropy: the second one flattens the loss "
-        "of the samples they get wrong. Entropy is lower with cubic experts in every row and setting.\n"
+        "Linear experts gain most from a single softmax before the cross-entropy: the second one "
+        "flattens the loss "
+        "of the samples they get wrong. Entropy is lower with cubic experts in every row and "
+        "setting.\n"
     )

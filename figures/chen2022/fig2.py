@@ -12,7 +12,8 @@ import numpy as np
 from scipy import stats
 
 from moe_np import plots
-from moe_np.experiments.chen2022 import experiment as chen2022
+from moe_np.experiments import chen2022
+from moe_np.experiments.common.reports import mean_sd
 
 TITLE = "Chen et al. 2022, Fig. 2: dispatch entropy along training"
 ORDER = 45
@@ -62,15 +63,15 @@ def draw(ax, result):
 
 
 def specs(job):
-    plans = [chen2022.plan(setting=s, models=tuple(MODELS), quick=job.quick) for s in (1, 2)]
-    return chen2022.run_one, [spec for _, specs in plans for spec in specs]
+    plans = [chen2022.specs(setting=s, only=tuple(MODELS), quick=job.quick) for s in (1, 2)]
+    return chen2022.run_one, [spec for plan in plans for spec in plan]
 
 
 def make(job):
     import matplotlib.pyplot as plt
 
     results = [
-        chen2022.run(setting=s, models=tuple(MODELS), sweep=job.sweep, quick=job.quick)
+        chen2022.run(setting=s, only=tuple(MODELS), sweep=job.sweep, quick=job.quick)
         for s in (1, 2)
     ]
     with plots.style():
@@ -89,17 +90,21 @@ def make(job):
         )
         job.save(fig, "chen2022_fig2")
     rows = [
-        f"| {r['setting']} | {name} | {chen2022.spread(r['summary'][m]['entropy'], 3)} "
-        f"| {chen2022.spread(r['paper'][m]['entropy'], 3)} |"
+        f"| {r['setting']} | {name} | {mean_sd(r['summary'][m]['entropy'], 3)} "
+        f"| {mean_sd(r['paper'][m]['entropy'], 3)} |"
         for r in results
         for m, (_, name) in MODELS.items()
     ]
     return (
         "![entropy along training](chen2022_fig2.png)\n\n"
-        f"Variant `code`, {len(results[0]['seeds'])} runs: mean and 95 % interval of the mean (Student's t). "
-        "Entropy of the training samples as the noisy router sent them; a run that the stop rule has ended keeps "
-        "its last value. The published curves (500 passes) come from notebooks of their own that divide each array "
-        "by its own norm and draw the routing noise once; here are the algorithm and the runs of Table 1. At the "
+        f"Variant `code`, {len(results[0]['seeds'])} runs: mean and 95 % interval of the mean "
+        "(Student's t). "
+        "Entropy of the training samples as the noisy router sent them; a run that the stop rule "
+        "has ended keeps "
+        "its last value. The published curves (500 passes) come from notebooks of their own that "
+        "divide each array "
+        "by its own norm and draw the routing noise once; here are the algorithm and the runs of "
+        "Table 1. At the "
         "last pass:\n\n| setting | experts | ours | published, Table 1 |\n|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n"

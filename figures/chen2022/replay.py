@@ -12,7 +12,7 @@ the last pass.
 import numpy as np
 
 from moe_np import plots
-from moe_np.experiments.chen2022 import replay as again
+from moe_np.experiments.chen2022 import replay
 
 TITLE = "Chen et al. 2022: the recorded notebook runs, replayed"
 ORDER = 35
@@ -109,9 +109,9 @@ def name(first, below, last, whisker):
 
 
 def specs(job):
-    settings, limit = LONGEST_FIRST if job.full else (1,), 2 if job.quick else again.MIXTURES
+    settings, limit = LONGEST_FIRST if job.full else (1,), 2 if job.quick else replay.MIXTURES
     store = None if job.sweep.store is None else str(job.sweep.store)
-    return again.run_one, [{"setting": s, "limit": limit, "store": store} for s in settings]
+    return replay.run_one, [{"setting": s, "limit": limit, "store": store} for s in settings]
 
 
 def make(job):
@@ -119,5 +119,5 @@ def make(job):
     with plots.style():
         job.save(draw(results), "chen2022_replay")
     return "![recorded and replayed](chen2022_replay.png)\n\n" + "\n\n".join(
-        map(again.report, results)
+        map(replay.report, results)
     )

@@ -9,7 +9,8 @@ at once.
 import numpy as np
 
 from moe_np import plots
-from moe_np.experiments.chen2022 import experiment as chen2022
+from moe_np.experiments import chen2022
+from moe_np.experiments.chen2022 import runs
 
 TITLE = "Chen et al. 2022, appendix: what the experts and the router turn to"
 ORDER = 40
@@ -72,9 +73,9 @@ def accuracies(record):
 
 
 def specs(job):
-    config = chen2022.quick_config(chen2022.Config()) if job.quick else chen2022.Config()
+    config = runs.quick_config(chen2022.Config()) if job.quick else chen2022.Config()
     return chen2022.run_one, [
-        chen2022.spec_of(config, m, 1, "code", SEED, record=EVERY) for m in KINDS.values()
+        runs.spec_of(config, m, 1, "code", SEED, record=EVERY) for m in KINDS.values()
     ]
 
 
@@ -85,9 +86,12 @@ def make(job):
         with plots.style():
             job.save(picture(run["record"], kind), f"chen2022_specialisation_{kind}")
         parts.append(
-            f"![{kind} experts](chen2022_specialisation_{kind}.png)\n\n{kind.capitalize()} experts: "
-            f"{run['accuracy']:.2f} % of the test samples right, dispatch entropy {run['entropy']:.3f}. Percent of "
-            f"the test samples of each cluster that each expert alone gets right, at the start → at the end:\n\n"
+            f"![{kind} experts](chen2022_specialisation_{kind}.png)\n\n{kind.capitalize()} "
+            "experts: "
+            f"{run['accuracy']:.2f} % of the test samples right, dispatch entropy "
+            f"{run['entropy']:.3f}. Percent of "
+            "the test samples of each cluster that each expert alone gets right, at the start → "
+            "at the end:\n\n"
             f"{accuracies(run['record'])}\n"
         )
     return (

@@ -62,7 +62,10 @@ def test_only_one_system_is_run_and_reported(name):
     with Sweep(jobs=1, progress=False) as sweep:
         options = {**experiment.SMOKE, "only": (system,)}
         result = json.loads(to_json(experiment.run(sweep=sweep, **options)))
-    assert system in experiment.report(result)
+    assert "|---" in experiment.report(result)
+    numbers = to_json({k: v for k, v in result.items() if k not in ("paper", "config")})
+    assert f'"{system}"' in numbers
+    assert not any(f'"{other}"' in numbers for other in experiment.SYSTEMS[:-1])
     with pytest.raises(InputError, match=r"only: wanted one of .*; got 'none'"):
         experiment.specs(only=("none",))
 

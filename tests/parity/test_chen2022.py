@@ -64,7 +64,7 @@ def test_a_few_training_steps(problem):
         epochs=5,
         activation="cubic",
         stop=False,
-        **bench.replay_chen2022.TRAINING,
+        **bench.replay.TRAINING,
     )
     for (loss, entropy), step in zip(first, ours, strict=True):
         assert abs(step.loss - loss) < 1e-10 and abs(step.entropy - entropy) < 1e-10

@@ -1,12 +1,7 @@
-"""Synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy."""
+"""Clusters of Chen et al. (2022): linear and cubic experts, accuracy and dispatch entropy."""
 
-from moe_np.experiments.common.experiment import Option
-from moe_np.experiments.chen2022.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.chen2022.experiment import OPTIONS, SMOKE, run, specs
+from moe_np.experiments.chen2022.report import report
+from moe_np.experiments.chen2022.runs import PAPER, SYSTEMS, Config, run_one, summarise
 
-report = table
-SYSTEMS = ()
-OPTIONS = (
-    Option("setting", "the data", (1, 2, 3, 4)),
-    Option("variant", "the algorithm as published, or as the paper writes it", ("code", "paper")),
-)
-SUMMARY = "synthetic clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy"
+SUMMARY = "clusters of Chen et al. 2022: linear and cubic experts, accuracy and dispatch entropy"

@@ -9,9 +9,9 @@ import pytest
 
 from moe_np import kernels
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.data import torch_random
-from moe_np.experiments.chen2022 import replay as again
-from moe_np.experiments.common.sweep import one_blas_thread
+from moe_np.experiments.chen2022 import replay
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from moe_np.experiments.common.sweep import one_blas_thread
 )
 def test_loads_before_training_are_those_the_notebook_printed(setting, loads):
     """The router is zero, so the first pass sends every sample where its noise is largest."""
-    _, stream = again._load(None, setting)
-    again.start_mixture(stream)
-    noise = torch_random.rand(stream, again.N, again.E)
-    assert np.bincount(noise.argmax(axis=1), minlength=again.E).tolist() == loads
+    _, stream = replay._load(None, setting)
+    replay.start_mixture(stream)
+    noise = torch_random.rand(stream, replay.N, replay.E)
+    assert np.bincount(noise.argmax(axis=1), minlength=replay.E).tolist() == loads
 
 
 def test_a_start_is_small_and_has_a_zero_router():
-    params = again.start_mixture(torch_random.manual_seed(11))
+    params = replay.start_mixture(torch_random.manual_seed(11))
     assert {k: (v.shape, v.dtype.name) for k, v in params.items()} == {
         "w": ((8, 16, 50), "float32"),
         "b": ((8, 16), "float32"),
@@ -49,12 +49,12 @@ def fake_run(stream, kind, data, epochs, *, first):
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(again, "train_and_test", fake_run)
-    monkeypatch.setattr(again, "_data", lambda setting: None)
+    monkeypatch.setattr(replay, "train_and_test", fake_run)
+    monkeypatch.setattr(replay, "_data", lambda setting: None)
 
 
 def test_result_has_ten_runs_of_each_kind_in_the_notebook_order(fake):
-    result = again.replay(3, progress=False)
+    result = replay.replay(3, progress=False)
     assert result["setting"] == 3
     for kind in ("moe_nonlinear", "moe_linear"):
         of = result[kind]
@@ -66,11 +66,11 @@ def test_result_has_ten_runs_of_each_kind_in_the_notebook_order(fake):
             == 10
         )
         assert of["entropy"] == [curve[-1] for curve in of["entropy_per_epoch"]]
-        assert of["recorded"]["accuracy"] == again.PAPER[3][kind].accuracy
-    _, stream = again._load(None, 3)
+        assert of["recorded"]["accuracy"] == replay.PAPER[3][kind].accuracy
+    _, stream = replay._load(None, 3)
     chain = [
         fake_run(stream, kind, None, 601 if i == 0 else 501, first=first)
-        for i, (kind, first) in enumerate(again.PLAN)
+        for i, (kind, first) in enumerate(replay.PLAN)
     ]
     assert [run["accuracy"] for run in chain[1:11]] == result["moe_nonlinear"]["accuracy"]
     assert [run["accuracy"] for run in chain[12:]] == result["moe_linear"]["accuracy"]
@@ -80,7 +80,7 @@ def test_result_has_ten_runs_of_each_kind_in_the_notebook_order(fake):
 
 @pytest.mark.parametrize("killed_in", [0, 1, 7, 11, 21])
 def test_a_killed_replay_goes_on_with_the_same_numbers(fake, monkeypatch, tmp_path, killed_in):
-    whole = again.replay(2, progress=False)
+    whole = replay.replay(2, progress=False)
     calls = []
 
     def dies(*args, **kwargs):
@@ -89,29 +89,29 @@ def test_a_killed_replay_goes_on_with_the_same_numbers(fake, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return fake_run(*args, **kwargs)
 
-    monkeypatch.setattr(again, "train_and_test", dies)
+    monkeypatch.setattr(replay, "train_and_test", dies)
     with pytest.raises(KeyboardInterrupt):
-        again.replay(2, store=tmp_path, progress=False)
+        replay.replay(2, store=tmp_path, progress=False)
     calls = [None] * 100  # lives from here on
-    assert again.run_one({"setting": 2, "limit": 22, "store": str(tmp_path)}) == whole
-    assert len(calls) == 100 + len(again.PLAN) - killed_in  # only what was missing
+    assert replay.run_one({"setting": 2, "limit": 22, "store": str(tmp_path)}) == whole
+    assert len(calls) == 100 + len(replay.PLAN) - killed_in  # only what was missing
     assert (
-        again.replay(2, store=tmp_path, progress=False) == whole and len(calls) == 122 - killed_in
+        replay.replay(2, store=tmp_path, progress=False) == whole and len(calls) == 122 - killed_in
     )
 
 
 def test_a_limit_gives_the_beginning_and_a_later_call_the_rest(fake, tmp_path):
-    whole = again.replay(4, progress=False)
-    part = again.replay(4, store=tmp_path, progress=False, limit=3)
+    whole = replay.replay(4, progress=False)
+    part = replay.replay(4, store=tmp_path, progress=False, limit=3)
     assert part["moe_nonlinear"]["accuracy"] == whole["moe_nonlinear"]["accuracy"][:2]
     assert part["moe_linear"]["accuracy"] == [] and part["moe_linear"]["first_run"] is None
-    assert "| 3 | 99.3375 | – |" in again.report(part) and "of 2 runs" in again.report(part)
-    assert again.replay(4, store=tmp_path, progress=False) == whole
-    assert again.replay(4, store=tmp_path, progress=False, limit=3) == part
+    assert "| 3 | 99.3375 | – |" in replay.report(part) and "of 2 runs" in replay.report(part)
+    assert replay.replay(4, store=tmp_path, progress=False) == whole
+    assert replay.replay(4, store=tmp_path, progress=False, limit=3) == part
 
 
 def test_a_damaged_file_is_named(fake, tmp_path):
-    again.replay(1, store=tmp_path, progress=False)
+    replay.replay(1, store=tmp_path, progress=False)
     (path,) = (tmp_path / "replay_chen2022").iterdir()
     whole = json.loads(path.read_text())
     for damage in (
@@ -125,18 +125,18 @@ def test_a_damaged_file_is_named(fake, tmp_path):
     ):
         path.write_text(damage)
         with pytest.raises(InputError, match="damaged file"):
-            again.replay(1, store=tmp_path, progress=False)
+            replay.replay(1, store=tmp_path, progress=False)
 
 
 def test_an_unknown_setting_is_named():
     with pytest.raises(InputError, match="setting: wanted one of 1, 2, 3, 4; got 5"):
-        again.replay(5)
+        replay.replay(5)
 
 
 def test_difference_undoes_the_four_printed_digits():
-    assert again.difference(99.78125, 99.7812) == 0  # 15965 of 16000, printed with four digits
-    assert again.difference(95.65625, 95.6625) == -0.00625
-    assert again.difference(100.0, 99.9938) == 0.00625
+    assert replay.difference(99.78125, 99.7812) == 0  # 15965 of 16000, printed with four digits
+    assert replay.difference(95.65625, 95.6625) == -0.00625
+    assert replay.difference(100.0, 99.9938) == 0.00625
 
 
 def test_recorded_numbers_agree_with_the_means_printed_beside_them():
@@ -147,38 +147,38 @@ def test_recorded_numbers_agree_with_the_means_printed_beside_them():
     }
     printed[4] = (98.92, 1.18, 93.3, 1.48)
     for setting, numbers in printed.items():
-        kinds = again.PAPER[setting].values()
+        kinds = replay.PAPER[setting].values()
         ours = [f(kind.accuracy) for kind in kinds for f in (np.mean, np.std)]
         assert np.abs(np.subtract(ours, numbers)).max() <= 0.00501, setting
 
 
 def test_table_shows_every_run_and_says_how_many_agree(fake):
-    result = again.replay(2, progress=False)
-    text = again.report(result)
+    result = replay.replay(2, progress=False)
+    text = replay.report(result)
     assert text.count("\n|") == 14
     assert (
         "| 3 | 93.7188 |" in text and "89.49" in text
     )  # the remark on the published notebook of setting 2
-    assert f"of {again.N} test samples" in text
+    assert f"of {replay.N} test samples" in text
 
 
 def test_the_first_recorded_run_of_setting_1():
     """209 passes, then every training and every test sample right: as printed."""
     if kernels.backend() == "numpy":
         pytest.skip("takes the compiled loops a second and NumPy ten")
-    _, stream = again._load(None, 1)
+    _, stream = replay._load(None, 1)
     with one_blas_thread():
-        run = again.train_and_test(stream, "moe_nonlinear", again._data(1), 601, first=True)
+        run = replay.train_and_test(stream, "moe_nonlinear", replay._data(1), 601, first=True)
     assert run["accuracy"] == run["accuracy_training"] == 100
     assert 201 < run["epochs"] < 301  # it printed epoch 201 and not 301
     assert run["entropy_per_epoch"][0] > 1.385 and run["entropy_per_epoch"][-1] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", again.PAPER)
+@pytest.mark.parametrize("setting", replay.PAPER)
 def test_every_recorded_accuracy(setting, tmp_path):
-    result = again.replay(setting, progress=False)
-    for kind in again.ACTIVATION:
+    result = replay.replay(setting, progress=False)
+    for kind in replay.ACTIVATION:
         gaps = np.abs(result[kind]["difference"])
         assert gaps.max() <= (0.0126 if setting != 2 else 0.05)  # rounding decides the last samples
         assert (gaps == 0).sum() >= 5

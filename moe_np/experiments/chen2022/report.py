@@ -1,0 +1,40 @@
+"""Table 1 of Chen et al. (2022) as Markdown, published numbers beside ours."""
+
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
+
+NAMES = {
+    "single_linear": "single linear",
+    "single_nonlinear": "single cubic",
+    "moe_linear": "mixture, linear experts",
+    "moe_nonlinear": "mixture, cubic experts",
+}
+
+
+def report(result: Result) -> str:
+    """Our accuracy and dispatch entropy beside Table 1, and the accuracy of each seed below."""
+    caption = basis(len(result["seeds"]), deviation="population")
+    head = ("model", "runs", "accuracy, ours", "published", "entropy, ours", "published")
+    rows = []
+    for model, ours in result["summary"].items():
+        published = result["paper"].get(model, {})
+        cells = [NAMES[model], len(result["models"][model]["accuracy"])]
+        for name, digits in (("accuracy", 2), ("entropy", 3)):
+            cells += [mean_sd(values.get(name), digits) for values in (ours, published)]
+        rows.append(cells)
+    parts = [
+        f"Chen et al. 2022, setting {result['setting']}, variant `{result['variant']}`: percent "
+        f"of the test samples that are right, dispatch entropy in nats; {caption}, as the paper's.",
+        markdown_table(head, rows),
+        f"Each run, seeds {', '.join(map(str, result['seeds']))}:",
+        "\n".join(
+            f"- {NAMES[model]}: {', '.join(f'{a:.2f}' for a in lists['accuracy'])}"
+            for model, lists in result["models"].items()
+        ),
+    ]
+    if result["variant"] == "paper":
+        parts.append(
+            "Published numbers belong to the authors' code (variant `code`), which is not the "
+            "paper's algorithm."
+        )
+    return "\n\n".join(parts) + "\n"
