@@ -5,6 +5,7 @@ import re
 import runpy
 
 import numpy as np
+import pytest
 
 from moe_np import cli
 
@@ -33,9 +34,15 @@ def test_files_exist():
         assert (ROOT / path).exists(), path
 
 
-def test_commands_are_commands():
+def test_commands_are_commands(capsys):
     launcher = runpy.run_path(str(ROOT / "run.py"))
     shown = re.findall(r"^python3 run\.py (\S+)", TEXT, re.M)
     assert set(shown) == set(launcher["COMMANDS"])
     for line in re.findall(r"^python3 run\.py moe-np (.*?)(?:#.*)?$", TEXT, re.M):
-        cli.parser().parse_args(line.split())
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*line.split(), "--help"])
+        assert stop.value.code == 0
+
+
+def test_it_is_short():
+    assert len(TEXT.split()) <= 600
