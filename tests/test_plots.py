@@ -21,7 +21,8 @@ def ax():
 
 
 def test_labelled_points(ax):
-    x, group = np.array([[0.0, 1], [2, 3], [4, 5]]), np.array([1, 0, 1])
+    x = np.array([[0.0, 1], [2, 3], [4, 5]])
+    group = np.array([1, 0, 1])
     plots.labelled_points(ax, x, group, ["a", "b"], places=[(0, 0), (1, 2)])
     np.testing.assert_array_equal(ax.collections[1].get_offsets(), x[[0, 2]])
     assert [(t.get_text(), t.get_position()) for t in ax.texts] == [("a", (0, 0)), ("b", (1, 2))]
@@ -29,7 +30,8 @@ def test_labelled_points(ax):
 
 def test_straight_line_and_the_text_along_it(ax):
     ax.set(xlim=(0, 2), ylim=(0, 1))
-    w, b = np.array([1.0, -2.0]), 0.5
+    w = np.array([1.0, -2.0])
+    b = 0.5
     (line,) = plots.straight_line(ax, w, b)
     np.testing.assert_allclose(np.stack(line.get_data(), axis=1) @ w + b, 0, atol=1e-12)
     assert ax.get_xlim() == (0, 2) and ax.get_ylim() == (0, 1)
@@ -48,7 +50,8 @@ def test_trajectories(ax):
 
 
 def test_runs_beside_published(ax):
-    values, published = [[1, 2, 3], [5]], [(2.5, 1.0), (4.0, 0.5)]
+    values = [[1, 2, 3], [5]]
+    published = [(2.5, 1.0), (4.0, 0.5)]
     plots.runs_beside_published(ax, ["a", "b"], values, published)
     assert [d.get_offsets()[:, 0].tolist() for d in ax.collections[::3]] == [[1, 2, 3], [5]]
     means = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("o", "D")]
@@ -76,7 +79,8 @@ def test_training_curves(ax):
 
 
 def test_dispatch_table(ax):
-    expert, label = np.array([0, 0, 0, 1, 3]), np.array([0, 0, 1, 1, 2])
+    expert = np.array([0, 0, 0, 1, 3])
+    label = np.array([0, 0, 1, 1, 2])
     plots.dispatch_table(ax, diagnostics.table(expert, label), ["a", "b", "c"])
     shown = ax.images[0].get_array()
     np.testing.assert_allclose(shown, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]])

@@ -68,7 +68,9 @@ def adam(
         zeros = {k: np.zeros_like(p) for k, p in params.items()}
         state = AdamState(0, zeros, zeros)
     t = state.t + 1
-    new, m, v = {}, {}, {}
+    new: Params = {}
+    m: Params = {}
+    v: Params = {}
     for k, p in params.items():
         g = grads[k] + weight_decay * p if weight_decay else grads[k]
         m[k] = beta1 * state.m[k] + (1 - beta1) * g

@@ -141,7 +141,9 @@ def notebook_clusters(
     gamma, sigma, seed = SETTINGS[choice("setting", setting, tuple(SETTINGS))]
     n_train = integer("n_train", n_train, minimum=0)
     n_test = integer("n_test", n_test, minimum=0)
-    N, K, D = n_train + n_test, 4, 50
+    N = n_train + n_test
+    K = 4
+    D = 50
     source, stream = _word_source(seed)
     basis = _gram_schmidt(stream.standard_normal((2 * K, D)))
     first, noise, after = _sample_draws(source, stream, N, D)

@@ -40,6 +40,27 @@ def test_masked_choices_get_exactly_zero():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_all_choices_are_masked_softmax_and_its_gradient_are_zero(dtype):
+    x = np.array([[0.5, -np.inf, 1.5], [-np.inf] * 3, [1.0, 2.0, 3.0]], dtype)
+    with np.errstate(all="raise"):
+        p = numerics.softmax(x)
+        dx = numerics.softmax_backward(np.ones_like(x), p)
+        assert (numerics.softmax(x[1]) == 0).all() and (
+            numerics.softmax(x.T, axis=0)[:, 1] == 0
+        ).all()
+    assert p.dtype == dtype and (p[1] == 0).all() and (dx[1] == 0).all()
+    for row in (0, 2):
+        e = np.exp(x[row] - x[row].max())
+        assert np.array_equal(p[row], e / e.sum()), "the same bits as without the masked row"
+
+
+def test_logits_that_are_not_numbers_stay_visible():
+    for bad in (np.nan, np.inf):
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(numerics.softmax(np.array([[bad, 0.0], [1.0, 2.0]]))[0]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_follows_the_input_and_nothing_is_changed(dtype):
     x = np.linspace(-3, 3, 12, dtype=dtype).reshape(3, 4)
     x.flags.writeable = False

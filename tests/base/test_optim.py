@@ -29,7 +29,8 @@ def test_gradient_descent(problem):
 
 def test_momentum_is_a_geometric_sum(problem):
     params, grads = problem
-    p, v = params, None
+    p = params
+    v = None
     for _ in range(3):
         p, v = optim.momentum(p, grads, v, lr=0.1, beta=0.5)
     np.testing.assert_allclose(p["b"], params["b"] - 0.1 * grads["b"] * (1 + 1.5 + 1.75))
@@ -55,7 +56,8 @@ def test_adam_equals_pytorch(problem):
     params, grads = problem
     tensors = {k: torch.tensor(p.copy(), requires_grad=True) for k, p in params.items()}
     optimiser = torch.optim.Adam(tensors.values(), lr=0.01, weight_decay=5e-4)
-    p, state = params, None
+    p = params
+    state = None
     for step in range(5):
         g = {k: g * np.cos(step) for k, g in grads.items()}
         p, state = optim.adam(p, g, state, lr=0.01, weight_decay=5e-4)
@@ -71,8 +73,10 @@ def test_normalised_gradient_descent_moves_every_expert_by_the_same_length(probl
     params, grads = problem
     new = optim.normalised_gradient_descent(params, grads, lr=0.1, norm=norm)
     for e in range(3):
-        dw, db = new["w"][e] - params["w"][e], new["b"][e] - params["b"][e]
-        gw, gb = np.linalg.norm(grads["w"][e]), np.linalg.norm(grads["b"][e])
+        dw = new["w"][e] - params["w"][e]
+        db = new["b"][e] - params["b"][e]
+        gw = np.linalg.norm(grads["w"][e])
+        gb = np.linalg.norm(grads["b"][e])
         length = {"sum": gw + gb, "joint": np.hypot(gw, gb)}
         np.testing.assert_allclose(dw, -0.1 * grads["w"][e] / length.get(norm, gw))
         np.testing.assert_allclose(db, -0.1 * grads["b"][e] / length.get(norm, gb))

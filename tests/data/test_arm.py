@@ -78,7 +78,7 @@ def test_forward_undoes_inverse(states):
 
 @pytest.mark.parametrize("gravity", [0.0, arm.GRAVITY])
 def test_energy_is_conserved(states, gravity):
-    q, dq = states[0][:8], states[1][:8]
+    q, dq, _ = (s[:8] for s in states)
     path = itertools.islice(arm.simulate(q, dq, dt=2e-3, gravity=gravity), 0, 41, 10)
     energies = np.array([arm.energy(*state, gravity=gravity) for state in path])
     constant = np.broadcast_to(energies[0], energies.shape)
@@ -99,7 +99,7 @@ def test_a_torque_does_work(states):
 def test_one_pendulum_by_hand():
     """A rod of 1 kg and 1 m on a level axis: M = m l² / 3, weight m g l/2 cos θ, θ downwards."""
     rod = (arm.Link((0, 1, 0), (0, 0, 0), 1.0, (0.5, 0, 0), (0, 1 / 12, 1 / 12)),)
-    q, dq, torque = np.array([[0.3]]), np.array([[1.7]]), np.array([[0.4]])
+    q, dq, torque = np.array([0.3, 1.7, 0.4]).reshape(3, 1, 1)
     np.testing.assert_allclose(arm.mass_matrix(q, arm=rod), [[[1 / 3]]])
     ddq = arm.forward_dynamics(q, dq, torque, arm=rod)
     np.testing.assert_allclose(ddq, 3 * (0.4 + 9.81 / 2 * np.cos(0.3)))

@@ -16,7 +16,8 @@ def published():
 def one_by_one(setting, count):
     """The notebook's procedure: one call of NumPy's old generator per number of a sample."""
     gamma, sigma, seed = SETTINGS[setting]
-    rs, order = np.random.RandomState(seed), torch_random.manual_seed(seed)
+    rs = np.random.RandomState(seed)
+    order = torch_random.manual_seed(seed)
     basis = []
     for _ in range(8):
         v = rs.randn(50)
@@ -26,9 +27,11 @@ def one_by_one(setting, count):
         basis.append(v / np.linalg.norm(v))
     v, c = np.float32(basis[:4]), np.float32(basis[4:])
     for _ in range(count):
-        y, k = rs.choice([-1, 1]), rs.choice([0, 1, 2, 3])
+        y = rs.choice([-1, 1])
+        k = rs.choice([0, 1, 2, 3])
         xi = rs.normal(0, sigma / np.sqrt(50), size=50)
-        sign, other = rs.choice([-1, 1]), rs.choice([i for i in range(4) if i != k])
+        sign = rs.choice([-1, 1])
+        other = rs.choice([i for i in range(4) if i != k])
         ends = ((0.5, 2), (1, 2), (0.5, gamma))
         alpha, beta, g = (np.float32(rs.uniform(*pair)) for pair in ends)
         signal = np.float32(y) * v[k] * alpha

@@ -10,7 +10,7 @@ import pytest
 import moe_np.show
 
 
-def run(code):
+def printed_by(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.stdout.strip() or done.stderr
 
@@ -18,12 +18,12 @@ def run(code):
 def test_importing_it_imports_none_of_its_parts():
     code = "import sys, moe_np.show; "
     code += "print([m for m in ('numpy', 'matplotlib') if m in sys.modules], dir(moe_np.show))"
-    assert run(code) == "[] ['steps', 'view', 'walk']"
+    assert printed_by(code) == "[] ['steps', 'view', 'walk']"
 
 
 def test_a_part_is_an_attribute():
-    assert run("import moe_np.show; print(moe_np.show.walk.route.__name__)") == "route"
-    assert run("from moe_np.show import view; print(view.view.__name__)") == "view"
+    assert printed_by("import moe_np.show; print(moe_np.show.walk.route.__name__)") == "route"
+    assert printed_by("from moe_np.show import view; print(view.view.__name__)") == "view"
     for name in moe_np.show.__all__:
         part = getattr(moe_np.show, name)
         assert inspect.ismodule(part) and part is importlib.import_module(f"moe_np.show.{name}")

@@ -14,8 +14,9 @@ def walk():
     x = np.array([1.0, 2.0])
     last = None
     for number in range(3):
-        arrays, options = {"x": x, "y": 7}, {"axes": {"x": "D"}, "before": last}
-        last = state(f"step {number}", r"x \leftarrow 2 x", arrays, **options)
+        arrays = {"x": x, "y": 7}
+        equation = r"x \leftarrow 2 x"
+        last = state(f"step {number}", equation, arrays, axes={"x": "D"}, before=last)
         yield last
         x *= 2
 
@@ -66,7 +67,8 @@ def test_axes_have_to_fit():
 def test_text_and_html():
     steps = Steps(walk())
     next(steps)
-    text, page = repr(next(steps)), steps.now._repr_html_()
+    text = repr(next(steps))
+    page = steps.now._repr_html_()
     assert "* x (D = 2)\n      [2. 4.]" in text and "x \\leftarrow 2 x" in text
     assert text.endswith("\n    unchanged: y")
     assert "(D = 2)" in page and "unchanged: 1" in page and "<script" not in page

@@ -22,7 +22,8 @@ PNG = b"\x89PNG"
 
 def vowels(every=None):
     rng = np.random.default_rng(0)
-    x, params = rng.normal(size=(30, 2)), init_mixture(rng, 3)
+    x = rng.normal(size=(30, 2))
+    params = init_mixture(rng, 3)
     return walk.vowels(params, x, (x[:, :1] > 0) * 1.0, lr=0.1, every=every)
 
 
@@ -243,7 +244,8 @@ def em_walk():
 
 def layer_walk():
     rng = np.random.default_rng(0)
-    params, x = experts.SWIGLU.init(rng, 5, 4, 3), rng.normal(size=(12, 5))
+    params = experts.SWIGLU.init(rng, 5, 4, 3)
+    x = rng.normal(size=(12, 5))
     return walk.layer(params, x, router("top_k")[0], experts.SWIGLU)
 
 

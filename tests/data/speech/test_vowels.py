@@ -89,7 +89,8 @@ def test_not_a_table(tmp_path, case):
 
 
 def test_the_task_of_1991():
-    table, task = peterson_barney(), vowel_task()
+    table = peterson_barney()
+    task = vowel_task()
     assert task.x_train.shape == (400, 2) and task.d_train.shape == (400, 1)
     assert task.x_test.shape == (200, 2)
     assert (np.bincount(task.vowel_train) == 100).all()
