@@ -57,6 +57,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are InputErrors, so that every error of the program is one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Called by argparse with what is wrong."""
         raise InputError(message)
 
 

@@ -207,9 +207,12 @@ def _imported_by_tests(names=[]):  # noqa: B006 - read once
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("moe_np"):
                     names.append(node.module)
                     names.extend(f"{node.module}.{alias.name}" for alias in node.names)
-        names.extend(sources.reached(["moe_np.cli", "moe_np.coursework.cli"]))
+        names.extend(sources.reached(CLIS))
         names.extend(m for n in registry.summaries() for m in _folder(n))
     return names
+
+
+CLIS = [sources.name_of(path) for path in PACKAGE.rglob("cli.py")]
 
 
 def _folder(name):

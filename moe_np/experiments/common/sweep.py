@@ -25,6 +25,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base.checks import InputError, integer
 from moe_np.base.files import write_atomically
+from moe_np.base.machine import one_blas_thread
 from moe_np.experiments.common import sources
 from moe_np.experiments.common.experiment import Result, Spec
 
@@ -38,13 +39,6 @@ def _as_list(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     raise TypeError(f"not JSON-able: {type(value).__name__}")
-
-
-def one_blas_thread():
-    """A context in which BLAS uses one thread; imported when first used, since BLAS loads slowly."""
-    from moe_np.kernels.machine import blas_threads
-
-    return blas_threads.one_blas_thread()
 
 
 def _guarded(run_one, spec):

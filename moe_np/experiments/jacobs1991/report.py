@@ -108,14 +108,14 @@ def explore_table(explored: list[Result], config: Config) -> str:
 # --- Other choices --------------------------------------------------------------------------------
 
 
-def sensitivity_report(found: Result) -> str:
+def sensitivity_report(sensitivity: Result) -> str:
     """How the cells were made, the cells, and what they show."""
-    results = found["cells"]
+    results = sensitivity["cells"]
     return "\n\n".join(
         [
-            _legend(results, found["quick"]),
+            _legend(results, sensitivity["quick"]),
             _cells_table(results),
-            _summary(results, found["one_softmax_expert"]),
+            _summary(results, sensitivity["one_softmax_expert"]),
         ]
     )
 
