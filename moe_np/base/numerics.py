@@ -27,9 +27,11 @@ def log_softmax(logits: Array, axis: int = -1) -> Array:
 
 
 def softmax(logits: Array, axis: int = -1) -> Array:
-    """p_i = exp(x_i) / Σ_j exp(x_j). A masked choice (−inf) gets exactly 0."""
-    e = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+    """p_i = exp(x_i) / Σ_j exp(x_j). A masked choice (−inf) gets exactly 0, also where all are."""
+    top = logits.max(axis=axis, keepdims=True)
+    masked = top == -np.inf  # −inf − (−inf) would be nan, and so would 0/0
+    e = np.exp(logits - np.where(masked, 0, top))
+    return e / np.where(masked, 1, e.sum(axis=axis, keepdims=True))
 
 
 def softmax_backward(dprobs: Array, probs: Array, axis: int = -1) -> Array:

@@ -1,45 +1,87 @@
-"""What a router is: a file with three functions, and the few pieces that several of them share.
+"""What a router is, how to write one, and what the routers share.
 
-A router maps N tokens to a weighted bipartite graph between tokens and experts, one row per
-assignment:
+A router, also called a gating network, says for each of N tokens which of E experts work on it and
+with what weight. It returns a list of assignments, one row per assignment. A router is one file in
+this folder; nothing else in the package has to know its name. It provides (`Router` below says the
+same in a form that an editor checks):
 
-    init(rng, d_model, n_experts, ...)           -> params, a dict of arrays
-    route(params, x, ..., rng=None)              -> (Routing, cache)    x (N, D); rng=None is evaluation: no noise
-    route_backward(dweight, dlogits, cache)      -> (dx, grads)         dweight (A,), dlogits (N, E) or None
+    init(rng, d_model, n_experts, *, scale, dtype)              -> params, a dict of arrays
+    route(params, x, *, OPTIONS, valid, training, rng)          -> (Routing, cache)    x (N, D)
+    logits_backward(dweight, dlogits, cache)                    -> dlogits (N, E)
+    route_backward(dweight, dlogits, cache)                     -> (dx (N, D), grads)
 
-`dweight` comes from the layer that used the weights, `dlogits` from balance losses; the backward
-pass adds up both. Which expert is chosen is never differentiated, except where a file says how.
-Nothing that comes in is changed.
+    CAUSAL     False if, with some option, the routing of a token depends on later tokens
+    STAGES     the steps of `route` as data: what moe_np.show.walk shows, with the equations
+    BACKWARD   the same for the backward pass
+    EXAMPLE    options of `route` with which one tries the router on 8 tokens and 4 experts
+               (EXAMPLE_INIT: options that its `init` needs, if it needs any)
 
-Rules for all (each has a test): a dropped assignment is absent, not a row of zeros; the lowest
-expert index wins a tie; without `rng` a router is deterministic; noise belongs to the router and
-never reaches `x`.
+Options are the router's own: `k`, `renormalise`, `capacity_factor` and so on. Three are common:
+
+    valid      (N,) bool, False where a token is padding. Padding gets no row, takes no place, is
+               not counted, draws no random number, and its row of dx is 0. None: no padding
+    training   the only switch between training and evaluation; None means `rng is not None`
+    rng        numpy.random.Generator for what is random in training; evaluation draws nothing.
+               `check_training` resolves the two
+
+`cache` is a NamedTuple: what the backward pass uses and what the stages show, each under the name
+that its equation has. `scale` is a factor of a standard deviation (scale/√D for a matrix).
+
+Backward, `dweight` (A,) comes from the layer that used the weights, and `dlogits` (N, E) or None
+from load-balancing losses (auxiliary losses) on `Routing.logits`. `logits_backward` adds up both
+into the gradient with respect to what the router computes linearly from x. Where that is two
+products, it returns a NamedTuple of both. `route_backward` takes it through the linear map. Which
+expert is chosen is not differentiated, except where a file says how.
+
+To add a router NAME:
+
+    1. moe_np/routing/NAME.py. top_k.py is a good example to start from; weighting.py has the pieces
+       that many routers share, stages.py their equations.
+    2. tests/routing/test_NAME.py, with CASES = {"NAME": Case(NAME, NAME.EXAMPLE)} from
+       tests/support/routers.py: the tests of all routers then run on it too.
+
+`moe_np.routing.routers()` then lists it, `moe_np.show.walk.route` shows it step by step, and
+`moe-np run router_zoo` trains it beside the others.
+
+Rules for all routers (each has a test): a dropped assignment is absent, not a row of zeros; the
+lowest expert index wins a tie; evaluation is deterministic; noise belongs to the router and does
+not change `x`; no argument is changed in place; the dtype is that of x.
 """
 
 import math
-from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
+from moe_np.base.types import (
+    Array,
+    ArrayA,
+    ArrayDE,
+    ArrayE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    ArrayNK,
+    Options,
+    Params,
+    Rng,
+)
 
 
 class Routing(NamedTuple):
-    """A assignments of N tokens to E experts. Any order; the routers here list token by token, best
-    choice first.
+    """A assignments of N tokens to E experts. Their order is free; the routers here list them token
+    by token, the best choice first.
     """
 
-    token: np.ndarray  # (A,) row of x
-    expert: np.ndarray  # (A,)
-    weight: np.ndarray  # (A,) what the expert's output is multiplied by
-    # (N, E) before any softmax; None where nothing of the kind is learned
-    logits: np.ndarray | None
-    # (N, E) the router's scores of all experts, the rows summing to 1 where it is a softmax
-    probs: np.ndarray
-    demand: np.ndarray  # (N, E) bool: which experts each token asked for, before any capacity
+    token: ArrayA  # row of x
+    expert: ArrayA
+    weight: ArrayA  # what the expert's output is multiplied by
+    logits: ArrayNE | None  # before any softmax; None for a router that learns none
+    probs: ArrayNE  # scores of all experts; each row sums to 1 if they are a softmax
+    demand: ArrayNE  # bool: the experts that each token asked for, before any capacity
 
 
 class BalanceLoss(NamedTuple):
@@ -48,50 +90,99 @@ class BalanceLoss(NamedTuple):
     """
 
     value: float
-    dweight: np.ndarray | None = None  # (A,) of Routing.weight, for route_backward
-    dlogits: np.ndarray | None = None  # (N, E) of Routing.logits, for route_backward
-    dload: np.ndarray | None = None  # (E,) of the expected load of noisy_top_k.py
-    dthreshold: np.ndarray | None = None  # (E,) of the thresholds of strictly_balanced.py
+    dweight: ArrayA | None = None  # of Routing.weight, for route_backward
+    dlogits: ArrayNE | None = None  # of Routing.logits, for route_backward
+    dload: ArrayE | None = None  # of the expected load of noisy_top_k.py
+    dthreshold: ArrayE | None = None  # of the thresholds of strictly_balanced.py
 
 
-def check_tokens(x, params, name="w", *, finite=True):
-    """Check x (N, D) against a router matrix (D, E); return x. A router needs no other check of its
-    input.
+class Stage(NamedTuple):
+    """One step of a router, as data: what `moe_np.show.walk.route` shows.
+
+    arrays   {name: axes}: a field of the cache or of Routing, or a parameter; in BACKWARD also a
+             gradient. Axes are separated by spaces, "N E"; "" for a number. What is None or absent
+             is not shown; a stage of which nothing is left is not shown either
+    when     (field of the cache, value): the stage holds only where the field has this value; the
+             values True and False ask whether the field is set (not None, not 0, not False)
     """
+
+    name: str  # "probabilities"
+    equation: str  # LaTeX without dollar signs, or ""
+    arrays: dict[str, str]
+    note: str = ""  # one sentence for the reader
+    when: tuple[str, Any] | None = None
+
+
+class Router(Protocol):
+    """What a module of this folder provides; the text above says what each of it means."""
+
+    CAUSAL: bool
+    STAGES: tuple[Stage, ...]
+    BACKWARD: tuple[Stage, ...]
+    EXAMPLE: Options
+
+    def init(self, rng: Rng, d_model: int, n_experts: int, /, *_: Any, **options: Any) -> Params:
+        """New parameters."""
+        ...
+
+    def route(self, params: Params, x: ArrayND, /, *_: Any, **options: Any) -> tuple[Routing, Any]:
+        """x (N, D) -> the assignments, and the cache of the backward pass."""
+        ...
+
+    def logits_backward(self, dweight: ArrayA, dlogits: ArrayNE | None, cache: Any) -> Any:
+        """-> the gradient at the logits (N, E)."""
+        ...
+
+    def route_backward(
+        self, dweight: ArrayA, dlogits: ArrayNE | None, cache: Any
+    ) -> tuple[ArrayND, Params]:
+        """-> dx (N, D) and the gradients of the parameters, with their names."""
+        ...
+
+
+# --- checks of what comes in ----------------------------------------------------------------------
+
+
+def check_tokens(x: Array, params: Params, name: str = "w", *, finite: bool = True) -> ArrayND:
+    """Check x (N, D) against the router matrix params[name] (D, E); return x as an array."""
     x = checks.array("x", x, ("N", "D"), finite=finite)
     w = params[name]
     if x.shape[1] != w.shape[0]:
         raise InputError(
-            f"x: wanted {w.shape[0]} features a token, as params[{name!r}] has, got {x.shape[1]}"
+            f"x: wanted {w.shape[0]} features per token, as params[{name!r}] has, got {x.shape[1]}"
         )
     if x.dtype != w.dtype:
         raise InputError(f"x: wanted {w.dtype}, the type of params[{name!r}], got {x.dtype}")
     return x
 
 
-def check_k(k, n_experts):
-    """Check the number of choices: 1 <= k <= E."""
+def check_k(k: int, n_experts: int) -> int:
+    """Check the number of choices per token: 1 <= k <= E."""
     if checks.integer("k", k) > n_experts:
         raise InputError(f"k: wanted at most the {n_experts} experts there are, got {k}")
     return int(k)
 
 
-def check_renormalise(renormalise, k):
-    """k = 1 renormalised is weight 1 for every token: the gate would get a task gradient of exactly
-    0 (errata 4).
+def check_renormalise(renormalise: bool, k: int) -> None:
+    """k = 1 renormalised gives every token the weight 1: the router would get a task gradient of
+    exactly 0 (errata 4).
     """
     if renormalise and k == 1:
         raise InputError(
-            "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient of the router is 0 "
-            "and it learns nothing; wanted renormalise=False (Switch) or k of at least 2"
+            "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient "
+            "of the router is 0 and it learns nothing; "
+            "wanted renormalise=False (Switch) or k of at least 2"
         )
 
 
-def check_training(training, rng, noise=None):
-    """The switch of mode: -> whether this is training, and the generator to draw from.
+def check_training(
+    training: bool | None, rng: Rng | None, noise: str | None = None
+) -> tuple[bool, Rng | None]:
+    """Whether this is training, and the generator to draw from: None in evaluation.
 
-    `training` None means: with a generator. Evaluation draws nothing, whatever `rng` is. `noise`
-    names what a router has to draw in training; it then raises InputError without a generator.
+    training   None means training if there is a generator
+    noise      what the router draws in training, None if it draws nothing. Raises InputError where
+               training needs a generator for it and there is none
     """
     if rng is not None:
         checks.generator("rng", rng)
@@ -106,9 +197,9 @@ def check_training(training, rng, noise=None):
     return bool(training), rng if training else None
 
 
-def check_valid(valid, n_tokens):
-    """Check the padding mask: bool (N,), False where a token is padding; None is no padding. Return
-    the mask.
+def check_valid(valid: ArrayN | None, n_tokens: int) -> ArrayN:
+    """Check the padding mask (N,) of bool, False where a token is padding; None means no padding.
+    Return the mask.
     """
     if valid is None:
         return np.ones(n_tokens, bool)
@@ -120,115 +211,103 @@ def check_valid(valid, n_tokens):
     return valid
 
 
-FEW = 8  # up to so many choices, as many passes over the scores are faster than sorting them
+def check_padding(valid: ArrayN | None, n_tokens: int) -> ArrayN | None:
+    """`check_valid` where None stays None: without padding there is nothing to mask."""
+    return None if valid is None else check_valid(valid, n_tokens)
 
 
-def top_k(scores, k):
-    """Indices (N, k) of the k largest of each row, largest first; the lowest index wins a tie.
-    scores (N, E), no NaN.
+# --- the choice of experts ------------------------------------------------------------------------
 
-    The same as a stable sort of the rows, but faster: k rounds of arg-max, or for a larger k a sort
-    that need not be stable. Rows in which the quick way cannot tell (−inf among the k, ties) are
-    sorted once more.
+ROUNDS = 8  # up to this number of choices, one pass over the scores per choice beats sorting them
+
+
+def top_k(scores: ArrayNE, k: int) -> ArrayNK:
+    """Indices (N, k) of the k largest of each row of scores (N, E), largest first; no NaN in them.
+
+    The lowest index wins a tie. Equal to a stable sort of the rows, but faster: k rounds of
+    arg-max, or for a larger k a sort that need not be stable. A row for which that is not certain
+    (−inf among the k, ties) is sorted again.
     """
-    choice, unsure = (_by_rounds if k <= FEW else _by_sorting)(scores, k)
+    choice, unsure = (_by_rounds if k <= ROUNDS else _by_sorting)(scores, k)
     if unsure.any():
         choice[unsure] = np.argsort(-scores[unsure], axis=1, kind="stable")[:, :k]
     return choice
 
 
 def _by_rounds(scores, k):
-    """k times the arg-max (the first of equals) of what is left. A taken entry becomes −inf: unsure
-    where that wins.
+    """k times the arg-max (the first of equals) of what is left. A taken entry becomes −inf; a row
+    in which −inf is then the largest is unsure.
     """
-    left, rows = scores.copy(), np.arange(len(scores))
-    choice, unsure = np.empty((len(scores), k), np.int64), np.zeros(len(scores), bool)
+    left = scores.copy()
+    rows = np.arange(len(scores))
+    choice = np.empty((len(scores), k), np.int64)
+    unsure = np.zeros(len(scores), bool)
     for j in range(k):
-        best = choice[:, j] = left.argmax(axis=1)
-        unsure |= left[rows, best] == -np.inf
-        left[rows, best] = -np.inf
+        largest = choice[:, j] = left.argmax(axis=1)
+        unsure |= left[rows, largest] == -np.inf
+        left[rows, largest] = -np.inf
     return choice, unsure
 
 
 def _by_sorting(scores, k):
-    """Without equal values in a row there is one order only, and any sort finds it; unsure where
-    two are equal.
+    """A row without equal values has one order only, and any sort finds it; a row with two equal
+    values is unsure.
     """
-    if k < scores.shape[1]:  # the k best and the next one, which may equal the last of them
+    if k < scores.shape[1]:  # the k largest and the next, which may equal the last of them
         order = np.argpartition(-scores, k, axis=1)[:, : k + 1]
-        best = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1)
-        order = np.take_along_axis(order, best, axis=1)
+        falling = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1)
+        order = np.take_along_axis(order, falling, axis=1)
     else:
         order = np.argsort(-scores, axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)
     return order[:, :k], (ranked[:, 1:] == ranked[:, :-1]).any(axis=1)
 
 
-def capacity(n_tokens, n_experts, k, factor):
-    """C = ceil(factor · N · k / E), at least 1: the most tokens one expert takes (Switch, section
-    2.2).
+def demand_of(choice: ArrayNK, n_experts: int, valid: ArrayN | None = None) -> ArrayNE:
+    """choice (N, k) -> demand (N, E) bool; padding asks for no expert."""
+    demand = np.zeros((len(choice), n_experts), bool)
+    np.put_along_axis(demand, choice, True, axis=1)
+    if valid is not None:
+        demand &= valid[:, None]
+    return demand
+
+
+# --- the capacity of the experts ------------------------------------------------------------------
+
+
+def capacity(n_tokens: int, n_experts: int, k: int, factor: float) -> int:
+    """Expert capacity C = ceil(factor · N · k / E), at least 1, from the capacity factor: the most
+    tokens that one expert takes (Switch, section 2.2).
 
     Rounding down would give 0, every token dropped, for short sequences (errata 9).
     """
-    if isinstance(factor, bool) or not (
-        isinstance(factor, Real) and math.isfinite(factor) and factor > 0
-    ):
-        raise InputError(f"capacity_factor: wanted a finite number above 0, got {factor!r}")
+    factor = checks.number("capacity_factor", factor, greater_than=0)
     return max(1, math.ceil(factor * n_tokens * k / n_experts))
 
 
-def within_capacity(expert, n_experts, C):
-    """Mask (A,) of the assignments that find a place when each expert takes its first C in the
-    order given.
+def within_capacity(expert: ArrayA, n_experts: int, C: int) -> ArrayA:
+    """Mask (A,) of the assignments that find a place if each expert takes its first C in the order
+    given.
 
     The order is the policy: first choices of all tokens before second ones (GShard), or the highest
     scores first.
     """
     order = np.argsort(expert, kind="stable")
     count = np.bincount(expert, minlength=n_experts)
-    start = np.cumsum(count) - count
+    first = np.cumsum(count) - count
     place = np.empty(len(expert), np.int64)
-    place[order] = np.arange(len(expert)) - start[expert[order]]
+    place[order] = np.arange(len(expert)) - first[expert[order]]
     return place < C
 
 
-def demand_of(choice, n_experts):
-    """choice (N, k) -> demand (N, E) bool."""
-    demand = np.zeros((len(choice), n_experts), bool)
-    np.put_along_axis(demand, choice, True, axis=1)
-    return demand
+# --- the linear map -------------------------------------------------------------------------------
+
+LARGE = 1 << 18  # multiplications from which on the compiled product is used
 
 
-def rows(choice, weight, valid):
-    """choice, weight (N, k) -> token, expert, weight (A,) of the assignments of valid tokens."""
-    token = np.repeat(np.arange(len(choice)), choice.shape[1])
-    if valid is None:
-        return token, choice.ravel(), weight.ravel()
-    return token.reshape(choice.shape)[valid].ravel(), choice[valid].ravel(), weight[valid].ravel()
-
-
-def rows_backward(dweight, shape, valid):
-    """dweight (A,) of the rows of `rows` -> (N, k), 0 where a token is padding."""
-    if valid is None:
-        return dweight.reshape(shape)
-    out = np.zeros(shape, dweight.dtype)
-    out[valid] = dweight.reshape(-1, shape[1])
-    return out
-
-
-def with_dlogits(dscore, dlogits, valid):
-    """The gradient through the weights and that of a loss on the logits, which padding does not
-    get: (N, E).
-    """
-    if dlogits is None:
-        return dscore
-    return dscore + (dlogits if valid is None else np.where(valid[:, None], dlogits, 0))
-
-
-def linear_backward(dlogits, x, w):
+def linear_backward(dlogits: ArrayNE, x: ArrayND, w: ArrayDE) -> tuple[ArrayND, ArrayDE]:
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
-    if (
-        x.size * w.shape[1] >= 1 << 18 and kernels.backend() == "numba"
-    ):  # below, BLAS takes one thread anyway
+    # for a small product BLAS takes one thread anyway
+    if x.size * w.shape[1] >= LARGE and kernels.backend() == "numba":
         return kernels.top_k.linear_backward(dlogits, x, w)
     return dlogits @ w.T, x.T @ dlogits

@@ -1,5 +1,5 @@
-"""Dense softmax gate: every token to every expert. Jordan and Jacobs 1994; Shazeer et al. 2017,
-section 2.1, eq. (2).
+"""Dense softmax gate, every token to every expert: Jordan and Jacobs 1994; Shazeer et al. 2017
+(arXiv 1701.06538), section 2.1, eq. (2).
 
     paper            here       shape     meaning
     W_g              w          (D, E)    router matrix
@@ -14,50 +14,70 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks, numerics
-from moe_np.routing import contract
-from moe_np.routing.contract import Routing
+from moe_np.base import numerics
+from moe_np.base.types import (
+    ArrayA,
+    ArrayDE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    Options,
+    Params,
+    Rng,
+)
+from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = True
+EXAMPLE: Options = {}
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage("selection", "", {"demand": "N E"}, "Every token asks for every expert."),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
+
+init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    w: np.ndarray
-    probs: np.ndarray  # (N, E)
-    valid: np.ndarray | None  # (N,) bool
+    x: ArrayND
+    w: ArrayDE
+    probs: ArrayNE
+    valid: ArrayN | None
 
 
-def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
-    """{"w": (D, E)}, normal with standard deviation scale/√D."""
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
-    return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
-
-
-def route(params, x, *, valid=None, training=None, rng=None):
-    """Send each token to all experts: x (N, D) -> (Routing, A = N·E, and cache). `rng` is not used:
-    no noise.
-    """
-    x, w = contract.check_tokens(x, params), params["w"]
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Send each token to all experts: x (N, D) -> (Routing with A = N·E, cache). No noise."""
+    x = contract.check_tokens(x, params)
     contract.check_training(training, rng)
-    valid = None if valid is None else contract.check_valid(valid, len(x))
-    N, E = len(x), w.shape[1]
+    valid = contract.check_padding(valid, len(x))
+    w = params["w"]
     logits = x @ w
     probs = numerics.softmax(logits)
-    token, expert, weight = contract.rows(np.tile(np.arange(E), (N, 1)), probs, valid)
-    demand = np.ones((N, E), bool)
-    if valid is not None:
-        demand &= valid[:, None]
-    return Routing(token, expert, weight, logits, probs, demand), Cache(x, w, probs, valid)
+    choice = np.tile(np.arange(w.shape[1]), (len(x), 1))
+    demand = contract.demand_of(choice, w.shape[1], valid)
+    routing = Routing(*weighting.rows(choice, probs, valid), logits, probs, demand)
+    return routing, Cache(x, w, probs, valid)
 
 
-def logits_backward(dweight, dlogits, cache):
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
     """dweight (A,), dlogits (N, E) or None -> dlogits (N, E), through the softmax."""
-    dprobs = contract.rows_backward(dweight, cache.probs.shape, cache.valid)
+    dprobs = weighting.rows_backward(dweight, cache.probs.shape, cache.valid)
     dscore = numerics.softmax_backward(dprobs, cache.probs)
-    return contract.with_dlogits(dscore, dlogits, cache.valid)
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
 
 
-def route_backward(dweight, dlogits, cache):
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}

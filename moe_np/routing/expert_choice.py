@@ -1,54 +1,82 @@
-"""Expert choice: the experts pick their tokens (Zhou et al. 2022, arXiv 2202.09368, sections 3.2
-and 3.3).
+"""Expert choice, the experts pick their tokens: Zhou et al. 2022 (arXiv 2202.09368), sections 3.2
+and 3.3.
 
-    paper                  here              shape       meaning
-    W_g                    w                 (D, E)      router matrix
-    S = Softmax(X·W_g)     probs             (N, E)      softmax over the experts, one row a token
-    k = n·c/e              C                             tokens that every expert takes
-    c                      capacity_factor               experts a token gets on average; 2 in most of the paper's runs
-    I = TopK(Sᵀ, k)        token, expert     (A,)        the assignments, A = E·C
-    G                      weight            (A,)        S at those places, not renormalised
-    b                      cap                           the most experts one token gets (section 3.3), None: no limit
-    A                      plan              (E, N)      relaxed assignment of section 3.3
-    λ                      temperature                   weight of the entropy there
+    paper                here              shape     meaning
+    W_g                  w                 (D, E)    router matrix
+    S = Softmax(X·W_g)   probs             (N, E)    softmax over the experts, one row per token
+    k = n·c/e            C                           tokens that every expert takes
+    c                    capacity_factor             experts that a token gets on average; 2 in most
+                                                     of the paper's runs
+    I = TopK(Sᵀ, k)      token, expert     (A,)      the assignments, A = E·C
+    G                    weight            (A,)      S at those places, not renormalised
+    b                    cap                         the most experts that one token gets (section
+                                                     3.3), None: no limit
+    A                    plan              (E, N)    relaxed assignment of section 3.3
+    λ                    temperature                 weight of the entropy there
 
-Every expert is equally full, so there is no balance loss; a token gets any number of experts from
-none to E. Where n·c/e is not whole it is rounded up, and no expert takes more tokens than there
-are. S has every logit in it, so every logit of a picked token gets a gradient.
+Every expert is equally full, so there is no load-balancing loss; a token gets any number of experts
+from none to E. Where n·c/e is not whole it is rounded up, and no expert takes more tokens than
+there are. S has every logit in it, so every logit of a picked token gets a gradient.
 
 Not causal: whether a token is picked depends on the whole batch, later tokens included, so a
 language model that predicts the next token must not use it (errata 13).
 
-With a cap the paper solves   max_A ⟨Sᵀ, A⟩ + λ H(A),   Σ_j A_ij = k,   Σ_i A_ij ≤ b,   0 ≤ A_ij ≤ 1   by Dykstra's
-alternating projections and then takes TopK(A, k): the cap holds only as far as the rounds have converged and A is
-nearly whole (solver="dykstra"). With λ = .001 a quarter of the tokens can be over the cap after 100 rounds on
-random scores, and nearly none after 3,000. Without the entropy it is a transport problem whose best corner is
-whole: solver="exact" finds that corner with SciPy's simplex, so that the cap always holds. This differs from the
-paper, and is the default.
+With a cap the paper solves
+
+    max_A ⟨Sᵀ, A⟩ + λ H(A),   Σ_j A_ij = k,   Σ_i A_ij ≤ b,   0 ≤ A_ij ≤ 1
+
+by Dykstra's alternating projections and then takes TopK(A, k): the cap holds only as far as the
+rounds have converged and A is nearly whole (solver="dykstra"). With λ = .001 a quarter of the
+tokens can be over the cap after 100 rounds on random scores, and nearly none after 3,000. Without
+the entropy it is a transport problem whose best corner is whole: solver="exact" finds that corner
+with SciPy's simplex, so that the cap always holds. This differs from the paper, and is the default.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.routing import contract, top_k
-from moe_np.routing.contract import Routing
+from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
+from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = False
+EXAMPLE: Options = {"capacity_factor": 2.0}
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "places",
+        r"C = \lceil \mathrm{factor} \cdot N / E \rceil",
+        {"C": ""},
+        "The number of tokens that every expert takes.",
+    ),
+    Stage(
+        "selection",
+        r"\text{each column keeps its } C \text{ largest}",
+        {"demand": "N E"},
+        "The experts choose, not the tokens.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    w: np.ndarray
-    probs: np.ndarray  # (N, E)
-    token: np.ndarray  # (A,)
-    expert: np.ndarray  # (A,)
+    x: ArrayND
+    w: ArrayDE
+    probs: ArrayNE
+    token: ArrayA
+    expert: ArrayA
+    C: int
+    valid: ArrayN
 
 
-def exact(scores, C, b):
-    """The best whole plan: scores (N, E) -> bool (N, E), C tokens an expert, at most b experts a
+def exact(scores: ArrayNE, C: int, b: int) -> ArrayNE:
+    """The best whole plan: scores (N, E) -> bool (N, E), C tokens per expert, at most b experts per
     token.
     """
     from scipy import sparse
@@ -57,23 +85,19 @@ def exact(scores, C, b):
     N, E = scores.shape
     per_expert = sparse.kron(np.ones((1, N)), sparse.eye(E), format="csr")
     per_token = sparse.kron(sparse.eye(N), np.ones((1, E)), format="csr")
-    # the dual simplex ends in a corner, and the corners are whole because the constraints are a
-    # bipartite graph's
-    found = linprog(
-        -scores.ravel().astype(np.float64),
-        per_token,
-        np.full(N, b),
-        per_expert,
-        np.full(E, C),
-        (0, 1),
-        "highs-ds",
-    )
-    return found.x.reshape(N, E) > 0.5
+    gain = scores.ravel().astype(np.float64)
+    limits = per_token, np.full(N, b), per_expert, np.full(E, C)
+    # the dual simplex ends in a corner, and the corners are whole because the constraints are those
+    # of a bipartite graph
+    plan = linprog(-gain, *limits, bounds=(0, 1), method="highs-ds").x
+    return plan.reshape(N, E) > 0.5
 
 
-def relaxed(scores, C, b, *, temperature, rounds):
-    """log A of the problem with the entropy: scores (N, E) -> (E, N), after so many rounds of
-    Dykstra's projections.
+def relaxed(
+    scores: ArrayNE, C: int, b: int, *, temperature: float, rounds: int
+) -> Annotated[np.ndarray, "E, N"]:
+    """log A of the problem with the entropy: scores (N, E) -> (E, N), after `rounds` of Dykstra's
+    projections.
 
     From exp(S/λ), in turn: make each expert's sum C, each token's sum at most b, each entry at most
     1. The two inequalities give back, before their next turn, what they took (Dykstra's
@@ -84,9 +108,8 @@ def relaxed(scores, C, b, *, temperature, rounds):
     for _ in range(rounds):
         log_plan = log_plan + np.log(C) - numerics.logsumexp(log_plan, axis=1, keepdims=True)
         before = log_plan + from_cap
-        log_plan = before + np.minimum(
-            0, np.log(b) - numerics.logsumexp(before, axis=0, keepdims=True)
-        )
+        excess = numerics.logsumexp(before, axis=0, keepdims=True)
+        log_plan = before + np.minimum(0, np.log(b) - excess)
         from_cap = before - log_plan
         before = log_plan + from_one
         log_plan = np.minimum(0, before)
@@ -94,7 +117,9 @@ def relaxed(scores, C, b, *, temperature, rounds):
     return log_plan
 
 
-def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
+def dykstra(
+    scores: ArrayNE, C: int, b: int, *, temperature: float = 1e-3, rounds: int = 100
+) -> ArrayNE:
     """The paper's plan: each expert's top C of the relaxed assignment. scores (N, E) -> bool (N,
     E).
     """
@@ -105,9 +130,9 @@ def dykstra(scores, C, b, *, temperature=1e-3, rounds=100):
 SOLVERS = {"exact": exact, "dykstra": dykstra}
 
 
-def pick(scores, C, cap=None, solver="exact"):
+def pick(scores: ArrayNE, C: int, cap: int | None = None, solver: str = "exact") -> ArrayNE:
     """Which tokens each expert takes: scores (N, E) -> bool (N, E). Without a cap the lowest token
-    wins a tie.
+    wins a tie. Raises InputError for a cap that leaves too few places.
     """
     N, E = scores.shape
     if C == 0:
@@ -122,15 +147,25 @@ def pick(scores, C, cap=None, solver="exact"):
     return SOLVERS[solver](scores, C, cap)
 
 
-def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, training=None, rng=None):
-    """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache).
-    `rng` is not used.
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    capacity_factor: float,
+    cap: int | None = None,
+    solver: str = "exact",
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Every expert takes the C tokens that score highest with it: x (N, D) -> (Routing, cache). No
+    noise.
 
-    C = min(ceil(N·capacity_factor/E), N). Padding (valid[n] = False) is not picked and does not
-    count in N. Raises InputError for a cap that leaves too few places. A row's demand is what it
-    got: no token asks for an expert.
+    C = min(ceil(N·capacity_factor/E), N), N without padding. Raises InputError for a cap that
+    leaves too few places. A row of demand is what the token got: no token asks for an expert.
     """
-    x, w = contract.check_tokens(x, params), params["w"]
+    x = contract.check_tokens(x, params)
+    w = params["w"]
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     checks.choice("solver", solver, SOLVERS)
@@ -144,16 +179,19 @@ def route(params, x, *, capacity_factor, cap=None, solver="exact", valid=None, t
     token, expert = np.nonzero(demand)
     best_first = np.lexsort((-probs[token, expert], token))
     token, expert = token[best_first], expert[best_first]
-    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(
-        x, w, probs, token, expert
-    )
+    routing = Routing(token, expert, probs[token, expert], logits, probs, demand)
+    return routing, Cache(x, w, probs, token, expert, C, valid)
 
 
-def route_backward(dweight, dlogits, cache):
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). Who picks whom is held."""
+    dscore = weighting.probs_backward(dweight, cache.token, cache.expert, cache.probs)
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Who picks whom is held."""
-    x, w, probs, token, expert = cache
-    dprobs = np.zeros_like(probs)
-    dprobs[token, expert] = dweight
-    spread = numerics.softmax_backward(dprobs, probs)
-    dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)
+    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}

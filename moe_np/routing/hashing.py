@@ -1,5 +1,5 @@
-"""Hash routing: a fixed table sends every token id to one expert (Roller et al. 2021, arXiv
-2106.04426, section 3).
+"""Hash routing, a fixed table sends every token id to one expert: Roller et al. 2021 (arXiv
+2106.04426), section 3.
 
     paper                 here       shape    meaning
     V                     V                   size of the vocabulary
@@ -7,9 +7,9 @@
     x_t                   ids        (N,)     token ids
     –                     counts     (V,)     how often each id occurs in the training text
 
-Three tables: `random` ids; `balanced`, the most frequent id first, each to the expert with the
-least text so far; and `clustered`, k-means over embeddings of the ids (of a model trained before),
-so that similar words share an expert.
+Three tables: `init` makes a random one; `balanced` takes the most frequent id first and gives each
+to the expert with the least text so far; `clustered` is k-means over embeddings of the ids (of a
+model trained before), so that similar words share an expert.
 
 Nothing is learned: the weight is 1, there are no logits and no gradient, to the token or to the
 table. The table is part of `params`, to be stored with the model, but not of `grads`: give the
@@ -18,25 +18,48 @@ it sees no context at all.
 """
 
 import heapq
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.checks import InputError
+from moe_np.base.types import ArrayA, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
 from moe_np.routing import contract, kmeans
-from moe_np.routing.contract import Routing
+from moe_np.routing.contract import Routing, Stage
+
+ArrayV = Annotated[np.ndarray, "V"]
+
+CAUSAL = True
+EXAMPLE: Options = {"ids": np.arange(8) % 5, "n_experts": 4}
+EXAMPLE_INIT: Options = {"vocabulary": 5}
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "lookup",
+        r"\mathrm{expert}_n = \mathrm{table}[\mathrm{ids}_n]",
+        {"table": "V", "ids": "N", "demand": "N E"},
+        "Nothing is computed from x.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage("parameters and tokens", r"dx = 0", {"dx": "N D"}, "Nothing is learned."),
+)
 
 
-def init(rng, d_model, n_experts, *, vocabulary):
-    """A random hash: {"table": (V,)}, each id to an expert drawn uniformly. `d_model` plays no
-    part.
-    """
+class Cache(NamedTuple):
+    x: ArrayND
+    ids: ArrayN
+
+
+def init(rng: Rng, d_model: int, n_experts: int, *, vocabulary: int) -> Params:
+    """A random hash: {"table": (V,)}, each id to an expert drawn uniformly. d_model is not used."""
+    checks.generator("rng", rng)
     checks.integer("d_model", d_model)
     V = checks.integer("vocabulary", vocabulary)
     return {"table": rng.integers(checks.integer("n_experts", n_experts), size=V)}
 
 
-def balanced(counts, n_experts):
+def balanced(counts: ArrayV, n_experts: int) -> Params:
     """A balanced hash: ids by falling count (V,), each to the expert with the fewest tokens so far
     -> {"table": (V,)}.
 
@@ -46,7 +69,8 @@ def balanced(counts, n_experts):
     counts = checks.array("counts", counts, ("V",))
     if (counts < 0).any():
         raise InputError(f"counts: wanted numbers of at least 0, got {counts.min()}")
-    emptiest = [(0.0, m) for m in range(checks.integer("n_experts", n_experts))]  # a heap already
+    # a list in rising order is a heap
+    emptiest = [(0.0, m) for m in range(checks.integer("n_experts", n_experts))]
     table = np.zeros(len(counts), np.int64)
     for v in np.argsort(-counts, kind="stable"):
         filled, m = emptiest[0]
@@ -55,7 +79,7 @@ def balanced(counts, n_experts):
     return {"table": table}
 
 
-def clustered(rng, embeddings, n_experts):
+def clustered(rng: Rng, embeddings: Annotated[np.ndarray, "V, D"], n_experts: int) -> Params:
     """A clustered hash: the k-means cluster of each id's embedding (V, D) -> {"table": (V,)}. Not
     balanced.
     """
@@ -63,9 +87,17 @@ def clustered(rng, embeddings, n_experts):
     return {"table": kmeans.distances(np.asarray(embeddings), params["centroids"]).argmin(axis=1)}
 
 
-def route(params, x, *, ids, n_experts, valid=None, training=None, rng=None):
-    """Look up each token's expert: ids (N,) -> (Routing with A = N and weight 1, cache). `rng` is
-    not used.
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    ids: ArrayN,
+    n_experts: int,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Look up each token's expert: ids (N,) -> (Routing with A = N and weight 1, cache). No noise.
 
     x (N, D) is what the expert will see; the choice does not look at it. Raises InputError for an
     id outside the table.
@@ -87,18 +119,23 @@ def route(params, x, *, ids, n_experts, valid=None, training=None, rng=None):
     expert = table[ids[token]]
     demand = np.zeros((len(x), E), bool)
     demand[token, expert] = True
-    routing = Routing(
-        token, expert, np.ones(len(token), x.dtype), None, demand.astype(x.dtype), demand
-    )
-    return routing, x
+    weight = np.ones(len(token), x.dtype)
+    return Routing(token, expert, weight, None, demand.astype(x.dtype), demand), Cache(x, ids)
 
 
-def route_backward(dweight, dlogits, cache):
-    """No gradient: zeros for x (N, D) and nothing for the table. `dlogits` has to be None, as there
-    are no logits.
-    """
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> None:
+    """None: a hash has no logits. Raises InputError for `dlogits` that is not None."""
     if dlogits is not None:
         raise InputError(
             "dlogits: wanted None, as a hash has no logits that a balance loss could move"
         )
-    return np.zeros_like(cache), {}
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
+    """No gradient: zeros for x (N, D) and nothing for the table. Raises InputError for `dlogits`
+    that is not None.
+    """
+    logits_backward(dweight, dlogits, cache)
+    return np.zeros_like(cache.x), {}

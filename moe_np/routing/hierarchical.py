@@ -1,58 +1,142 @@
-"""Two gates, one above the other: Shazeer et al. 2017 (arXiv 1701.06538), appendix B; Jordan and
-Jacobs 1994.
+"""Hierarchical gating, two gates one above the other: Shazeer et al. 2017 (arXiv 1701.06538),
+appendix B; Jordan and Jacobs 1994 for the hierarchical mixture of experts (HME).
 
     y_H = Σ_i Σ_j G_primary(x)_i · G_i(x)_j · E_{i,j}(x)                                   (12)
     Importance_H(X)_{i,j} = Σ_x G_primary(x)_i · G_i(x)_j                                  (13)
     Load_H(X)_{i,j} = Load_primary(X)_i · Load_i(X^(i))_j / |X^(i)|                        (14)
 
-    paper            here            shape         meaning
-    a, b             a, b                          groups, experts in a group; E = a·b, expert (i, j) is i·b + j
-    W of G_primary   w_primary       (D, a)
-    W of G_i         w_secondary     (D, E)        columns i·b to i·b + b − 1 belong to group i
-    G_primary(x)_i   outer           (N, k1)       of the k1 chosen groups
-    G_i(x)_j         inner           (N, k1, k2)   of the k2 chosen experts in each
-    product          weight          (N, k1, k2)
+    paper            here          shape         meaning
+    a, b             a, b                        groups, experts in a group; E = a·b, expert (i, j)
+                                                 is i·b + j
+    W of G_primary   w_primary     (D, a)
+    W of G_i         w_secondary   (D, E)        columns i·b to i·b + b − 1 belong to group i
+    –                primary       (N, a)        logits of the groups
+    –                secondary     (N, a, b)     logits of the experts in each group
+    G_primary(x)_i   outer_weight  (N, k1)       of the k1 chosen groups
+    G_i(x)_j         inner_weight  (N, k1, k2)   of the k2 chosen experts in each
+    product          weight        (N, k1, k2)
 
 Each level is a top-k softmax gate, renormalised or not as the argument says (top_k.py explains
 both; Shazeer renormalises). With k1 = a and k2 = b it is the two-level mixture of Jordan and
 Jacobs. The routing's logits are primary_i + log softmax(secondary)_ij, whose softmax over all E
 leaves is the product of the two full softmaxes. There is no noise here: Load_primary(X)_i is then
-the count |X^(i)|, and eq. (14) is the count of tokens at the leaf.
+the count |X^(i)|, and eq. (14) is the count of tokens at the leaf. So `importance` and `load` of
+moe_np/layers/diagnostics.py are eqs. (13) and (14).
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.routing import contract
-from moe_np.routing.contract import Routing
+from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, DType, Options, Params, Rng
+from moe_np.routing import contract, stages, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = True
+EXAMPLE: Options = {"k_primary": 2, "k_secondary": 2, "renormalise": True}
+EXAMPLE_INIT: Options = {"groups": 2}
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "groups",
+        r"\mathrm{primary} = x w_\mathrm{primary}",
+        {"primary": "N a"},
+        "A logit for each group.",
+    ),
+    Stage(
+        "chosen groups",
+        "",
+        {"outer_choice": "N k1", "outer_weight": "N k1"},
+        "The choice and the weights of the upper gate.",
+    ),
+    Stage(
+        "inside",
+        r"\mathrm{secondary} = x w_\mathrm{secondary}",
+        {"secondary": "N a b"},
+        "A logit for each expert of each group.",
+    ),
+    Stage(
+        "chosen experts",
+        "",
+        {"inner_choice": "N k1 k2", "inner_weight": "N k1 k2"},
+        "The choice and the weights of the lower gate, in each chosen group.",
+    ),
+    Stage(
+        "weights",
+        r"\mathrm{weight} = \mathrm{outer\_weight} \cdot \mathrm{inner\_weight}",
+        {"weight": "N k1 k2"},
+        "Eq. 12.",
+    ),
+    Stage(
+        "all experts",
+        r"\mathrm{logits}_{ij} = \mathrm{primary}_i + "
+        r"\log \mathrm{softmax}(\mathrm{secondary}_i)_j",
+        {"logits": "N E", "probs": "N E", "demand": "N E"},
+        "Of every expert, as if there were one gate: what a load-balancing loss looks at.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage("logits", "", {"dprimary": "N a", "dsecondary": "N E"}, stages.HELD),
+    Stage(
+        "parameters and tokens",
+        r"dw_\mathrm{primary} = x^\top d\mathrm{primary}, \quad "
+        r"dw_\mathrm{secondary} = x^\top d\mathrm{secondary}",
+        {"dx": "N D", "dw_primary": "D a", "dw_secondary": "D E"},
+        stages.BELOW,
+    ),
+)
 
 
-class Gate(NamedTuple):
-    """One level: rows are tokens (primary) or tokens and groups (secondary), options are groups or
-    experts.
+class Level(NamedTuple):
+    """One top-k softmax gate. Rows are tokens (primary) or pairs of a token and a chosen group
+    (secondary), options are groups or experts of a group.
     """
 
-    probs: np.ndarray  # (rows, options)
-    choice: np.ndarray  # (rows, k)
-    weight: np.ndarray  # (rows, k)
+    probs: Annotated[np.ndarray, "rows, options"]
+    choice: Annotated[np.ndarray, "rows, k"]
+    weight: Annotated[np.ndarray, "rows, k"]
 
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    w_primary: np.ndarray
-    w_secondary: np.ndarray
-    inside: np.ndarray  # (N, a, b) softmax of each group's secondary logits
-    outer: Gate  # rows N, options a
-    inner: Gate  # rows N·k1, options b
+    x: ArrayND
+    w_primary: Annotated[np.ndarray, "D, a"]
+    w_secondary: ArrayDE
+    primary: Annotated[np.ndarray, "N, a"]
+    secondary: Annotated[np.ndarray, "N, a, b"]
+    inside: Annotated[np.ndarray, "N, a, b"]  # softmax of each group's secondary logits
+    outer_choice: Annotated[np.ndarray, "N, k1"]
+    outer_weight: Annotated[np.ndarray, "N, k1"]
+    inner_choice: Annotated[np.ndarray, "N, k1, k2"]
+    inner_weight: Annotated[np.ndarray, "N, k1, k2"]
+    weight: Annotated[np.ndarray, "N, k1, k2"]
+    outer: Level  # rows N, options a
+    inner: Level  # rows N·k1, options b
     renormalise: bool
-    valid: np.ndarray | None  # (N,) bool
+    valid: ArrayN | None
 
 
-def init(rng, d_model, n_experts, *, groups, scale=1.0, dtype=np.float64):
-    """{"w_primary": (D, groups), "w_secondary": (D, E)}, normal with standard deviation scale/√D."""
+class LogitsGradient(NamedTuple):
+    """The gradients at x·w_primary and x·w_secondary."""
+
+    dprimary: Annotated[np.ndarray, "N, a"]
+    dsecondary: ArrayNE
+
+
+def init(
+    rng: Rng,
+    d_model: int,
+    n_experts: int,
+    *,
+    groups: int,
+    scale: float = 1.0,
+    dtype: DType = np.float64,
+) -> Params:
+    """{"w_primary": (D, groups), "w_secondary": (D, E)}, normal with standard deviation scale/√D.
+
+    Raises InputError where the groups cannot be equally large.
+    """
+    checks.generator("rng", rng)
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     a = checks.integer("groups", groups, maximum=E)
@@ -64,101 +148,114 @@ def init(rng, d_model, n_experts, *, groups, scale=1.0, dtype=np.float64):
     }
 
 
-def route(params, x, *, k_primary, k_secondary, renormalise, valid=None, training=None, rng=None):
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    k_primary: int,
+    k_secondary: int,
+    renormalise: bool,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
     """Send each token to k_secondary experts in each of k_primary groups: x (N, D) -> (Routing,
-    cache), A = k1·k2·N.
+    cache), A = k1·k2·N. No noise.
 
     Raises InputError for a renormalised level with one choice of several: its gate would learn
     nothing from the task.
     """
     x = contract.check_tokens(x, params, "w_primary")
-    a, E = params["w_primary"].shape[1], params["w_secondary"].shape[1]
-    b, N = E // a, len(x)
+    w_primary, w_secondary = params["w_primary"], params["w_secondary"]
+    N, a = len(x), w_primary.shape[1]
+    E = w_secondary.shape[1]
+    shape = N, k_primary, k_secondary
     _check_level("k_primary", k_primary, a, renormalise)
-    _check_level("k_secondary", k_secondary, b, renormalise)
+    _check_level("k_secondary", k_secondary, E // a, renormalise)
     contract.check_training(training, rng)
-    valid = None if valid is None else contract.check_valid(valid, N)
-    primary, secondary = x @ params["w_primary"], (x @ params["w_secondary"]).reshape(N, a, b)
-    outer = _gate(primary, k_primary, renormalise)
-    chosen = np.take_along_axis(secondary, outer.choice[:, :, None], axis=1)  # (N, k1, b)
-    inner = _gate(chosen.reshape(N * k_primary, b), k_secondary, renormalise)
-    weight = outer.weight[:, :, None] * inner.weight.reshape(N, k_primary, k_secondary)
-    expert = outer.choice[:, :, None] * b + inner.choice.reshape(weight.shape)
-    logits = (primary[:, :, None] + numerics.log_softmax(secondary)).reshape(N, E)
+    valid = contract.check_padding(valid, N)
+    primary = x @ w_primary
+    secondary = (x @ w_secondary).reshape(N, a, E // a)
     inside = numerics.softmax(secondary)
-    choice = expert.reshape(N, k_primary * k_secondary)
-    token, expert, row_weight = contract.rows(choice, weight.reshape(choice.shape), valid)
-    demand = contract.demand_of(choice, E)
-    if valid is not None:
-        demand &= valid[:, None]
-    routing = Routing(token, expert, row_weight, logits, numerics.softmax(logits), demand)
-    return routing, Cache(
-        x, params["w_primary"], params["w_secondary"], inside, outer, inner, renormalise, valid
+    outer = level_forward(primary, k_primary, renormalise)
+    chosen = np.take_along_axis(secondary, outer.choice[:, :, None], axis=1)  # (N, k1, b)
+    inner = level_forward(chosen.reshape(N * k_primary, E // a), k_secondary, renormalise)
+    inner_choice, inner_weight = inner.choice.reshape(shape), inner.weight.reshape(shape)
+    weight = outer.weight[:, :, None] * inner_weight
+    choice = (outer.choice[:, :, None] * (E // a) + inner_choice).reshape(
+        N, k_primary * k_secondary
     )
+    rows = weighting.rows(choice, weight.reshape(choice.shape), valid)
+    logits = (primary[:, :, None] + numerics.log_softmax(secondary)).reshape(N, E)
+    demand = contract.demand_of(choice, E, valid)
+    products = x, w_primary, w_secondary, primary, secondary, inside
+    shown = outer.choice, outer.weight, inner_choice, inner_weight, weight
+    cache = Cache(*products, *shown, outer, inner, renormalise, valid)
+    return Routing(*rows, logits, numerics.softmax(logits), demand), cache
 
 
-def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w_primary", "w_secondary"}. Both choices
-    are held.
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> LogitsGradient:
+    """dweight (A,), dlogits (N, E) or None -> the gradients at both products. Both choices are
+    held; dlogits is that of primary_i + log softmax(secondary)_ij.
     """
     N, a, b = cache.inside.shape
-    outer, inner = cache.outer, cache.inner
-    k1, k2 = outer.choice.shape[1], inner.choice.shape[1]
-    dweight = contract.rows_backward(dweight, (N, k1 * k2), cache.valid).reshape(N, k1, k2)
-    douter = (dweight * inner.weight.reshape(N, k1, k2)).sum(axis=2)
-    dinner = (dweight * outer.weight[:, :, None]).reshape(N * k1, k2)
-    dprimary = _gate_backward(douter, outer, cache.renormalise)
+    _, k1, k2 = cache.weight.shape
+    dproduct = weighting.rows_backward(dweight, (N, k1 * k2), cache.valid).reshape(N, k1, k2)
+    douter = (dproduct * cache.inner_weight).sum(axis=2)
+    dinner = (dproduct * cache.outer_weight[:, :, None]).reshape(N * k1, k2)
+    dprimary = level_backward(douter, cache.outer, cache.renormalise)
+    dchosen = level_backward(dinner, cache.inner, cache.renormalise).reshape(N, k1, b)
     dsecondary = np.zeros_like(cache.inside)
-    dchosen = _gate_backward(dinner, inner, cache.renormalise).reshape(N, k1, b)
-    np.put_along_axis(dsecondary, outer.choice[:, :, None], dchosen, axis=1)
-    if dlogits is not None and cache.valid is not None:
-        dlogits = np.where(cache.valid[:, None], dlogits, 0)
-    if dlogits is not None:  # of primary_i + log softmax(secondary)_ij
-        dleaf = dlogits.reshape(N, a, b)
+    np.put_along_axis(dsecondary, cache.outer_choice[:, :, None], dchosen, axis=1)
+    if dlogits is not None:
+        dleaf = weighting.without_padding(dlogits, cache.valid).reshape(N, a, b)
         total = dleaf.sum(axis=2)
         dprimary = dprimary + total
         dsecondary = dsecondary + dleaf - cache.inside * total[:, :, None]
-    dx1, dw1 = contract.linear_backward(dprimary, cache.x, cache.w_primary)
-    dx2, dw2 = contract.linear_backward(dsecondary.reshape(N, a * b), cache.x, cache.w_secondary)
-    return dx1 + dx2, {"w_primary": dw1, "w_secondary": dw2}
+    return LogitsGradient(dprimary, dsecondary.reshape(N, a * b))
 
 
-def importance_and_load(routing):
-    """Eqs. (13) and (14) without noise: -> the summed weights and the number of tokens of each
-    leaf, both (E,).
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w_primary", "w_secondary"}. Both choices
+    are held.
     """
-    E = routing.probs.shape[1]
-    importance = np.bincount(routing.expert, weights=routing.weight, minlength=E).astype(
-        routing.weight.dtype
-    )
-    return importance, np.bincount(routing.expert, minlength=E)
+    dprimary, dsecondary = logits_backward(dweight, dlogits, cache)
+    dx_primary, dw_primary = contract.linear_backward(dprimary, cache.x, cache.w_primary)
+    dx_secondary, dw_secondary = contract.linear_backward(dsecondary, cache.x, cache.w_secondary)
+    return dx_primary + dx_secondary, {"w_primary": dw_primary, "w_secondary": dw_secondary}
 
 
-def _check_level(name, k, options, renormalise):
-    if checks.integer(name, k) > options:
-        raise InputError(f"{name}: wanted at most the {options} there are, got {k}")
-    if renormalise and k == 1 < options:
+# --- one level ------------------------------------------------------------------------------------
+
+
+def level_forward(
+    logits: Annotated[np.ndarray, "rows, options"], k: int, renormalise: bool
+) -> Level:
+    """A top-k softmax gate over the options."""
+    probs = numerics.softmax(logits)
+    choice = contract.top_k(logits, k)
+    if renormalise:
+        return Level(probs, choice, weighting.renormalised(logits, choice))
+    return Level(probs, choice, np.take_along_axis(probs, choice, axis=1))
+
+
+def level_backward(
+    dweight: Annotated[np.ndarray, "rows, k"], level: Level, renormalise: bool
+) -> Annotated[np.ndarray, "rows, options"]:
+    """dweight -> dlogits. The choice is held."""
+    probs, choice, weight = level
+    if renormalise:
+        return weighting.renormalised_backward(dweight, weight, choice, probs.shape[1])
+    return weighting.probs_backward(dweight, np.arange(len(choice))[:, None], choice, probs)
+
+
+def _check_level(name, k, n_options, renormalise):
+    if checks.integer(name, k) > n_options:
+        raise InputError(f"{name}: wanted at most the {n_options} there are, got {k}")
+    if renormalise and k == 1 < n_options:
         raise InputError(
-            f"{name}: wanted at least 2 with renormalise=True, got 1: its weight is then 1 and the gate learns nothing"
+            f"{name}: wanted at least 2 with renormalise=True, got 1: "
+            "its weight is then 1 and the gate learns nothing"
         )
-
-
-def _gate(logits, k, renormalise):
-    """logits (rows, options) -> Gate."""
-    probs, choice = numerics.softmax(logits), contract.top_k(logits, k)
-    weight = np.take_along_axis(probs, choice, axis=1)
-    if renormalise:
-        weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
-    return Gate(probs, choice, weight)
-
-
-def _gate_backward(dweight, gate, renormalise):
-    """dweight (rows, k) -> dlogits (rows, options)."""
-    spread = np.zeros_like(gate.probs)
-    if renormalise:
-        np.put_along_axis(
-            spread, gate.choice, numerics.softmax_backward(dweight, gate.weight), axis=1
-        )
-        return spread
-    np.put_along_axis(spread, gate.choice, dweight, axis=1)
-    return numerics.softmax_backward(spread, gate.probs)

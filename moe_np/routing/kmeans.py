@@ -1,9 +1,9 @@
-"""k-means routing: a token goes to the experts whose centroids are nearest. The clusters are found
-without labels.
+"""k-means routing: a token goes to the experts whose centroids are closest. The clusters are
+learned without labels.
 
-Batch k-means: Lloyd 1982, started as k-means++ (Arthur and Vassilvitskii 2007). Online: MacQueen
-1967. As a router: Gross et al. 2017 (arXiv 1704.06363); with weights: c-BTM (Gururangan et al.
-2023, arXiv 2303.14177).
+Batch k-means: Lloyd 1982, initialised by k-means++ (Arthur and Vassilvitskii 2007). Online:
+MacQueen 1967. As a router: Gross et al. 2017 (arXiv 1704.06363); with weights: c-BTM (Gururangan et
+al. 2023, arXiv 2303.14177).
 
     symbol               here                shape     meaning
     c_m                  centroids           (E, D)
@@ -12,59 +12,128 @@ Batch k-means: Lloyd 1982, started as k-means++ (Arthur and Vassilvitskii 2007).
     softmax of those     probs               (N, E)
     n_m                  count               (E,)      tokens that centroid m is the mean of
 
-weights  "one"           every chosen expert counts fully; the task has no gradient to the centroids (Gross)
-         "softmax"       the probabilities of the chosen, as they are
-         renormalise=True: divided by their sum; needs k of at least 2, as every renormalised gate (errata 4)
+weights  "one"           every chosen expert has weight 1; the task has no gradient to the centroids
+                         (Gross et al.)
+         "softmax"       the probabilities of the chosen experts, as they are or, with renormalise,
+                         divided by their sum (then k has to be at least 2, errata 4)
 
 k-means itself moves the centroids by `fit` or `online`, both of which return new ones. Whoever
 wants the task to move them takes the gradient instead; it is that of the weights and of a loss on
-the logits, choice held.
+the logits, with the choice held.
 """
 
-import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.routing import contract
-from moe_np.routing.contract import Routing
+from moe_np.base.types import (
+    ArrayA,
+    ArrayE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    ArrayNK,
+    DType,
+    Options,
+    Params,
+    Rng,
+)
+from moe_np.routing import contract, stages, weighting
+from moe_np.routing.contract import Routing, Stage
+
+ArrayED = Annotated[np.ndarray, "E, D"]
 
 WEIGHTS = ("one", "softmax")
 
+CAUSAL = True
+EXAMPLE: Options = {"k": 2, "weights": "softmax"}
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "distances",
+        r"\mathrm{distances}_{nm} = \| x_n - \mathrm{centroids}_m \|^2",
+        {"distances": "N E"},
+    ),
+    Stage(
+        "logits",
+        r"\mathrm{logits} = -\mathrm{distances} / T",
+        {"logits": "N E"},
+        "T is the temperature.",
+    ),
+    stages.SOFTMAX,
+    stages.largest("logits", "The closest first."),
+    Stage("weights", r"\mathrm{weight} = 1", {"weight": "N k"}, when=("weights", "one")),
+    Stage("weights", stages.AS_THEY_ARE, {"weight": "N k"}, when=("weights", "softmax")),
+    Stage("weights", stages.of_kept("logits"), {"weight": "N k"}, when=("weights", "renormalised")),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage(
+        "logits",
+        r"d\mathrm{logits} = 0",
+        stages.DLOGITS,
+        "A weight of 1 has no gradient.",
+        ("weights", "one"),
+    ),
+    stages.THROUGH_SOFTMAX._replace(when=("weights", "softmax")),
+    stages.through_kept()._replace(when=("weights", "renormalised")),
+    Stage(
+        "parameters and tokens",
+        r"d\mathrm{centroids}_m = \frac2T \sum_n d\mathrm{logits}_{nm} (x_n - "
+        r"\mathrm{centroids}_m), \quad dx_n = \frac2T \sum_m d\mathrm{logits}_{nm} "
+        r"(\mathrm{centroids}_m - x_n)",
+        {"dx": "N D", "dcentroids": "E D"},
+        stages.BELOW,
+    ),
+)
+
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    centroids: np.ndarray
-    probs: np.ndarray  # (N, E)
-    choice: np.ndarray  # (N, k) nearest first
-    weight: np.ndarray  # (N, k)
-    weights: str
-    renormalise: bool
+    x: ArrayND
+    centroids: ArrayED
+    distances: ArrayNE
+    probs: ArrayNE
+    choice: ArrayNK  # closest first
+    weight: ArrayNK
+    weights: str  # "one", "softmax" or "renormalised"
     temperature: float
-    valid: np.ndarray | None  # (N,) bool
+    valid: ArrayN | None
 
 
-def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
+def init(
+    rng: Rng, d_model: int, n_experts: int, *, scale: float = 1.0, dtype: DType = np.float64
+) -> Params:
     """{"centroids": (E, D)}, normal with standard deviation `scale`. Where there are tokens, `fit`
-    starts better.
+    gives better initial centroids.
     """
+    checks.generator("rng", rng)
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     return {"centroids": (rng.normal(size=(E, D)) * scale).astype(dtype)}
 
 
-def distances(x, centroids):
-    """‖x_n − c_m‖² = ‖x_n‖² − 2 x_n·c_m + ‖c_m‖², not below 0 in spite of rounding. -> (N, E)"""
-    return np.maximum(
-        (x * x).sum(1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(1), 0
-    )
+def distances(x: ArrayND, centroids: ArrayED) -> ArrayNE:
+    """‖x_n − c_m‖² = ‖x_n‖² − 2 x_n·c_m + ‖c_m‖² (N, E), never below 0 in spite of rounding."""
+    squares = (x * x).sum(1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(1)
+    return np.maximum(squares, 0)
 
 
-def route(params, x, *, k=1, weights, renormalise=False, temperature=1.0, valid=None, training=None, rng=None):
-    """Send each token to its k nearest centroids: x (N, D) -> (Routing with A = k·N, cache). `rng`
-    is not used.
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    k: int = 1,
+    weights: str,
+    renormalise: bool = False,
+    temperature: float = 1.0,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Send each token to its k closest centroids: x (N, D) -> (Routing with A = k·N, cache). No
+    noise.
+
+    Raises InputError for renormalise with weights="one", and for a temperature that is not above 0.
     """
     centroids = params["centroids"]
     x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
@@ -73,83 +142,83 @@ def route(params, x, *, k=1, weights, renormalise=False, temperature=1.0, valid=
     contract.check_renormalise(renormalise, k)
     if renormalise and weights == "one":
         raise InputError("renormalise: wanted False with weights='one', got True")
+    temperature = checks.number("temperature", temperature, greater_than=0)
     contract.check_training(training, rng)
-    valid = None if valid is None else contract.check_valid(valid, len(x))
-    if not (
-        isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0
-    ):
-        raise InputError(f"temperature: wanted a finite number above 0, got {temperature!r}")
-    logits = -distances(x, centroids) / temperature
+    valid = contract.check_padding(valid, len(x))
+    squares = distances(x, centroids)
+    logits = -squares / temperature
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if weights == "one":
         weight = np.ones(choice.shape, x.dtype)
-    elif not renormalise:
-        weight = np.take_along_axis(probs, choice, axis=1)
+    elif renormalise:
+        weight = weighting.renormalised(logits, choice)
     else:
-        weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
-    token, expert, row_weight = contract.rows(choice, weight, valid)
-    demand = contract.demand_of(choice, len(centroids))
-    if valid is not None:
-        demand &= valid[:, None]
-    routing = Routing(token, expert, row_weight, logits, probs, demand)
-    cache = Cache(x, centroids, probs, choice, weight, weights, renormalise, temperature, valid)
+        weight = np.take_along_axis(probs, choice, axis=1)
+    demand = contract.demand_of(choice, len(centroids), valid)
+    routing = Routing(*weighting.rows(choice, weight, valid), logits, probs, demand)
+    rule = "renormalised" if renormalise else weights
+    cache = Cache(x, centroids, squares, probs, choice, weight, rule, temperature, valid)
     return routing, cache
 
 
-def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx, {"centroids"}. With weights "one", dweight has
-    nothing to move.
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held; with weights
+    "one", dweight is not used.
     """
-    x, centroids, temperature = cache.x, cache.centroids, cache.temperature
-    pull = logits_backward(dweight, dlogits, cache) * (2 / temperature)
-    # d(−‖x − c‖²/T) = (2/T) (x − c)·(dc − dx)
+    probs, choice = cache.probs, cache.choice
+    dchosen = weighting.rows_backward(dweight, choice.shape, cache.valid)
+    if cache.weights == "one":
+        dscore = np.zeros_like(probs)
+    elif cache.weights == "softmax":
+        dscore = weighting.probs_backward(dchosen, np.arange(len(choice))[:, None], choice, probs)
+    else:
+        dscore = weighting.renormalised_backward(dchosen, cache.weight, choice, probs.shape[1])
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"centroids"}. The choice is held.
+
+    d(−‖x − c‖²/T) = (2/T) (x − c)·(dc − dx)
+    """
+    x, centroids = cache.x, cache.centroids
+    pull = logits_backward(dweight, dlogits, cache) * (2 / cache.temperature)
     dx = pull @ centroids - x * pull.sum(axis=1, keepdims=True)
     return dx, {"centroids": pull.T @ x - centroids * pull.sum(axis=0)[:, None]}
-
-
-def logits_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
-    probs, choice, weight, valid = cache.probs, cache.choice, cache.weight, cache.valid
-    dweight = contract.rows_backward(dweight, choice.shape, valid)
-    spread = np.zeros_like(probs)
-    if cache.weights == "softmax" and not cache.renormalise:
-        np.put_along_axis(spread, choice, dweight, axis=1)
-        spread = numerics.softmax_backward(spread, probs)
-    elif cache.renormalise:
-        np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
-    return contract.with_dlogits(spread, dlogits, valid)
 
 
 # --- the centroids --------------------------------------------------------------------------------
 
 
-def spread_out(rng, x, n_experts):
+def initial_centroids(rng: Rng, x: ArrayND, n_experts: int) -> ArrayED:
     """k-means++: the first centroid is any token, each next one a token drawn in proportion to its
-    squared distance from the nearest centroid so far. x (N, D), N >= n_experts -> (E, D).
+    squared distance from the closest centroid so far. x (N, D), N >= n_experts -> (E, D).
     """
     rows = [int(rng.integers(len(x)))]
-    nearest = distances(x, x[rows])[:, 0].astype(np.float64)
+    closest = distances(x, x[rows])[:, 0].astype(np.float64)
     for _ in range(n_experts - 1):
-        total = nearest.sum()
-        # fewer distinct tokens than centroids: any token will do
-        p = nearest / total if total > 0 else None
+        total = closest.sum()
+        # with fewer distinct tokens than centroids any token will do
+        p = closest / total if total > 0 else None
         rows.append(int(rng.choice(len(x), p=p)))
-        nearest = np.minimum(nearest, distances(x, x[rows[-1:]])[:, 0])
+        closest = np.minimum(closest, distances(x, x[rows[-1:]])[:, 0])
     return x[rows]
 
 
-def sums(x, expert, n_experts):
+def sums(x: ArrayND, expert: ArrayN, n_experts: int) -> tuple[ArrayED, ArrayE]:
     """Sum (E, D) and number (E,) of the tokens of each expert."""
     onehot = (expert[:, None] == np.arange(n_experts)).astype(x.dtype)
     return onehot.T @ x, onehot.sum(axis=0)
 
 
-def fit(rng, x, n_experts, *, rounds=100):
-    """Lloyd's rounds from a k-means++ start, until no token changes its cluster or `rounds` are
+def fit(rng: Rng, x: ArrayND, n_experts: int, *, rounds: int = 100) -> tuple[Params, list[float]]:
+    """Lloyd's rounds from k-means++ centroids, until no token changes its cluster or `rounds` are
     over.
 
-    c_m ← mean of the tokens nearest to c_m; a centroid without tokens stays. Returns ({"centroids":
+    c_m ← mean of the tokens closest to c_m; a centroid without tokens stays. Returns ({"centroids":
     (E, D)}, inertia): inertia is the list of Σ_n min_m ‖x_n − c_m‖² at each round, which never
     rises.
     """
@@ -157,13 +226,15 @@ def fit(rng, x, n_experts, *, rounds=100):
     E = checks.integer("n_experts", n_experts)
     if len(x) < E:
         raise InputError(
-            f"x: wanted at least the {E} tokens that the centroids start from, got {len(x)}"
+            f"x: wanted at least {E} tokens, the number of the centroids, got {len(x)}"
         )
-    centroids, before, inertia = spread_out(rng, x, E), None, []
+    centroids = initial_centroids(checks.generator("rng", rng), x, E)
+    before = None
+    inertia = []
     for _ in range(checks.integer("rounds", rounds)):
-        d = distances(x, centroids)
-        expert = d.argmin(axis=1)
-        inertia.append(float(d.min(axis=1).sum()))
+        squares = distances(x, centroids)
+        expert = squares.argmin(axis=1)
+        inertia.append(float(squares.min(axis=1).sum()))
         if before is not None and (expert == before).all():
             break
         total, count = sums(x, expert, E)
@@ -172,14 +243,15 @@ def fit(rng, x, n_experts, *, rounds=100):
     return {"centroids": centroids}, inertia
 
 
-def online(params, x, count=None, *, rate=None):
-    """Move each centroid towards the new tokens nearest to it; returns (new params, new count),
-    changes nothing.
+def online(
+    params: Params, x: ArrayND, count: ArrayE | None = None, *, rate: float | None = None
+) -> tuple[Params, ArrayE]:
+    """Move each centroid towards the new tokens closest to it; returns (new params, new count).
 
     c_m ← c_m + Σ (x − c_m)/n_m over its new tokens, with n_m already counting them: c_m stays the
-    mean of all it was ever given, its start counting as one token where `count` is None. Token by
-    token this is MacQueen's rule; a batch is assigned as one. A `rate` in place of 1/n_m forgets:
-    c_m ← c_m + rate · (mean of its new tokens − c_m).
+    mean of all tokens it ever got, its initial value counting as one token where `count` is None.
+    Token by token this is MacQueen's rule; a batch is assigned as one. A `rate` in place of 1/n_m
+    forgets: c_m ← c_m + rate · (mean of its new tokens − c_m).
     """
     centroids = params["centroids"]
     x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
@@ -187,6 +259,6 @@ def online(params, x, count=None, *, rate=None):
     count = np.ones(E, x.dtype) if count is None else checks.array("count", count, (E,))
     total, new = sums(x, distances(x, centroids).argmin(axis=1), E)
     count = count + new
-    step = 1 / np.maximum(count, 1) if rate is None else rate / np.maximum(new, 1)
-    moved = centroids + (step[:, None] * (total - new[:, None] * centroids)).astype(x.dtype)
-    return {"centroids": moved}, count
+    factor = 1 / np.maximum(count, 1) if rate is None else rate / np.maximum(new, 1)
+    change = (factor[:, None] * (total - new[:, None] * centroids)).astype(x.dtype)
+    return {"centroids": centroids + change}, count

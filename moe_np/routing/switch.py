@@ -1,5 +1,5 @@
-"""Switch routing, one expert a token: Fedus, Zoph and Shazeer 2021 (arXiv 2101.03961), sections 2.1
-and 2.2.
+"""Switch routing, one expert per token: Fedus, Zoph and Shazeer 2021 (arXiv 2101.03961), sections
+2.1 and 2.2.
 
     p_i(x) = exp(h(x)_i) / Σ_j exp(h(x)_j),  h(x) = W_r·x                                  (1)
     y = p_i(x) E_i(x),  i the arg-max                                                      (2)
@@ -11,6 +11,7 @@ and 2.2.
     p(x)             probs      (N, E)    softmax over all E
     arg-max          choice     (N,)
     p_i(x)           weight     (A,)      A <= N: one row for each token that found a place
+    expert capacity  C                    tokens that one expert takes; None: no limit
 
 The weight is the probability itself. Renormalised over its one expert it would be 1, and the router
 would learn nothing from the task; this way every logit gets a gradient. An expert takes tokens in
@@ -26,67 +27,143 @@ from scipy.special import ndtr, ndtri
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.routing import contract
-from moe_np.routing.contract import Routing
+from moe_np.base.types import (
+    ArrayA,
+    ArrayDE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    DType,
+    Options,
+    Params,
+    Rng,
+)
+from moe_np.routing import contract, stages, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = True  # places are given in the order of the tokens
+EXAMPLE: Options = {"capacity_factor": 1.25}
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "jitter",
+        r"\mathrm{seen} = x \cdot \mathrm{factor}",
+        {"factor": "N D", "seen": "N D"},
+        "The router sees this, the experts see x.",
+        when=("factor", True),
+    ),
+    stages.LINEAR._replace(when=("factor", False)),
+    stages.LINEAR._replace(equation=r"\mathrm{logits} = \mathrm{seen} \, w", when=("factor", True)),
+    stages.SOFTMAX,
+    Stage(
+        "selection",
+        r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}",
+        {"choice": "N", "demand": "N E"},
+        "One expert per token.",
+    ),
+    Stage(
+        "places",
+        r"\text{an expert takes its first } C",
+        {"C": "", "token": "A"},
+        "Tokens in their order; those that find no place are not in the list.",
+        when=("C", True),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.THROUGH_SOFTMAX,
+    stages.LINEAR_BACKWARD._replace(when=("factor", False)),
+    stages.LINEAR_BACKWARD._replace(
+        equation=r"dw = \mathrm{seen}^\top d\mathrm{logits}, "
+        r"\quad dx = d\mathrm{logits} \, w^\top \cdot \mathrm{factor}",
+        when=("factor", True),
+    ),
+)
 
 
 class Cache(NamedTuple):
-    seen: np.ndarray  # (N, D) what the router saw: x, or x times the jitter
-    factor: np.ndarray | None  # (N, D) the jitter, None without
-    w: np.ndarray
-    probs: np.ndarray  # (N, E)
-    choice: np.ndarray  # (N,)
-    token: np.ndarray  # (A,) the tokens that found a place
+    seen: ArrayND  # what the router saw: x, or x times the jitter
+    factor: ArrayND | None  # the jitter, None without
+    w: ArrayDE
+    probs: ArrayNE
+    choice: ArrayN
+    token: ArrayA  # the tokens that found a place
+    C: int | None
+    valid: ArrayN
 
 
-def init(rng, d_model, n_experts, *, scale=0.1**0.5, dtype=np.float64):
-    """{"w": (D, E)}, normal with standard deviation scale/√D, cut at two of them. Section 2.4
-    gives the variance s/D with s = 0.1: scale is √s.
+def init(
+    rng: Rng, d_model: int, n_experts: int, *, scale: float = 0.1**0.5, dtype: DType = np.float64
+) -> Params:
+    """{"w": (D, E)}, normal with standard deviation scale/√D and cut at two of them.
+
+    Section 2.4 states the variance, s/D with s = 0.1: scale is √s.
     """
+    checks.generator("rng", rng)
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     cut = ndtri(rng.uniform(ndtr(-2), ndtr(2), size=(D, E)))
     return {"w": (cut * np.sqrt(scale**2 / D)).astype(dtype)}
 
 
-def route(params, x, *, capacity_factor=None, jitter=0.0, valid=None, training=None, rng=None):
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    capacity_factor: float | None = None,
+    jitter: float = 0.0,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
     """Send each token to its most probable expert while that has room: x (N, D) -> (Routing,
     cache).
 
-    capacity_factor   C = ceil(factor · N/E) tokens an expert; None: no limit
-    jitter            ε: with `rng`, the router's input is multiplied by uniform numbers in [1 − ε, 1 + ε]
-    valid             (N,) bool: tokens outside take no place, get no row and do not count in N
+    capacity_factor   C = ceil(factor · N/E) tokens per expert, N without padding; None: no limit
+    jitter            ε: in training the router's input is multiplied by uniform numbers in
+                      [1 − ε, 1 + ε]
     """
-    x, w = contract.check_tokens(x, params), params["w"]
+    x = contract.check_tokens(x, params)
+    w = params["w"]
     if not (isinstance(jitter, (int, float)) and 0 <= jitter < 1):
         raise InputError(
             f"jitter: wanted a number from 0 up to but not including 1, got {jitter!r}"
         )
     _, rng = contract.check_training(training, rng, "the jitter" if jitter > 0 else None)
     valid = contract.check_valid(valid, len(x))
-    seen, factor = x, None
-    if rng is not None and jitter > 0:
-        factor = np.ones_like(x)
-        factor[valid] = rng.uniform(1 - jitter, 1 + jitter, size=(valid.sum(), x.shape[1]))
-        seen = x * factor
+    factor = _jitter(jitter, x, valid, rng) if rng is not None and jitter > 0 else None
+    seen = x if factor is None else x * factor
     logits = seen @ w
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, 1)[:, 0]
     token = np.flatnonzero(valid)
+    C = None
     if capacity_factor is not None:
         C = contract.capacity(len(token), w.shape[1], 1, capacity_factor)
         token = token[contract.within_capacity(choice[token], w.shape[1], C)]
-    demand = contract.demand_of(choice[:, None], w.shape[1]) & valid[:, None]
+    demand = contract.demand_of(choice[:, None], w.shape[1], valid)
     routing = Routing(token, choice[token], probs[token, choice[token]], logits, probs, demand)
-    return routing, Cache(seen, factor, w, probs, choice, token)
+    return routing, Cache(seen, factor, w, probs, choice, token, C, valid)
 
 
-def route_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choice, places and jitter are held."""
-    dprobs = np.zeros_like(cache.probs)
-    dprobs[cache.token, cache.choice[cache.token]] = dweight
-    dscore = numerics.softmax_backward(dprobs, cache.probs)
-    dseen, dw = contract.linear_backward(
-        dscore if dlogits is None else dscore + dlogits, cache.seen, cache.w
-    )
+def _jitter(jitter, x, valid, rng):
+    """Uniform factors (N, D), 1 for padding."""
+    factor = np.ones_like(x)
+    factor[valid] = rng.uniform(1 - jitter, 1 + jitter, size=(valid.sum(), x.shape[1]))
+    return factor
+
+
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). Choice and places are held."""
+    expert = cache.choice[cache.token]
+    dscore = weighting.probs_backward(dweight, cache.token, expert, cache.probs)
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choice, places and jitter are
+    held.
+    """
+    dscore = logits_backward(dweight, dlogits, cache)
+    dseen, dw = contract.linear_backward(dscore, cache.seen, cache.w)
     return (dseen if cache.factor is None else dseen * cache.factor), {"w": dw}

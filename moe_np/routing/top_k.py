@@ -1,5 +1,5 @@
-"""Top-k softmax gate: Mixtral (Jiang et al. 2024, arXiv 2401.04088, section 2.1), DeepSeekMoE,
-GLaM.
+"""Top-k softmax gate (top-k gating): Mixtral (Jiang et al. 2024, arXiv 2401.04088, section 2.1),
+DeepSeekMoE, GLaM.
 
     paper            here       shape     meaning
     W_g              w          (D, E)    router matrix
@@ -20,84 +20,123 @@ import numpy as np
 
 from moe_np import kernels
 from moe_np.base import checks, numerics
-from moe_np.routing import contract
-from moe_np.routing.contract import Routing
+from moe_np.base.types import (
+    ArrayA,
+    ArrayDE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    ArrayNK,
+    DType,
+    Options,
+    Params,
+    Rng,
+)
+from moe_np.routing import contract, stages, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = True
+EXAMPLE: Options = {"k": 2, "renormalise": True}
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    stages.largest("logits", stages.BEST_FIRST),
+    stages.RENORMALISED,
+    stages.NOT_RENORMALISED,
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.through_kept()._replace(when=("renormalise", True)),
+    stages.THROUGH_SOFTMAX._replace(when=("renormalise", False)),
+    stages.LINEAR_BACKWARD,
+)
 
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    w: np.ndarray
-    probs: np.ndarray  # (N, E)
-    choice: np.ndarray  # (N, k)
-    weight: np.ndarray  # (N, k)
+    x: ArrayND
+    w: ArrayDE
+    probs: ArrayNE
+    choice: ArrayNK
+    weight: ArrayNK
     renormalise: bool
-    valid: np.ndarray | None  # (N,) bool
+    valid: ArrayN | None
 
 
-def init(rng, d_model, n_experts, *, scale=1.0, dtype=np.float64):
+def init(
+    rng: Rng, d_model: int, n_experts: int, *, scale: float = 1.0, dtype: DType = np.float64
+) -> Params:
     """{"w": (D, E)}, normal with standard deviation scale/√D."""
+    checks.generator("rng", rng)
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
 
 
-def route(params, x, *, k, renormalise, valid=None, training=None, rng=None):
-    """Send each token to its k largest logits: x (N, D) -> (Routing, A = k·N, and cache). No noise:
-    no `rng`.
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    k: int,
+    renormalise: bool,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Send each token to its k largest logits: x (N, D) -> (Routing with A = k·N, cache). No noise.
+
+    Raises InputError for k = 1 renormalised, where the router would learn nothing.
     """
     compiled = kernels.backend() == "numba"
-    x, w = contract.check_tokens(x, params, finite=not compiled), params["w"]
+    x = contract.check_tokens(x, params, finite=not compiled)
+    w = params["w"]
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
     contract.check_training(training, rng)
-    valid = None if valid is None else contract.check_valid(valid, len(x))
-    if compiled:
-        found = kernels.top_k.forward(x, w, k, renormalise) or contract.check_tokens(
-            x, params
-        )  # which says what is not finite
-    else:
-        found = forward_numpy(x, w, k, renormalise)
-    logits, probs, choice, weight, demand = found
-    token, expert, row_weight = contract.rows(choice, weight, valid)
+    valid = contract.check_padding(valid, len(x))
+    gate = (kernels.top_k.forward if compiled else forward_numpy)(x, w, k, renormalise)
+    if gate is None:  # a number of x is not finite
+        contract.check_tokens(x, params)
+    logits, probs, choice, weight, demand = gate
     if valid is not None:
         demand &= valid[:, None]
-    routing = Routing(token, expert, row_weight, logits, probs, demand)
+    routing = Routing(*weighting.rows(choice, weight, valid), logits, probs, demand)
     return routing, Cache(x, w, probs, choice, weight, renormalise, valid)
 
 
-def forward_numpy(x, w, k, renormalise):
-    """The gate as NumPy says it: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k),
-    demand (N, E).
+def forward_numpy(
+    x: ArrayND, w: ArrayDE, k: int, renormalise: bool
+) -> tuple[ArrayNE, ArrayNE, ArrayNK, ArrayNK, ArrayNE]:
+    """The gate in NumPy: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N,
+    E).
     """
     logits = x @ w
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if renormalise:
-        weight = numerics.softmax(np.take_along_axis(logits, choice, axis=1))
+        weight = weighting.renormalised(logits, choice)
     else:
         weight = np.take_along_axis(probs, choice, axis=1)
     return logits, probs, choice, weight, contract.demand_of(choice, w.shape[1])
 
 
-def route_backward(dweight, dlogits, cache):
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
+    choice, probs = cache.choice, cache.probs
+    dchosen = weighting.rows_backward(dweight, choice.shape, cache.valid)
+    if cache.renormalise:
+        dscore = weighting.renormalised_backward(dchosen, cache.weight, choice, probs.shape[1])
+    else:
+        dscore = weighting.probs_backward(dchosen, np.arange(len(choice))[:, None], choice, probs)
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The choice is held."""
     x, w = cache.x, cache.w
-    if cache.renormalise and dlogits is None and kernels.backend() == "numba":
-        dweight = contract.rows_backward(dweight, cache.choice.shape, cache.valid)
-        dx, dw = kernels.top_k.backward(dweight, cache.weight, cache.choice, x, w)
+    if cache.renormalise and dlogits is None and kernels.backend() == "numba":  # k of E logits
+        dchosen = weighting.rows_backward(dweight, cache.choice.shape, cache.valid)
+        dx, dw = kernels.top_k.backward(dchosen, cache.weight, cache.choice, x, w)
     else:
         dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), x, w)
     return dx, {"w": dw}
-
-
-def logits_backward(dweight, dlogits, cache):
-    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The choice is held."""
-    _, _, probs, choice, weight, renormalise, valid = cache
-    dweight = contract.rows_backward(dweight, choice.shape, valid)
-    spread = np.zeros_like(probs)
-    if renormalise:  # softmax over the kept logits, nothing to the others
-        np.put_along_axis(spread, choice, numerics.softmax_backward(dweight, weight), axis=1)
-    else:  # through the softmax over all E
-        np.put_along_axis(spread, choice, dweight, axis=1)
-        spread = numerics.softmax_backward(spread, probs)
-    return contract.with_dlogits(spread, dlogits, valid)

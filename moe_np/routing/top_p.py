@@ -1,13 +1,17 @@
-"""Top-p: as many experts as it takes to reach a probability of p (Huang et al. 2024, arXiv
+"""Top-p gating, as many experts as it takes to reach a probability of p: Huang et al. 2024 (arXiv
 2403.07652).
 
     paper                 here       shape     meaning
     W_r                   w          (D, E)    router matrix
     P = Softmax(W_r·x)    probs      (N, E)
     p                     p                    threshold, .4 in the paper
-    t                     kept       (N, E)    the fewest experts, most probable first, whose sum reaches p
+    I                     order      (N, E)    all experts of a token, most probable first
+    –                     ranked     (N, E)    their probabilities
+    –                     before     (N, E)    the sum of the more probable ones
+    t                     kept       (N, E)    the fewest in this order whose sum reaches p
     g_i                   weight     (A,)      P_i of the kept, not renormalised
-    Loss_d                entropy_loss         −Σ P log P, added to the task's loss
+    Loss_d                                     −Σ P log P, `token_entropy` of layers/balance.py,
+                                               added to the task's loss
 
 A sure token takes one expert, an unsure one several: between 1 and E, the one that crosses p
 included. Without the entropy loss the router can lower the task's loss by spreading out until every
@@ -16,85 +20,102 @@ token takes most experts; adding the entropy, with a plus sign, makes it prefer 
 Not renormalised, so every logit gets a gradient; where the cut falls is not differentiated.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base import numerics
-from moe_np.base.checks import InputError
-from moe_np.routing import contract, top_k
-from moe_np.routing.contract import Routing
+from moe_np.base import checks, numerics
+from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
+from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing.contract import Routing, Stage
+
+CAUSAL = True
+EXAMPLE: Options = {"p": 0.4}
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "order",
+        "",
+        {"order": "N E", "ranked": "N E"},
+        "All experts of a token, the most probable first.",
+    ),
+    Stage(
+        "sum so far",
+        r"\mathrm{before}_{nr} = \sum_{q < r} \mathrm{ranked}_{nq}",
+        {"before": "N E"},
+        "The sum of the more probable ones.",
+    ),
+    Stage(
+        "selection",
+        r"\mathrm{kept} = \mathrm{before} < p",
+        {"p": "", "kept": "N E", "demand": "N E"},
+        "The expert that crosses p is kept.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
-    x: np.ndarray
-    w: np.ndarray
-    probs: np.ndarray  # (N, E)
-    token: np.ndarray  # (A,)
-    expert: np.ndarray  # (A,)
+    x: ArrayND
+    w: ArrayDE
+    probs: ArrayNE
+    order: ArrayNE
+    ranked: ArrayNE
+    before: ArrayNE
+    p: float
+    kept: ArrayNE  # bool, in the order of `order`
+    token: ArrayA
+    expert: ArrayA
+    valid: ArrayN
 
 
-def check_p(p):
-    """Check the threshold: 0 < p <= 1."""
-    if (
-        isinstance(p, bool)
-        or not isinstance(p, (int, float))
-        or not (math.isfinite(p) and 0 < p <= 1)
-    ):
-        raise InputError(f"p: wanted a number above 0 and at most 1, got {p!r}")
-    return float(p)
-
-
-def route(params, x, *, p, valid=None, training=None, rng=None):
-    """Send each token to its fewest experts of total probability >= p: x (N, D) -> (Routing,
-    cache). `rng` is not used.
+def route(
+    params: Params,
+    x: ArrayND,
+    *,
+    p: float,
+    valid: ArrayN | None = None,
+    training: bool | None = None,
+    rng: Rng | None = None,
+) -> tuple[Routing, Cache]:
+    """Send each token to its fewest experts of total probability >= p, 0 < p <= 1: x (N, D) ->
+    (Routing, cache). No noise.
 
     With p = 1 a token takes all experts, but for those at the end that add nothing to the sum at
     this precision.
     """
-    x, w = contract.check_tokens(x, params), params["w"]
-    p = check_p(p)
+    x = contract.check_tokens(x, params)
+    w = params["w"]
+    p = checks.number("p", p, greater_than=0, maximum=1)
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     logits = x @ w
     probs = numerics.softmax(logits)
-    order = contract.top_k(logits, w.shape[1])  # all experts, most probable first
+    order = contract.top_k(logits, w.shape[1])
     ranked = np.take_along_axis(probs, order, axis=1)
-    before = np.zeros_like(ranked)  # the sum that the better ones reach without it
+    before = np.zeros_like(ranked)
     before[:, 1:] = np.cumsum(ranked, axis=1)[:, :-1]
     kept = (before < p) & valid[:, None]
     token = np.nonzero(kept)[0]
     expert = order[kept]
     demand = np.zeros(probs.shape, bool)
     demand[token, expert] = True
-    return Routing(token, expert, probs[token, expert], logits, probs, demand), Cache(
-        x, w, probs, token, expert
-    )
+    routing = Routing(token, expert, probs[token, expert], logits, probs, demand)
+    return routing, Cache(x, w, probs, order, ranked, before, p, kept, token, expert, valid)
 
 
-def route_backward(dweight, dlogits, cache):
+def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). Which experts are kept is held."""
+    dscore = weighting.probs_backward(dweight, cache.token, cache.expert, cache.probs)
+    return weighting.with_dlogits(dscore, dlogits, cache.valid)
+
+
+def route_backward(
+    dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
+) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Which experts are kept is held."""
-    x, w, probs, token, expert = cache
-    dprobs = np.zeros_like(probs)
-    dprobs[token, expert] = dweight
-    spread = numerics.softmax_backward(dprobs, probs)
-    dx, dw = contract.linear_backward(spread if dlogits is None else spread + dlogits, x, w)
+    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
-
-
-def entropy_loss(routing, valid=None):
-    """Mean entropy of the tokens' distributions: (1/N) Σ_n −Σ_e P_ne log P_ne -> (value, dlogits
-    (N, E)), in nats.
-
-    dlogits_ne = −P_ne (log P_ne + H_n)/N. Padding (valid[n] = False) does not count, in the sum or
-    in N, and gets no gradient. The caller scales both by the loss's weight.
-    """
-    valid = contract.check_valid(valid, len(routing.logits))
-    log_p = numerics.log_softmax(routing.logits)
-    probs = np.exp(log_p)
-    H = -(probs * log_p).sum(axis=1)
-    share = (valid / max(1, valid.sum())).astype(probs.dtype)  # (N,)
-    return float(share @ H), -share[:, None] * probs * (log_p + H[:, None])

@@ -1,4 +1,4 @@
-"""Bad input to every router and to the layer behind it: one line that says what came and what was
+"""Bad input to every router and to the layer after it: one line that states what came and what was
 wanted.
 """
 
@@ -9,9 +9,9 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.layers import experts, sparse_layer
-from moe_np.routing import contract, expert_choice, gshard, st_moe, switch
+from moe_np.routing import contract, expert_choice, gshard, hashing, st_moe, switch
 from tests.support.chain import every, make_experts, over, refused
-from tests.support.routers import CASES, HASH, Case, route, setup
+from tests.support.routers import CASES, Case, route, setup
 
 
 @over({n: c for n, c in CASES.items() if {"k", "k_primary"} & set(c.options)})
@@ -46,14 +46,15 @@ def test_errors_of_non_finite_tokens(case, bad):
     refused(case, params, x, rf"x: wanted finite numbers, got {bad} at index \(7, 2\)")
 
 
-@over({n: c for n, c in CASES.items() if c.router is not HASH})
+@over({n: c for n, c in CASES.items() if c.router is not hashing})
 def test_errors_of_the_type(case):
     params, x = setup(case)
     refused(case, params, x.astype(np.float32), "x: wanted float64, the type of params")
     refused(case, params, x.astype(str), "x: wanted floating point numbers")
-    own, routing = make_experts(), route(case, params, x)[0]
+    expert_params = make_experts()
+    routing, _ = route(case, params, x)
     with pytest.raises(InputError, match="x: wanted float64, the type of params"):
-        sparse_layer.forward(own, x.astype(np.float32), routing, experts.GELU)
+        sparse_layer.forward(expert_params, x.astype(np.float32), routing, experts.GELU)
 
 
 LIMITED = {"switch": switch, "gshard": gshard, "st_moe": st_moe, "expert_choice": expert_choice}
@@ -63,17 +64,12 @@ LIMITED = {"switch": switch, "gshard": gshard, "st_moe": st_moe, "expert_choice"
 @pytest.mark.parametrize("factor", [0, -0.5, np.nan, np.inf, "2", True])
 def test_errors_of_the_capacity_factor(router, factor):
     case = Case(router, {"capacity_factor": 1.0})
-    refused(
-        case,
-        *setup(case),
-        "capacity_factor: wanted a finite number above 0",
-        capacity_factor=factor,
-    )
+    words = "capacity_factor: wanted a finite number above 0"
+    refused(case, *setup(case), words, capacity_factor=factor)
 
 
 def test_every_router_with_a_capacity_is_among_them():
-    takes = {c.router for c in CASES.values() if c.router is not HASH}
-    assert {r for r in takes if "capacity_factor" in inspect.signature(r.route).parameters} == set(
-        LIMITED.values()
-    )
+    routers = {c.router for c in CASES.values() if c.router is not hashing}
+    options = {router: inspect.signature(router.route).parameters for router in routers}
+    assert {r for r in routers if "capacity_factor" in options[r]} == set(LIMITED.values())
     assert contract.capacity(10, 4, 1, np.float32(1.5)) == 4, "any real number will do"

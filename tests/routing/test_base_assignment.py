@@ -8,6 +8,12 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import base_assignment
+from tests.support.routers import Case
+
+CASES = {
+    "base_assignment balanced": Case(base_assignment, {"training": True}, causal=False),
+    "base_assignment greedy": Case(base_assignment, {"training": False}),
+}
 
 
 def problem(seed=0, N=12, D=5, E=4):

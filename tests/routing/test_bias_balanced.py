@@ -6,6 +6,16 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import bias_balanced, contract
+from tests.support.routers import Case
+
+CASES = {
+    "bias_balanced": Case(
+        bias_balanced, {"k": 2, "renormalise": True, "routed_scale": 2.5}, fewest=2
+    ),
+    "bias_balanced groups": Case(
+        bias_balanced, {"k": 2, "renormalise": False, "n_group": 2, "topk_group": 1}, fewest=4
+    ),
+}
 
 
 def problem(seed=0, N=30, D=5, E=8):

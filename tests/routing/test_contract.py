@@ -1,159 +1,11 @@
-"""What holds for every router alike: gradients, permutations, conservation, causality, the ends of
-the range.
-"""
+"""The shared pieces of the routers: choice, capacity, checks, and the list of the routers."""
 
 import numpy as np
 import pytest
 
+from moe_np import routing
 from moe_np.base.checks import InputError
-from moe_np.base.gradcheck import gradient_error
 from moe_np.routing import contract
-from tests.support.routers import CASES, route, setup
-
-every = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-learned = pytest.mark.parametrize(
-    "case", [c for c in CASES.values() if c.learned], ids=[n for n, c in CASES.items() if c.learned]
-)
-
-
-@learned
-@pytest.mark.parametrize("seed", range(5))
-def test_gradient(case, seed):
-    params, x = setup(case, seed)
-    rng = np.random.default_rng(seed + 100)
-    routing, cache = route(case, params, x, seed)
-    dweight, dlogits = rng.normal(size=routing.weight.shape), rng.normal(size=routing.logits.shape)
-
-    def loss(p):
-        moved, _ = route(case, {k: v for k, v in p.items() if k != "x"}, p["x"], seed)
-        assert np.array_equal(moved.expert, routing.expert) and np.array_equal(
-            moved.token, routing.token
-        ), "a tie"
-        return (moved.weight * dweight).sum() + (moved.logits * dlogits).sum()
-
-    dx, grads = case.router.route_backward(dweight, dlogits, cache)
-    errors = gradient_error(loss, {**params, "x": x}, {**grads, "x": dx}, rng, step=1e-4)
-    assert max(errors.values()) < 1e-7, errors
-
-
-@learned
-def test_without_a_balance_loss_dlogits_is_none(case):
-    params, x = setup(case)
-    routing, cache = route(case, params, x, 1)
-    dweight = np.random.default_rng(3).normal(size=routing.weight.shape)
-    dx, grads = case.router.route_backward(dweight, None, cache)
-    dx0, grads0 = case.router.route_backward(dweight, np.zeros_like(routing.logits), cache)
-    np.testing.assert_allclose(dx, dx0, rtol=1e-12, atol=1e-15)
-    for name in grads:
-        np.testing.assert_allclose(grads[name], grads0[name], rtol=1e-12, atol=1e-15)
-
-
-@every
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_shapes_types_and_read_only_input(case, dtype):
-    params, x = setup(case, dtype=dtype)
-    for a in (x, *params.values()):
-        a.flags.writeable = False
-    routing, cache = route(case, params, x, 0)
-    A = len(routing.token)
-    assert routing.expert.shape == routing.weight.shape == (A,)
-    assert routing.probs.shape == routing.demand.shape == (12, 4)
-    assert routing.token.dtype.kind == routing.expert.dtype.kind == "i"
-    assert routing.weight.dtype == routing.probs.dtype == dtype and routing.demand.dtype == bool
-    assert routing.weight.min(initial=0) >= 0
-    if case.learned:
-        dx, grads = case.router.route_backward(np.ones(A, dtype), None, cache)
-        assert dx.dtype == dtype and dx.shape == x.shape
-        assert {k: (g.shape, g.dtype) for k, g in grads.items()} == {
-            k: (p.shape, dtype) for k, p in params.items()
-        }
-
-
-@every
-def test_conservation(case):
-    params, x = setup(case)
-    routing, _ = route(case, params, x, 0)
-    pairs = set(zip(routing.token.tolist(), routing.expert.tolist(), strict=True))
-    assert len(pairs) == len(routing.token), "a token visits an expert once"
-    assert all(routing.demand[n, m] for n, m in pairs), "nothing is assigned that was not asked for"
-    if case.full:
-        assert len(pairs) == routing.demand.sum()
-
-
-@every
-def test_evaluation_is_deterministic(case):
-    params, x = setup(case)
-    a, b = route(case, params, x)[0], route(case, params, x)[0]
-    assert all(np.array_equal(u, v) for u, v in zip(a, b, strict=True) if u is not None)
-
-
-@every
-def test_errata_13_causality(case):
-    """Other later tokens change nothing for the earlier ones, unless the case says that the router
-    is not causal.
-    """
-
-    def early(routing):
-        mine = routing.token < 6
-        return sorted(
-            zip(
-                routing.token[mine],
-                routing.expert[mine],
-                routing.weight[mine].round(12),
-                strict=True,
-            )
-        )
-
-    same = True
-    for seed in range(10):
-        params, x = setup(case, seed)
-        later = np.concatenate([x[:6], np.random.default_rng(seed + 50).normal(size=x[6:].shape)])
-        same &= early(route(case, params, x, seed)[0]) == early(route(case, params, later, seed)[0])
-    assert same == case.causal
-
-
-@every
-def test_no_tokens(case):
-    params, x = setup(case, n_tokens=0)
-    routing, cache = route(case, params, x, 0)
-    assert len(routing.token) == 0 and routing.probs.shape == (0, 4)
-    if case.learned:
-        dx, grads = case.router.route_backward(np.zeros(0), None, cache)
-        assert dx.shape == (0, 5) and all((g == 0).all() for g in grads.values())
-
-
-@every
-def test_huge_logits_stay_finite(case):
-    params, x = setup(case)
-    routing, cache = route(case, {k: 1e4 * p for k, p in params.items()}, x, 0)
-    assert np.isfinite(routing.weight).all() and np.isfinite(routing.probs).all()
-    if case.learned:
-        dx, grads = case.router.route_backward(np.ones(len(routing.weight)), None, cache)
-        assert np.isfinite(dx).all() and all(np.isfinite(g).all() for g in grads.values())
-
-
-@every
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda x: x[:, :3], "x: wanted 5 features a token"),
-        (lambda x: x[0], r"x: wanted shape \(N, D\), got \(5,\)"),
-        (
-            lambda x: np.where(x == x[0, 0], np.nan, x),
-            r"x: wanted finite numbers, got nan at index \(0, 0\)",
-        ),
-        (lambda x: x.astype(np.float32), "x: wanted float64, the type of params"),
-    ],
-)
-def test_bad_tokens(case, change, words):
-    params, x = setup(case)
-    if not params:
-        pytest.skip("no parameters to fit to")
-    with pytest.raises(InputError, match=words):
-        route(case, params, change(x), 0)
-
-
-# --- the shared pieces ----------------------------------------------------------------------------
 
 
 def test_errata_09_capacity_rounds_up_and_is_at_least_one():
@@ -226,3 +78,27 @@ def test_k_is_checked():
         contract.check_k(5, 4)
     with pytest.raises(InputError, match="k: wanted a whole number of at least 1, got 0"):
         contract.check_k(0, 4)
+
+
+def test_demand_of_padding_is_empty():
+    choice = np.array([[0, 2], [1, 2], [0, 1]])
+    demand = contract.demand_of(choice, 3, np.array([True, False, True]))
+    assert demand.tolist() == [[True, False, True], [False] * 3, [True, True, False]]
+
+
+def test_training_and_the_generator():
+    rng = np.random.default_rng(0)
+    assert contract.check_training(None, None) == (False, None)
+    assert contract.check_training(None, rng) == (True, rng)
+    assert contract.check_training(False, rng, "noise") == (False, None)
+    assert contract.check_training(True, None) == (True, None)
+    assert contract.check_training(np.True_, rng) == (True, rng)
+    words = "rng: wanted a numpy.random.Generator with training=True, for the jitter; got None"
+    with pytest.raises(InputError, match=words):
+        contract.check_training(True, None, "the jitter")
+
+
+def test_the_routers_are_the_files_with_a_route():
+    names = list(routing.routers())
+    assert {"top_k", "hashing"} <= set(names) and names == sorted(names)
+    assert not {"contract", "stages", "weighting"} & set(names)

@@ -4,6 +4,9 @@ import numpy as np
 
 from moe_np.base import numerics
 from moe_np.routing import dense, top_k
+from tests.support.routers import Case
+
+CASES = {"dense": Case(dense, {})}
 
 
 def test_hand_worked():

@@ -9,6 +9,20 @@ from scipy.optimize import minimize
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import expert_choice
+from tests.support.routers import Case
+
+CASES = {
+    "expert_choice": Case(expert_choice, {"capacity_factor": 2.0}, causal=False, full=False),
+    "expert_choice capped": Case(
+        expert_choice, {"capacity_factor": 1.5, "cap": 2}, causal=False, full=False
+    ),
+    "expert_choice dykstra": Case(
+        expert_choice,
+        {"capacity_factor": 1.5, "cap": 2, "solver": "dykstra"},
+        causal=False,
+        full=False,
+    ),
+}
 
 
 def problem(seed=0, N=12, D=4, E=3):

@@ -1,4 +1,4 @@
-"""A hard choice of one expert: REINFORCE has no bias, straight-through has, and where it has none."""
+"""A hard choice of one expert: REINFORCE has no bias, straight-through is biased, but once."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,17 @@ from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import gradient_estimators
+from tests.support.routers import Case
+
+CASES = {
+    "gradient_estimators reinforce": Case(
+        gradient_estimators, {"estimator": "reinforce"}, noisy=True
+    ),
+    # the gradient that straight-through gives is not that of the weight, which is 1
+    "gradient_estimators straight_through": Case(
+        gradient_estimators, {"estimator": "straight_through"}, learned=False, noisy=True
+    ),
+}
 
 PROBS = np.array([0.5, 0.3, 0.15, 0.05])
 LOSSES = np.array([1.0, -0.5, 2.0, 4.0])  # what the token's loss is under each expert

@@ -6,6 +6,16 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import gshard, top_k
+from tests.support.routers import Case
+
+NOT_FULL = {"noisy": True, "full": False, "fewest": 2}
+CASES = {
+    "gshard": Case(gshard, {}, **NOT_FULL),
+    "gshard capacity": Case(gshard, {"capacity_factor": 0.75}, causal=False, **NOT_FULL),
+    "gshard code": Case(
+        gshard, {"capacity_factor": 0.75, "variant": "code"}, causal=False, **NOT_FULL
+    ),
+}
 
 
 def algorithm_1(gates, C, rnd, variant):

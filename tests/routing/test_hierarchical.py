@@ -5,7 +5,24 @@ import pytest
 
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
+from moe_np.layers import diagnostics
 from moe_np.routing import hierarchical, top_k
+from tests.support.routers import Case
+
+CASES = {
+    "hierarchical": Case(
+        hierarchical,
+        {"k_primary": 2, "k_secondary": 2, "renormalise": True},
+        {"groups": 2},
+        fewest=4,
+    ),
+    "hierarchical not renormalised": Case(
+        hierarchical,
+        {"k_primary": 1, "k_secondary": 1, "renormalise": False},
+        {"groups": 2},
+        fewest=2,
+    ),
+}
 
 
 def problem(seed=0, N=8, D=4, groups=3, E=12):
@@ -92,7 +109,7 @@ def test_permuting_groups_and_the_experts_inside_them():
 def test_importance_and_load_of_the_leaves():
     params, x = problem(N=50)
     routing, cache = hierarchical.route(params, x, k_primary=2, k_secondary=3, renormalise=True)
-    importance, load = hierarchical.importance_and_load(routing)
+    importance, load = diagnostics.importance(routing), diagnostics.load(routing)
     np.testing.assert_allclose(importance.sum(), 50)
     assert load.sum() == 50 * 6
     # eq. (14) term by term: the group's load, its experts' loads among the tokens it got, over

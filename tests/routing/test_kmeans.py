@@ -6,6 +6,17 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import kmeans
+from tests.support.routers import Case
+
+CASES = {
+    "kmeans": Case(kmeans, {"k": 1, "weights": "one"}),
+    "kmeans softmax": Case(kmeans, {"k": 2, "weights": "softmax", "temperature": 2.0}, fewest=2),
+    "kmeans renormalised": Case(
+        kmeans,
+        {"k": 2, "weights": "softmax", "renormalise": True, "temperature": 2.0},
+        fewest=2,
+    ),
+}
 
 
 def blobs(seed=0, N=200, E=4, D=3, spread=0.3):
@@ -113,7 +124,7 @@ def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance():
     x = np.array([[0.0], [1], [2], [3]])
     second = {0: [], 1: [], 2: [], 3: []}
     for seed in range(8_000):
-        first, after = kmeans.spread_out(np.random.default_rng(seed), x, 2)[:, 0]
+        first, after = kmeans.initial_centroids(np.random.default_rng(seed), x, 2)[:, 0]
         second[int(first)].append(after)
     share = np.bincount(np.array(second[0], int), minlength=4) / len(second[0])
     np.testing.assert_allclose(
@@ -125,7 +136,7 @@ def test_fewer_distinct_tokens_than_centroids():
     params, inertia = kmeans.fit(np.random.default_rng(0), np.ones((6, 2)), 3)
     assert np.array_equal(params["centroids"], np.ones((3, 2))) and inertia[-1] == 0
     with pytest.raises(
-        InputError, match="x: wanted at least the 3 tokens that the centroids start from, got 2"
+        InputError, match="x: wanted at least 3 tokens, the number of the centroids, got 2"
     ):
         kmeans.fit(np.random.default_rng(0), np.ones((2, 2)), 3)
 
@@ -169,7 +180,10 @@ def test_online_leaves_a_centroid_without_tokens_where_it_is():
     ("options", "words"),
     [
         ({"weights": "none"}, "weights: wanted one of one, softmax; got 'none'"),
-        ({"weights": "softmax", "renormalise": True, "k": 1}, "the task's gradient of the router is 0"),
+        (
+            {"weights": "softmax", "renormalise": True, "k": 1},
+            "the task's gradient of the router is 0",
+        ),
         (
             {"weights": "one", "renormalise": True, "k": 2},
             "renormalise: wanted False with weights='one', got True",

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from moe_np.base.gradcheck import gradient_error
-from moe_np.experiments.router_zoo import experiment as router_zoo
+from moe_np.experiments.router_zoo import systems
+from moe_np.experiments.router_zoo.experiment import Config, run_one, spec_of
 from moe_np.layers import balance, diagnostics, sparse_layer
 from moe_np.layers.experts import GELU
-from moe_np.models.associative_memory import Gate, on_logits
 from moe_np.routing import contract
+from moe_np.routing import routers as routers_by_walking
 from moe_np.routing.contract import Routing
 from tests.routing import test_contract as common
 from tests.support import routers
@@ -32,11 +33,14 @@ class Cache(NamedTuple):
     weight: np.ndarray
 
 
+EXAMPLE = {}
+
+
 def init(rng, d_model, n_experts, *, dtype=np.float64):
     return {"w": rng.normal(size=(d_model, n_experts)).astype(dtype)}
 
 
-def route(params, x, *, rng=None):
+def route(params, x, *, training=None, rng=None):
     x, w = contract.check_tokens(x, params), params["w"]
     x_unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     w_unit = w / np.linalg.norm(w, axis=0)
@@ -94,12 +98,13 @@ def test_the_layer_takes_it_and_so_does_a_balance_loss():
     def forward(router, experts, x):
         routing, router_cache = route(router, x)
         out, layer_cache = sparse_layer.forward(experts, x, routing, GELU)
-        value, dlogits = balance.switch(routing)
-        return (out * dout).sum() + 0.3 * value, routing, (router_cache, layer_cache, dlogits)
+        added = balance.total([(0.3, balance.switch(routing))])
+        caches = router_cache, layer_cache, added.dlogits
+        return (out * dout).sum() + added.value, routing, caches
 
     _, routing, (router_cache, layer_cache, dlogits) = forward(router, experts, x)
     dx, grads, dweight = sparse_layer.backward(dout, layer_cache)
-    dx_router, router_grads = route_backward(dweight, 0.3 * dlogits, router_cache)
+    dx_router, router_grads = route_backward(dweight, dlogits, router_cache)
 
     def loss(p):
         value, moved, _ = forward({"w": p["w"]}, {k: p[k] for k in experts}, p["x"])
@@ -114,12 +119,11 @@ def test_the_layer_takes_it_and_so_does_a_balance_loss():
     assert diagnostics.load(routing).sum() == 30 and diagnostics.dropped_share(routing) == 0
 
 
-def test_the_zoo_takes_it_in_one_line(monkeypatch):
-    monkeypatch.setitem(
-        router_zoo.GATES, "cosine", Gate(COSINE, losses=((0.01, on_logits(balance.switch)),))
-    )
-    config = router_zoo.Config(
-        n_keys=256, d_model=8, n_values=5, n_experts=8, hidden=4, batch=64, epochs=15
-    )
-    found = router_zoo.run_one(router_zoo.spec_of(config, "cosine", 0))
-    assert found["perplexity"] < 4 and found["experts"] == 1
+def test_the_zoo_takes_it_without_a_line_of_its_own(monkeypatch):
+    found_by_walking = {**routers_by_walking(), "cosine": COSINE}
+    setups = systems.with_all_routers(systems.TABLE, found_by_walking)
+    assert list(setups) == [*systems.TABLE, "cosine"]
+    monkeypatch.setitem(systems.SETUPS, "cosine", setups["cosine"])
+    config = Config(n_keys=256, d_model=8, n_values=5, n_experts=8, hidden=4, batch=64, epochs=15)
+    result = run_one(spec_of(config, "cosine", 0))
+    assert result["perplexity"] < 4 and result["experts"] == 1

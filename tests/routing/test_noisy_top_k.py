@@ -11,6 +11,16 @@ from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
 from moe_np.layers import balance
 from moe_np.routing import noisy_top_k, top_k
+from tests.support.routers import Case
+
+AWAY_FROM_ZERO = {"scale": 1.0}
+CASES = {
+    "noisy_top_k": Case(noisy_top_k, {"k": 2}, AWAY_FROM_ZERO, noisy=True, fewest=2),
+    "noisy_top_k epsilon": Case(
+        noisy_top_k, {"k": 3, "noise_epsilon": 1e-2}, AWAY_FROM_ZERO, noisy=True, fewest=3
+    ),
+    "noisy_top_k k=E": Case(noisy_top_k, {"k": 4}, AWAY_FROM_ZERO, noisy=True, fewest=4),
+}
 
 
 class Fixed(np.random.Generator):
@@ -134,10 +144,10 @@ def test_importance_and_load_losses_train_both_matrices():
 
     def loss(p):
         routing, _, load = forward(p)
-        return balance.importance(routing)[0] + balance.cv_squared(load)[0]
+        return balance.importance(routing).value + balance.cv_squared(load)[0]
 
     routing, cache, load = forward({**params, "x": x})
-    dweight, dload = balance.importance(routing)[1], balance.cv_squared(load)[1]
+    dweight, dload = balance.importance(routing).dweight, balance.cv_squared(load)[1]
     dx, grads = noisy_top_k.route_backward(dweight, None, cache, dload=dload)
     errors = gradient_error(
         loss, {**params, "x": x}, {**grads, "x": dx}, np.random.default_rng(0), step=1e-4

@@ -6,6 +6,16 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import switch, top_k
+from tests.support.routers import Case
+
+CASES = {
+    "switch": Case(switch, {}),
+    "switch jitter": Case(switch, {"jitter": 0.1}, noisy=True),
+    "switch capacity": Case(switch, {"capacity_factor": 1.0}, full=False),
+    "switch both": Case(
+        switch, {"capacity_factor": 0.8, "jitter": 0.1}, noisy=True, full=False, fewest=2
+    ),
+}
 
 
 def problem(seed=0, N=20, D=4, E=4):

@@ -6,6 +6,13 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import top_k
+from tests.support.routers import Case
+
+CASES = {
+    "top_k renormalised": Case(top_k, {"k": 2, "renormalise": True}, fewest=2),
+    "top_k": Case(top_k, {"k": 2, "renormalise": False}, fewest=2),
+    "top_k k=1": Case(top_k, {"k": 1, "renormalise": False}),
+}
 
 
 @pytest.fixture

@@ -6,7 +6,11 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
+from moe_np.layers import balance
 from moe_np.routing import top_k, top_p
+from tests.support.routers import Case
+
+CASES = {"top_p": Case(top_p, {"p": 0.6})}
 
 
 def problem(seed=0, N=40, D=5, E=6):
@@ -83,17 +87,23 @@ def test_errata_11_ties_and_one_expert():
 
 @pytest.mark.parametrize("p", [0, -0.1, 1.01, np.nan, "0.4", True, None])
 def test_p_is_checked(p):
-    with pytest.raises(InputError, match="p: wanted a number above 0 and at most 1"):
+    with pytest.raises(InputError, match="p: wanted a finite number above 0 and at most 1"):
         top_p.route(*problem(), p=p)
 
 
 # --- the entropy loss -----------------------------------------------------------------------------
 
 
+def entropy_loss(routing, valid=None):
+    """Loss_d of the paper: the mean entropy of the tokens' distributions."""
+    loss = balance.token_entropy(routing, valid=valid)
+    return loss.value, loss.dlogits
+
+
 def test_entropy_loss_by_hand():
     probs = np.array([[0.5, 0.5], [0.9, 0.1]])
     routing, _ = top_p.route({"w": np.eye(2)}, np.log(probs), p=0.4)
-    value, dlogits = top_p.entropy_loss(routing)
+    value, dlogits = entropy_loss(routing)
     assert value == pytest.approx(
         (np.log(2) - 0.9 * np.log(0.9) - 0.1 * np.log(0.1)) / 2, rel=1e-12
     )
@@ -106,25 +116,25 @@ def test_entropy_loss_gradient_with_padding():
     valid = np.arange(9) != 4
 
     def loss(p):
-        return top_p.entropy_loss(top_p.route({"w": p["w"]}, p["x"], p=0.4)[0], valid)[0]
+        return entropy_loss(top_p.route({"w": p["w"]}, p["x"], p=0.4)[0], valid)[0]
 
     routing, cache = top_p.route(params, x, p=0.4)
-    value, dlogits = top_p.entropy_loss(routing, valid)
+    value, dlogits = entropy_loss(routing, valid)
     dx, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
     errors = gradient_error(loss, {**params, "x": x}, {**grads, "x": dx}, np.random.default_rng(0))
     assert max(errors.values()) < 1e-7, errors
     assert (dlogits[4] == 0).all()
     alone, _ = top_p.route(params, x[valid], p=0.4)
-    assert top_p.entropy_loss(alone)[0] == pytest.approx(value, rel=1e-12)
+    assert entropy_loss(alone)[0] == pytest.approx(value, rel=1e-12)
 
 
 def test_entropy_loss_of_nothing_and_of_huge_logits():
     params, x = problem()
     routing, _ = top_p.route(params, x, p=0.4)
-    value, dlogits = top_p.entropy_loss(routing, np.zeros(40, bool))
+    value, dlogits = entropy_loss(routing, np.zeros(40, bool))
     assert value == 0 and (dlogits == 0).all()
     huge, _ = top_p.route({"w": 1e5 * params["w"]}, x, p=0.4)
-    value, dlogits = top_p.entropy_loss(huge)
+    value, dlogits = entropy_loss(huge)
     assert abs(value) < 1e-12 and np.isfinite(dlogits).all()
 
 
@@ -135,7 +145,7 @@ def test_the_entropy_loss_lowers_the_number_of_experts():
     for _ in range(60):
         routing, cache = top_p.route(params, x, p=0.6)
         number.append(len(routing.token) / 100)
-        _, dlogits = top_p.entropy_loss(routing)
+        _, dlogits = entropy_loss(routing)
         _, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
         params = {"w": params["w"] - 0.5 * grads["w"]}
     assert number[-1] < 1.3 < 2 < number[0]

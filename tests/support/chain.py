@@ -10,7 +10,8 @@ import pytest
 from moe_np.base.checks import InputError
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import contract
-from tests.support.routers import CASES, HASH, route
+from tests.support import routers
+from tests.support.routers import CASES, route
 
 D, H, OUT = 5, 6, 3
 KINDS = {"gelu": experts.GELU, "relu": experts.RELU, "swiglu": experts.SWIGLU}
@@ -21,7 +22,7 @@ def over(cases):
 
 
 every = over(CASES)
-learned = over({name: c for name, c in CASES.items() if c.learned})
+learned = over({name: case for name, case in CASES.items() if case.learned})
 
 
 class Pass(NamedTuple):
@@ -39,27 +40,26 @@ def make_experts(n_experts=4, d_model=D, kind="gelu", dtype=np.float64, seed=0):
     return {name: (p + 0.3 * rng.normal(size=p.shape)).astype(dtype) for name, p in params.items()}
 
 
-def chain(case, params, own, x, *, seed=None, kind="gelu", dout=None):
+def chain(case, params, expert_params, x, *, seed=None, kind="gelu", dout=None):
     """Route, layer, and both backward passes from dout (by default: the gradient of ½ Σ out²)."""
-    routing, gate = route(case, params, x, seed)
-    out, cache = sparse_layer.forward(own, x, routing, KINDS[kind])
+    routing, router_cache = route(case, params, x, seed)
+    out, cache = sparse_layer.forward(expert_params, x, routing, KINDS[kind])
     dx, grads, dweight = sparse_layer.backward(out if dout is None else dout, cache)
-    if case.router is HASH:
-        return Pass(routing, out, dx, grads, {})
-    dx_router, router = case.router.route_backward(dweight, None, gate)
-    return Pass(routing, out, dx + dx_router, grads, router)
+    dx_router, router_grads = case.router.route_backward(dweight, None, router_cache)
+    return Pass(routing, out, dx + dx_router, grads, router_grads)
 
 
 def arrays(p):
     return [p.out, p.dx, *p.grads.values(), *p.router.values(), p.routing.weight]
 
 
-def naive(own, x, routing):
+def naive(expert_params, x, routing):
     """One assignment after the other."""
+    w1, b1, w2, b2 = (expert_params[name] for name in ("w1", "b1", "w2", "b2"))
     out = np.zeros((len(x), OUT), x.dtype)
     for n, m, weight in zip(routing.token, routing.expert, routing.weight, strict=True):
-        h = experts.gelu(x[n] @ own["w1"][m] + own["b1"][m])
-        out[n] += weight * (h @ own["w2"][m] + own["b2"][m])
+        h = experts.feed_forward.gelu(x[n] @ w1[m] + b1[m])
+        out[n] += weight * (h @ w2[m] + b2[m])
     return out
 
 
@@ -68,7 +68,7 @@ def close(a, b, **tolerance):
 
 
 def refused(case, params, x, words, **options):
-    """One line that says so."""
+    """One line that states what came and what was wanted."""
     with pytest.raises(InputError, match=words) as error:
-        case.router.route(params, x, **{**case.options, **options})
+        case.router.route(params, x, **{**routers.options(case, x), **options})
     assert "\n" not in str(error.value)

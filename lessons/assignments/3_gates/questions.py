@@ -1,4 +1,4 @@
-"""Assignment 3, what is asked: a noisy top-k gate, its load estimator, and the losses that keep its experts busy."""
+"""Questions of assignment 3: a noisy top-k gate, its load estimator, and load-balancing losses."""
 
 import numpy as np
 
@@ -16,71 +16,54 @@ LIBRARIES = ("numpy", "matplotlib")
 SINGLE = close(1e-4, 1e-6)  # float32 will do
 LARGE = close(1e-4, 1e-3)  # the same, of logits in the hundreds
 
-
 MANY = 8000  # tokens, for which a gradient by differences of the loss would take minutes
 
 
 def apart(logits):
-    """No two logits of a token so near that rounding could change their order."""
+    """Whether no two logits of a token are so near that rounding could change their order."""
     return np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3
 
 
 def drawn_apart(draw):
+    """The first result of `draw()` without two logits that are nearly equal."""
     while True:
-        found = draw()
-        if apart(found):
-            return found
+        logits = draw()
+        if apart(logits):
+            return logits
 
 
-def spread(rng, N, E):
-    """Logits of many tokens that need not be drawn again and again until all are apart."""
-    return (
-        0.7 * rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(0, 0.3, (N, E)) - 1
-    )
+def logits_on_a_grid(rng, N, E):
+    """Logits of many tokens, apart in a single draw."""
+    order = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)
+    return 0.7 * order + rng.uniform(0, 0.3, (N, E)) - 1
 
 
-# --- The gate ---------------------------------------------------------------------------------------------------------
+# --- The gate -------------------------------------------------------------------------------------
 
 
 def gate_cases(rng):
     """Without ties, with ties at the border, all tied, and far from 0."""
     sizes = ((7, 5, 2), (6, 4, 1), (5, 6, 3), (4, 3, 3))
-    plain = [(drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E))), k) for N, E, k in sizes]
+    untied = [(drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E))), k) for N, E, k in sizes]
     tied = np.array([rng.permutation([0.5, 0.5, 0.5, 2.0, -1.0]) for _ in range(6)])
     far = drawn_apart(lambda: rng.normal(size=(4, 5))) + np.array([[900.0], [-900.0], [0.0], [0.0]])
-    cases = [(logits, k, renormalise) for logits, k in plain for renormalise in (k > 1, False)]
-    return [
-        *cases,
-        (tied, 2, True),
-        (tied, 3, False),
-        (np.zeros((3, 4)), 2, True),
-        (far, 2, True),
-        (far, 2, False),
-    ]
+    cases = [(logits, k, renormalise) for logits, k in untied for renormalise in (k > 1, False)]
+    cases += [(tied, 2, True), (tied, 3, False), (np.zeros((3, 4)), 2, True)]
+    return [*cases, (far, 2, True), (far, 2, False)]
 
 
 def top_k_gate(logits, k, renormalise):
     choice = contract.top_k(logits, k)
     kept = contract.demand_of(choice, logits.shape[1])
-    weight = (
-        numerics.softmax(np.where(kept, logits, -np.inf))
-        if renormalise
-        else numerics.softmax(logits) * kept
-    )
-    return weight, kept
+    if renormalise:
+        return numerics.softmax(np.where(kept, logits, -np.inf)), kept
+    return numerics.softmax(logits) * kept, kept
 
 
 def backward_cases(rng):
     cases = []
-    sizes = (
-        (6, 5, 2, True),
-        (6, 5, 2, False),
-        (5, 4, 1, True),
-        (5, 4, 1, False),
-        (4, 6, 3, True),
-        (MANY, 6, 2, True),
-    )
-    for N, E, k, renormalise in sizes:
+    settings = ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False))
+    for N, E, k, renormalise in (*settings, (4, 6, 3, True), (MANY, 6, 2, True)):
         logits = rng.normal(size=(N, E))
         kept = contract.demand_of(contract.top_k(logits, k), E)
         cases.append((rng.normal(size=(N, E)), logits, kept, renormalise))
@@ -95,56 +78,54 @@ def gate_backward(dG, logits, kept, renormalise):
 
 
 def compare_backward(wanted, got, inputs):
-    """What is 0 has to be 0: a small number in a denominator is not."""
+    """A gradient that is 0 has to be exactly 0, which it is not with a small denominator."""
     message = SINGLE(wanted, got)
     if message or not inputs[3]:
         return message
-    got, kept = np.asarray(got), inputs[2]
+    got = np.asarray(got)
+    kept = inputs[2]
     if np.any(got[~kept] != 0):
-        return f"a logit that is not kept, renormalised: wanted exactly 0, got {np.abs(got[~kept]).max():.2g}"
+        largest = np.abs(got[~kept]).max()
+        return f"a logit that is not kept, renormalised: wanted exactly 0, got {largest:.2g}"
     if kept.sum(axis=1).max() == 1 and np.abs(got).max() > 1e-7:
         return f"k = 1, renormalised: wanted 0, got {np.abs(got).max():.2g}"
     return ""
 
 
-# --- Noise and load ---------------------------------------------------------------------------------------------------
+# --- Noise and load -------------------------------------------------------------------------------
 
 
 def noise_cases(rng):
     cases = []
     for N, D, E, size in ((6, 3, 4, 1), (5, 2, 3, 1), (4, 2, 5, 2000)):
-        x, w, w_noise = (
-            rng.normal(size=(N, D)),
-            rng.normal(size=(D, E)),
-            size * rng.normal(size=(D, E)),
-        )
+        x, w, w_noise = (rng.normal(size=shape) for shape in ((N, D), (D, E), (D, E)))
+        w_noise = size * w_noise
         cases.append((x, w, w_noise, rng.normal(size=(N, E))))
     return [*cases, (x, w, w_noise / 2000, None)]
 
 
 def noisy_logits(x, w, w_noise, noise):
-    clean, sigma = x @ w, numerics.softplus(x @ w_noise)
+    clean = x @ w
+    sigma = numerics.softplus(x @ w_noise)
     return clean, sigma, clean if noise is None else clean + sigma * noise
 
 
 def load_cache(clean, sigma, noise, k, valid):
-    """What the router would keep of a forward pass."""
+    """The cache of the router's forward pass."""
     noisy = clean + sigma * noise
-    choice = contract.top_k(noisy, min(k + 1, noisy.shape[1]))
-    weight = np.zeros((len(noisy), k))
-    return noisy_top_k.Cache(
-        None, None, None, clean, None, sigma, noise, noisy, choice, weight, valid
-    )
+    ranked = contract.top_k(noisy, min(k + 1, noisy.shape[1]))
+    runner_up = ranked[:, k] if k < noisy.shape[1] else None
+    gate = {"choice": ranked[:, :k], "runner_up": runner_up, "weight": np.zeros((len(noisy), k))}
+    logits = {"clean": clean, "raw": None, "sigma": sigma, "noise": noise, "noisy": noisy}
+    return noisy_top_k.Cache(x=None, w=None, w_noise=None, **logits, **gate, valid=valid)
 
 
 def drawn_gate(rng, N, E):
     """clean, sigma, noise."""
     while True:
-        clean, sigma, noise = (
-            1.5 * rng.normal(size=(N, E)),
-            rng.uniform(0.3, 2, (N, E)),
-            rng.normal(size=(N, E)),
-        )
+        clean = 1.5 * rng.normal(size=(N, E))
+        sigma = rng.uniform(0.3, 2, (N, E))
+        noise = rng.normal(size=(N, E))
         if apart(clean + sigma * noise):
             return clean, sigma, noise
 
@@ -167,29 +148,27 @@ def load_backward_cases(rng):
     for N, E, k in ((6, 5, 2), (5, 4, 1), (8, 6, 3), (4, 3, 2)):
         clean, sigma, noise = drawn_gate(rng, N, E)
         cases.append((rng.normal(size=E), clean, sigma, noise, k))
-    sigma, noise = rng.uniform(0.3, 2, (MANY, 5)), rng.normal(size=(MANY, 5))
-    return [*cases, (rng.normal(size=5), spread(rng, MANY, 5) - sigma * noise, sigma, noise, 2)]
+    sigma = rng.uniform(0.3, 2, (MANY, 5))
+    noise = rng.normal(size=(MANY, 5))
+    dload = rng.normal(size=5)
+    clean = logits_on_a_grid(rng, MANY, 5) - sigma * noise
+    return [*cases, (dload, clean, sigma, noise, 2)]
 
 
 def load_backward(dload, clean, sigma, noise, k):
-    return noisy_top_k._load_to_logits(
+    return noisy_top_k.load_logits_backward(
         dload, load_cache(clean, sigma, noise, k, np.ones(len(clean), bool))
     )
 
 
-# --- Balance ----------------------------------------------------------------------------------------------------------
+# --- Balance --------------------------------------------------------------------------------------
 
 
 def cv_cases(rng):
-    """The last ones: perfect balance, one expert, nothing assigned."""
+    """At the end: one expert gets all, perfect balance, one expert, no assignments."""
     cases = [(rng.uniform(0.2, 5, E),) for E in (2, 5, 8)]
-    return [
-        *cases,
-        (np.array([7.0, 0, 0, 0]),),
-        (np.full(4, 3.0),),
-        (np.array([2.5]),),
-        (np.zeros(3),),
-    ]
+    limits = (np.array([7.0, 0, 0, 0]), np.full(4, 3.0), np.array([2.5]), np.zeros(3))
+    return [*cases, *((v,) for v in limits)]
 
 
 def switch_cases(rng):
@@ -197,7 +176,7 @@ def switch_cases(rng):
     for N, E, k, padded in ((8, 4, 1, 0), (7, 5, 2, 3), (10, 3, 1, 4), (6, 6, 3, 1)):
         logits = drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E)) + rng.normal(size=E))
         cases.append((logits, k, rng.permutation(np.arange(N) >= padded)))
-    return [*cases, (spread(rng, MANY, 6), 2, rng.random(MANY) < 0.9)]
+    return [*cases, (logits_on_a_grid(rng, MANY, 6), 2, rng.random(MANY) < 0.9)]
 
 
 def switch_loss(logits, k, valid):
@@ -208,13 +187,8 @@ def switch_loss(logits, k, valid):
 
 def z_cases(rng):
     cases = []
-    for N, E, padded, shift in (
-        (6, 4, 0, 0),
-        (7, 3, 3, 0),
-        (5, 8, 1, -5),
-        (4, 3, 2, 800),
-        (MANY, 6, 99, 0),
-    ):
+    settings = ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800), (MANY, 6, 99, 0))
+    for N, E, padded, shift in settings:
         cases.append((rng.normal(size=(N, E)) + shift, rng.permutation(np.arange(N) >= padded)))
     return cases
 
