@@ -26,23 +26,23 @@ def leaves(params: Any) -> dict[str, Array]:
     Raises InputError for a key that is no string or has a dot, since two leaves could then have one
     path, and for a value that is neither an array nor a dict or list.
     """
-    found = {}
-    _collect(params, (), found)
-    return found
+    arrays = {}
+    _collect(params, (), arrays)
+    return arrays
 
 
-def _collect(node, keys, found):
+def _collect(node, keys, arrays):
     if isinstance(node, dict):
         for key, child in node.items():
             if not isinstance(key, str) or "." in key:
                 path = ".".join((*keys, repr(key)))
                 raise InputError(f"params: wanted names without dots as keys, got {path}")
-            _collect(child, (*keys, key), found)
+            _collect(child, (*keys, key), arrays)
     elif isinstance(node, (list, tuple)):
         for number, child in enumerate(node):
-            _collect(child, (*keys, str(number)), found)
+            _collect(child, (*keys, str(number)), arrays)
     elif isinstance(node, (np.ndarray, np.generic)):
-        found[".".join(keys)] = node
+        arrays[".".join(keys)] = node
     else:
         where = f"params[{'.'.join(keys)!r}]" if keys else "params"
         raise InputError(f"{where}: wanted an array, a dict or a list, got {type(node).__name__}")
