@@ -7,6 +7,7 @@ from moe_np.experiments.common.reports import (
     decimal,
     markdown_table,
     mean_sd,
+    plural,
     with_published,
 )
 from moe_np.experiments.router_zoo.experiment import by_chance
@@ -96,14 +97,15 @@ def measures(result: Result) -> str:
     config = result["config"]
     return (
         f"**What is measured.** The perplexity of the stored keys themselves after "
-        f"{config['epochs']} passes. Labels are random, so there is nothing to test on: for a key "
-        f"that was never seen, {config['n_values']} is the best that is possible. All systems have "
-        "the same keys, labels, minibatches and learning rate, and the load-balancing losses of "
-        "their papers, or Switch's where those have none. GShard's is multiplied by E², so that it "
-        "is 1 at balance. CV and max/mean are of what tokens asked for, in batches of "
-        f"{config['batch']}. A choice at random gives a CV of {by_chance(config, 1):.2f} with one "
-        f"expert per token and {by_chance(config, 2):.2f} with two: a router that looks at one "
-        "token alone cannot do much better. Milliseconds are of one thread."
+        f"{plural(config['epochs'], 'pass', 'passes')}. Labels are random, so there is nothing to "
+        f"test on: for a key that was never seen, {config['n_values']} is the best that is "
+        "possible. All systems have the same keys, labels, minibatches and learning rate, and the "
+        "load-balancing losses of their papers, or Switch's where those have none. GShard's is "
+        "multiplied by E², so that it is 1 at balance. CV and max/mean are of what tokens asked "
+        f"for, in batches of {config['batch']}. A choice at random gives a CV of "
+        f"{by_chance(config, 1):.2f} with one expert per token and {by_chance(config, 2):.2f} with "
+        "two: a router that looks at one token alone cannot do much better. Milliseconds are of "
+        "one thread."
     )
 
 

@@ -72,17 +72,15 @@ class InGroups(NamedTuple):
     ) -> tuple[ArrayND, Params]:
         """dweight (A,), dlogits (N, E) or None -> dx (N, D), gradients of the parameters."""
         ends = np.cumsum([len(routed.token) for routed, _ in cache])[:-1]
-        dlogits_of_groups = [None] * len(cache)
+        dweights = np.split(dweight, ends)
+        dlogits_parts = [None] * len(cache)
         if dlogits is not None:
-            dlogits_of_groups = np.split(dlogits, range(self.size, len(dlogits), self.size))
+            dlogits_parts = np.split(dlogits, range(self.size, len(dlogits), self.size))
         parts = [
-            self.router.route_backward(*gradients, group_cache)
-            for *gradients, (_, group_cache) in zip(
-                np.split(dweight, ends), dlogits_of_groups, cache, strict=True
-            )
+            self.router.route_backward(dw, dl, group_cache)
+            for dw, dl, (_, group_cache) in zip(dweights, dlogits_parts, cache, strict=True)
         ]
-        names = parts[0][1]
-        grads = {name: sum(g[name] for _, g in parts) for name in names}
+        grads = {name: sum(g[name] for _, g in parts) for name in parts[0][1]}
         return np.concatenate([dx for dx, _ in parts]), grads
 
 
@@ -218,19 +216,12 @@ def with_all_routers(
         setup.router.router if isinstance(setup.router, InGroups) else setup.router
         for setup in setups.values()
     ]
-    rest = {name: router for name, router in routers.items() if router not in named}
-    return {
-        **setups,
-        **{
-            name: RouterSetup(
-                router,
-                router.EXAMPLE,
-                getattr(router, "EXAMPLE_INIT", {}),
-                losses=switch_loss_of_logits,
-            )
-            for name, router in rest.items()
-        },
-    }
+    joined = dict(setups)
+    for name, router in routers.items():
+        if router not in named:
+            options, init_options = router.EXAMPLE, getattr(router, "EXAMPLE_INIT", {})
+            joined[name] = RouterSetup(router, options, init_options, losses=switch_loss_of_logits)
+    return joined
 
 
 SETUPS = with_all_routers(TABLE, routing.routers())

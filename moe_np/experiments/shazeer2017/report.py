@@ -34,9 +34,9 @@ def table6(result: Result) -> str:
     rows = []
     for row in result["rows"]:
         if row["common"]:
-            theirs = published.get(tuple(row["weights"]), (MISSING,) * 4)
+            paper = published.get(tuple(row["weights"]), (MISSING,) * 4)
             ours = [cells(row["summary"][noise]) for noise in NOISE]
-            joined = [f"{p} / {a} / {b}" for p, a, b in zip(theirs, *ours, strict=True)]
+            joined = [f"{p} / {a} / {b}" for p, a, b in zip(paper, *ours, strict=True)]
             rows.append([pair(row), *joined])
     return markdown_table(HEAD, rows)
 
