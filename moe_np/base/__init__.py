@@ -8,4 +8,6 @@
     params       nested parameters, leaf by leaf and as one vector
     files        atomic writes, folders
     machine      processors, and the threads of BLAS
+
+These modules import no other room.
 """
