@@ -1,15 +1,16 @@
 """Load-balancing losses: the auxiliary losses that keep the experts of a router evenly used.
 
-Also written "load balancing loss"; here are the importance loss and the load loss of Shazeer et
-al., the losses of GShard, Switch and DeepSeek, two entropies, and ST-MoE's router z-loss, which is
-often listed with them and balances nothing. Each is returned and never stored:
+A load-balancing loss, also written "load balancing loss", is added to the loss of the task. Here
+are the importance loss and the load loss of Shazeer et al., the losses of GShard, Switch and
+DeepSeek, two entropies, and the router z-loss of ST-MoE, which is often listed with them and does
+not balance. Each is returned and never stored:
 
     loss(routing, ...) -> BalanceLoss(value, dweight, dlogits, dload, dthreshold)
 
-One layer has one loss. The caller multiplies it by the paper's coefficient, adds it (`total`) to
-the loss of the task, of which it is reported apart, and gives the gradients to the router's
-`route_backward`. `valid` (N,) bool marks the tokens that count: padding is left out of every sum
-and mean, and its gradient is 0. Without a token the value is 0.
+Every layer has a loss. The caller multiplies it by the coefficient of its paper (`total` does so,
+and adds up several losses), reports it apart from the loss of the task, and gives the gradients to
+the router's `route_backward`. `valid` (N,) bool marks the tokens that count: padding is left out of
+every sum and mean, and its gradient is 0. Without a token the value is 0.
 
     loss             value                                  at balance  gradient    coefficient
     importance       Var / mean² of the importance          0           dweight     .1
