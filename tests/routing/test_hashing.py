@@ -9,7 +9,7 @@ from tests.support.routers import Case
 
 # the id of a token is its place in the batch, round and round
 IDS = {"ids": lambda x: np.arange(len(x)) % 7, "n_experts": 4}
-CASES = {"hashing": Case(hashing, IDS, {"vocabulary": 7}, learned=False)}
+CASES = {"hashing": Case(hashing, IDS, {"vocabulary": 7}, learned=False, linear=False)}
 
 X = np.random.default_rng(0).normal(size=(5, 3))
 

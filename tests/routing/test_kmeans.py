@@ -6,14 +6,17 @@ import pytest
 from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.routing import kmeans
-from tests.support.routers import Case
+from tests.support.routers import Case, route, setup
 
 CASES = {
-    "kmeans": Case(kmeans, {"k": 1, "weights": "one"}),
-    "kmeans softmax": Case(kmeans, {"k": 2, "weights": "softmax", "temperature": 2.0}, fewest=2),
+    "kmeans": Case(kmeans, {"k": 1, "weights": "one"}, linear=False),
+    "kmeans softmax": Case(
+        kmeans, {"k": 2, "weights": "softmax", "temperature": 2.0}, linear=False, fewest=2
+    ),
     "kmeans renormalised": Case(
         kmeans,
         {"k": 2, "weights": "softmax", "renormalise": True, "temperature": 2.0},
+        linear=False,
         fewest=2,
     ),
 }
@@ -204,3 +207,18 @@ def test_one_expert():
     routing, _ = kmeans.route({"centroids": np.ones((1, 2))}, np.zeros((3, 2)), weights="softmax")
     assert (routing.weight == 1).all() and (routing.expert == 0).all()
     assert np.array_equal(routing.probs, numerics.softmax(routing.logits))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_at_the_logits_moves_tokens_and_centroids_apart_or_together(name):
+    """Of −‖x − c‖²/T: dc = (2/T) Σ_n dlogits (x − c), and dx its reverse."""
+    params, x = setup(CASES[name])
+    routing, cache = route(CASES[name], params, x)
+    rng = np.random.default_rng(3)
+    dweight, dlogits = rng.normal(size=routing.weight.shape), rng.normal(size=(12, 4))
+    at_logits = kmeans.logits_backward(dweight, dlogits, cache)
+    dx, grads = kmeans.route_backward(dweight, dlogits, cache)
+    apart = x[:, None] - params["centroids"]  # (N, E, D)
+    pull = 2 / cache.temperature * at_logits[:, :, None] * apart
+    np.testing.assert_allclose(grads["centroids"], pull.sum(axis=0), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(dx, -pull.sum(axis=1), rtol=1e-10, atol=1e-13)

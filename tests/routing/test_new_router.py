@@ -1,90 +1,97 @@
-"""A new router is one file: here it stands in a test, and nothing else in the package knows of it.
-
-The expert whose direction is nearest by angle, weighted by the cosine brought into (0, 1): nobody's
-paper.
+"""A new router is one file and its test: in a copy of the package they are added, and everything
+that works for all routers works for it.
 """
 
+import json
+import os
+import pathlib
+import shutil
+import subprocess
 import sys
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import moe_np
 from moe_np.base.gradcheck import gradient_error
-from moe_np.experiments.router_zoo import systems
-from moe_np.experiments.router_zoo.experiment import Config, run_one, spec_of
 from moe_np.layers import balance, diagnostics, sparse_layer
 from moe_np.layers.experts import GELU
-from moe_np.routing import contract
-from moe_np.routing import routers as routers_by_walking
-from moe_np.routing.contract import Routing
-from tests.routing import test_contract as common
-from tests.support import routers
+from tests.support import cosine
 
-# --- the router -----------------------------------------------------------------------------------
+PACKAGE = pathlib.Path(moe_np.__file__).parent
+TESTS = pathlib.Path(__file__).parents[1]
 
+TEST_OF_COSINE = '''"""The cosine gate."""
 
-class Cache(NamedTuple):
-    x: np.ndarray
-    w: np.ndarray
-    x_unit: np.ndarray
-    w_unit: np.ndarray
-    expert: np.ndarray
-    weight: np.ndarray
+import numpy as np
+
+from moe_np.routing import cosine
+from tests.support.routers import Case
+
+CASES = {"cosine": Case(cosine, cosine.EXAMPLE, linear=False)}
 
 
-EXAMPLE = {}
+def test_cosine_does_not_depend_on_the_length_of_a_token():
+    rng = np.random.default_rng(0)
+    params, x = cosine.init(rng, 3, 4), rng.normal(size=(5, 3))
+    short, long = (cosine.route(params, factor * x)[0] for factor in (1, 7))
+    np.testing.assert_allclose(long.weight, short.weight, rtol=1e-12)
+'''
 
 
-def init(rng, d_model, n_experts, *, dtype=np.float64):
-    return {"w": rng.normal(size=(d_model, n_experts)).astype(dtype)}
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A folder with a copy of package and tests, to which the router and its test are added."""
+    folder = tmp_path_factory.mktemp("copy")
+    skipped = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
+    shutil.copytree(PACKAGE, folder / "moe_np", ignore=skipped)
+    for part in ("support", "routing", "show"):
+        shutil.copytree(TESTS / part, folder / "tests" / part, ignore=skipped)
+    (folder / "tests" / "__init__.py").touch()
+    shutil.copy(cosine.__file__, folder / "moe_np" / "routing" / "cosine.py")
+    (folder / "tests" / "routing" / "test_cosine.py").write_text(TEST_OF_COSINE, encoding="utf-8")
+    return folder
 
 
-def route(params, x, *, training=None, rng=None):
-    x, w = contract.check_tokens(x, params), params["w"]
-    x_unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    w_unit = w / np.linalg.norm(w, axis=0)
-    cosine = x_unit @ w_unit
-    expert = cosine.argmax(axis=1)
-    token = np.arange(len(x))
-    weight = (1 + cosine[token, expert]) / 2
-    demand = contract.demand_of(expert[:, None], w.shape[1])
-    return Routing(token, expert, weight, cosine, (1 + cosine) / 2, demand), Cache(
-        x, w, x_unit, w_unit, expert, weight
-    )
+def run(copy, *arguments):
+    """`python -m ...` in the copy, with the NumPy kernels, which need no compiling."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "MOE_NP_KERNELS": "numpy"}
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def route_backward(dweight, dlogits, cache):
-    x, w, x_unit, w_unit, expert, _ = cache
-    dcosine = np.zeros((len(x), w.shape[1]), x.dtype) if dlogits is None else dlogits.copy()
-    dcosine[np.arange(len(x)), expert] += dweight / 2
-    dx_unit, dw_unit = contract.linear_backward(dcosine, x_unit, w_unit)
-    dx = (dx_unit - x_unit * (x_unit * dx_unit).sum(axis=1, keepdims=True)) / np.linalg.norm(
-        x, axis=1, keepdims=True
-    )
-    dw = (dw_unit - w_unit * (w_unit * dw_unit).sum(axis=0)) / np.linalg.norm(w, axis=0)
-    return dx, {"w": dw}
+def test_the_tests_of_all_routers_run_on_it(copy):
+    """Among them those of the walk: with equations, and all axes named."""
+    files = ["routing/test_routers.py", "routing/test_stages.py", "routing/test_cosine.py"]
+    files += ["routing/test_invariances.py", "show/walk/test_routers.py"]
+    paths = [str(copy / "tests" / file) for file in files]
+    report = run(copy, "pytest", "-v", "-p", "no:cacheprovider", "-n", "0", "-k", "cosine", *paths)
+    for name in ("test_gradient[0-cosine]", "test_errata_13_causality[cosine]"):
+        assert f"{name} PASSED" in report
+    assert "test_every_router_walks_there_and_back[cosine-noise] PASSED" in report
+    assert "test_every_router_shows_equations_and_names_all_axes[cosine] PASSED" in report
+    assert "test_padding_takes_no_place_and_changes_nothing[numpy-0-cosine] PASSED" in report
 
 
-# --- and what the package makes of it -------------------------------------------------------------
+def test_a_router_without_cases_is_noticed(copy):
+    """Without its test file the tests of all routers cannot be collected."""
+    file = copy / "tests" / "routing" / "test_cosine.py"
+    file.rename(file.with_suffix(".away"))
+    try:
+        with pytest.raises(AssertionError, match="No module named"):
+            run(copy, "pytest", "-q", "-n", "0", str(copy / "tests/routing/test_stages.py"))
+    finally:
+        file.with_suffix(".away").rename(file)
 
-COSINE = sys.modules[__name__]
-CASE = routers.Case(COSINE, {})
 
-
-@pytest.mark.parametrize("seed", range(5))
-def test_its_gradient(seed):
-    common.test_gradient(CASE, seed)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_it_keeps_the_contract(dtype):
-    common.test_shapes_types_and_read_only_input(CASE, dtype)
-    common.test_conservation(CASE)
-    common.test_evaluation_is_deterministic(CASE)
-    common.test_errata_13_causality(CASE)
-    common.test_no_tokens(CASE)
-    common.test_without_a_balance_loss_dlogits_is_none(CASE)
+def test_the_zoo_trains_it(copy):
+    words = "run router_zoo --quick --only cosine --jobs 1 --json --out out"
+    result = json.loads(run(copy, "moe_np", *words.split()))
+    assert list(result["systems"]) == ["cosine"]
+    assert result["summary"]["cosine"]["perplexity"]["mean"] < 64, "better than chance"
+    assert result["summary"]["cosine"]["experts"]["mean"] == 1
 
 
 def test_the_layer_takes_it_and_so_does_a_balance_loss():
@@ -93,18 +100,19 @@ def test_the_layer_takes_it_and_so_does_a_balance_loss():
     x = rng.normal(size=(30, 5))
     experts = GELU.init(rng, 5, 4, 6)
     experts = {k: p + 0.1 * rng.normal(size=p.shape) for k, p in experts.items()}
-    router, dout = init(rng, 5, 4), rng.normal(size=(30, 5))
+    router = cosine.init(rng, 5, 4)
+    dout = rng.normal(size=(30, 5))
 
     def forward(router, experts, x):
-        routing, router_cache = route(router, x)
+        routing, router_cache = cosine.route(router, x)
         out, layer_cache = sparse_layer.forward(experts, x, routing, GELU)
-        added = balance.total([(0.3, balance.switch(routing))])
-        caches = router_cache, layer_cache, added.dlogits
-        return (out * dout).sum() + added.value, routing, caches
+        loss = balance.switch(routing)
+        caches = router_cache, layer_cache, loss.dlogits
+        return (out * dout).sum() + 0.3 * loss.value, routing, caches
 
     _, routing, (router_cache, layer_cache, dlogits) = forward(router, experts, x)
     dx, grads, dweight = sparse_layer.backward(dout, layer_cache)
-    dx_router, router_grads = route_backward(dweight, dlogits, router_cache)
+    dx_router, router_grads = cosine.route_backward(dweight, 0.3 * dlogits, router_cache)
 
     def loss(p):
         value, moved, _ = forward({"w": p["w"]}, {k: p[k] for k in experts}, p["x"])
@@ -112,18 +120,7 @@ def test_the_layer_takes_it_and_so_does_a_balance_loss():
         return value
 
     everything = {**router, **experts, "x": x}
-    errors = gradient_error(
-        loss, everything, {**router_grads, **grads, "x": dx + dx_router}, rng, step=1e-4
-    )
+    gradients = {**router_grads, **grads, "x": dx + dx_router}
+    errors = gradient_error(loss, everything, gradients, rng, step=1e-4)
     assert max(errors.values()) < 1e-7, errors
     assert diagnostics.load(routing).sum() == 30 and diagnostics.dropped_share(routing) == 0
-
-
-def test_the_zoo_takes_it_without_a_line_of_its_own(monkeypatch):
-    found_by_walking = {**routers_by_walking(), "cosine": COSINE}
-    setups = systems.with_all_routers(systems.TABLE, found_by_walking)
-    assert list(setups) == [*systems.TABLE, "cosine"]
-    monkeypatch.setitem(systems.SETUPS, "cosine", setups["cosine"])
-    config = Config(n_keys=256, d_model=8, n_values=5, n_experts=8, hidden=4, batch=64, epochs=15)
-    result = run_one(spec_of(config, "cosine", 0))
-    assert result["perplexity"] < 4 and result["experts"] == 1

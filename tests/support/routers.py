@@ -20,6 +20,7 @@ class Case(NamedTuple):
     init: dict = {}  # noqa: RUF012 - options for init, never changed
     causal: bool = True  # a token's assignments do not depend on later tokens
     learned: bool = True  # has logits, and the gradient of its weights
+    linear: bool = True  # its matrices are multiplied with x, and with nothing else
     noisy: bool = False  # draws random numbers in training
     full: bool = True  # every token gets its k experts (no capacity, no choice by the experts)
     fewest: int = 1  # experts needed
