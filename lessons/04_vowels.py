@@ -265,7 +265,7 @@ self_check(foot, lambda w, b: model.decision_foot(w, np.asarray(b)), cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Start with weights in ±.5 in place of ±.05 (`init_mixture(..., spread=0.5)`), five seeds each.
+# 1. **Change the code.** Start with weights in ±.5 in place of ±.05 (`init_mixture(..., init_range=0.5)`), five seeds each.
 #    Does the plateau get shorter? Are there still two experts in use?
 # 2. **Derive.** Between experts $i$ and $j$ the gate is undecided on a straight line. Write its equation from `U` and
 #    `c`, and show that for two experts the softmax gate is a logistic unit on that line.

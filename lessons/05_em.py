@@ -28,6 +28,7 @@ from moe_np.base.numerics import log_softmax, logsumexp, sigmoid, softmax
 from moe_np.coursework import self_check
 from moe_np.data import inverse, vowel_task
 from moe_np.mixtures import em, irls
+from moe_np.mixtures.least_squares import weighted_least_squares
 from moe_np.show import walk
 from moe_np.show.view import view
 
@@ -469,7 +470,7 @@ def m_step(x, y, resp):
 
 # %%
 def reference(x, y, resp):
-    coef = irls.weighted_least_squares(x, y, resp)
+    coef = weighted_least_squares(x, y, resp)
     W, b = coef[:, :-1], coef[:, -1]
     square = (y[:, None] - np.einsum("nd,edc->nec", x, W) - b) ** 2
     return W, b, np.average(square.mean(axis=2), axis=0, weights=resp)

@@ -24,9 +24,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.jordan1994 import experiment as robot
 from moe_np.mixtures import hme, hme_em, irls
 from moe_np.show.steps import Steps, state
@@ -61,8 +61,8 @@ u, v = np.meshgrid(np.linspace(-1, 1, 200), np.linspace(-1, 1, 200))
 plane = np.stack([u.ravel(), v.ravel()], axis=1)
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.4))
 for ax, params, name in ((axes[0], flat, "flat"), (axes[1], tree, "a tree")):
-    levels = hme.gates(params, plane)
-    p, leaf = np.exp(hme.leaves(levels)), np.zeros(len(plane), int)
+    levels = hme.log_gates(params, plane)
+    p, leaf = np.exp(hme.leaf_log_probs(levels)), np.zeros(len(plane), int)
     for level in levels:  # at each gate follow the likelier branch
         leaf = leaf * level.shape[2] + level[np.arange(len(plane)), leaf].argmax(axis=1)
     assert np.allclose(p.sum(axis=1), 1) and len(set(leaf)) == 4
@@ -187,7 +187,7 @@ assert resp.argmax() == 3 and h_top[1] > 0.75
 # %%
 data = piecewise(np.random.default_rng(0), 300)
 x, y, N = data.x, data.y, len(data.x)
-start = hme.init(np.random.default_rng(4), (2, 2), 1, 1, spread=1.0, var=0.3)
+start = hme.init(np.random.default_rng(4), (2, 2), 1, 1, init_range=1.0, var=0.3)
 
 
 def walk(params, rounds):
@@ -213,7 +213,7 @@ def draw(ax, now, history):
         c=(now["resp"] @ RGB).clip(0, 1) if "resp" in now.arrays else plots.GREY,
         linewidths=0,
     )
-    levels = [np.exp(level) for level in hme.gates(now.arrays, line)]
+    levels = [np.exp(level) for level in hme.log_gates(now.arrays, line)]
     leaf = levels[0].reshape(-1, 2, 1) * levels[1]
     for e, own in enumerate(leaf.reshape(-1, 4).T):
         ax.scatter(
@@ -241,7 +241,7 @@ assert (e_step.phase, gates_below.phase) == ("E step: leaves", "M step: level 2"
 for i in (0, 1):  # by hand: each gate below is a logistic regression with weights
     first = np.concatenate([start["U2"][:, i], start["c2"][None, i]])
     coef, _ = irls.multinomial_irls(
-        x, e_step["h2"][:, i], e_step["h1"][:, 0, i], start=first, max_steps=1
+        x, e_step["h2"][:, i], e_step["h1"][:, 0, i], initial=first, max_steps=1
     )
     assert np.allclose(coef[:-1], gates_below["U2"][:, i]) and np.allclose(
         coef[-1], gates_below["c2"][i]
@@ -260,7 +260,7 @@ view(steps)  # forward, back, slider, play; where there are no widgets: next(ste
 steps.goto(0)
 states = [steps.now, *steps]
 climb = np.array([float(s["log_likelihood"]) for s in states if s.phase == "E step: leaves"]) / N
-top = np.abs(np.diff(np.exp(hme.gates(states[-1].arrays, line)[0])[:, 0, 0])).argmax()
+top = np.abs(np.diff(np.exp(hme.log_gates(states[-1].arrays, line)[0])[:, 0, 0])).argmax()
 print(
     f"{len(climb) - 1} rounds; log likelihood a case from {climb[0]:.2f} to {climb[-1]:.2f}; never fell: ",
     end="",
@@ -270,7 +270,7 @@ assert (np.diff(climb) > -1e-12).all() and climb[-1] > 0.9 and abs(line[top, 0] 
 
 ends = []
 for seed in range(12):
-    params = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, spread=1.0, var=0.3)
+    params = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3)
     ends.append(-next(itertools.islice(hme_em.train(params, x, y), 80, None)).loss / N)
 print("twelve starts end at", np.sort(ends).round(2))
 assert sum(end > 0.9 for end in ends) <= 4
@@ -293,7 +293,7 @@ falls, last = {}, {}
 for gates, colour in (("irls", plots.BLUE), ("least squares", plots.ORANGE)):
     falls[gates], last[gates] = 0, []
     for seed in range(12):
-        params = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, spread=1.0, var=0.3)
+        params = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3)
         path = np.array(
             [-s.loss / N for s in itertools.islice(hme_em.train(params, x, y, gates=gates), 61)]
         )

@@ -20,8 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from moe_np import plots
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.training_methods import experiment, problems
 from moe_np.routing import kmeans
 from moe_np.show import walk
@@ -104,7 +104,7 @@ class Seen(NamedTuple):
     number: int
     passes: float
     loss: float
-    changed: tuple
+    updated: tuple
     params: dict
 
 
@@ -112,7 +112,7 @@ def run(name, seed, passes, problem="piecewise"):
     """The steps of a method from a start, until so many passes are used up: a list of Seen."""
     spec = experiment.spec_of(config, problem, name, seed)
     steps = experiment.until(experiment.start(spec)[2], passes)
-    return [Seen(s.number, s.passes, s.loss, s.changed, s.params) for s in steps]
+    return [Seen(s.number, s.passes, s.loss, s.updated, s.params) for s in steps]
 
 
 with one_blas_thread():
@@ -128,7 +128,7 @@ def at(steps, passes):
 
 print("method               step size   steps in 1000 passes   what they change, in order")
 for name, own in runs.items():
-    words = list(dict.fromkeys("+".join(s.changed) for s in own[0][1:]))
+    words = list(dict.fromkeys("+".join(s.updated) for s in own[0][1:]))
     knob = KNOB.get(("piecewise", name), "none")
     print(f"{name:20} {knob!s:>9}   {at(own[0], 1000).number:20}   {', '.join(words)}")
 assert (
@@ -158,12 +158,12 @@ def walk_of(trainer, **options):
 
 start = problem.init(np.random.default_rng(1))
 steps = walk_of(
-    joint.train(problem, np.random.default_rng(1), start=start, lr=0.03), every=10, last=600
+    joint.train(problem, np.random.default_rng(1), initial=start, lr=0.03), every=10, last=600
 )
 view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %%
-by_em = walk_of(em.train(problem, np.random.default_rng(1), start=start), last=40)
+by_em = walk_of(em.train(problem, np.random.default_rng(1), initial=start), last=40)
 view(by_em)
 
 # %%
@@ -442,8 +442,8 @@ self_check(chance_all_stuck, reference, cases)
 #    so is that by the gate. Why can it, then, not be stuck anywhere where joint training would not be? What about
 #    *separate*: which equation does its end satisfy?
 # 3. **Break it.** Let EM solve the problem from six starts, and let these six perfect parents have 200 children by
-#    `evolutionary.breed(rng, vectors, sizes, 200, owner)`, with step sizes of 1e-9, so that nobody mutates. (`flatten`,
-#    `owners` and `losses_of` are in `moe_np.training.methods.method`.) What is the median loss of the children? Why? And if
+#    `evolutionary.breed(rng, vectors, sizes, 200, owner)`, with step sizes of 1e-9, so that nobody mutates. (`flatten` is
+#    in `moe_np.base.params`, `expert_of_entry` and `population_losses` are in `moe_np.training.methods.population`.) What is the median loss of the children? Why? And if
 #    every number is inherited by itself, `owner = np.arange(n)`?
 #
 # Solutions: `lessons/solutions/13_six_ways.py`.

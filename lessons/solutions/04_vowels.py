@@ -40,7 +40,7 @@ for spread in (0.05, 0.5):
     epochs, used = [], []
     for seed in range(5):
         run = model.train_to_stop(
-            model.init_mixture(np.random.default_rng(seed), 4, spread=spread), x, d, lr=0.04
+            model.init_mixture(np.random.default_rng(seed), 4, init_range=spread), x, d, lr=0.04
         )
         epochs.append(run.epochs)
         used.append(int(model.active_experts(model.gate_forward(run.params, x)[0]).sum()))

@@ -8,7 +8,8 @@ import numpy as np
 
 from moe_np.coursework import self_check
 from moe_np.data import inverse
-from moe_np.mixtures import em, irls
+from moe_np.mixtures import em
+from moe_np.mixtures.least_squares import weighted_least_squares
 from moe_np.show import walk
 
 x, y = inverse.inverse_problem(300, np.random.default_rng(0))
@@ -34,7 +35,7 @@ def m_step(x, y, resp):
 
 
 def reference(x, y, resp):
-    coef = irls.weighted_least_squares(x, y, resp)
+    coef = weighted_least_squares(x, y, resp)
     W, b = coef[:, :-1], coef[:, -1]
     square = (y[:, None] - np.einsum("nd,edc->nec", x, W) - b) ** 2
     return W, b, np.average(square.mean(axis=2), axis=0, weights=resp)

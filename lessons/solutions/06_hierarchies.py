@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 
 from moe_np.base import gradcheck
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.jordan1994 import experiment as robot
-from moe_np.mixtures import hme, hme_em, irls
+from moe_np.mixtures import hme, hme_em
+from moe_np.mixtures.least_squares import make_design
 
 # %% [markdown]
 # ## Your turn
@@ -86,7 +87,7 @@ assert mean["[16]"] < mean["[2, 2, 2, 2]"]
 # %%
 data = piecewise(np.random.default_rng(0), 300)
 x, y, N = data.x, data.y, len(data.x)
-params = hme.init(np.random.default_rng(4), (2, 2), 1, 1, spread=1.0, var=0.3)
+params = hme.init(np.random.default_rng(4), (2, 2), 1, 1, init_range=1.0, var=0.3)
 loss, cache = hme.forward(params, x, y)
 h_top, h_below = cache.post.h[0][:, 0], cache.post.h[1]
 dlogits = -h_top[:, :, None] * (h_below - cache.g[1])  # of the loss, which is −ℓ
@@ -108,12 +109,12 @@ assert max(errors.values()) < 1e-7
 # rounding, on many starts, instead of looking at a curve.
 
 # %%
-design = irls.design(x)
+design = make_design(x)
 fell, lower = 0, 0
 for seed in range(12):
     paths = {}
     for forget in (False, True):
-        params, path = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, spread=1.0, var=0.3), []
+        params, path = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3), []
         family, _ = hme_em.family_of(params, y)
         for _ in range(60):
             loss, cache = hme_em.e_step(params, x, y)

@@ -8,10 +8,12 @@ from math import comb
 import numpy as np
 
 from moe_np.base import gradcheck
+from moe_np.base.machine import one_blas_thread
+from moe_np.base.params import flatten
 from moe_np.coursework import self_check
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.experiments.training_methods import experiment, problems
 from moe_np.training.methods import em, evolutionary, joint, method
+from moe_np.training.methods.population import expert_of_entry, population_losses
 
 task = problems.task("piecewise")
 problem = task.problem
@@ -86,7 +88,7 @@ with one_blas_thread():
     on = [
         s.loss
         for s in experiment.until(
-            joint.train(problem, np.random.default_rng(0), start=end.params), 1000
+            joint.train(problem, np.random.default_rng(0), initial=end.params), 1000
         )
     ]
 for part in method.PARTS:
@@ -124,17 +126,17 @@ for seed in range(6):
             break
     parents.append(step)
 like = parents[0].params
-vectors = np.stack([method.flatten(p.params) for p in parents])
+vectors = np.stack([flatten(p.params) for p in parents])
 print("parents:", [round(p.loss, 2) for p in parents])
 good = {}
 for name, owner in (
-    ("an expert with its column", method.owners(like)),
+    ("an expert with its column", expert_of_entry(like)),
     ("every number", np.arange(vectors.shape[1])),
 ):
     children, _ = evolutionary.breed(
         np.random.default_rng(0), vectors, np.full(6, 1e-9), 200, owner
     )
-    losses = method.losses_of(problem, children, like)
+    losses = population_losses(problem, children, like)
     good[name] = (losses < -0.5).mean()
     print(
         f"inherited together: {name:26} median loss {np.median(losses):6.2f}, as good as a parent {good[name]:.1%}"

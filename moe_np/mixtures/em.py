@@ -1,24 +1,25 @@
-"""Mixtures of experts by EM: ask who is responsible for each case, then fit each expert and the
-gate to its share.
+"""Expectation-maximisation (EM) for a mixture of experts: `em.fit`.
 
 M. I. Jordan and R. A. Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, Neural
-Computation 6:181-214, section 3, for a tree with one gate (a tree of any depth is in hme.py):
+Computation 6:181-214, section 3, for a tree with one gating network (hme_em.py has any depth):
 
     P(y | x) = Σ_i g_i(x) P(y | x, expert i)     g = softmax(x U + c)
 
-    paper       here           shape       meaning
-    x^(t)       x              (N, D)      inputs; `gate_x` (N, Dg) where the gate sees something else
-    y^(t)       y              (N, C)      wanted outputs; or labels (N,)
-    ξ_i         gate_logits    (N, E)      x U + c, the last one fixed at 0, since only differences count
-    log g_i     log_gate       (N, E)      its log softmax
-    log P_i     log_density    (N, E)      log P(y | x, expert i)
-    h_i         resp           (N, E)      g_i P_i / Σ_j g_j P_j: the posterior probability that expert i made the case
-    U_i, v_i    params                     U (Dg, E), c (E,) of the gate; W, b and var of the experts (em_families.py)
+    paper       here         shape    meaning
+    x^(t)       x            (N, D)   inputs; `gate_x` (N, Dg) where the gate has other inputs
+    y^(t)       y            (N, C)   targets; or class labels (N,)
+    ξ_i         gate_logits  (N, E)   logits x U + c of the gating network
+    g_i         log_gate     (N, E)   their softmax: the mixture weights (here its logarithm)
+    P_i         log_density  (N, E)   P(y | x, expert i) (here its logarithm)
+    h_i         resp         (N, E)   responsibility g_i P_i / Σ_j g_j P_j: the posterior
+                                      probability that expert i generated the case
+    U_i, v_i    params                U (Dg, E), c (E,) of the gating network, the last column 0;
+                                      W, b and var of the experts (em_families.py)
 
-E step: h from the parameters. M step: the experts' regressions with weights h, and for the gate a
-multinomial logistic regression on the targets h (irls.py). Neither can lower the likelihood, nor
-with a ridge the penalised likelihood; so the gate need not be fitted to the end in each M step, and
-one step of Newton's, halved where it must be, will do.
+E step: the responsibilities from the parameters. M step: each expert's regression with weights h_i,
+and for the gate a multinomial logistic regression with targets h, by IRLS (irls.py). Neither lowers
+the likelihood; with a ridge (weight decay), neither lowers the penalised likelihood. So the gate's
+regression need not converge within an M step: one Newton step with step halving is enough.
 """
 
 import warnings
@@ -27,10 +28,13 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_np.base import checks
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.numerics import log_softmax, logsumexp
-from moe_np.mixtures import irls
-from moe_np.mixtures.em_families import Categorical, Gaussian
+from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, ArrayNE, Params, Rng
+from moe_np.mixtures.em_families import Categorical, Family, Gaussian
 from moe_np.mixtures.em_fit import Fit, gate_logits
+from moe_np.mixtures.irls import multinomial_irls
+from moe_np.mixtures.least_squares import Design, make_design
 
 __all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient"]
 
@@ -39,97 +43,157 @@ class ConvergenceWarning(UserWarning):
     """EM was stopped by max_iter."""
 
 
-# --- The algorithm --------------------------------------------------------------------------------
-
-
-@irls.one_thread
+@one_blas_thread()
 def fit(
-    x,
-    y,
-    n_experts,
+    x: ArrayND,
+    y: ArrayNC | ArrayN,
+    n_experts: int,
     *,
-    family,
-    rng,
-    gate_x=None,
-    restarts=20,
-    short=50,
-    tol=1e-6,
-    max_iter=1000,
-    ridge=0.0,
-    irls_steps=1,
-    start=None,
-):
-    """Climb from `restarts` random starts, the best third of them to the end, and keep the best: ->
-    Fit.
+    family: Family,
+    rng: Rng | None,
+    gate_x: Array | None = None,
+    restarts: int = 20,
+    short: int = 50,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    ridge: float = 0.0,
+    irls_steps: int = 1,
+    initial: Params | None = None,
+) -> Fit:
+    """Fit a mixture of experts by EM, from several random initialisations; returns the best `Fit`.
 
-    family      Gaussian(...) or Categorical(...): what the experts are
-    gate_x      (N, Dg) what the gate sees instead of x; Dg = 0 is a mixture of regressions with constant shares
-    short       M steps after which only the best third climbs on (em-EM; Biernacki, Celeux and Govaert 2003)
-    tol         a climb ends when what is still to come, extrapolated, is less than tol nats a case
-    ridge       penalty ½ ridge ‖slopes‖² on gate and experts (the families and irls.py say how it is scaled)
-    irls_steps  steps of Newton's in each M step, for the gate and for categorical experts
-    start       parameters to climb from; one climb, and rng is not used
+    family      Gaussian(...) or Categorical(...): the kind of experts
+    gate_x      (N, Dg), inputs of the gate in place of x; with Dg = 0 the mixture weights are
+                constant (a mixture of regressions)
+    restarts    the number of random initialisations
+    short       M steps after which only the best third of the runs is continued (em-EM; Biernacki,
+                Celeux and Govaert 2003)
+    tol         a run has converged when the rise that is still to come, extrapolated, is less than
+                tol nats per case
+    max_iter    M steps of a run at most
+    ridge       penalty ½ ridge ‖slopes‖² of gate and experts (weight decay)
+    irls_steps  Newton steps in each M step, for the gate and for categorical experts
+    initial     parameters to begin with: one run, and rng is not used
 
-    An expert whose variance is at its floor, on D + 1 + C cases or fewer, has collapsed: it meets
-    them exactly, and without the floor the likelihood would have no maximum. Such a climb is kept
-    only if all are such. Warns if the one that is kept did not converge. EM finds local maxima;
-    more restarts find better ones.
+    An expert whose variance is at its floor and that has D + 1 + C cases or fewer has collapsed: it
+    fits them exactly, and without the floor the likelihood would have no maximum. Such a run is
+    returned only if all runs are such. EM finds local maxima; more restarts find better ones.
+
+    Warns (ConvergenceWarning) if the returned run has not converged. Raises InputError for bad
+    arguments.
     """
-    problem = _problem(x, y, n_experts, family, gate_x, ridge, irls_steps)
+    # 1. Check the data and the settings.
+    settings = {"family": family, "gate_x": gate_x, "ridge": ridge, "irls_steps": irls_steps}
+    problem = prepare(x, y, n_experts, **settings)
     for name, value in (("max_iter", max_iter), ("restarts", restarts), ("short", short)):
         checks.integer(name, value)
     checks.number("tol", tol, minimum=0)
-    if start is not None:
-        runs = [_climb(problem, _check_start(problem, start), tol, max_iter)]
+    # 2. Run EM, from the given parameters or from several random ones.
+    if initial is not None:
+        runs = [run_em(problem, check_params(problem, initial, "initial"), tol, max_iter)]
     else:
-        starts = [start_params(problem, rng) for _ in range(restarts)]
-        first = max_iter if restarts == 1 else min(short, max_iter)
-        runs = [_climb(problem, params, tol, first) for params in starts]
-        runs.sort(key=lambda run: _rank(problem, run), reverse=True)
-        runs = [_go_on(problem, run, tol, max_iter) for run in runs[: -(-restarts // 3)]]
-    best = max(runs, key=lambda run: _rank(problem, run))
+        runs = run_restarts(problem, rng, restarts, short, tol, max_iter)
+    # 3. Keep the best run.
+    best = max(runs, key=lambda run: rank(problem, run))
     if not best.converged:
         text = f"EM: not converged after {max_iter} steps; wanted a larger max_iter or tol"
         warnings.warn(text, ConvergenceWarning, stacklevel=3)
     return best
 
 
-def _climb(problem, params, tol, max_iter, history=()):
-    """EM from `params` until it hardly rises any more, or max_iter M steps are made, those of
-    `history` among them.
+class Problem(NamedTuple):
+    """The data and the settings of EM, checked; `prepare` makes it."""
+
+    inputs: Design
+    gate_inputs: Design  # the same object, or the design of gate_x
+    y: ArrayNC | ArrayN
+    n_experts: int
+    family: Family
+    ridge: float
+    irls_steps: int
+
+
+def run_em(
+    problem: Problem, params: Params, tol: float, max_iter: int, history: tuple | Array = ()
+) -> Fit:
+    """E and M steps from `params` until convergence, or until max_iter M steps have been made.
+
+    history    values of the objective before M steps that were made already; these steps count
     """
     history = list(history)
     while True:
-        now = e_step(problem, params)
-        history.append(now.value)
-        converged = _settled(history, tol * len(problem.y))
+        expectation = e_step(problem, params)
+        history.append(expectation.value)
+        converged = has_converged(history, tol * len(problem.y))
         if converged or len(history) > max_iter:
-            return Fit(
-                params, now.log_likelihood, np.array(history), now.resp, converged, problem.family
-            )
-        params = m_step(problem, params, now.resp)
+            values = np.array(history)
+            log_likelihood = expectation.log_likelihood
+            resp = expectation.resp
+            return Fit(params, log_likelihood, values, resp, converged, problem.family)
+        params = m_step(problem, params, expectation.resp)
 
 
-def _go_on(problem, run, tol, max_iter):
-    """A climb that was cut short, to its end."""
+def run_restarts(
+    problem: Problem, rng: Rng, restarts: int, short: int, tol: float, max_iter: int
+) -> list[Fit]:
+    """Short runs from random initialisations, the best third of them continued to the end."""
+    initialisations = [initial_params(problem, rng) for _ in range(restarts)]
+    first_steps = max_iter if restarts == 1 else min(short, max_iter)
+    runs = [run_em(problem, params, tol, first_steps) for params in initialisations]
+    runs.sort(key=lambda run: rank(problem, run), reverse=True)
+    best_third = runs[: -(-restarts // 3)]
+    return [continue_em(problem, run, tol, max_iter) for run in best_third]
+
+
+def continue_em(problem: Problem, run: Fit, tol: float, max_iter: int) -> Fit:
+    """The same run with up to max_iter M steps; it ends as if it had not been interrupted."""
     if run.converged or len(run.history) > max_iter:
         return run
-    return _climb(problem, run.params, tol, max_iter, run.history[:-1])
+    return run_em(problem, run.params, tol, max_iter, run.history[:-1])
+
+
+def has_converged(history: list[float] | Array, remaining: float) -> bool:
+    """Whether the rise of the objective that is still to come is less than `remaining`.
+
+    Near a maximum the rises shrink by a constant factor a, the ratio of the last two (Aitken), and
+    the sum of all further rises is rise · a / (1 − a). While they grow, the maximum is not near.
+    """
+    if len(history) < 3:
+        return False
+    rise_before = history[-2] - history[-3]
+    rise = history[-1] - history[-2]
+    if rise <= 4 * np.finfo(float).eps * abs(history[-1]):
+        return True  # rounding
+    return rise < rise_before and rise * rise / (rise_before - rise) < remaining
+
+
+def rank(problem: Problem, run: Fit) -> tuple[bool, float]:
+    """The sort key of a run: whether no expert has collapsed, then the objective."""
+    if isinstance(problem.family, Categorical):
+        return True, run.history[-1]
+    var = run.params["var"]
+    smallest = np.linalg.eigvalsh(var)[:, 0] if var.ndim == 3 else var
+    few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
+    collapsed = few & (smallest <= 1.01 * problem.family.floor)
+    return not collapsed.any(), run.history[-1]
+
+
+# --- E step and M step ----------------------------------------------------------------------------
 
 
 class Expectation(NamedTuple):
-    """What the E step finds."""
+    """The result of an E step."""
 
-    log_gate: np.ndarray  # (N, E)
-    log_density: np.ndarray  # (N, E)
-    resp: np.ndarray  # (N, E)
+    log_gate: ArrayNE
+    log_density: ArrayNE
+    resp: ArrayNE
     log_likelihood: float
-    value: float  # log_likelihood − penalty
+    value: float  # the objective: log_likelihood − penalty
 
 
-def e_step(problem, params):
-    """resp_i = g_i P_i / Σ_j g_j P_j, in logarithms."""
-    log_gate = log_softmax(gate_logits(params, problem.gate))
+def e_step(problem: Problem, params: Params) -> Expectation:
+    """Responsibilities resp_i = g_i P_i / Σ_j g_j P_j, in logarithms."""
+    log_gate = log_softmax(gate_logits(params, problem.gate_inputs))
     log_density = problem.family.log_density(params, problem.inputs, problem.y)
     joint = log_gate + log_density
     total = logsumexp(joint, keepdims=True)
@@ -138,167 +202,147 @@ def e_step(problem, params):
     return Expectation(log_gate, log_density, np.exp(joint - total), log_likelihood, value)
 
 
-def m_step(problem, params, resp):
-    """New experts and a new gate; params=None begins with experts and gate at 0."""
-    experts = problem.family.m_step(
-        params, problem.inputs, problem.y, resp, problem.ridge, problem.irls_steps
-    )
+def m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
+    """New parameters of experts and gate. params=None: Newton steps begin with parameters 0."""
+    experts = experts_m_step(problem, params, resp)
     return {**experts, **gate_m_step(problem, params, resp)}
 
 
-def gate_m_step(problem, params, resp):
-    """Raise Σ_n Σ_i resp_ni log g_i(x_n): a logistic regression on soft targets, from where the
-    gate is.
-    """
-    start = None if params is None else np.vstack([params["U"], params["c"]])
-    coef, _ = irls.multinomial_irls(
-        problem.gate, resp, start=start, ridge=problem.ridge, max_steps=problem.irls_steps
-    )
+def experts_m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
+    """Raise Σ_n Σ_i resp_ni log P_ni: one regression per expert, with weights resp_i."""
+    settings = problem.ridge, problem.irls_steps
+    return problem.family.m_step(params, problem.inputs, problem.y, resp, *settings)
+
+
+def gate_m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
+    """Raise Σ_n Σ_i resp_ni log g_i(x_n): IRLS with targets resp, from the gate's parameters."""
+    initial = None if params is None else np.vstack([params["U"], params["c"]])
+    options = {"initial": initial, "ridge": problem.ridge, "max_steps": problem.irls_steps}
+    coef, _ = multinomial_irls(problem.gate_inputs, resp, **options)
     return {"U": coef[:-1], "c": coef[-1]}
 
 
-def penalty(problem, params):
-    """What the ridge costs, gate and experts."""
+def penalty(problem: Problem, params: Params) -> float:
+    """The ridge penalty of gate and experts."""
     if not problem.ridge:
         return 0.0
     U = params["U"] - params["U"].mean(axis=1, keepdims=True)
     return 0.5 * problem.ridge * float((U**2).sum()) + problem.family.penalty(params, problem.ridge)
 
 
-def _settled(history, little):
-    """Is what is still to come less than `little`? Rises shrink in proportion near a maximum
-    (Aitken): the rest of the geometric series is rise · a / (1 − a), a the ratio of the last two.
-    While they grow, the end is not in sight.
+@one_blas_thread()
+def gradient(
+    params: Params,
+    x: ArrayND,
+    y: ArrayNC | ArrayN,
+    *,
+    family: Family,
+    gate_x: Array | None = None,
+) -> tuple[float, Params]:
+    """(log likelihood, its gradient with respect to the parameters of experts and gate).
+
+    Fisher's identity: the gradient of Σ_n log P(y_n | x_n) is the gradient of the E step's expected
+    log likelihood with the responsibilities held constant. So the gate's logits have the gradient
+    resp − g. There is no gradient with respect to x.
     """
-    if len(history) < 3:
-        return False
-    before, rise = history[-2] - history[-3], history[-1] - history[-2]
-    if rise <= 4 * np.finfo(float).eps * abs(history[-1]):
-        return True  # rounding
-    return rise < before and rise * rise / (before - rise) < little
-
-
-@irls.one_thread
-def gradient(params, x, y, *, family, gate_x=None):
-    """The log likelihood and its gradient: (number, grads), the experts' and the gate's, of Σ_n log
-    P(y_n | x_n).
-
-    Fisher's identity: the gradient of the log likelihood is that of the E step's expected log
-    likelihood, with resp held. So each expert sees its own regression's gradient with weights resp,
-    and the gate logits see resp − g. At the parameters that EM ends with (without ridge, off the
-    floor) it is 0.
-    """
-    n_experts = (
-        np.shape(params["c"])[0]
-        if isinstance(params, dict) and np.ndim(params.get("c")) == 1
-        else 1
-    )
-    problem = _problem(x, y, n_experts, family, gate_x, 0.0, 1)
-    now = e_step(problem, _check_start(problem, params, "params"))
-    dlogits = now.resp - np.exp(now.log_gate)
+    has_gate = isinstance(params, dict) and np.ndim(params.get("c")) == 1
+    problem = prepare(x, y, len(params["c"]) if has_gate else 1, family=family, gate_x=gate_x)
+    expectation = e_step(problem, check_params(problem, params))
+    dlogits = expectation.resp - np.exp(expectation.log_gate)
     dc = dlogits.sum(axis=0)
-    dU = problem.gate.xt[:-1] @ dlogits + problem.gate.mean[:, None] * dc
-    return now.log_likelihood, {
-        **problem.family.gradient(params, problem.inputs, problem.y, now.resp),
-        "U": dU,
-        "c": dc,
-    }
+    dU = problem.gate_inputs.xt[:-1] @ dlogits + problem.gate_inputs.mean[:, None] * dc
+    grads = problem.family.gradient(params, problem.inputs, problem.y, expectation.resp)
+    return expectation.log_likelihood, {**grads, "U": dU, "c": dc}
 
 
-# --- Where it starts, and what it starts with -----------------------------------------------------
+# --- Initialisation -------------------------------------------------------------------------------
 
 
-class Problem(NamedTuple):
-    """Checked data and settings, as the steps above want them."""
+def initial_params(problem: Problem, rng: Rng) -> Params:
+    """Random initialisation: an M step from a random partition of the cases.
 
-    inputs: irls.Design
-    gate: irls.Design  # the same, or that of gate_x
-    y: np.ndarray
-    n_experts: int
-    family: NamedTuple
-    ridge: float
-    irls_steps: int
+    All experts begin with the same variance. This keeps an expert that was given few cases from
+    fitting them exactly at once and keeping no others.
+    """
+    resp = initial_responsibilities(problem, checks.generator("rng", rng))
+    params = m_step(problem, None, resp)
+    return problem.family.pool_variance(params, resp)
 
 
-def _problem(x, y, n_experts, family, gate_x, ridge, irls_steps):
-    """The public door."""
+def initial_responsibilities(problem: Problem, rng: Rng) -> ArrayNE:
+    """0.9 for the nearest of E cases drawn at random, and 0.1 divided among all experts.
+
+    Near means near in standardised x, gate_x and y.
+    """
+    E = problem.n_experts
+    N = len(problem.y)
+    y = problem.y if problem.y.ndim == 2 else np.eye(problem.family.n_classes)[problem.y]
+    parts = [problem.inputs.xt[:-1].T, y]
+    if problem.gate_inputs is not problem.inputs:
+        parts.append(problem.gate_inputs.xt[:-1].T)
+    z = np.hstack([standardise(part) / np.sqrt(max(part.shape[1], 1)) for part in parts])
+    centres = z[rng.choice(N, E, replace=N < E)]
+    distance = ((z[:, None, :] - centres) ** 2).sum(axis=2)
+    return 0.9 * (np.arange(E) == distance.argmin(axis=1)[:, None]) + 0.1 / E
+
+
+def standardise(x: ArrayND) -> ArrayND:
+    """x with mean 0 and standard deviation 1 in every column; constant columns become 0."""
+    deviation = x.std(axis=0)
+    varies = deviation > 1e-12 * np.abs(x).max(axis=0, initial=0)
+    return (x - x.mean(axis=0)) / np.where(varies, deviation, np.inf)
+
+
+# --- Input validation -----------------------------------------------------------------------------
+
+
+def prepare(
+    x: ArrayND,
+    y: ArrayNC | ArrayN,
+    n_experts: int,
+    *,
+    family: Family,
+    gate_x: Array | None = None,
+    ridge: float = 0.0,
+    irls_steps: int = 1,
+) -> Problem:
+    """Check data and settings and bring them into the form of the E and M steps."""
     if not isinstance(family, (Gaussian, Categorical)):
         raise checks.InputError(f"family: wanted Gaussian(...) or Categorical(...), got {family!r}")
-    inputs = irls.design(x)
+    inputs = make_design(x)
     N = inputs.xt.shape[1]
     if N == 0:
         raise checks.InputError("x: wanted at least one case, got none")
     family, y = family.resolve(y)
-    gate = inputs if gate_x is None else irls.design(checks.array("gate_x", gate_x, (N, "D")))
+    gate_inputs = inputs
+    if gate_x is not None:
+        gate_inputs = make_design(checks.array("gate_x", gate_x, (N, "D")))
     if len(y) != N:
         raise checks.InputError(f"y: wanted {N} cases, as x has, got {len(y)}")
-    E, steps = checks.integer("n_experts", n_experts), checks.integer("irls_steps", irls_steps)
-    return Problem(inputs, gate, y, E, family, checks.number("ridge", ridge, minimum=0), steps)
+    E = checks.integer("n_experts", n_experts)
+    irls_steps = checks.integer("irls_steps", irls_steps)
+    ridge = checks.number("ridge", ridge, minimum=0)
+    return Problem(inputs, gate_inputs, y, E, family, ridge, irls_steps)
 
 
-def start_params(problem, rng):
-    """An M step from a random partition: each case to the nearest of E cases drawn at random, near
-    in x, gate_x and y.
-
-    Nine tenths of a case go there and the rest to all alike; all experts begin with the same
-    variance. That keeps an expert that was given few cases from fitting them at once, and for ever.
-    """
-    resp = start_resp(problem, checks.generator("rng", rng))
-    params = m_step(problem, None, resp)
-    return problem.family.pooled(params, resp)
-
-
-def start_resp(problem, rng):
-    E, N = problem.n_experts, len(problem.y)
-    y = problem.y if problem.y.ndim == 2 else np.eye(problem.family.n_classes)[problem.y]
-    parts = [problem.inputs.xt[:-1].T, y] + (
-        [] if problem.gate is problem.inputs else [problem.gate.xt[:-1].T]
-    )
-    z = np.hstack([standard(part) / np.sqrt(max(part.shape[1], 1)) for part in parts])
-    centre = z[rng.choice(N, E, replace=N < E)]
-    distance = ((z[:, None, :] - centre) ** 2).sum(axis=2)
-    return 0.9 * (np.arange(E) == distance.argmin(axis=1)[:, None]) + 0.1 / E
-
-
-def standard(x):
-    """x (N, D) with mean 0 and deviation 1, constant columns 0."""
-    spread = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(
-        spread > 1e-12 * np.abs(x).max(axis=0, initial=0), spread, np.inf
-    )
-
-
-def _check_start(problem, start, called="start"):
-    E, D, Dg = problem.n_experts, len(problem.inputs.mean), len(problem.gate.mean)
+def check_params(problem: Problem, params: Params, name: str = "params") -> Params:
+    """`params` as arrays, after checking keys, shapes and variances. `name` is for the messages."""
+    E = problem.n_experts
+    D = len(problem.inputs.mean)
+    Dg = len(problem.gate_inputs.mean)
     C = problem.y.shape[1] if problem.y.ndim == 2 else problem.family.n_classes
     shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
     if isinstance(problem.family, Gaussian):
         shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
-    if not isinstance(start, dict) or set(start) != set(shapes):
-        got = ", ".join(map(str, start)) if isinstance(start, dict) else repr(start)
-        raise checks.InputError(f"{called}: wanted the keys {', '.join(shapes)}; got {got}")
-    start = {
-        name: checks.array(f"{called}[{name!r}]", start[name], shape)
-        for name, shape in shapes.items()
+    if not isinstance(params, dict) or set(params) != set(shapes):
+        got = ", ".join(map(str, params)) if isinstance(params, dict) else repr(params)
+        raise checks.InputError(f"{name}: wanted the keys {', '.join(shapes)}; got {got}")
+    params = {
+        key: checks.array(f"{name}[{key!r}]", params[key], shape) for key, shape in shapes.items()
     }
-    if (
-        "var" in start
-        and not (np.linalg.eigvalsh(start["var"]) if start["var"].ndim == 3 else start["var"]).min()
-        > 0
-    ):
+    var = params.get("var", np.ones(1))
+    if not (np.linalg.eigvalsh(var) if var.ndim == 3 else var).min() > 0:
         raise checks.InputError(
-            f"{called}['var']: wanted variances above 0, and covariance matrices that are positive definite"
+            f"{name}['var']: wanted variances above 0, or positive definite covariance matrices"
         )
-    return start
-
-
-def _rank(problem, run):
-    """What makes one climb better than another: that no expert has collapsed, then what it has
-    climbed to.
-    """
-    if isinstance(problem.family, Categorical):
-        return True, run.history[-1]
-    var = run.params["var"]
-    least = np.linalg.eigvalsh(var)[:, 0] if var.ndim == 3 else var
-    few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
-    return not (few & (least <= 1.01 * problem.family.floor)).any(), run.history[-1]
+    return params

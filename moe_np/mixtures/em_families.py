@@ -1,95 +1,106 @@
-"""The kinds of experts that EM trains: Gaussian ones for numbers, categorical ones for labels.
+"""The families of experts that EM trains: Gaussian for numbers, categorical for class labels.
 
-A family holds its settings and says what EM asks of an expert:
+A family holds its settings and does what EM needs of an expert:
 
-    resolve(y)                                     -> (family, y)       settings that depend on the data filled in
-    log_density(params, design, y)                 -> (N, E)            log P(y_n | x_n, expert e)
-    m_step(params, design, y, resp, ridge, steps)  -> params            one regression an expert, with weights resp
-    penalty(params, ridge)                         -> number            what the ridge costs
-    pooled(params, resp)                           -> params            a start in which no expert is surer than another
-    outputs(params, design)                        -> (N, E, C)         an expert's mean, or its class probabilities
-    draw(params, outputs, rng)                     -> y                 one case each from outputs (N, C) of expert (N,)
-    gradient(params, design, y, resp)              -> grads             of Σ_n log Σ_e g_e P(y_n | x_n, e)
-    n_parameters(params)                           -> int
+    resolve(y)                        -> (family, y)  checked; settings filled in from the data
+    log_density(params, design, y)    -> (N, E)       log P(y_n | x_n, expert e)
+    m_step(params, design, y, resp, ridge, steps)
+                                      -> params       one regression per expert, weights resp
+    penalty(params, ridge)            -> number       ½ ridge ‖slopes‖² (weight decay)
+    pool_variance(params, resp)       -> params       the same variance for every expert
+    outputs(params, design)           -> (N, E, C)    means, or class probabilities
+    draw(params, expert, outputs, rng)
+                                      -> y            one y per case, from its expert's output
+    gradient(params, design, y, resp) -> grads        of Σ_n log Σ_e g_e P(y_n | x_n, e)
+    n_parameters(params)              -> int          how many parameters are free
 
-    here        shape                      meaning
-    W, b        (E, D, C), (E, C)          slopes and constants: mean, or logits of the classes, x W_e + b_e
-    var         (), (E,) or (E, C, C)      variance of all experts, of each, covariance matrix of each
-    design                                 inputs as `irls.design(x)` makes them
-    resp        (N, E)                     responsibilities
+    here      shape                    meaning
+    W, b      (E, D, C), (E, C)        slopes and constants of x W_e + b_e: means, or logits
+    var       (), (E,) or (E, C, C)    one variance for all experts, one per expert, or one
+                                       covariance matrix per expert
+    design                             the inputs, as `least_squares.make_design(x)` prepares them
+    resp      (N, E)                   responsibilities
 
-Arrays (N, E) have the cases contiguous in memory, which sums over experts like.
+Arrays (N, E) have the cases contiguous in memory, which makes sums over the experts fast.
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks, numerics
-from moe_np.mixtures import irls
+from moe_np.base.machine import one_blas_thread
+from moe_np.base.types import ArrayN, ArrayNC, ArrayNE, ArrayNEC, Params, Rng
+from moe_np.mixtures.irls import multinomial_irls
+from moe_np.mixtures.least_squares import Coef, Design, weighted_least_squares
+
+ArrayECN = Annotated[np.ndarray, "E, C, N"]
 
 COVARIANCES = ("fixed", "shared", "expert", "full")
-NOBODY = 1e-16  # an expert with less weight than this has no case: its variance would be rounding
+NEGLIGIBLE = 1e-16  # an expert with less weight than this has no case: its variance is rounding
 
 
-def affine(params, design):
+def affine(params: Params, design: Design) -> ArrayECN:
     """x W_e + b_e of all experts, (E, C, N)."""
-    W, b = params["W"], params["b"] + design.mean @ params["W"]
+    W = params["W"]
+    b = params["b"] + design.mean @ W  # the design is about the mean of x
     E, D, C = W.shape
     out = W.transpose(0, 2, 1).reshape(E * C, D) @ design.xt[:-1]
     out += b.reshape(E * C, 1)
     return out.reshape(E, C, -1)
 
 
-def affine_gradient(dout, design):
-    """{"W", "b"} from dout (E, C, N)."""
+def affine_backward(dout: ArrayECN, design: Design) -> Params:
+    """{"W", "b"} from dout (E, C, N). There is no gradient with respect to x."""
     E, C, N = dout.shape
     flat = (dout.reshape(E * C, N) @ design.xt.T).reshape(E, C, -1)
     db = flat[:, :, -1]
-    return {
-        "W": flat[:, :, :-1].transpose(0, 2, 1) + design.mean[:, None] * db[:, None, :],
-        "b": db,
-    }
+    dW = flat[:, :, :-1].transpose(0, 2, 1) + design.mean[:, None] * db[:, None, :]
+    return {"W": dW, "b": db}
 
 
-def unpack(coef):
+def unpack(coef: Coef) -> Params:
     """(E, D + 1, C) -> {"W": (E, D, C), "b": (E, C)}."""
     return {"W": coef[:, :-1], "b": coef[:, -1]}
 
 
-def pack(params):
-    """The way back; None stays None."""
+def pack(params: Params | None) -> Coef | None:
+    """The inverse of `unpack`; None stays None."""
     return params and np.concatenate([params["W"], params["b"][:, None, :]], axis=1)
 
 
 class Gaussian(NamedTuple):
     """y ~ N(x W_e + b_e, Σ_e), y (N, C).
 
-    covariance  "fixed" Σ = variance · I for all; "shared" σ² I, σ² one for all and learned; "expert" σ_e² I;
-                "full" any matrix for each expert
-    variance    used if fixed
-    floor       no variance (no eigenvalue of Σ_e) falls below it; None is 1e-6 of the mean variance of y
+    covariance  "fixed"   Σ = variance · I for all experts
+                "shared"  σ² I, one learned σ² for all experts
+                "expert"  σ_e² I, one learned σ_e² per expert
+                "full"    one learned covariance matrix per expert
+    variance    used by "fixed"
+    floor       lower bound of variances (eigenvalues of Σ_e); None is 1e-6 of the variance of y,
+                averaged over the outputs
     """
 
     covariance: str = "expert"
     variance: float = 1.0
     floor: float | None = None
 
-    def resolve(self, y):
+    def resolve(self, y: ArrayNC) -> tuple["Gaussian", ArrayNC]:
+        """(family with its floor, y in float64). Raises InputError for bad settings or y."""
         checks.choice("covariance", self.covariance, COVARIANCES)
         y = checks.array("y", y, ("N", "C")).astype(np.float64)
         if not y.shape[1]:
             raise checks.InputError(f"y: wanted at least one output, got shape {y.shape}")
-        checks.number("variance", self.variance, above=0)
+        checks.number("variance", self.variance, greater_than=0)
         floor = 1e-6 * (y.var(axis=0).mean() or 1.0) if self.floor is None else self.floor
-        return self._replace(floor=checks.number("floor", floor, above=0)), y
+        return self._replace(floor=checks.number("floor", floor, greater_than=0)), y
 
-    @irls.one_thread
-    def log_density(self, params, design, y):
+    @one_blas_thread()
+    def log_density(self, params: Params, design: Design, y: ArrayNC) -> ArrayNE:
         """−½ (y − μ_e)ᵀ Σ_e⁻¹ (y − μ_e) − ½ log det 2π Σ_e."""
-        residual, var = affine(params, design), params["var"]
-        np.subtract(y.T, residual, out=residual)  # (E, C, N)
+        residual = _residual(params, design, y)
+        var = params["var"]
         E, C, _ = residual.shape
         if var.ndim == 3:
             root = np.linalg.cholesky(var)
@@ -102,170 +113,201 @@ class Gaussian(NamedTuple):
             distance = np.einsum("ecn,ecn->en", residual, residual) / var[:, None]
         return (-0.5 * (distance + (log_det + C * math.log(2 * math.pi))[:, None])).T
 
-    @irls.one_thread
-    def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
-        """W_e and b_e by least squares with weights resp_e; Σ_e the weighted mean of squares of
-        what is left.
+    def gradient(self, params: Params, design: Design, y: ArrayNC, resp: ArrayNE) -> Params:
+        """dμ_e = resp_e Σ_e⁻¹ r and dΣ_e = ½ Σ_n resp_e (Σ_e⁻¹ r rᵀ Σ_e⁻¹ − Σ_e⁻¹), r = y − μ_e."""
+        var = params["var"]
+        residual = y.T - affine(params, design)
+        E, C, _ = residual.shape
+        weight = resp.T
+        n = resp.sum(axis=0)
+        if var.ndim == 3:
+            inverse = np.linalg.inv(var)
+            pull = inverse @ residual
+            scatter = (weight[:, None] * pull) @ pull.swapaxes(1, 2)
+            dvar = 0.5 * (scatter - n[:, None, None] * inverse)
+            return {**affine_backward(weight[:, None] * pull, design), "var": dvar}
+        var_e = np.broadcast_to(var, E)
+        dvar = 0.5 * (_scatter(weight, residual) / var_e**2 - C * n / var_e)
+        grads = affine_backward(weight[:, None] * residual / var_e[:, None, None], design)
+        return {**grads, "var": dvar if var.ndim else dvar.sum()}
 
-        W_e is the same whatever Σ_e, since all outputs of an expert have the same weights. The
-        ridge counts as `ridge` more cases for each input, in which it is 1 and y is 0. Eigenvalues
-        raised to the floor are the maximum under that condition, so EM still never falls.
+    @one_blas_thread()
+    def m_step(
+        self,
+        params: Params | None,
+        design: Design,
+        y: ArrayNC,
+        resp: ArrayNE,
+        ridge: float = 0.0,
+        steps: int = 1,
+    ) -> Params:
+        """W_e and b_e by least squares with weights resp_e; Σ_e from the weighted residuals.
+
+        W_e does not depend on Σ_e, since all outputs of an expert have the same weights. The ridge
+        counts as `ridge` further cases per input, in which this input is 1 and y is 0. Eigenvalues
+        that are raised to the floor are the maximum under this constraint, so EM never falls.
+        `steps` has no effect: the maximum is exact.
         """
-        new = unpack(irls.weighted_least_squares(design, y, resp, ridge, pack(params)))
+        new = unpack(weighted_least_squares(design, y, resp, ridge, pack(params)))
+        return {**new, "var": self._variance(new, design, y, resp, ridge)}
+
+    def _variance(self, params, design, y, resp, ridge):
+        """The variances of highest likelihood, given W and b."""
         if self.covariance == "fixed":
-            return {**new, "var": np.array(float(self.variance))}
-        residual = affine(new, design)
-        np.subtract(y.T, residual, out=residual)
-        C, n, weight = y.shape[1], resp.sum(axis=0), resp.T
+            return np.array(float(self.variance))
+        residual = _residual(params, design, y)
+        C = y.shape[1]
+        n = resp.sum(axis=0)
         if self.covariance == "full":
-            scatter = (weight[:, None, :] * residual) @ residual.swapaxes(1, 2)
-            scatter += ridge * new["W"].swapaxes(1, 2) @ new["W"]
-            common = np.einsum("ecc->", scatter) / (C * n.sum()) * np.eye(C)
-            own = np.where(n > NOBODY, n, 1)[:, None, None]
-            size, axes = np.linalg.eigh(
-                np.where((n > NOBODY)[:, None, None], scatter / own, common)
-            )
-            var = (axes * np.maximum(size, self.floor)[:, None, :]) @ axes.swapaxes(1, 2)
-            return {**new, "var": 0.5 * (var + var.swapaxes(1, 2))}
-        scatter = _weighted(weight, residual)
-        scatter += ridge * (new["W"] ** 2).sum(axis=(1, 2))
+            return self._full_covariance(params["W"], residual, resp, ridge)
+        scatter = _scatter(resp.T, residual)
+        scatter += ridge * (params["W"] ** 2).sum(axis=(1, 2))
         var = scatter.sum() / (C * n.sum())
         if self.covariance == "expert":
-            var = np.where(n > NOBODY, scatter / (C * np.where(n > NOBODY, n, 1)), var)
-        return {**new, "var": np.maximum(var, self.floor)}
+            var = np.where(n > NEGLIGIBLE, scatter / (C * np.where(n > NEGLIGIBLE, n, 1)), var)
+        return np.maximum(var, self.floor)
 
-    def penalty(self, params, ridge):
+    def _full_covariance(self, W, residual, resp, ridge):
+        """Σ_n resp_e r rᵀ / Σ_n resp_e, no eigenvalue below the floor; common where resp_e is 0."""
+        C = residual.shape[1]
+        n = resp.sum(axis=0)
+        scatter = (resp.T[:, None, :] * residual) @ residual.swapaxes(1, 2)
+        scatter += ridge * W.swapaxes(1, 2) @ W
+        common = np.einsum("ecc->", scatter) / (C * n.sum()) * np.eye(C)
+        used = (n > NEGLIGIBLE)[:, None, None]
+        divisor = np.where(used, n[:, None, None], 1)
+        size, axes = np.linalg.eigh(np.where(used, scatter / divisor, common))
+        var = (axes * np.maximum(size, self.floor)[:, None, :]) @ axes.swapaxes(1, 2)
+        return 0.5 * (var + var.swapaxes(1, 2))
+
+    def penalty(self, params: Params, ridge: float) -> float:
         """½ ridge Σ_e tr(W_e Σ_e⁻¹ W_eᵀ)."""
-        W, var = params["W"], params["var"]
+        W = params["W"]
+        var = params["var"]
         if var.ndim == 3:
-            return (
-                0.5
-                * ridge
-                * float(np.einsum("edc,ecd->", W, np.linalg.solve(var, W.swapaxes(1, 2))))
-            )
+            scaled = np.linalg.solve(var, W.swapaxes(1, 2))
+            return 0.5 * ridge * float(np.einsum("edc,ecd->", W, scaled))
         return 0.5 * ridge * float(((W**2).sum(axis=(1, 2)) / var).sum())
 
-    def pooled(self, params, resp):
-        """The mean of all variances, weighted by cases, in place of each."""
+    def pool_variance(self, params: Params, resp: ArrayNE) -> Params:
+        """Every variance replaced by their mean, weighted by the experts' numbers of cases."""
         var = params["var"]
         if var.ndim == 0:
             return params
-        share = resp.mean(axis=0)
-        return {
-            **params,
-            "var": np.broadcast_to(np.tensordot(share, var, axes=1), var.shape).copy(),
-        }
+        mean = np.tensordot(resp.mean(axis=0), var, axes=1)
+        return {**params, "var": np.broadcast_to(mean, var.shape).copy()}
 
-    def outputs(self, params, design):
+    def outputs(self, params: Params, design: Design) -> ArrayNEC:
+        """The mean x W_e + b_e of every expert."""
         return affine(params, design).transpose(2, 0, 1)
 
-    def draw(self, params, expert, outputs, rng):
+    def draw(self, params: Params, expert: ArrayN, outputs: ArrayNC, rng: Rng) -> ArrayNC:
+        """One y per case, from the Gaussian of its expert about `outputs`."""
         z = rng.normal(size=outputs.shape)
         var = params["var"]
         if var.ndim == 3:
             return outputs + np.einsum("ncd,nd->nc", np.linalg.cholesky(var)[expert], z)
         return outputs + np.sqrt(np.broadcast_to(var, len(params["W"])))[expert, None] * z
 
-    def gradient(self, params, design, y, resp):
-        """dμ_e = resp_e Σ_e⁻¹ (y − μ_e); dΣ_e = ½ Σ_n resp_e (Σ_e⁻¹ r rᵀ Σ_e⁻¹ − Σ_e⁻¹), r = y −
-        μ_e.
-        """
-        var, residual = params["var"], y.T - affine(params, design)
-        E, C, _ = residual.shape
-        weight, n = resp.T, resp.sum(axis=0)
-        if var.ndim == 3:
-            inverse = np.linalg.inv(var)
-            pull = inverse @ residual
-            dvar = 0.5 * (
-                (weight[:, None] * pull) @ pull.swapaxes(1, 2) - n[:, None, None] * inverse
-            )
-            return {**affine_gradient(weight[:, None] * pull, design), "var": dvar}
-        own = np.broadcast_to(var, E)
-        dvar = 0.5 * (_weighted(weight, residual) / own**2 - C * n / own)
-        grads = affine_gradient(weight[:, None] * residual / own[:, None, None], design)
-        return {**grads, "var": dvar if var.ndim else dvar.sum()}
-
-    def n_parameters(self, params):
+    def n_parameters(self, params: Params) -> int:
+        """The number of free parameters of the experts."""
         E, D, C = params["W"].shape
-        return (
-            E * (D + 1) * C
-            + {"fixed": 0, "shared": 1, "expert": E, "full": E * C * (C + 1) // 2}[self.covariance]
-        )
+        of_variance = {"fixed": 0, "shared": 1, "expert": E, "full": E * C * (C + 1) // 2}
+        return E * (D + 1) * C + of_variance[self.covariance]
 
 
-def _weighted(weight, residual):
+def _residual(params, design, y):
+    """y − (x W_e + b_e), (E, C, N)."""
+    residual = affine(params, design)
+    np.subtract(y.T, residual, out=residual)
+    return residual
+
+
+def _scatter(weight, residual):
     """Σ_cn weight_en residual_ecn², (E,)."""
     return np.einsum("en,en->e", weight, np.einsum("ecn,ecn->en", residual, residual))
 
 
 class Categorical(NamedTuple):
-    """y is a label, a whole number below C: P(y = c | x, e) = softmax_c(x W_e + b_e).
+    """y is a class label, a whole number below C: P(y = c | x, e) = softmax_c(x W_e + b_e).
 
-    n_classes   C; None is one more than the largest label. A class without a case is allowed.
+    n_classes   C; None is the largest label plus one. A class without a case is allowed.
     """
 
     n_classes: int | None = None
 
-    def resolve(self, y):
+    def resolve(self, y: ArrayN) -> tuple["Categorical", ArrayN]:
+        """(family with n_classes, y in int64). Raises InputError for bad settings or labels."""
         y = checks.array("y", y, ("N",), kind="i").astype(np.int64)
-        n_classes = max(int(y.max(initial=0)) + 1, 2) if self.n_classes is None else self.n_classes
+        largest = y.max(initial=0)
+        n_classes = max(int(largest) + 1, 2) if self.n_classes is None else self.n_classes
         if self.n_classes is None and n_classes > max(1000, len(y)):
             raise checks.InputError(
-                f"n_classes: wanted it given for labels up to {n_classes - 1} of {len(y)} cases, got None"
+                f"n_classes: wanted it given for labels up to {n_classes - 1} of {len(y)} cases, "
+                "got None"
             )
         checks.integer("n_classes", n_classes, minimum=2)
-        if y.min(initial=0) < 0 or y.max(initial=0) >= n_classes:
+        if y.min(initial=0) < 0 or largest >= n_classes:
             raise checks.InputError(
                 f"y: wanted labels from 0 to {n_classes - 1}, got {y.min()} to {y.max()}"
             )
         return self._replace(n_classes=n_classes), y
 
-    @irls.one_thread
-    def log_density(self, params, design, y):
-        """The log probability of the class that y says, and not of "y is the number of the expert"
-        (errata 15).
-        """
+    @one_blas_thread()
+    def log_density(self, params: Params, design: Design, y: ArrayN) -> ArrayNE:
+        """log softmax_y(x W_e + b_e): y names a class, not the number of an expert (errata 15)."""
         logp = numerics.log_softmax(affine(params, design), axis=1)
         return logp[:, y, np.arange(len(y))].T
 
-    @irls.one_thread
-    def m_step(self, params, design, y, resp, ridge=0.0, steps=1):
-        """A multinomial logistic regression of the label for each expert, with weights resp_e:
-        `steps` of IRLS.
-        """
-        onehot, start = np.eye(self.n_classes)[y], pack(params)
-        return unpack(
-            irls.multinomial_irls(design, onehot, resp, start=start, ridge=ridge, max_steps=steps)[
-                0
-            ]
-        )
+    def gradient(self, params: Params, design: Design, y: ArrayN, resp: ArrayNE) -> Params:
+        """dlogits_ec = resp_e ([y = c] − p_ec)."""
+        p = numerics.softmax(affine(params, design), axis=1)
+        onehot = np.arange(self.n_classes)[:, None] == y
+        return affine_backward(resp.T[:, None] * (onehot - p), design)
 
-    def penalty(self, params, ridge):
+    @one_blas_thread()
+    def m_step(
+        self,
+        params: Params | None,
+        design: Design,
+        y: ArrayN,
+        resp: ArrayNE,
+        ridge: float = 0.0,
+        steps: int = 1,
+    ) -> Params:
+        """`steps` of IRLS: one multinomial logistic regression per expert, with weights resp_e."""
+        onehot = np.eye(self.n_classes)[y]
+        options = {"initial": pack(params), "ridge": ridge, "max_steps": steps}
+        coef, _ = multinomial_irls(design, onehot, resp, **options)
+        return unpack(coef)
+
+    def penalty(self, params: Params, ridge: float) -> float:
         """½ ridge Σ_e Σ_c ‖slopes − their mean over c‖²."""
         W = params["W"]
         return 0.5 * ridge * float(((W - W.mean(axis=2, keepdims=True)) ** 2).sum())
 
-    def pooled(self, params, resp):
+    def pool_variance(self, params: Params, resp: ArrayNE) -> Params:
+        """The parameters as they are: there is no variance."""
         return params
 
-    def outputs(self, params, design):
+    def outputs(self, params: Params, design: Design) -> ArrayNEC:
+        """The class probabilities of every expert."""
         return numerics.softmax(affine(params, design), axis=1).transpose(2, 0, 1)
 
-    def draw(self, params, expert, outputs, rng):
-        return choose(outputs, rng)
+    def draw(self, params: Params, expert: ArrayN, outputs: ArrayNC, rng: Rng) -> ArrayN:
+        """One label per case, with the probabilities `outputs`."""
+        return draw_category(outputs, rng)
 
-    def gradient(self, params, design, y, resp):
-        """d logits_ec = resp_e (1 if y is c, else 0, − p_ec)."""
-        p = numerics.softmax(affine(params, design), axis=1)
-        onehot = np.arange(self.n_classes)[:, None] == y
-        return affine_gradient(resp.T[:, None] * (onehot - p), design)
-
-    def n_parameters(self, params):
+    def n_parameters(self, params: Params) -> int:
+        """The number of free parameters of the experts; the last class needs none."""
         E, D, C = params["W"].shape
         return E * (D + 1) * (C - 1)
 
 
-def choose(probs, rng):
-    """One column a row, with the probabilities probs (N, K): (N,)."""
+Family = Gaussian | Categorical
+
+
+def draw_category(probs: Annotated[np.ndarray, "N, K"], rng: Rng) -> ArrayN:
+    """One column number per row, drawn with the probabilities of the row."""
     u = rng.random((len(probs), 1))
     return np.minimum((probs.cumsum(axis=1) < u).sum(axis=1), probs.shape[1] - 1)

@@ -1,101 +1,138 @@
-"""EM for hierarchical mixtures: Jordan and Jacobs (1994), Algorithms 1 and 2.
+"""EM for hierarchical mixtures of experts (HME): Jordan and Jacobs (1994), Algorithms 1 and 2.
 
-E step: the posteriors h of all branches (hme.posterior). M step: each expert and each gate by
-itself, a regression on the same inputs,
+E step: the posteriors h of all branches (hme.posterior). M step: each expert and each gating
+network separately, a regression on the same inputs:
 
-    experts         least squares of y with weights h_ij; the variances from the weighted residuals
-                    (labels: weighted logistic regression)
+    experts         least squares of y with weights h_ij, the variances from the weighted residuals;
+                    for labels weighted logistic regression
     top gate        logistic regression of h_i, by IRLS
     gates below     logistic regression of h_j|i with weights h_i, and so on down the tree
 
-which is Algorithm 1: the likelihood never falls. Algorithm 2 has for the gates one weighted least
-squares on log h instead: another estimate, not a maximum, so the likelihood may fall. All gates of
-a level are one call of irls.py, all experts another.
+This is Algorithm 1: the likelihood never falls. Algorithm 2 fits the gates by one weighted least
+squares regression of log h: another estimate, not a maximum, so the likelihood may fall. All gates
+of a level are one call of irls.py, all experts another.
 """
 
 import itertools
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks
-from moe_np.mixtures import hme, irls
-from moe_np.mixtures.em_families import Categorical, Gaussian
-from moe_np.mixtures.hme import Step
+from moe_np.base.machine import one_blas_thread
+from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, Params
+from moe_np.mixtures import hme
+from moe_np.mixtures.em_families import Categorical, Family, Gaussian
+from moe_np.mixtures.irls import multinomial_irls
+from moe_np.mixtures.least_squares import Coef, Design, from_centre, gram, make_design, solve
 
-GATES = ("irls", "least squares")
-CLIP = 10.0  # of the log ratio that Algorithm 2 fits: h of 0 has no logarithm
+GATES = ("irls", "least squares")  # Algorithms 1 and 2
+CLIP = 10.0  # bound of the log ratio that Algorithm 2 fits, since h = 0 has no logarithm
 
-e_step = irls.one_thread(hme.forward)  # (params, x, y) -> (loss (N,), cache)
+e_step = one_blas_thread()(hme.forward)  # (params, x, y) -> (loss (N,), cache)
 
 # --- M step ---------------------------------------------------------------------------------------
 
 
-def family_of(params, y, hold=()):
-    """(family, y): what kind of experts these parameters are, as em_families.py has them."""
-    if "var" not in params:
-        return Categorical(params["b"].shape[1]).resolve(y)
-    ndim = np.ndim(params["var"])
-    return Gaussian(
-        "fixed" if "var" in hold else {0: "shared", 1: "expert", 3: "full"}[ndim]
-    ).resolve(y)
-
-
-@irls.one_thread
+@one_blas_thread()
 def m_step(
-    params, design, y, post, *, family, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()
-):
-    """New parameters from the posteriors; `design` is `irls.design(x)`, `family` of `family_of`."""
+    params: Params,
+    design: Design,
+    y: ArrayNC | ArrayN,
+    post: hme.Posterior,
+    *,
+    family: Family,
+    gates: str = "irls",
+    ridge: float = 0.0,
+    irls_steps: int = 1,
+    clip: float = CLIP,
+    hold: tuple[str, ...] = (),
+) -> Params:
+    """New parameters of experts and gates from the posteriors; options as in `train`.
+
+    design    `least_squares.make_design(x)`
+    family    as `family_of(params, y)` returns it
+    """
+    options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip}
     new = family.m_step(params, design, y, post.resp, ridge, irls_steps)
     for level in range(1, len(post.h) + 1):
-        new |= fit_gates(
-            params, design, post, level, gates=gates, ridge=ridge, irls_steps=irls_steps, clip=clip
-        )
+        new |= fit_gates(params, design, post, level, **options)
     return {name: params[name] if name in hold else new[name] for name in params}
 
 
-def fit_gates(params, design, post, level, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP):
-    """The M step of one level's gates: {"U{level}", "c{level}"}. Branches that are not there (c =
-    −inf) stay away.
+def fit_gates(
+    params: Params,
+    design: Design,
+    post: hme.Posterior,
+    level: int,
+    *,
+    gates: str = "irls",
+    ridge: float = 0.0,
+    irls_steps: int = 1,
+    clip: float = CLIP,
+) -> Params:
+    """The M step of the gates of one level: {"U{level}", "c{level}"}.
+
+    Raises Σ_n h_i Σ_j h_j|i log g_j|i for every gate i (gates="irls"). Branches that are not there
+    (c = −inf) stay away.
     """
     h = post.h[level - 1]
-    above = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
-    U, c = params[f"U{level}"].copy(), params[f"c{level}"].copy()
-    patterns, which = np.unique(np.isfinite(c), axis=0, return_inverse=True)
-    for i, there in enumerate(
-        patterns
-    ):  # gates with the same branches together: in an even tree all of them
-        if there.sum() == 1:
-            continue  # one branch: nothing to decide
-        own, at = slice(None), (slice(None), slice(None))
-        if not (len(patterns) == 1 and there.all()):
-            own = np.flatnonzero(which.ravel() == i)
-            at = np.ix_(own, np.flatnonzero(there))
+    weight = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
+    U = params[f"U{level}"].copy()
+    c = params[f"c{level}"].copy()
+    for rows, at in _gates_with_the_same_branches(c):
         if gates == "irls":
-            start = np.concatenate([U[:, *at].transpose(1, 0, 2), c[at][:, None, :]], axis=1)
-            options = {"start": start, "ridge": ridge, "max_steps": irls_steps}
-            coef, _ = irls.multinomial_irls(design, h[:, *at], above[:, own], **options)
+            initial = np.concatenate([U[:, *at].transpose(1, 0, 2), c[at][:, None, :]], axis=1)
+            options = {"initial": initial, "ridge": ridge, "max_steps": irls_steps}
+            coef, _ = multinomial_irls(design, h[:, *at], weight[:, rows], **options)
         else:
-            coef = least_squares_gates(design, h[:, *at], above[:, own], ridge=ridge, clip=clip)
-        U[:, *at], c[at] = coef[:, :-1].transpose(1, 0, 2), coef[:, -1]
+            options = {"ridge": ridge, "clip": clip}
+            coef = least_squares_gates(design, h[:, *at], weight[:, rows], **options)
+        U[:, *at] = coef[:, :-1].transpose(1, 0, 2)
+        c[at] = coef[:, -1]
     return {f"U{level}": U, f"c{level}": c}
 
 
-def least_squares_gates(design, h, weight, *, ridge=0.0, clip=CLIP):
-    """Algorithm 2: coef (P, D + 1, b) of the weighted least squares fit of log h (N, P, b), weight
-    (N, P).
+def _gates_with_the_same_branches(c):
+    """(gates, index into c) of all gates with the same branches: in an even tree all gates at once.
 
-    Only differences of logits count, so log h is taken about its mean over the branches; of two
-    branches the fit is then that of their log ratio, which is kept within ±clip.
+    A gate with one branch has nothing to decide and is left out.
+    """
+    patterns, pattern_of_gate = np.unique(np.isfinite(c), axis=0, return_inverse=True)
+    for number, present in enumerate(patterns):
+        if present.sum() == 1:
+            continue
+        if len(patterns) == 1 and present.all():
+            yield slice(None), (slice(None), slice(None))
+        else:
+            rows = np.flatnonzero(pattern_of_gate.ravel() == number)
+            yield rows, np.ix_(rows, np.flatnonzero(present))
+
+
+def least_squares_gates(
+    design: Design,
+    h: Annotated[np.ndarray, "N, P, b"],
+    weight: Annotated[np.ndarray, "N, P"],
+    *,
+    ridge: float = 0.0,
+    clip: float = CLIP,
+) -> Coef:
+    """Algorithm 2: coef (P, D + 1, b) of the weighted least squares regression of log h.
+
+    Only differences of logits count, so log h is taken about its mean over the branches; for two
+    branches this is the regression of their log ratio, which is kept within ±clip.
     """
     N, P, b = h.shape
-    target, K = log_ratio(h, clip), len(design.xt)
-    a = irls.gram(design, weight.T)
+    K = len(design.xt)
+    target = log_ratio(h, clip)
+    a = gram(design, weight.T)
     a[:, range(K - 1), range(K - 1)] += ridge
     right = design.xt @ (target * weight[:, :, None]).reshape(N, P * b)
-    return irls.from_centre(irls.solve(a, right.reshape(K, P, b).swapaxes(0, 1)), design.mean)
+    return from_centre(solve(a, right.reshape(K, P, b).swapaxes(0, 1)), design.mean)
 
 
-def log_ratio(h, clip):
+def log_ratio(h: Array, clip: float) -> Array:
     """log h less its mean over the branches (last axis), within ±clip/2."""
     log_h = np.log(np.maximum(h, np.finfo(h.dtype).tiny))
     return np.clip(log_h - log_h.mean(axis=-1, keepdims=True), -clip / 2, clip / 2)
@@ -104,31 +141,76 @@ def log_ratio(h, clip):
 # --- Training -------------------------------------------------------------------------------------
 
 
-def train(params, x, y, *, gates="irls", ridge=0.0, irls_steps=1, clip=CLIP, hold=()):
-    """EM: yields a `hme.Step` after 0, 1, 2, ... M steps, without end; its cache has the E step
-    that was just made.
+def train(
+    params: Params,
+    x: ArrayND,
+    y: ArrayNC | ArrayN,
+    *,
+    gates: str = "irls",
+    ridge: float = 0.0,
+    irls_steps: int = 1,
+    clip: float = CLIP,
+    hold: tuple[str, ...] = (),
+) -> Iterator[hme.Iteration]:
+    """EM: yields a `hme.Iteration` after 0, 1, 2, ... M steps, without end.
 
     gates       "irls" (Algorithm 1) or "least squares" (Algorithm 2)
-    irls_steps  Newton steps a gate takes in one M step, halved where they must be: with one already the likelihood
-                never falls (with a ridge, the penalised likelihood)
-    hold        names that stay as they are, e.g. ("var",)
+    ridge       penalty ½ ridge ‖slopes‖² of gates and experts (weight decay)
+    irls_steps  Newton steps of each gate in one M step, with step halving: with one step already
+                the likelihood never falls (with a ridge, the penalised likelihood)
+    clip        bound of the log ratios that Algorithm 2 fits
+    hold        names of parameters that keep their values, e.g. ("var",)
+
+    The cache of an iteration is its E step. Raises InputError for bad arguments.
     """
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
-    params, x, y, design, family = _start(params, x, y, **options)
+    problem = prepare(params, x, y, **options)
+    params = problem.params
     for number in itertools.count():
-        loss, cache = e_step(params, x, y)
-        yield Step(number, float(loss.sum()), params, cache)
-        params = m_step(params, design, y, cache.post, family=family, **options)
+        loss, cache = e_step(params, problem.x, problem.y)
+        yield hme.Iteration(number, float(loss.sum()), params, cache)
+        post = cache.post
+        params = m_step(params, problem.design, problem.y, post, family=problem.family, **options)
 
 
-def _start(params, x, y, *, gates, ridge, irls_steps, clip, hold):
-    """The public door."""
+class Problem(NamedTuple):
+    """The data of EM for a tree, checked; `prepare` makes it."""
+
+    params: Params
+    x: ArrayND
+    y: ArrayNC | ArrayN
+    design: Design
+    family: Family
+
+
+def prepare(
+    params: Params,
+    x: ArrayND,
+    y: ArrayNC | ArrayN,
+    *,
+    gates: str,
+    ridge: float,
+    irls_steps: int,
+    clip: float,
+    hold: tuple[str, ...],
+) -> Problem:
+    """Check the arguments of `train` and bring the data into the form of the E and M steps."""
     checks.choice("gates", gates, GATES)
     checks.number("ridge", ridge, minimum=0)
-    checks.number("clip", clip, above=0)
+    checks.number("clip", clip, greater_than=0)
     checks.integer("irls_steps", irls_steps)
-    params, x, y = hme.checked(params, x, y)
+    params, x, y = hme.check(params, x, y)
     for name in hold:
         checks.choice("hold", name, tuple(params))
     family, y = family_of(params, y, hold)
-    return params, x, y, irls.design(x), family
+    return Problem(params, x, y, make_design(x), family)
+
+
+def family_of(
+    params: Params, y: ArrayNC | ArrayN, hold: tuple[str, ...] = ()
+) -> tuple[Family, ArrayNC | ArrayN]:
+    """(family, y): the family of experts (em_families.py) that the parameters belong to."""
+    if "var" not in params:
+        return Categorical(params["b"].shape[1]).resolve(y)
+    learned = {0: "shared", 1: "expert", 3: "full"}[np.ndim(params["var"])]
+    return Gaussian("fixed" if "var" in hold else learned).resolve(y)

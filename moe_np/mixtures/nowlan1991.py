@@ -1,127 +1,138 @@
-"""Competing experts: the mixture of 1991 with a width σ, and a gate that may see something else
-than the experts do.
+"""Competing experts: the mixture of 1991 with a width σ and a gating network with its own inputs.
 
 S. J. Nowlan and G. E. Hinton (1991), Evaluation of adaptive mixtures of competing experts, Advances
-in Neural Information Processing Systems 3:774-780. The error of a case is minus the log likelihood
-of a mixture of Gaussians of width σ about the experts' outputs (their σ is .25; eq. 3 of Jacobs et
-al. 1991 has σ = 1),
+in Neural Information Processing Systems 3:774-780. The mixture density is a sum of Gaussians with
+means o_i and width σ, weighted by the gate (σ is .25 in the paper; eq. 3 of Jacobs et al. 1991 has
+σ = 1). The error of a case is minus its log likelihood, up to a constant:
 
-    E = −log Σ_i p_i(z) exp(−‖d − o_i(x)‖² / 2σ²).
+    E = −log Σ_i p_i(z) exp(−‖d − o_i(x)‖² / 2σ²)
 
-    paper       here     shape      meaning
-                x        (N, D)     what the experts see: the formants
-                z        (N, Z)     what the gate sees: the same, or the context, such as who speaks
-    d           d        (N, C)     wanted output
-    o_i         o        (N, E, C)  output of expert i
-    p_i         p        (N, E)     the gate's output
-    σ           sigma    number     how near is near: a smaller one makes the competition harder
+    paper   here     shape      meaning
+            x        (N, D)     inputs of the experts: the formants
+            z        (N, Z)     inputs of the gate: the same, or the context, such as the speaker
+    d       d        (N, C)     target
+    o_i     o        (N, E, C)  output of expert i
+    p_i     p        (N, E)     output of the gating network: the mixture weights
+    σ       sigma    number     width of the Gaussians: a smaller σ makes the competition harder
 
 Parameters: W (E, D, C), b (E, C) of the experts and U (Z, E), c (E,) of the gate. The pieces are
 those of `moe_np.mixtures.jacobs1991`; dividing o and d by σ turns its eq. 3 into this error.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
-from moe_np.mixtures import jacobs1991 as model
+from moe_np.base.types import ArrayN, ArrayNC, ArrayND, ArrayNE, ArrayNEC, Params, Rng
+from moe_np.mixtures import jacobs1991
+
+ArrayNZ = Annotated[np.ndarray, "N, Z"]
 
 
 class Cache(NamedTuple):
-    experts: model.ExpertsCache
-    gate: model.GateCache
-    scores: model.MixtureCache
+    experts: jacobs1991.ExpertsCache
+    gate: jacobs1991.GateCache
+    scores: jacobs1991.MixtureCache
     sigma: float
-    o: np.ndarray  # (N, E, C)
-    p: np.ndarray  # (N, E)
+    o: ArrayNEC
+    p: ArrayNE
 
 
-def system_forward(params, x, z, d, *, sigma, kind="softmax"):
-    """Experts on x, gate on z, and the error above. Returns (loss (N,), cache); cache.scores.resp
-    the posteriors.
+def system_forward(
+    params: Params, x: ArrayND, z: ArrayNZ, d: ArrayNC, *, sigma: float, kind: str = "softmax"
+) -> tuple[ArrayN, Cache]:
+    """Experts on x, gate on z, and the error E above: (loss (N,), cache).
+
+    cache.scores.resp has the responsibilities.
     """
-    o, experts = model.experts_forward(params, x, kind)
-    p, gate = model.gate_forward(params, z)
-    loss, scores = model.mixture_forward(o / sigma, p, d / sigma)
+    o, experts = jacobs1991.experts_forward(params, x, kind)
+    p, gate = jacobs1991.gate_forward(params, z)
+    loss, scores = jacobs1991.mixture_forward(o / sigma, p, d / sigma)
     return loss, Cache(experts, gate, scores, sigma, o, p)
 
 
-def system_backward(dloss, cache):
-    """(dx, dz, {"W", "b", "U", "c"}): ∂E/∂o_i = −resp_i (d − o_i) / σ², ∂E/∂s_i = p_i − resp_i."""
-    do, _ = model.mixture_backward(dloss, cache.scores)
-    dx, grads = model.experts_backward(do / cache.sigma, cache.experts)
+def system_backward(dloss: ArrayN, cache: Cache) -> tuple[ArrayND, ArrayNZ, Params]:
+    """(dx, dz, grads): ∂E/∂o_i = −resp_i (d − o_i) / σ², and ∂E/∂s_i = p_i − resp_i for the logits.
+
+    d and σ are not differentiated.
+    """
+    do, _ = jacobs1991.mixture_backward(dloss, cache.scores)
+    dx, grads = jacobs1991.experts_backward(do / cache.sigma, cache.experts)
     ds = dloss[:, None] * (cache.p - cache.scores.resp)
-    dz, gate_grads = model.gate_backward_from_totals(ds, cache.gate)
+    dz, gate_grads = jacobs1991.gate_backward_from_logits(ds, cache.gate)
     return dx, dz, {**grads, **gate_grads}
 
 
-def init(rng, E, D, Z, C, *, spread=0.05):
-    """Experts with weights and biases uniform in ±spread, the gate at 0."""
+def init(rng: Rng, E: int, D: int, Z: int, C: int, *, init_range: float = 0.05) -> Params:
+    """Initialisation: experts uniform in ±init_range, the gate at 0."""
     for name, value in (("E", E), ("D", D), ("Z", Z), ("C", C)):
         checks.integer(name, value)
-    params = model.init_mixture(checks.generator("rng", rng), E, D, C, spread=spread)
+    rng = checks.generator("rng", rng)
+    params = jacobs1991.init_mixture(rng, E, D, C, init_range=init_range)
     return {**params, "U": np.zeros((Z, E))}
 
 
-def mean_loss(params, x, z, d, *, sigma, kind="softmax"):
-    """(mean error, its gradients by the parameters): what a minimiser asks for."""
+def mean_loss(
+    params: Params, x: ArrayND, z: ArrayNZ, d: ArrayNC, *, sigma: float, kind: str = "softmax"
+) -> tuple[float, Params]:
+    """(mean error, its gradient with respect to the parameters), as a minimiser needs them."""
     loss, cache = system_forward(params, x, z, d, sigma=sigma, kind=kind)
     return float(loss.mean()), system_backward(np.full(len(x), 1 / len(x)), cache)[2]
 
 
-def mean_loss_of(x, z, d, *, sigma, kind="softmax"):
-    """`mean_loss` as a function of the parameters alone, compiled where it can be: for loops over
-    fixed cases.
+def mean_loss_of(
+    x: ArrayND, z: ArrayNZ, d: ArrayNC, *, sigma: float, kind: str = "softmax"
+) -> Callable[[Params], tuple[float, Params]]:
+    """`mean_loss` of fixed cases as a function of the parameters, for loops over the same cases.
+
+    Compiled with Numba for softmax experts in float64.
     """
-    if (
-        kernels.backend() == "numba"
-        and kind == "softmax"
-        and d.shape[1] > 1
-        and x.dtype == np.float64
-    ):
+    has_kernel = kind == "softmax" and d.shape[1] > 1 and x.dtype == np.float64
+    if has_kernel and kernels.backend() == "numba":
         return kernels.nowlan1991.mean_loss_of(x, z, d, float(sigma))
     return functools.partial(mean_loss, x=x, z=z, d=d, sigma=sigma, kind=kind)
 
 
-def log_likelihood(loss, sigma, C):
-    """log p(d | x, z) of each case: what E leaves out is the Gaussians' factor, −C log(σ √(2π))."""
+def log_likelihood(loss: ArrayN, sigma: float, C: int) -> ArrayN:
+    """log p(d | x, z) of each case: minus E, and the Gaussians' factor −C log(σ √(2π))."""
     return -loss - C * np.log(sigma * np.sqrt(2 * np.pi))
 
 
-def refit_sigma(d, cache):
-    """The σ of highest likelihood if responsibilities and outputs are held: σ² = Σ resp_i ‖d −
-    o_i‖² / (N C).
+def refit_sigma(d: ArrayNC, cache: Cache) -> float:
+    """The σ that maximises the likelihood for these responsibilities and outputs.
+
+    σ² = Σ_n Σ_i resp_i ‖d − o_i‖² / (N C)
     """
     distance = ((d[:, None, :] - cache.o) ** 2).sum(axis=2)
     return float(np.sqrt((cache.scores.resp * distance).sum() / d.size))
 
 
-def predict(params, x, z, *, kind="softmax"):
-    """(blend Σ_i p_i o_i (N, C), the output of the expert with the largest p (N, C), that expert
-    (N,)).
-    """
-    o, p = model.experts_forward(params, x, kind)[0], model.gate_forward(params, z)[0]
+def predict(
+    params: Params, x: ArrayND, z: ArrayNZ, *, kind: str = "softmax"
+) -> tuple[ArrayNC, ArrayNC, ArrayN]:
+    """(blend Σ_i p_i o_i, output of the expert with the largest p, number of that expert)."""
+    o, _ = jacobs1991.experts_forward(params, x, kind)
+    p, _ = jacobs1991.gate_forward(params, z)
     top = p.argmax(axis=1)
     return np.einsum("ne,nec->nc", p, o), o[np.arange(len(o)), top], top
 
 
-def check(params, x, z, d, sigma):
-    """The public door for training: shapes that fit together, finite numbers, σ above 0. Returns
-    (x, z, d).
-    """
+def check(
+    params: Params, x: ArrayND, z: ArrayNZ, d: ArrayNC, sigma: float
+) -> tuple[ArrayND, ArrayNZ, ArrayNC]:
+    """(x, z, d) as arrays, after checking that all shapes fit together and that σ is above 0."""
     if not isinstance(params, dict) or set(params) != {"W", "b", "U", "c"}:
         raise InputError(f"params: wanted a dict with W, b, U and c, got {params!r}")
     _, D, C = np.shape(params["W"])
     x = checks.array("x", x, ("N", D))
-    z, d = (
-        checks.array("z", z, (len(x), np.shape(params["U"])[0])),
-        checks.array("d", d, (len(x), C)),
-    )
+    z = checks.array("z", z, (len(x), np.shape(params["U"])[0]))
+    d = checks.array("d", d, (len(x), C))
     if len(x) == 0:
         raise InputError(f"x: wanted at least one case, got shape (0, {D})")
-    checks.number("sigma", sigma, above=0)
+    checks.number("sigma", sigma, greater_than=0)
     return x, z, d

@@ -1,16 +1,17 @@
-"""Ways to train a mixture: each file one method, each an iterator of steps over the same problem
-(`contract.py`).
+"""Training: methods that train a mixture of experts, each an iterator of steps on the same problem.
 
-joint           everything down one gradient
-alternating     experts with the gate held, the gate with the experts held, in turns
-separate        clusters first, then each expert on its own, then the gate on the clusters' numbers
-em              E and M steps; exact fits where there are any, elsewhere steps that never lower the likelihood
-hard            one drawn expert a case, by REINFORCE or straight-through
-evolutionary    a population with crossover of experts, self-adapting mutation, selection; no gradient
-cma_es          the same aim with a cloud that learns its shape
+`methods/method.py` says what a training method is. The methods:
+
+joint           gradient descent of all parameters on one likelihood
+alternating     the experts with the gate held, the gate with the experts held, in turn
+separate        clusters first, then each expert on its cluster, then the gate on the clusters
+em              E and M steps; exact fits where there are any, elsewhere gradient ascent
+hard            one drawn expert per case, by REINFORCE or straight-through
+evolutionary    a population with crossover of experts, self-adapting mutation and selection
+cma_es          an evolution strategy that adapts its covariance matrix
 
 for step in joint.train(problem, np.random.default_rng(0)):
-    ...                       # step.loss, step.params, step.changed, step.cache
+    ...                       # step.loss, step.params, step.updated, step.cache
     if step.passes > 1000:
         break
 """

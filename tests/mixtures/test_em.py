@@ -1,65 +1,32 @@
-"""EM for mixtures of experts: it never falls, ends where the gradient is 0, and does what one
-expert alone would do.
+"""EM for mixtures of experts: it never falls, ends where the gradient is 0, and one expert alone is
+a plain regression.
 """
 
+import re
 import warnings
 
 import numpy as np
 import pytest
 
 from moe_np.base import gradcheck
-from moe_np.mixtures import em, irls
-
-FAMILIES = {
-    "fixed": em.Gaussian("fixed", variance=0.5),
-    "shared": em.Gaussian("shared"),
-    "expert": em.Gaussian("expert"),
-    "full": em.Gaussian("full"),
-    "labels": em.Categorical(3),
-}
-each_family = pytest.mark.parametrize("name", FAMILIES)
+from moe_np.base.checks import InputError
+from moe_np.mixtures import em
+from tests.support.mixtures import FAMILIES, each_family, random_data, random_params
 
 
-def data(name, seed=0, N=60, D=2, C=2):
-    """x, y for a family, read-only."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(N, D))
-    if name == "labels":
-        y = (
-            (np.abs(x[:, 0]) > 0.7).astype(int) + (x.sum(axis=1) + 0.5 * rng.normal(size=N) > 0)
-        ).astype(int)
-    else:
-        y = np.abs(x @ rng.normal(size=(D, C))) + 0.3 * rng.normal(size=(N, C))
-    x.flags.writeable = y.flags.writeable = False
-    return x, y
-
-
-def random_params(rng, name, E=3, D=2, C=2, gate_size=1.0):
-    C = 3 if name == "labels" else C
-    params = {"W": rng.normal(size=(E, D, C)), "b": rng.normal(size=(E, C))}
-    params |= {"U": gate_size * rng.normal(size=(D, E)), "c": gate_size * rng.normal(size=E)}
-    if name == "full":
-        root = rng.normal(size=(E, C, C)) + 2 * np.eye(C)
-        params["var"] = root @ root.swapaxes(1, 2)
-    elif name != "labels":
-        params["var"] = rng.uniform(0.5, 2, E) if name == "expert" else np.array(0.5)
-    return params
-
-
-def close(name, x, y, E=3, **kwargs):
-    """A climb to the very end."""
-    kwargs = {
+def fit_to_the_end(name, x, y, E=3, **options):
+    """A fit with a tolerance near rounding."""
+    defaults = {
         "family": FAMILIES[name],
         "rng": np.random.default_rng(0),
         "tol": 1e-13,
         "max_iter": 20_000,
         "restarts": 2,
-        **kwargs,
     }
-    return em.fit(x, y, E, **kwargs)
+    return em.fit(x, y, E, **{**defaults, **options})
 
 
-# --- it never falls -------------------------------------------------------------------------------
+# --- It never falls -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gate_size", [0.01, 1.0, 30.0])
@@ -70,45 +37,74 @@ def test_no_step_lowers_the_likelihood(name, gate_size):
     """
     for seed in range(24):
         rng = np.random.default_rng([seed, int(100 * gate_size)])
-        N, E = int(rng.integers(4, 60)), int(rng.integers(1, 5))
-        x, y = data(name, seed, N)
+        N = int(rng.integers(4, 60))
+        E = int(rng.integers(1, 5))
+        x, y = random_data(name, seed, N)
         if seed % 3 == 0:
             twice = rng.integers(N, size=N)
             x, y = x[twice], y[twice]
-        problem = em._problem(
-            x, y, E, FAMILIES[name], None, [0.0, 0.0, 0.01, 3.0][seed % 4], 1 + seed % 2
-        )
+        options = {"ridge": [0.0, 0.0, 0.01, 3.0][seed % 4], "irls_steps": 1 + seed % 2}
+        problem = em.prepare(x, y, E, family=FAMILIES[name], **options)
         params = random_params(rng, name, E, gate_size=gate_size)
         before = em.e_step(problem, params)
         for _ in range(6):
             params = em.m_step(problem, params, before.resp)
-            now = em.e_step(problem, params)
-            assert now.value >= before.value - 1e-9 * max(1, abs(before.value)), (
-                seed,
-                before.value,
-                now.value,
-            )
-            before = now
+            after = em.e_step(problem, params)
+            slack = 1e-9 * max(1, abs(before.value))
+            assert after.value >= before.value - slack, (seed, before.value, after.value)
+            before = after
 
 
-# --- the gradient ---------------------------------------------------------------------------------
+def test_fewer_cases_than_an_expert_has_slopes():
+    """Least squares alone, each time the smallest solution, fell by up to 2e-5 of the likelihood in
+    9 of the 30.
+    """
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+        problem = em.prepare(x, y, 4, family=em.Gaussian("shared"))
+        params = em.initial_params(problem, rng)
+        history = []
+        for _ in range(20):
+            expectation = em.e_step(problem, params)
+            history.append(expectation.value)
+            params = em.m_step(problem, params, expectation.resp)
+        assert (np.diff(history) > -1e-10 * np.abs(history[1:])).all(), seed
+
+
+@each_family
+def test_few_cases_double_rows_and_constant_columns(name):
+    """Fewer cases than parameters, all of them twice, an input that never changes: everything stays
+    finite.
+    """
+    x, y = random_data(name, 14, N=5)
+    x = np.column_stack([x, np.full(5, 3.0)]).repeat(2, axis=0)
+    y = y.repeat(2, axis=0)
+    options = {"family": FAMILIES[name], "rng": np.random.default_rng(0), "restarts": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", em.ConvergenceWarning)
+        fit = em.fit(x, y, 12, max_iter=25, **options)
+    assert all(np.isfinite(v).all() for v in fit.params.values()) and np.isfinite(fit.history).all()
+    np.testing.assert_allclose(fit.resp.sum(axis=1), 1)
+    assert (np.diff(fit.history) > -1e-7).all()
+
+
+# --- The gradient ---------------------------------------------------------------------------------
 
 
 @each_family
 def test_gradient_by_projection(name):
-    """Of the log likelihood itself, against the formula with responsibilities (Fisher's identity)."""
+    """Of the log likelihood, against the formula with responsibilities (Fisher's identity)."""
     rng = np.random.default_rng(3)
-    x, y = data(name, 3)
+    x, y = random_data(name, 3)
     gate_x = rng.normal(size=(len(x), 3))
     params = random_params(rng, name) | {"U": rng.normal(size=(3, 3))}
-    if (
-        name == "full"
-    ):  # along symmetric directions a step of the check keeps the matrix one of covariances
+    if name == "full":  # then a step of the check leaves the matrix positive definite
         params["var"] = params["var"] + np.eye(2)
     family = FAMILIES[name]
 
     def log_likelihood(p):
-        if p["var"].ndim == 3 if "var" in p else False:
+        if name == "full":  # along symmetric directions
             p = {**p, "var": 0.5 * (p["var"] + p["var"].swapaxes(1, 2))}
         return em.gradient(p, x, y, family=family, gate_x=gate_x)[0]
 
@@ -120,8 +116,8 @@ def test_gradient_by_projection(name):
 
 @each_family
 def test_gradient_is_zero_where_em_ends(name):
-    x, y = data(name, 4)
-    fit = close(name, x, y, 2)
+    x, y = random_data(name, 4)
+    fit = fit_to_the_end(name, x, y, 2)
     assert fit.converged
     value, grads = em.gradient(fit.params, x, y, family=fit.family)
     assert value == pytest.approx(fit.log_likelihood)
@@ -130,17 +126,17 @@ def test_gradient_is_zero_where_em_ends(name):
             assert np.abs(g).max() < 2e-3, (key, g)
 
 
-def test_gate_that_sees_nothing_has_the_mean_responsibilities():
-    x, y = data("shared", 5)
-    fit = close("shared", x, y, 2, gate_x=x[:, :0])
+def test_a_gate_without_inputs_has_the_mean_responsibilities():
+    x, y = random_data("shared", 5)
+    fit = fit_to_the_end("shared", x, y, 2, gate_x=x[:, :0])
     np.testing.assert_allclose(fit.gate(x, x[:, :0])[0], fit.resp.mean(axis=0), atol=1e-5)
 
 
-# --- what is known otherwise ----------------------------------------------------------------------
+# --- Known solutions ------------------------------------------------------------------------------
 
 
 def test_one_gaussian_expert_is_least_squares():
-    x, y = data("full", 6)
+    x, y = random_data("full", 6)
     X = np.column_stack([x, np.ones(len(x))])
     coef = np.linalg.lstsq(X, y, rcond=None)[0]
     cov = (y - X @ coef).T @ (y - X @ coef) / len(x)
@@ -151,32 +147,26 @@ def test_one_gaussian_expert_is_least_squares():
     assert fit.log_likelihood == pytest.approx(wanted, rel=1e-10)
     assert fit.n_parameters() == 2 * 3 + 3
     assert fit.bic() == pytest.approx(-2 * wanted + 9 * np.log(60))
-    each = em.fit(x, y, 1, family=em.Gaussian("expert"), rng=np.random.default_rng(0), restarts=1)
-    assert each.params["var"][0] == pytest.approx(np.trace(cov) / 2)
+    family = em.Gaussian("expert")
+    spherical = em.fit(x, y, 1, family=family, rng=np.random.default_rng(0), restarts=1)
+    assert spherical.params["var"][0] == pytest.approx(np.trace(cov) / 2)
 
 
-def test_ridge_is_so_many_more_cases():
+def test_the_ridge_counts_as_further_cases():
     """Rows with 1 in one input, nothing else (no constant either) and y = 0: least squares of all
     of them.
     """
-    x, y = data("shared", 7)
+    x, y = random_data("shared", 7)
     X = np.vstack([np.column_stack([x, np.ones(len(x))]), np.sqrt(5.0) * np.eye(3)[:2]])
     coef = np.linalg.lstsq(X, np.vstack([y, np.zeros((2, 2))]), rcond=None)[0]
     fit = em.fit(x, y, 1, family=em.Gaussian("shared"), rng=np.random.default_rng(0), ridge=5.0)
     np.testing.assert_allclose(fit.params["W"][0], coef[:2], rtol=1e-9)
-    assert fit.history[-1] < fit.log_likelihood < close("shared", x, y, 1).log_likelihood
+    unpenalised = fit_to_the_end("shared", x, y, 1)
+    assert fit.history[-1] < fit.log_likelihood < unpenalised.log_likelihood
 
 
 @each_family
-def test_parameters_are_counted(name):
-    x, y = data(name)
-    fit = em.fit(x, y, 3, family=FAMILIES[name], rng=np.random.default_rng(0), tol=1e-2, restarts=1)
-    experts = {"fixed": 18, "shared": 19, "expert": 21, "full": 27, "labels": 18}[name]
-    assert fit.n_parameters() == experts + 2 * 3
-
-
-@each_family
-def test_truth_is_found_again(name):
+def test_the_truth_is_recovered(name):
     """Drawn from a mixture, 2000 cases; fitted to them: the likelihood is that of the truth or a
     little more.
     """
@@ -191,165 +181,100 @@ def test_truth_is_found_again(name):
     gain = fit.log_likelihood - 2000 * truth.score(x, y)
     assert -0.5 < gain < 3 * fit.n_parameters()
     assert np.abs(fit.predict(x) - truth.predict(x)).mean() < 0.15
-    assert (
-        ((fit.resp.argmax(axis=1) == expert).mean() > 0.9)
-        or ((fit.resp.argmax(axis=1) != expert).mean() > 0.9)
-        or name == "labels"
-    )
+    if name != "labels":
+        agreement = (fit.resp.argmax(axis=1) == expert).mean()
+        assert agreement > 0.9 or agreement < 0.1  # the experts may be exchanged
 
 
 @each_family
 def test_order_of_experts_cases_and_origin_do_not_matter(name):
     rng = np.random.default_rng(9)
-    x, y = data(name, 9)
-    start, order, rows = random_params(rng, name), np.array([2, 0, 1]), rng.permutation(len(x))
-    kwargs = {"family": FAMILIES[name], "rng": None, "max_iter": 8, "tol": 0.0, "ridge": 0.1}
+    x, y = random_data(name, 9)
+    initial = random_params(rng, name)
+    order = np.array([2, 0, 1])
+    rows = rng.permutation(len(x))
+    options = {"family": FAMILIES[name], "rng": None, "max_iter": 8, "tol": 0.0, "ridge": 0.1}
+    exchanged = {
+        k: v[..., order] if k in "Uc" else v[order] if np.ndim(v) else v for k, v in initial.items()
+    }
+    shifted = {
+        **initial,
+        "b": initial["b"] - 100 * initial["W"].sum(axis=1),
+        "c": initial["c"] - 100 * initial["U"].sum(axis=0),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", em.ConvergenceWarning)
-        fit = em.fit(x, y, 3, start=start, **kwargs)
-        other = {
-            k: v[..., order] if k in "Uc" else v[order] if np.ndim(v) else v
-            for k, v in start.items()
-        }
-        permuted = em.fit(x, y, 3, start=other, **kwargs)
-        shuffled = em.fit(x[rows], y[rows], 3, start=start, **kwargs)
-        moved = {
-            **start,
-            "b": start["b"] - 100 * start["W"].sum(axis=1),
-            "c": start["c"] - 100 * start["U"].sum(axis=0),
-        }
-        moved = em.fit(x + 100, y, 3, start=moved, **kwargs)
-    np.testing.assert_allclose(permuted.resp, fit.resp[:, order], atol=1e-8)
-    np.testing.assert_allclose(shuffled.resp, fit.resp[rows], atol=1e-8)
-    np.testing.assert_allclose(moved.resp, fit.resp, atol=1e-6)
+        fit = em.fit(x, y, 3, initial=initial, **options)
+        of_experts = em.fit(x, y, 3, initial=exchanged, **options)
+        of_cases = em.fit(x[rows], y[rows], 3, initial=initial, **options)
+        of_origin = em.fit(x + 100, y, 3, initial=shifted, **options)
+    np.testing.assert_allclose(of_experts.resp, fit.resp[:, order], atol=1e-8)
+    np.testing.assert_allclose(of_cases.resp, fit.resp[rows], atol=1e-8)
+    np.testing.assert_allclose(of_origin.resp, fit.resp, atol=1e-6)
 
 
-# --- restarts, stopping, collapse -----------------------------------------------------------------
+# --- Restarts, convergence, collapse --------------------------------------------------------------
 
 
-def test_restarts_keep_the_best_and_are_the_same_again():
-    x, y = data("expert", 10)
-    problem = em._problem(x, y, 4, em.Gaussian(), None, 0.0, 1)
+def test_restarts_keep_the_best_run_and_are_reproducible():
+    x, y = random_data("expert", 10)
+    problem = em.prepare(x, y, 4, family=em.Gaussian())
     rng = np.random.default_rng(1)
-    alone = [em._climb(problem, em.start_params(problem, rng), 1e-6, 1000) for _ in range(6)]
-    fit, again = (
-        em.fit(x, y, 4, family=em.Gaussian(), rng=np.random.default_rng(1), restarts=6, short=1000)
-        for _ in range(2)
-    )
-    best = max(alone, key=lambda run: em._rank(problem, run))
-    assert fit.log_likelihood == best.log_likelihood > min(run.log_likelihood for run in alone)
-    assert np.array_equal(fit.resp, again.resp) and np.array_equal(fit.history, again.history)
-    cut = em.fit(x, y, 4, family=em.Gaussian(), rng=np.random.default_rng(1), restarts=6, short=5)
-    assert cut.converged and (np.diff(cut.history) > -1e-9).all()
+    runs = [em.run_em(problem, em.initial_params(problem, rng), 1e-6, 1000) for _ in range(6)]
+
+    def fit_with(short):
+        rng = np.random.default_rng(1)
+        return em.fit(x, y, 4, family=em.Gaussian(), rng=rng, restarts=6, short=short)
+
+    fit = fit_with(1000)
+    repeated = fit_with(1000)
+    best = max(runs, key=lambda run: em.rank(problem, run))
+    assert fit.log_likelihood == best.log_likelihood > min(run.log_likelihood for run in runs)
+    assert np.array_equal(fit.resp, repeated.resp)
+    assert np.array_equal(fit.history, repeated.history)
+    short = fit_with(5)
+    assert short.converged and (np.diff(short.history) > -1e-9).all()
 
 
-def test_a_climb_cut_short_goes_on_as_if_it_had_not_been():
-    x, y = data("expert", 11)
-    problem = em._problem(x, y, 2, em.Gaussian(), None, 0.0, 1)
-    start = em.start_params(problem, np.random.default_rng(2))
-    whole = em._climb(problem, start, 1e-6, 1000)
-    on = em._go_on(problem, em._climb(problem, start, 1e-6, 4), 1e-6, 1000)
-    assert np.array_equal(whole.history, on.history) and np.array_equal(whole.resp, on.resp)
+def test_an_interrupted_run_continues_as_if_it_had_not_been_interrupted():
+    x, y = random_data("expert", 11)
+    problem = em.prepare(x, y, 2, family=em.Gaussian())
+    params = em.initial_params(problem, np.random.default_rng(2))
+    whole = em.run_em(problem, params, 1e-6, 1000)
+    continued = em.continue_em(problem, em.run_em(problem, params, 1e-6, 4), 1e-6, 1000)
+    assert np.array_equal(whole.history, continued.history)
+    assert np.array_equal(whole.resp, continued.resp)
 
 
-def test_it_warns_where_it_is_stopped():
-    x, y = data("expert", 12)
-    with pytest.warns(em.ConvergenceWarning, match="not converged after 3 steps"):
+def test_a_fit_that_is_stopped_warns():
+    x, y = random_data("expert", 12)
+    with pytest.warns(em.ConvergenceWarning, match="not converged after 3 steps") as caught:
         fit = em.fit(x, y, 3, family=em.Gaussian(), rng=np.random.default_rng(0), max_iter=3)
     assert not fit.converged and len(fit.history) == 4
+    assert caught[0].filename == __file__, "the warning points to the caller"
 
 
-def test_end_is_not_taken_for_near_where_rises_grow():
-    assert not em._settled([0.0, 1.0], 1e9)
-    assert not em._settled([0.0, 1e-9, 3e-9], 1.0)  # a plateau that is being left
-    assert em._settled([0.0, 1.0, 1.5], 0.51) and not em._settled(
-        [0.0, 1.0, 1.5], 0.49
-    )  # ½ + ¼ + ...: ½ to come
-    assert em._settled([1.0, 2.0, 2.0], 0.0)
+def test_convergence_is_not_seen_where_the_rises_grow():
+    assert not em.has_converged([0.0, 1.0], 1e9)
+    assert not em.has_converged([0.0, 1e-9, 3e-9], 1.0)  # at the end of a plateau
+    assert em.has_converged([0.0, 1.0, 1.5], 0.51)  # ½ + ¼ + ...: ½ is to come
+    assert not em.has_converged([0.0, 1.0, 1.5], 0.49)
+    assert em.has_converged([1.0, 2.0, 2.0], 0.0)
 
 
-def test_the_rest_that_is_extrapolated_is_about_right():
-    x, y = data("labels", 13, N=200)
-    problem = em._problem(x, y, 2, FAMILIES["labels"], None, 0.0, 1)
-    start = em.start_params(problem, np.random.default_rng(0))
-    end = close("labels", x, y, 2, start=start)
+def test_the_extrapolated_rise_is_about_right():
+    x, y = random_data("labels", 13, N=200)
+    problem = em.prepare(x, y, 2, family=FAMILIES["labels"])
+    initial = em.initial_params(problem, np.random.default_rng(0))
+    end = fit_to_the_end("labels", x, y, 2, initial=initial)
     for tol in (1e-3, 1e-5):
-        rest = (
-            end.log_likelihood - close("labels", x, y, 2, start=start, tol=tol).log_likelihood
-        ) / 200
-        assert 0.1 * tol < rest < 10 * tol
-
-
-@each_family
-def test_few_cases_double_rows_and_constant_columns(name):
-    """Fewer cases than parameters, all of them twice, an input that never changes: everything stays
-    finite.
-    """
-    x, y = data(name, 14, N=5)
-    x, y = np.column_stack([x, np.full(5, 3.0)]).repeat(2, axis=0), y.repeat(2, axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", em.ConvergenceWarning)
-        fit = em.fit(
-            x, y, 12, family=FAMILIES[name], rng=np.random.default_rng(0), max_iter=25, restarts=1
-        )
-    assert all(np.isfinite(v).all() for v in fit.params.values()) and np.isfinite(fit.history).all()
-    np.testing.assert_allclose(fit.resp.sum(axis=1), 1)
-    assert (np.diff(fit.history) > -1e-7).all()
-
-
-def test_fewer_cases_than_an_expert_has_slopes():
-    """Least squares alone, each time the smallest solution, fell by up to 2e-5 of the likelihood in
-    9 of the 30.
-    """
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        problem = em._problem(
-            rng.normal(size=(6, 3)), rng.normal(size=(6, 2)), 4, em.Gaussian("shared"), None, 0.0, 1
-        )
-        params, history = em.start_params(problem, rng), []
-        for _ in range(20):
-            now = em.e_step(problem, params)
-            history.append(now.value)
-            params = em.m_step(problem, params, now.resp)
-        assert (np.diff(history) > -1e-10 * np.abs(history[1:])).all(), seed
-
-
-def test_an_expert_that_nobody_needs_keeps_a_variance():
-    """Of weights about 1e-68 its scatter is rounding, and larger than its matrix can hold."""
-    rng = np.random.default_rng(17)
-    x, y = rng.normal(size=(18, 1)), rng.normal(size=(18, 2))
-    family, y = em.Gaussian("full").resolve(y)
-    resp = np.column_stack([np.full(18, 1e-68), np.ones(18)])
-    params = random_params(rng, "full", 2, D=1)
-    new = family.m_step(params, irls.design(x), y, resp, ridge=0.01)
-    assert np.linalg.eigvalsh(new["var"]).max() < 10 and np.linalg.eigvalsh(new["var"]).min() > 0.01
-
-
-def test_missing_class_and_constant_output():
-    x, y = data("labels", 15)
-    fit = em.fit(
-        x,
-        np.where(y == 1, 2, y),
-        2,
-        family=em.Categorical(4),
-        rng=np.random.default_rng(0),
-        restarts=2,
-    )
-    proba = fit.predict_proba(x)
-    assert proba.shape == (60, 4) and proba[:, [1, 3]].max() < 1e-3
-    fit = em.fit(
-        x, np.zeros(60, int), 2, family=em.Categorical(), rng=np.random.default_rng(0), restarts=2
-    )
-    assert fit.log_likelihood == pytest.approx(0, abs=1e-2) and not fit.predict(x).any()
-    fit = em.fit(
-        x, np.ones((60, 1)), 2, family=em.Gaussian(), rng=np.random.default_rng(0), restarts=2
-    )
-    np.testing.assert_allclose(fit.predict(x), 1)
-    np.testing.assert_allclose(fit.params["var"], 1e-6)
+        stopped = fit_to_the_end("labels", x, y, 2, initial=initial, tol=tol)
+        rise = (end.log_likelihood - stopped.log_likelihood) / 200
+        assert 0.1 * tol < rise < 10 * tol
 
 
 @pytest.mark.parametrize("covariance", ["expert", "full"])
-def test_floor_holds_and_a_collapsed_climb_is_not_kept(covariance):
+def test_floor_holds_and_a_collapsed_run_is_not_kept(covariance):
     """An expert on two cases, one of them twice: its likelihood is as large as its variance is
     small.
     """
@@ -358,13 +283,75 @@ def test_floor_holds_and_a_collapsed_climb_is_not_kept(covariance):
     y = np.abs(x) + 0.2 * rng.normal(size=(80, 1))
     x, y = np.vstack([x, x[:1]]), np.vstack([y, y[:1]])
     family = em.Gaussian(covariance, floor=1e-8)
-    problem = em._problem(x, y, 3, family, None, 0.0, 1)
+    problem = em.prepare(x, y, 3, family=family)
     resp = np.full((81, 3), 0.25) * [1, 1, 0] + 0.25 * np.array([1, 1, 0])
     resp[[0, 1, 80]] = [0, 0, 1]
-    collapsed = em._climb(problem, em.m_step(problem, None, resp), 1e-6, 300)
-    assert np.linalg.eigvalsh(
-        np.reshape(collapsed.params["var"], (3, 1, 1))
-    ).min() == pytest.approx(1e-8)
-    assert not em._rank(problem, collapsed)[0]
+    collapsed = em.run_em(problem, em.m_step(problem, None, resp), 1e-6, 300)
+    variances = np.reshape(collapsed.params["var"], (3, 1, 1))
+    assert np.linalg.eigvalsh(variances).min() == pytest.approx(1e-8)
+    assert not em.rank(problem, collapsed)[0]
     fit = em.fit(x, y, 3, family=family, rng=np.random.default_rng(0), restarts=6)
-    assert em._rank(problem, fit)[0] and fit.params["var"].min() > 1e-4
+    assert em.rank(problem, fit)[0] and fit.params["var"].min() > 1e-4
+
+
+# --- Input validation -----------------------------------------------------------------------------
+
+ZERO_VARIANCE = {**random_params(np.random.default_rng(0), "expert", 2), "var": np.zeros(2)}
+LABELS = {"family": em.Categorical(2), "y": np.arange(60)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((0, 2))}, "x: wanted at least one case"),
+        ({"y": np.zeros(60)}, "y: wanted shape"),
+        ({"y": np.zeros((3, 1))}, "y: wanted 60 cases"),
+        ({"y": np.zeros((60, 0))}, "y: wanted at least one output, got shape (60, 0)"),
+        ({"n_experts": 0}, "n_experts: wanted"),
+        ({"family": "gaussian"}, "family: wanted Gaussian(...) or Categorical(...)"),
+        ({"family": em.Gaussian("diagonal")}, "covariance: wanted one of"),
+        ({"family": em.Gaussian(floor=-1.0)}, "floor: wanted a finite number above 0"),
+        (LABELS, "y: wanted labels from 0 to 1, got 0 to 59"),
+        (
+            {"family": em.Categorical(1), "y": np.zeros(60, int)},
+            "n_classes: wanted a whole number of at least 2",
+        ),
+        (
+            {"family": em.Categorical(), "y": np.full(60, 10**9)},
+            "n_classes: wanted it given for labels up to 1000000000 of 60 cases, got None",
+        ),
+        (
+            {"family": em.Categorical(), "y": np.full(60, -1)},
+            "y: wanted labels from 0 to 1, got -1 to -1",
+        ),
+        ({"ridge": -1.0}, "ridge: wanted a finite number of at least 0, got -1.0"),
+        ({"ridge": "much"}, "ridge: wanted a finite number of at least 0, got 'much'"),
+        ({"tol": np.nan}, "tol: wanted a finite number of at least 0, got nan"),
+        ({"short": 2.5, "restarts": 1}, "short: wanted a whole number"),
+        ({"gate_x": np.zeros((4, 1))}, "gate_x: wanted shape (60, D)"),
+        ({"restarts": 0}, "restarts: wanted"),
+        ({"rng": None}, "rng: wanted a numpy.random.Generator"),
+        ({"initial": ZERO_VARIANCE}, "initial['var']: wanted"),
+        ({"initial": {"W": np.zeros(3)}}, "initial: wanted the keys W, b, U, c, var; got W"),
+        ({"initial": 3}, "initial: wanted the keys W, b, U, c, var; got 3"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    x, y = random_data("expert")
+    defaults = {"family": em.Gaussian(), "rng": np.random.default_rng(0)}
+    args = {"x": x, "y": y, "n_experts": 2, **defaults, **change}
+    with pytest.raises(InputError, match=re.escape(message)):
+        em.fit(**args)
+
+
+def test_the_gradient_names_bad_parameters():
+    x, y = random_data("expert")
+    params = random_params(np.random.default_rng(0), "expert", 2)
+    for bad_params, message in (
+        (None, "params: wanted the keys W, b, U, c, var; got None"),
+        ({"W": 3}, "params: wanted the keys W, b, U, c, var; got W"),
+        ({**params, "c": None}, "params['W']: wanted shape"),
+        ({**params, "var": np.zeros(2)}, "params['var']: wanted variances above 0"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            em.gradient(bad_params, x, y, family=em.Gaussian())

@@ -1,8 +1,8 @@
-"""Log likelihoods at least as high as R's flexmix and mixtools reach on the same data with the same
-models.
+"""Log likelihoods at least as high as those of R's flexmix and mixtools, on the same data with the
+same models.
 
-The reference numbers are in tests/reference/em, with the R script that made them and the script
-that prints the table.
+The reference numbers are in reference_em/, with the R script that made them and the script that
+prints the table.
 """
 
 import importlib.util
@@ -14,14 +14,15 @@ import pytest
 HERE = pathlib.Path(__file__).parent / "reference_em"
 
 
-def module(name):
+def load_script(name):
     spec = importlib.util.spec_from_file_location(f"em_reference_{name}", HERE / f"{name}.py")
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
-compare, make_data = module("compare"), module("make_data")
+compare = load_script("compare")
+make_data = load_script("make_data")
 SLOW = ("rings", "coins", "four_vowels")
 TASKS = [
     pytest.param(task, id=task["name"], marks=[pytest.mark.slow] if task["data"] in SLOW else [])
@@ -31,22 +32,19 @@ TASKS = [
 
 @pytest.mark.parametrize("task", TASKS)
 def test_at_least_as_likely_as_r(task):
-    values = [
-        v for v in compare.reference()["tasks"][task["name"]]["log_likelihoods"] if v is not None
-    ]
+    values = compare.reference()["tasks"][task["name"]]["log_likelihoods"]
+    best = max(v for v in values if v is not None)
     fit, _ = compare.ours(task)
-    assert fit.log_likelihood >= max(values) - 1e-6 * abs(max(values))
+    assert fit.log_likelihood >= best - 1e-6 * abs(best)
 
 
-def test_models_have_as_many_parameters_as_theirs():
+def test_models_have_as_many_parameters_as_those_of_r():
     """Counted by hand from flexmix's and mixtools' documentation."""
     wanted = {
         "pieces, flexmix": 8,
         "planes, flexmix": 32,
         "lines, flexmix": 11,
         "lines, regmixEM arbvar=FALSE": 9,
-    }
-    wanted |= {
         "clouds, flexmix FLXMCmvnorm": 19,
         "coins, logisregmixEM": 5,
         "rings, flexmix FLXMRmultinom": 24,

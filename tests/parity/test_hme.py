@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.mixtures import hme
-from tests.mixtures.test_hme import FAMILIES, TREES, problem
+from tests.support.mixtures import TREES, each_covariance, random_tree
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
@@ -17,9 +17,9 @@ def log_prob(params, x, y, node=0, level=1):
     expert.
     """
     if f"U{level}" in params:
-        b = params[f"c{level}"].shape[1]
+        branches = params[f"c{level}"].shape[1]
         logits = x @ params[f"U{level}"][:, node] + params[f"c{level}"][node]
-        below = [log_prob(params, x, y, node * b + k, level + 1) for k in range(b)]
+        below = [log_prob(params, x, y, node * branches + k, level + 1) for k in range(branches)]
         return torch.logsumexp(torch.log_softmax(logits, 1) + torch.stack(below, 1), 1)
     mu = x @ params["W"][node] + params["b"][node]
     if "var" not in params:
@@ -32,19 +32,18 @@ def log_prob(params, x, y, node=0, level=1):
 
 
 @pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("like", FAMILIES)
-def test_likelihood_and_gradient_are_those_of_torch(tree, like):
-    params, x, y = problem(tree, like, seed=5)
-    theirs = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
+@each_covariance
+def test_likelihood_and_gradient_are_those_of_torch(tree, covariance):
+    params, x, y = random_tree(tree, covariance, seed=5)
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     inputs = torch.tensor(x, requires_grad=True)
-    loss = -log_prob(theirs, inputs, torch.tensor(y))
+    torch_loss = -log_prob(tensors, inputs, torch.tensor(y))
     weight = np.random.default_rng(0).normal(size=len(x))
-    (loss * torch.tensor(weight)).sum().backward()
-    ours, cache = hme.forward(params, x, y)
+    (torch_loss * torch.tensor(weight)).sum().backward()
+    loss, cache = hme.forward(params, x, y)
     dx, grads = hme.backward(weight, cache)
-    np.testing.assert_allclose(ours, loss.detach().numpy(), rtol=1e-10)
+    np.testing.assert_allclose(loss, torch_loss.detach().numpy(), rtol=1e-10)
     np.testing.assert_allclose(dx, inputs.grad.numpy(), rtol=1e-8, atol=1e-10)
-    for name, tensor in theirs.items():
-        np.testing.assert_allclose(
-            grads[name], tensor.grad.numpy(), rtol=1e-8, atol=1e-10, err_msg=name
-        )
+    close = {"rtol": 1e-8, "atol": 1e-10}
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(grads[name], tensor.grad.numpy(), err_msg=name, **close)

@@ -83,8 +83,8 @@ def start(system: str, seed: int, spread: float, C: int) -> Params:
     choice("system", system, (*SYSTEMS, "1 expert"))
     rng = np.random.default_rng(seed)
     if "expert" in system:
-        return jacobs1991.init_mixture(rng, int(system.split()[0]), C=C, spread=spread)
-    return jacobs1991.init_net(rng, int(system.split()[1]), C=C, spread=spread)
+        return jacobs1991.init_mixture(rng, int(system.split()[0]), C=C, init_range=spread)
+    return jacobs1991.init_net(rng, int(system.split()[1]), C=C, init_range=spread)
 
 
 def train(spec: Spec, keep: bool = False) -> tuple[VowelTask, str, jacobs1991.Run]:

@@ -159,13 +159,14 @@ def train(spec):
     rng, steps = np.random.default_rng([spec["seed"], 1]), spec["steps"]
     if choice("system", spec["system"], SYSTEMS) == "mixture":
         params = competing.init(
-            rng, spec["experts"], x.shape[1], z.shape[1], d.shape[1], spread=spec["spread"]
+            rng, spec["experts"], x.shape[1], z.shape[1], d.shape[1], init_range=spec["spread"]
         )
         x, z, d = competing.check(params, x, z, d, spec["sigma"])
         loss_at = functools.cache(lambda sigma: competing.mean_loss_of(x, z, d, sigma=sigma))
         losses = (loss_at(sigma) for sigma in widths(spec))
     else:
-        params = model.init_net(rng, spec["hidden"], z.shape[1], d.shape[1], spread=spec["spread"])
+        Z, C = z.shape[1], d.shape[1]
+        params = model.init_net(rng, spec["hidden"], Z, C, init_range=spec["spread"])
         losses = itertools.repeat(functools.partial(net_loss, z=z, d=d), steps)
     state = None
     for i, loss_and_grads in enumerate(losses):

@@ -52,7 +52,7 @@ def fit_mixture(rng, x, t, *, experts, spread, sigma, rounds, max_iter):
     The gate starts as wide as the experts: at 0 it would leave every expert the whole picture to
     begin with.
     """
-    params = competing.init(rng, experts, 1, 1, 1, spread=spread)
+    params = competing.init(rng, experts, 1, 1, 1, init_range=spread)
     params["U"], params["c"] = (
         rng.uniform(-spread, spread, (1, experts)),
         rng.uniform(-spread, spread, experts),
@@ -80,7 +80,7 @@ def fit_net(rng, x, t, *, hidden, spread, max_iter=2000):
         return float(loss.mean()), model.net_backward(np.full(len(x), 1 / len(x)), cache)[1]
 
     found = minimise(
-        loss_and_grads, model.init_net(rng, hidden, 1, 1, spread=spread), max_iter=max_iter
+        loss_and_grads, model.init_net(rng, hidden, 1, 1, init_range=spread), max_iter=max_iter
     )
     return found.params, float(np.sqrt(2 * found.loss))
 

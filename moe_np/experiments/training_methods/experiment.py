@@ -20,8 +20,10 @@ import time
 import numpy as np
 
 from moe_np.base.checks import choice, integer
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.numerics import softmax
-from moe_np.experiments.common.sweep import one_blas_thread, versions
+from moe_np.base.params import flatten, unflatten
+from moe_np.experiments.common.sweep import versions
 from moe_np.experiments.training_methods import claims, problems, report
 from moe_np.layers import diagnostics
 from moe_np.mixtures import jacobs1991
@@ -135,9 +137,9 @@ def cma(problem, rng, sigma, children=None):
     longer to learn.
     """
     start = problem.init(rng)
-    diagonal = method.flatten(start).size > LARGE
+    diagonal = flatten(start).size > LARGE
     return cma_es.train(
-        problem, rng, start=start, sigma=sigma, children=children, diagonal=diagonal
+        problem, rng, initial=start, sigma=sigma, children=children, diagonal=diagonal
     )
 
 
@@ -199,7 +201,7 @@ def run_one(spec):
         "losses": [step.loss for step in seen],
     }
     if spec["system"] in TUNED:
-        again = joint.train(problem, rng, start=end.params, lr=spec["knob_joint"])
+        again = joint.train(problem, rng, initial=end.params, lr=spec["knob_joint"])
         *_, tuned = until(again, spec["tuning"] * spec["passes"])
         found["tuned_loss"] = tuned.loss
         found["tuned_quality"] = problem.quality(tuned.params, task.x_test, task.y_test)
@@ -216,7 +218,7 @@ def tried(step):
     generation (all alike).
     """
     vectors = getattr(step.cache, "vectors", None)
-    return step.params if vectors is None else method.unflatten(vectors[0], step.params)
+    return step.params if vectors is None else unflatten(vectors[0], step.params)
 
 
 def variety(assignments):

@@ -35,7 +35,8 @@ def fit_net(rng, x, d, hidden, starts, max_iter):
         loss, cache = model.net_forward(params, x, d, "linear")
         return float(loss.mean()), model.net_backward(np.full(len(x), 1 / len(x)), cache)[1]
 
-    nets = (model.init_net(rng, hidden, x.shape[1], d.shape[1], spread=0.5) for _ in range(starts))
+    D, C = x.shape[1], d.shape[1]
+    nets = (model.init_net(rng, hidden, D, C, init_range=0.5) for _ in range(starts))
     return min(
         (minimise(loss_and_grads, net, max_iter=max_iter) for net in nets),
         key=lambda found: found.loss,

@@ -220,7 +220,7 @@ def on_regression(spec):
         return float(loss.mean()), model.system_backward(np.full(len(x), 1 / len(x)), cache)[1]
 
     params = minimise(
-        loss_and_grads, model.init_mixture(rng, 4, spread=0.5), max_iter=spec["epochs"]
+        loss_and_grads, model.init_mixture(rng, 4, init_range=0.5), max_iter=spec["epochs"]
     ).params
     o, p = model.experts_forward(params, x, "linear")[0], model.gate_forward(params, x)[0]
     return o * unit, p, d

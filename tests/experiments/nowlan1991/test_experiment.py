@@ -6,8 +6,9 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
+from moe_np.base.machine import one_blas_thread
 from moe_np.data.speech import ten_vowels as data
-from moe_np.experiments.common.sweep import Sweep, one_blas_thread, to_json
+from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.nowlan1991 import experiment as vowels
 from moe_np.experiments.nowlan1991 import report
 from moe_np.mixtures import jacobs1991 as model
@@ -90,7 +91,7 @@ def test_the_step_size_is_the_one_with_the_lowest_training_error(monkeypatch):
 def test_gradient_of_the_net():
     rng = np.random.default_rng(0)
     params, z, d = (
-        model.init_net(rng, 4, 3, 5, spread=0.8),
+        model.init_net(rng, 4, 3, 5, init_range=0.8),
         rng.normal(size=(6, 3)),
         np.eye(5)[rng.integers(5, size=6)],
     )

@@ -1,9 +1,9 @@
-"""EM here beside R's flexmix and mixtools: `python tests/reference/em/compare.py`.
+"""EM here beside R's flexmix and mixtools: `python tests/mixtures/reference_em/compare.py`.
 
 Prints a Markdown table: the best log likelihood and the seconds of processor time for all random
 starts, theirs (ten; from reference.json) and ours (`em.fit` as it comes: twenty, a third of them to
-the end). `--json FILE` stores it. For times from one machine run `Rscript tests/reference/em/fit.R`
-first, which makes reference.json again.
+the end). `--json FILE` stores it. For times from one machine run
+`Rscript tests/mixtures/reference_em/fit.R` first, which makes reference.json again.
 
 The models are the same: P(y | x) = Σ_i g_i(x) P(y | x, i) with a multinomial logit gate on all
 inputs (flexmix: `concomitant = FLXPmultinom(~ x)`; mixtools: `hmeEM`) or constant shares (flexmix
@@ -84,7 +84,8 @@ def main():
         ", ".join(f"{name} {version}" for name, version in theirs["versions"].items()), end="\n\n"
     )
     print(
-        "| task | cases | experts | log likelihood, theirs | ours | difference | s, theirs | ours | times faster |"
+        "| task | cases | experts | log likelihood, theirs | ours | difference "
+        "| s, theirs | ours | times faster |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for task in tasks():

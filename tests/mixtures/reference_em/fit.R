@@ -1,4 +1,4 @@
-# What flexmix and mixtools reach on the data sets here: Rscript tests/reference/em/fit.R [task ...]
+# What flexmix and mixtools reach on the data sets here: Rscript tests/mixtures/reference_em/fit.R [task ...]
 #
 # Writes reference.json: for each task of tasks.json the log likelihood after each of ten random starts (their own way
 # of starting, seeds 1 to 10), the number of starts that failed (error, NaN, more than LIMIT seconds), and the

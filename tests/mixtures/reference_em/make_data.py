@@ -1,8 +1,8 @@
 """The data sets of the comparison with flexmix and mixtools, made from seeds: `python
-tests/reference/em/make_data.py`.
+tests/mixtures/reference_em/make_data.py`.
 
-CSV, one case a row: inputs x1, x2, ..., then outputs y1, ... (numbers) or y1 (a label, counted from
-0).
+CSV, one case per row: inputs x1, x2, ..., then outputs y1, ... (numbers) or y1 (a label, counted
+from 0).
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_np.base.numerics import softmax
 from moe_np.data.speech import vowels
-from moe_np.mixtures.em_families import choose
+from moe_np.mixtures.em_families import draw_category
 
 HERE = pathlib.Path(__file__).parent
 
@@ -36,7 +36,7 @@ def branches(rng, N=400):
 def planes(rng, N=800, E=4):
     """Three inputs; four planes, chosen by a softmax of the inputs."""
     x = rng.normal(size=(N, 3))
-    expert = choose(softmax(3 * x @ rng.normal(size=(3, E))), rng)
+    expert = draw_category(softmax(3 * x @ rng.normal(size=(3, E))), rng)
     W, b = rng.normal(size=(E, 3)), rng.normal(size=E)
     return x, ((x * W[expert]).sum(axis=1) + b[expert] + 0.3 * rng.normal(size=N))[:, None]
 
@@ -52,7 +52,7 @@ def lines(rng, N=300):
 def clouds(rng, N=500):
     """One input, two outputs: three correlated clouds, and x says which are likely."""
     x = rng.uniform(-1, 1, (N, 1))
-    expert = choose(softmax(x * [-3.0, 0.0, 3.0] + [0.0, 0.5, 0.0]), rng)
+    expert = draw_category(softmax(x * [-3.0, 0.0, 3.0] + [0.0, 0.5, 0.0]), rng)
     root = np.array([[[1, 0], [0.8, 0.5]], [[0.5, 0], [-0.4, 0.6]], [[0.7, 0], [0, 1.2]]])
     mean = np.array([[0.0, 0.0], [2.0, 2.0], [3.0, -1.0]])
     return x, mean[expert] + np.einsum("ncd,nd->nc", root[expert], rng.normal(size=(N, 2)))
