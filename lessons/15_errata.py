@@ -187,8 +187,8 @@ assert np.abs(wrong - truth).max() > 0.2 > 0.05 > np.abs(right - truth).max()
 # %%
 def load_backward(dload, cache):
     """dload (E,) -> {"w", "w_noise"}: the gradient of Σ_i dload_i · load_i."""
-    kept = contract.demand_of(cache.choice[:, :2], E)
-    rival = np.where(kept, cache.choice[:, 2:3], cache.choice[:, 1:2])
+    kept = contract.demand_of(cache.choice, E)
+    rival = np.where(kept, cache.runner_up[:, None], cache.choice[:, 1:2])
     threshold = np.take_along_axis(cache.noisy, rival, axis=1)
     z = (cache.clean - threshold) / cache.sigma
     dz = dload * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
@@ -467,9 +467,9 @@ self_check(ignores_padding, lambda loss: loss in RIGHT, cases)
 # 2. **Derive.** DeepSeek-V3 adds a bias to the scores to balance the load (errata 19). Somebody writes
 #    `weight = scores_with_bias[choice]`. State an invariance that the right code has and this one has not, and run it
 #    on `bias_balanced.route`.
-# 3. **Break it.** Copy the router of `tests/routing/test_new_router.py`, put one of the eight bugs into it, and run that file:
-#    it holds a new router against all that `tests/routing/test_contract.py` asks. Which test fails? For which bug does none, and
-#    why?
+# 3. **Break it.** Put one of the eight bugs into the router of `tests/support/cosine.py` and run
+#    `tests/routing/test_new_router.py`: it holds a new router against all that `tests/routing/test_routers.py` asks.
+#    Which test fails? For which bug does none, and why?
 #
 # Solutions: `lessons/solutions/15_errata.py`.
 #

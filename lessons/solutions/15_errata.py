@@ -125,9 +125,9 @@ assert gap > 0.05
 # %% [markdown]
 # ## 3. Which sentence catches which bug
 #
-# `tests/routing/test_contract.py` has the gradient check, conservation, a read-only `x`, two calls that agree, and causality;
-# `tests/routing/test_invariances.py` padding, order and a constant on all logits; `tests/layers/test_sparse_layer.py` the rows
-# of one token; `tests/test_errata.py` says which item is tested where. Bug 2 passes all that is asked of a router: it
+# `tests/routing/test_routers.py` has the gradient check, conservation, a read-only `x`, two calls that agree, padding
+# and causality; `tests/routing/test_invariances.py` order and a constant on all logits;
+# `tests/layers/test_sparse_layer.py` the rows of one token; `tests/test_errata.py` says which item is tested where. Bug 2 passes all that is asked of a router: it
 # is consistent in every way, and so it is refused at the door instead (`contract.check_renormalise`).
 #
 # ## The third column, run
