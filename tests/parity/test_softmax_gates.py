@@ -1,63 +1,15 @@
-"""Dense, noisy top-k, strictly balanced, Switch, GShard, ST-MoE and hierarchical gates stated once
-more in PyTorch.
-
-Each statement is a dense (N, E) matrix of weights, made with masks instead of rows, and autograd
-differentiates it.
+"""Gates that weigh by a softmax, stated once more in PyTorch: dense, noisy top-k, Switch, GShard,
+ST-MoE, hierarchical, k-means and top-p.
 """
 
 import numpy as np
 import pytest
 
-from moe_np.routing import (
-    dense,
-    gshard,
-    hierarchical,
-    noisy_top_k,
-    st_moe,
-    strictly_balanced,
-    switch,
-)
+from moe_np.layers import balance
+from moe_np.routing import dense, gshard, hierarchical, kmeans, noisy_top_k, st_moe, switch, top_p
+from tests.support.torch_gates import D, E, N, compare, masked_softmax, problem, top_mask, torch
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
-
-N, D, E = 30, 6, 8
-
-
-def problem(**shapes):
-    rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=shape) for name, shape in {"x": (N, D), **shapes}.items()}
-    return arrays, {name: torch.tensor(a, requires_grad=True) for name, a in arrays.items()}
-
-
-def compare(result, weights, tensors, logits, **losses):
-    """Rows against the matrix, then every gradient of a random sum of weights, logits and further
-    losses.
-    """
-    routing, backward = result
-    gate = np.zeros((N, E))
-    gate[routing.token, routing.expert] = routing.weight
-    np.testing.assert_allclose(gate, weights.detach().numpy(), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(routing.logits, logits.detach().numpy(), rtol=1e-10, atol=1e-12)
-    rng = np.random.default_rng(1)
-    dgate, dlogits = rng.normal(size=(N, E)), rng.normal(size=(N, E))
-    total = (weights * torch.tensor(dgate)).sum() + (logits * torch.tensor(dlogits)).sum()
-    for loss in losses.values():
-        total = total + loss
-    total.backward()
-    dx, grads = backward(dgate[routing.token, routing.expert], dlogits)
-    for name, g in {**grads, "x": dx}.items():
-        np.testing.assert_allclose(
-            g, tensors[name].grad.numpy(), rtol=1e-10, atol=1e-10, err_msg=name
-        )
-
-
-def top_mask(score, k):
-    return torch.zeros_like(score).scatter(1, score.topk(k, dim=1).indices, 1.0).bool()
-
-
-def masked_softmax(logits, mask):
-    return torch.softmax(logits.masked_fill(~mask, -torch.inf), dim=1)
 
 
 def test_dense():
@@ -65,7 +17,8 @@ def test_dense():
     routing, cache = dense.route({"w": a["w"]}, a["x"])
     logits = t["x"] @ t["w"]
     compare(
-        (routing, lambda dw, dl: dense.route_backward(dw, dl, cache)),
+        dense,
+        (routing, cache),
         torch.softmax(logits, dim=1),
         t,
         logits,
@@ -75,7 +28,8 @@ def test_dense():
 @pytest.mark.parametrize("epsilon", [0.0, 1e-2])
 def test_noisy_top_k_with_its_load(epsilon):
     a, t = problem(w=(D, E), w_noise=(D, E))
-    k, params = 3, {"w": a["w"], "w_noise": a["w_noise"]}
+    k = 3
+    params = {"w": a["w"], "w_noise": a["w_noise"]}
     routing, cache = noisy_top_k.route(
         params, a["x"], k=k, noise_epsilon=epsilon, rng=np.random.default_rng(5)
     )
@@ -92,36 +46,14 @@ def test_noisy_top_k_with_its_load(epsilon):
     np.testing.assert_allclose(ours, load.detach().numpy(), rtol=1e-10)
     dload = np.random.default_rng(6).normal(size=E)
     compare(
-        (routing, lambda dw, dl: noisy_top_k.route_backward(dw, dl, cache, dload=dload)),
+        noisy_top_k,
+        (routing, cache),
         masked_softmax(noisy, mask),
         t,
         noisy,
-        load=(load * torch.tensor(dload)).sum(),
+        backward=lambda dw, dl: noisy_top_k.route_backward(dw, dl, cache, dload=dload),
+        losses=[(load * torch.tensor(dload)).sum()],
     )
-
-
-def test_strictly_balanced_with_its_threshold_loss():
-    a, t = problem(w=(D, E))
-    threshold = np.random.default_rng(3).uniform(0, 0.3, E)
-    t["threshold"] = torch.tensor(threshold, requires_grad=True)
-    routing, cache = strictly_balanced.route(
-        {"w": a["w"], "threshold": threshold}, a["x"], k=2, training=True
-    )
-    logits = t["x"] @ t["w"]
-    probs = torch.softmax(logits, dim=1)
-    mask = top_mask(probs.T, int(np.ceil(2 * N / E))).T
-    kept = probs * mask
-    total = kept.sum(dim=1, keepdim=True)
-    weights = kept / torch.where(total > 0, total, torch.ones_like(total))
-    loss = (((probs > t["threshold"]).double() - mask.double()) * (probs - t["threshold"])).sum()
-    ours = strictly_balanced.threshold_loss(cache)
-    np.testing.assert_allclose(ours.value, loss.item(), rtol=1e-10)
-
-    def backward(dw, dl):
-        dx, grads = strictly_balanced.route_backward(dw, dl + ours.dlogits, cache)
-        return dx, {**grads, "threshold": grads["threshold"] + ours.dthreshold}
-
-    compare((routing, backward), weights, t, logits, loss=loss)
 
 
 def in_order(mask, C):
@@ -139,7 +71,8 @@ def test_switch_with_jitter_and_capacity():
     placed = in_order(top_mask(logits, 1), int(np.ceil(N / E)))
     assert 0 < placed.sum() < N
     compare(
-        (routing, lambda dw, dl: switch.route_backward(dw, dl, cache)),
+        switch,
+        (routing, cache),
         torch.softmax(logits, dim=1) * placed,
         t,
         logits,
@@ -166,7 +99,7 @@ def test_gshard(variant):
     placed = in_order(queue, C)
     kept = placed[:N] | (placed[N:] & sent)
     assert kept.sum() < (first | sent).sum()
-    compare((routing, lambda dw, dl: gshard.route_backward(dw, dl, cache)), gates * kept, t, logits)
+    compare(gshard, (routing, cache), gates * kept, t, logits)
 
 
 @pytest.mark.parametrize("of", ["first", "pair"])
@@ -182,7 +115,8 @@ def test_st_moe(of):
     assert 0 < sent.sum() < N
     placed = in_order(torch.cat([first, sent]), int(np.ceil(0.7 * 2 * N / E)))
     compare(
-        (routing, lambda dw, dl: st_moe.route_backward(dw, dl, cache)),
+        st_moe,
+        (routing, cache),
         gates * (placed[:N] | placed[N:]),
         t,
         logits,
@@ -207,6 +141,35 @@ def test_hierarchical(k_primary, k_secondary, renormalise):
         gate(outer, k_primary)[:, :, None] * gate(inner, k_secondary).reshape(N, 4, 2)
     ).reshape(N, E)
     logits = (outer[:, :, None] + torch.log_softmax(inner, dim=1).reshape(N, 4, 2)).reshape(N, E)
-    compare(
-        (routing, lambda dw, dl: hierarchical.route_backward(dw, dl, cache)), weights, t, logits
-    )
+    compare(hierarchical, (routing, cache), weights, t, logits)
+
+
+@pytest.mark.parametrize(("weights", "k"), [("softmax", 3), ("renormalised", 3), ("one", 2)])
+def test_kmeans(weights, k):
+    a, t = problem(centroids=(E, D))
+    logits = -((t["x"][:, None] - t["centroids"]) ** 2).sum(dim=2) / 2.5
+    mask = top_mask(logits, k)
+    gate = {
+        "softmax": torch.softmax(logits, dim=1) * mask,
+        "renormalised": torch.softmax(logits.masked_fill(~mask, -torch.inf), dim=1),
+        "one": mask.double(),
+    }[weights]
+    options = {"k": k, "weights": weights, "temperature": 2.5}
+    if weights == "renormalised":
+        options |= {"weights": "softmax", "renormalise": True}
+    compare(kmeans, kmeans.route({"centroids": a["centroids"]}, a["x"], **options), gate, t, logits)
+
+
+def test_top_p_with_its_entropy_loss():
+    a, t = problem(w=(D, E))
+    logits = t["x"] @ t["w"]
+    probs = torch.softmax(logits, dim=1)
+    # an expert is kept if all that are strictly more probable do not yet reach p
+    more_probable = (probs[:, None, :] * (probs[:, None, :] > probs[:, :, None])).sum(dim=2)
+    routing, cache = top_p.route({"w": a["w"]}, a["x"], p=0.4)
+    loss = balance.token_entropy(routing)
+    entropy = torch.distributions.Categorical(probs=probs).entropy().mean()
+    np.testing.assert_allclose(loss.value, entropy.item(), rtol=1e-10)
+    (slope,) = torch.autograd.grad(entropy, logits, retain_graph=True)
+    np.testing.assert_allclose(loss.dlogits, slope.numpy(), rtol=1e-9, atol=1e-14)
+    compare(top_p, (routing, cache), probs * (more_probable < 0.4), t, logits)
