@@ -1,5 +1,5 @@
 """Routers (gating networks): which token goes to which expert, and with what weight. One file per
-router; moe_np/routing/contract.py says how to write one.
+router; moe_np/routing/contract.py explains how to write one.
 
 N tokens   D features   E experts   k choices   A assignments   C capacity
 """

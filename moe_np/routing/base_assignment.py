@@ -104,9 +104,9 @@ def assign(scores: ArrayNE) -> ArrayN:
     # place p belongs to expert p mod E, extra places last
     places = np.tile(scores, (1, floor + (remainder > 0)))
     if remainder:
-        nobody = np.full((E - remainder, places.shape[1]), -np.inf)
-        nobody[:, floor * E :] = 0
-        places = np.concatenate([places, nobody])
+        absent = np.full((E - remainder, places.shape[1]), -np.inf)
+        absent[:, floor * E :] = 0
+        places = np.concatenate([places, absent])
     _, place = linear_sum_assignment(places, maximize=True)
     return place[:N] % E
 

@@ -13,8 +13,8 @@
     –                      weight     (N, k)    routed_scale · share
     γ                      speed                the change of the bias after a step
 
-The bias only says who is chosen; what a chosen expert counts is its own score, so balancing adds
-nothing to the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean
+The bias enters the choice only; the weight of a chosen expert comes from its score alone, so
+balancing adds nothing to the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean
 and falls by γ where it got more: a comparison of counts with counts (`update_bias`).
 
 Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids
@@ -61,7 +61,7 @@ STAGES: tuple[Stage, ...] = (
         {"scores": "N E"},
         "−∞ outside the best groups.",
     ),
-    stages.largest("scores", "The bias decides who is asked, and nothing else."),
+    stages.largest("scores", "The bias enters the choice, and nothing else."),
     Stage(
         "shares",
         r"\mathrm{share} = \mathrm{probs}_\mathrm{chosen} \big/ "

@@ -1,9 +1,9 @@
 """What a router is, how to write one, and what the routers share.
 
-A router, also called a gating network, says for each of N tokens which of E experts work on it and
-with what weight. It returns a list of assignments, one row per assignment. A router is one file in
-this folder; nothing else in the package has to know its name. It provides (`Router` below says the
-same in a form that an editor checks):
+A router, also called a gating network, chooses for each of N tokens the experts that work on it,
+and their weights. It returns a list of assignments, one row per assignment. A router is one file in
+this folder; nothing else in the package has to know its name. It provides (`Router` below states
+the same in a form that an editor checks):
 
     init(rng, d_model, n_experts, *, scale, dtype)              -> params, a dict of arrays
     route(params, x, *, OPTIONS, valid, training, rng)          -> (Routing, cache)    x (N, D)
@@ -31,7 +31,7 @@ Backward, `dweight` (A,) comes from the layer that used the weights, and `dlogit
 from load-balancing losses (auxiliary losses) on `Routing.logits`. `logits_backward` adds up both
 into the gradient with respect to what the router computes linearly from x. Where that is two
 products, it returns a NamedTuple of both. `route_backward` takes it through the linear map. Which
-expert is chosen is not differentiated, except where a file says how.
+expert is chosen is not differentiated, except where a file states how.
 
 To add a router NAME:
 
@@ -114,7 +114,7 @@ class Stage(NamedTuple):
 
 
 class Router(Protocol):
-    """What a module of this folder provides; the text above says what each of it means."""
+    """What a module of this folder provides; the text above explains each of them."""
 
     CAUSAL: bool
     STAGES: tuple[Stage, ...]

@@ -184,7 +184,7 @@ def route(
 
 
 def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
-    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). Who picks whom is held."""
+    """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The picks are held."""
     dscore = weighting.probs_backward(dweight, cache.token, cache.expert, cache.probs)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)
 
@@ -192,6 +192,6 @@ def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> A
 def route_backward(
     dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
 ) -> tuple[ArrayND, Params]:
-    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Who picks whom is held."""
+    """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The picks are held."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}

@@ -17,7 +17,7 @@ An expert's places go to the first choices of all tokens, in token order, then t
 whose first choice is dropped keeps its g2 < 1. A later token's first choice can thus take the place
 of an earlier token's second one: with a capacity the gate is not causal. Line 22 counts a place for
 a second choice that the random number has rejected; the Mesh TensorFlow code, which has the same
-gate, does not. `variant` says which.
+gate, does not. `variant` chooses between the two.
 """
 
 from typing import Annotated, NamedTuple

@@ -16,8 +16,8 @@ appendix B; Jordan and Jacobs 1994 for the hierarchical mixture of experts (HME)
     G_i(x)_j         inner_weight  (N, k1, k2)   of the k2 chosen experts in each
     product          weight        (N, k1, k2)
 
-Each level is a top-k softmax gate, renormalised or not as the argument says (top_k.py explains
-both; Shazeer renormalises). With k1 = a and k2 = b it is the two-level mixture of Jordan and
+Each level is a top-k softmax gate, renormalised or not by the argument (top_k.py explains both;
+Shazeer renormalises). With k1 = a and k2 = b it is the two-level mixture of Jordan and
 Jacobs. The routing's logits are primary_i + log softmax(secondary)_ij, whose softmax over all E
 leaves is the product of the two full softmaxes. There is no noise here: Load_primary(X)_i is then
 the count |X^(i)|, and eq. (14) is the count of tokens at the leaf. So `importance` and `load` of

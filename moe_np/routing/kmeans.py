@@ -17,9 +17,9 @@ weights  "one"           every chosen expert has weight 1; the task has no gradi
          "softmax"       the probabilities of the chosen experts, as they are or, with renormalise,
                          divided by their sum (then k has to be at least 2, errata 4)
 
-k-means itself moves the centroids by `fit` or `online`, both of which return new ones. Whoever
-wants the task to move them takes the gradient instead; it is that of the weights and of a loss on
-the logits, with the choice held.
+k-means itself moves the centroids by `fit` or `online`, both of which return new ones. To let the
+task move them, take the gradient instead; it is that of the weights and of a loss on the logits,
+with the choice held.
 """
 
 from typing import Annotated, NamedTuple

@@ -59,7 +59,7 @@ def test_base_assignment(balanced):
     mask = top_mask(logits, 1)
     if balanced:
         load = np.kron(np.ones((1, N)), np.eye(E))
-        found = linprog(
+        solution = linprog(
             -logits.detach().numpy().ravel(),
             np.vstack([load, -load]),
             np.repeat([np.ceil(N / E), -(N // E)], E),
@@ -67,7 +67,7 @@ def test_base_assignment(balanced):
             np.ones(N),
             (0, 1),
         )
-        mask = torch.tensor(found.x.reshape(N, E) > 0.5)
+        mask = torch.tensor(solution.x.reshape(N, E) > 0.5)
     assert (mask.sum(dim=1) == 1).all()
     result = base_assignment.route({"w": a["w"]}, a["x"], training=balanced)
     compare(base_assignment, result, torch.sigmoid(logits) * mask, t, logits)

@@ -15,7 +15,8 @@ def test_soft_moe(normalise):
     a, t = problem(**shapes)
     a["x"], t["x"] = (m.reshape(3, 10, D) for m in (a["x"], t["x"].detach()))
     t["x"].requires_grad_()
-    unit, phi = t["x"], t["phi"].reshape(D, 12)
+    unit = t["x"]
+    phi = t["phi"].reshape(D, 12)
     if normalise:
         unit = unit * torch.rsqrt((unit**2).sum(dim=2, keepdim=True) + 1e-6)
         phi = t["scale"] * phi * torch.rsqrt((phi**2).sum(dim=0, keepdim=True) + 1e-6)

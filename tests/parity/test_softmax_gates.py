@@ -131,7 +131,8 @@ def test_hierarchical(k_primary, k_secondary, renormalise):
     params = {name: a[name] for name in ("w_primary", "w_secondary")}
     options = {"k_primary": k_primary, "k_secondary": k_secondary, "renormalise": renormalise}
     routing, cache = hierarchical.route(params, a["x"], **options)
-    outer, inner = t["x"] @ t["w_primary"], (t["x"] @ t["w_secondary"]).reshape(N * 4, 2)
+    outer = t["x"] @ t["w_primary"]
+    inner = (t["x"] @ t["w_secondary"]).reshape(N * 4, 2)
 
     def gate(logits, k):
         mask = top_mask(logits, k)

@@ -34,9 +34,9 @@ def test_worked_by_hand():
     # s + b = .8, .4, .5, .45: experts 0 and 2, weighed by s alone
     assert routing.expert.tolist() == [0, 2]
     np.testing.assert_allclose(routing.weight, [2.5 * 0.8 / 1.3, 2.5 * 0.5 / 1.3], rtol=1e-12)
-    plain, _ = bias_balanced.route(params, logit(s), k=2, renormalise=False)
-    np.testing.assert_allclose(plain.weight, [0.8, 0.5], rtol=1e-12)
-    np.testing.assert_allclose(plain.probs, s, rtol=1e-12)
+    bare, _ = bias_balanced.route(params, logit(s), k=2, renormalise=False)
+    np.testing.assert_allclose(bare.weight, [0.8, 0.5], rtol=1e-12)
+    np.testing.assert_allclose(bare.probs, s, rtol=1e-12)
 
 
 def test_errata_19_the_bias_is_in_the_selection_only():

@@ -34,7 +34,8 @@ def test_errata_11_top_k_is_a_stable_sort(dtype, values):
     """
     rng = np.random.default_rng(0)
     for _ in range(60):
-        N, E = rng.integers(0, 9), int(rng.integers(1, 40))
+        N = rng.integers(0, 9)
+        E = int(rng.integers(1, 40))
         scores = (
             rng.normal(size=(N, E))
             if values is None
@@ -65,8 +66,10 @@ def test_errata_11_a_single_tie_across_the_last_place(k):
 def test_within_capacity_equals_a_naive_loop():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        expert, C = rng.integers(0, 4, rng.integers(0, 30)), int(rng.integers(1, 8))
-        taken, kept = [0] * 4, []
+        expert = rng.integers(0, 4, rng.integers(0, 30))
+        C = int(rng.integers(1, 8))
+        taken = [0] * 4
+        kept = []
         for m in expert:
             kept.append(taken[m] < C)
             taken[m] += 1

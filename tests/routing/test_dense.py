@@ -11,14 +11,8 @@ CASES = {"dense": Case(dense, {})}
 
 def test_hand_worked():
     routing, _ = dense.route({"w": np.log([[1.0, 2.0, 5.0]])}, np.array([[1.0], [0.0]]))
-    assert routing.token.tolist() == [0, 0, 0, 1, 1, 1] and routing.expert.tolist() == [
-        0,
-        1,
-        2,
-        0,
-        1,
-        2,
-    ]
+    assert routing.token.tolist() == [0, 0, 0, 1, 1, 1]
+    assert routing.expert.tolist() == [0, 1, 2, 0, 1, 2]
     np.testing.assert_allclose(
         routing.weight, [1 / 8, 2 / 8, 5 / 8, 1 / 3, 1 / 3, 1 / 3], rtol=1e-12
     )
@@ -27,11 +21,9 @@ def test_hand_worked():
 
 def test_it_is_top_k_with_k_equal_to_e():
     rng = np.random.default_rng(0)
-    params, x, dgate = (
-        {"w": rng.normal(size=(4, 5))},
-        rng.normal(size=(6, 4)),
-        rng.normal(size=(6, 5)),
-    )
+    params = {"w": rng.normal(size=(4, 5))}
+    x = rng.normal(size=(6, 4))
+    dgate = rng.normal(size=(6, 5))
     for renormalise in (True, False):
         ours, cache = dense.route(params, x)
         other, other_cache = top_k.route(params, x, k=5, renormalise=renormalise)

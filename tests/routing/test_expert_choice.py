@@ -53,12 +53,11 @@ def test_worked_by_hand():
 def test_equals_a_naive_loop():
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        (params, x), factor = problem(seed, N=int(rng.integers(1, 20))), float(rng.uniform(0.3, 3))
+        (params, x) = problem(seed, N=int(rng.integers(1, 20)))
+        factor = float(rng.uniform(0.3, 3))
         routing, _ = expert_choice.route(params, x, capacity_factor=factor)
-        S, C = (
-            numerics.softmax(x @ params["w"]),
-            min(len(x), max(1, int(np.ceil(factor * len(x) / 3)))),
-        )
+        S = numerics.softmax(x @ params["w"])
+        C = min(len(x), max(1, int(np.ceil(factor * len(x) / 3))))
         expected = {
             (int(n), m)
             for m in range(3)
@@ -156,7 +155,10 @@ def test_ties_give_a_whole_plan_too():
 
 def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
     """Against a general optimiser, at a temperature where all three constraints bind."""
-    S, C, b, lam = 3 * np.random.default_rng(3).normal(size=(5, 3)), 2, 1.6, 0.4
+    S = 3 * np.random.default_rng(3).normal(size=(5, 3))
+    C = 2
+    b = 1.6
+    lam = 0.4
     plan = np.exp(expert_choice.relaxed(S, C, b, temperature=lam, rounds=3000)).T
     np.testing.assert_allclose(plan.sum(axis=0), C, rtol=1e-9)
     assert plan.max() < 1 + 1e-9 and plan.sum(axis=1).max() < b + 1e-9
@@ -165,7 +167,7 @@ def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
     def loss(a):
         return -(S.ravel() @ a) + lam * (a * np.log(a)).sum()
 
-    found = minimize(
+    solution = minimize(
         loss,
         np.full(15, 0.4),
         jac=lambda a: -S.ravel() + lam * (np.log(a) + 1),
@@ -176,8 +178,8 @@ def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
         ],
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    assert found.success
-    np.testing.assert_allclose(plan, found.x.reshape(5, 3), atol=1e-5)
+    assert solution.success
+    np.testing.assert_allclose(plan, solution.x.reshape(5, 3), atol=1e-5)
 
 
 def test_dykstra_comes_to_the_exact_plan():
@@ -197,14 +199,8 @@ def test_after_100_rounds_dykstra_still_leaves_tokens_over_the_cap():
 def test_dykstra_in_float32_and_by_name():
     params, x = problem(N=40)
     small = {"w": params["w"].astype(np.float32)}
-    routing, _ = expert_choice.route(
-        small,
-        x.astype(np.float32),
-        capacity_factor=1.5,
-        cap=2,
-        solver="dykstra",
-        valid=np.arange(40) < 30,
-    )
+    options = {"capacity_factor": 1.5, "cap": 2, "solver": "dykstra", "valid": np.arange(40) < 30}
+    routing, _ = expert_choice.route(small, x.astype(np.float32), **options)
     assert (np.bincount(routing.expert) == 15).all() and routing.token.max() < 30
 
 

@@ -131,7 +131,8 @@ def test_straight_through_is_biased_when_the_loss_bends():
     """L(h) = (Σ h_i c_i − t)²: the true gradient needs L at every one-hot h, straight-through only
     its slope at one.
     """
-    c, t = np.array([1.0, -1.0, 3.0, 0.5]), 0.7
+    c = np.array([1.0, -1.0, 3.0, 0.5])
+    t = 0.7
     true = PROBS * ((c - t) ** 2 - PROBS @ (c - t) ** 2)
     routing, cache = drawn(estimator="straight_through", rows="all")
     hit = c[np.argmax(routing.demand, axis=1)]
@@ -174,14 +175,16 @@ def test_in_the_sparse_layer_the_mean_is_the_gradient_of_the_expected_loss(estim
     """
     rng = np.random.default_rng(0)
     N, D, E, reps = 5, 3, 3, 6000
-    w, x = rng.normal(size=(D, E)), rng.normal(size=(N, D))
+    w = rng.normal(size=(D, E))
+    x = rng.normal(size=(N, D))
     layer = experts.LINEAR.init(rng, D, E)
     dout = rng.normal(size=(N, D))
     probs = numerics.softmax(x @ w)
     answers = np.einsum("nd,edf->nef", x, layer["w"]) + layer["b"]
     losses = np.einsum("nf,nef->ne", dout, answers)
     true = x.T @ numerics.softmax_backward(losses, probs)  # of Σ_n Σ_e σ_ne L_ne
-    big, dbig = np.tile(x, (reps, 1)), np.tile(dout, (reps, 1))
+    big = np.tile(x, (reps, 1))
+    dbig = np.tile(dout, (reps, 1))
     options = {
         "estimator": estimator,
         "rows": "all" if estimator == "straight_through" else "chosen",
@@ -198,8 +201,8 @@ def test_in_the_sparse_layer_the_mean_is_the_gradient_of_the_expected_loss(estim
     )
     _, grads = gradient_estimators.route_backward(dweight, dlogits, cache)
     # the spread over repetitions, from the logits' own gradients
-    each = dlogits if estimator == "reinforce" else np.zeros_like(routing.probs)
-    parts = np.einsum("rnd,rne->rde", big.reshape(reps, N, D), each.reshape(reps, N, E))
+    per_token = dlogits if estimator == "reinforce" else np.zeros_like(routing.probs)
+    parts = np.einsum("rnd,rne->rde", big.reshape(reps, N, D), per_token.reshape(reps, N, E))
     error = parts.std(axis=0) / np.sqrt(reps)
     assert (np.abs(grads["w"] / reps - true) < 5 * error + 1e-9).all()
 
@@ -214,7 +217,8 @@ def test_errata_16_a_mean_loss_wants_a_mean_gradient():
 
 
 def test_bad_options():
-    params, x = {"w": np.eye(4)}, np.zeros((3, 4))
+    params = {"w": np.eye(4)}
+    x = np.zeros((3, 4))
     with pytest.raises(
         InputError, match="estimator: wanted one of reinforce, straight_through; got 'gumbel'"
     ):

@@ -20,7 +20,8 @@ CASES = {
 
 def algorithm_1(gates, C, rnd, variant):
     """Lepikhin et al. 2020, Algorithm 1, one token at a time. gates (S, E) -> {(s, e): weight}."""
-    G, c = {}, np.zeros(gates.shape[1], int)
+    G = {}
+    c = np.zeros(gates.shape[1], int)
     top = np.argsort(-gates, axis=1, kind="stable")[:, :2]
     for s, (e1, e2) in enumerate(top):
         if c[e1] < C:
@@ -41,8 +42,10 @@ def test_it_equals_the_algorithm(variant):
     differs = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        N, E = int(rng.integers(1, 25)), int(rng.integers(2, 6))
-        w, x = rng.normal(size=(3, E)), rng.normal(size=(N, 3))
+        N = int(rng.integers(1, 25))
+        E = int(rng.integers(2, 6))
+        w = rng.normal(size=(3, E))
+        x = rng.normal(size=(N, 3))
         C = max(1, int(np.ceil(0.8 * 2 * N / E)))
         rnd = np.random.default_rng(seed + 1).random(N)
         expected = {v: algorithm_1(numerics.softmax(x @ w), C, rnd, v) for v in ("paper", "code")}
@@ -63,13 +66,8 @@ def test_first_choices_come_before_second_ones():
     # three tokens, C = 2: the first token wants expert 0 second, the other two want it first
     gates = np.array([[0.3, 0.6, 0.1], [0.6, 0.1, 0.3], [0.5, 0.1, 0.4]])
     routing, _ = gshard.route({"w": np.eye(3)}, np.log(gates), capacity_factor=1.0)
-    assert list(zip(routing.token, routing.expert, strict=True)) == [
-        (0, 1),
-        (1, 0),
-        (1, 2),
-        (2, 0),
-        (2, 2),
-    ]
+    pairs = list(zip(routing.token, routing.expert, strict=True))
+    assert pairs == [(0, 1), (1, 0), (1, 2), (2, 0), (2, 2)]
     assert routing.demand[0].tolist() == [True, True, False]
 
 
@@ -104,8 +102,10 @@ def test_the_second_expert_is_asked_with_probability_twice_its_gate(p2):
 
 def test_without_a_generator_it_is_top_2_renormalised():
     rng = np.random.default_rng(0)
-    params, x = {"w": rng.normal(size=(3, 5))}, rng.normal(size=(9, 3))
-    ours, other = gshard.route(params, x)[0], top_k.route(params, x, k=2, renormalise=True)[0]
+    params = {"w": rng.normal(size=(3, 5))}
+    x = rng.normal(size=(9, 3))
+    ours = gshard.route(params, x)[0]
+    other = top_k.route(params, x, k=2, renormalise=True)[0]
     for a, b in zip(ours, other, strict=True):
         np.testing.assert_allclose(
             a, b, rtol=1e-12

@@ -66,7 +66,8 @@ def test_balanced_is_balanced_on_zipf_counts_and_random_is_not():
 def test_balanced_equals_a_naive_loop():
     for seed in range(10):
         counts = np.random.default_rng(seed).integers(0, 50, 30)
-        load, table = [0] * 4, {}
+        load = [0] * 4
+        table = {}
         for v in sorted(range(30), key=lambda v: -counts[v]):
             m = load.index(min(load))
             table[v] = m

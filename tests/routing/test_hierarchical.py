@@ -94,14 +94,16 @@ def test_one_group_is_a_flat_top_k_gate():
 def test_permuting_groups_and_the_experts_inside_them():
     params, x = problem()
     rng = np.random.default_rng(1)
-    groups, inside = rng.permutation(3), np.array([rng.permutation(4) for _ in range(3)])
+    groups = rng.permutation(3)
+    inside = np.array([rng.permutation(4) for _ in range(3)])
     leaves = (groups[:, None] * 4 + inside[groups]).ravel()
     moved = {
         "w_primary": params["w_primary"][:, groups],
         "w_secondary": params["w_secondary"][:, leaves],
     }
     options = {"k_primary": 2, "k_secondary": 2, "renormalise": True}
-    a, b = hierarchical.route(params, x, **options)[0], hierarchical.route(moved, x, **options)[0]
+    a = hierarchical.route(params, x, **options)[0]
+    b = hierarchical.route(moved, x, **options)[0]
     assert np.array_equal(leaves[b.expert], a.expert)
     np.testing.assert_allclose(b.weight, a.weight, rtol=1e-12)
 
@@ -109,18 +111,21 @@ def test_permuting_groups_and_the_experts_inside_them():
 def test_importance_and_load_of_the_leaves():
     params, x = problem(N=50)
     routing, cache = hierarchical.route(params, x, k_primary=2, k_secondary=3, renormalise=True)
-    importance, load = diagnostics.importance(routing), diagnostics.load(routing)
+    importance = diagnostics.importance(routing)
+    load = diagnostics.load(routing)
     np.testing.assert_allclose(importance.sum(), 50)
     assert load.sum() == 50 * 6
     # eq. (14) term by term: the group's load, its experts' loads among the tokens it got, over
     # their number
     for i in range(3):
-        mine = (cache.outer.choice == i).any(axis=1)
+        inside_group = (cache.outer.choice == i).any(axis=1)
         w = params["w_secondary"][:, 4 * i : 4 * i + 4]
         inside = np.bincount(
-            top_k.route({"w": w}, x[mine], k=3, renormalise=True)[0].expert, minlength=4
+            top_k.route({"w": w}, x[inside_group], k=3, renormalise=True)[0].expert, minlength=4
         )
-        np.testing.assert_allclose(load[4 * i : 4 * i + 4], mine.sum() * inside / mine.sum())
+        np.testing.assert_allclose(
+            load[4 * i : 4 * i + 4], inside_group.sum() * inside / inside_group.sum()
+        )
 
 
 def test_errata_04_a_renormalised_single_choice_of_several_is_refused():

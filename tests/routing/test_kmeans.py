@@ -43,7 +43,8 @@ def test_worked_by_hand():
 
 def test_distances_equal_a_naive_loop():
     rng = np.random.default_rng(0)
-    x, c = rng.normal(size=(7, 5)), rng.normal(size=(4, 5))
+    x = rng.normal(size=(7, 5))
+    c = rng.normal(size=(4, 5))
     naive = [[sum((x[n] - c[m]) ** 2) for m in range(4)] for n in range(7)]
     np.testing.assert_allclose(kmeans.distances(x, c), naive, rtol=1e-12)
     assert (kmeans.distances(1e8 + x, 1e8 + x) >= 0).all()
@@ -54,7 +55,9 @@ def test_softmax_weights_are_the_posterior_of_equal_gaussians():
     equal shares.
     """
     rng = np.random.default_rng(0)
-    params, x, var = {"centroids": rng.normal(size=(4, 3))}, rng.normal(size=(9, 3)), 0.7
+    params = {"centroids": rng.normal(size=(4, 3))}
+    x = rng.normal(size=(9, 3))
+    var = 0.7
     routing, _ = kmeans.route(params, x, k=4, weights="softmax", temperature=2 * var)
     density = np.exp(-((x[:, None] - params["centroids"]) ** 2).sum(axis=2) / (2 * var))
     np.testing.assert_allclose(
@@ -162,7 +165,9 @@ def test_online_worked_by_hand_and_nothing_changed_in_place():
 
 def test_online_token_by_token_is_the_running_mean_of_all_it_was_given():
     rng = np.random.default_rng(0)
-    x, params, count = rng.normal(size=(200, 2)), {"centroids": rng.normal(size=(3, 2))}, None
+    x = rng.normal(size=(200, 2))
+    params = {"centroids": rng.normal(size=(3, 2))}
+    count = None
     given = [[c] for c in params["centroids"]]
     for n in range(200):
         m = int(((x[n] - params["centroids"]) ** 2).sum(axis=1).argmin())
@@ -215,7 +220,8 @@ def test_the_gradient_at_the_logits_moves_tokens_and_centroids_apart_or_together
     params, x = setup(CASES[name])
     routing, cache = route(CASES[name], params, x)
     rng = np.random.default_rng(3)
-    dweight, dlogits = rng.normal(size=routing.weight.shape), rng.normal(size=(12, 4))
+    dweight = rng.normal(size=routing.weight.shape)
+    dlogits = rng.normal(size=(12, 4))
     at_logits = kmeans.logits_backward(dweight, dlogits, cache)
     dx, grads = kmeans.route_backward(dweight, dlogits, cache)
     apart = x[:, None] - params["centroids"]  # (N, E, D)

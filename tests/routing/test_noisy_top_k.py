@@ -89,9 +89,9 @@ def test_errata_01_each_probability_is_over_the_experts_own_noise():
     draws = np.random.default_rng(3).normal(size=20_000)
     for n in range(3):
         for i in range(5):
-            others = np.sort(np.delete(cache.noisy[n], i))[-2]  # the second best of the others
-            again = cache.clean[n, i] + cache.sigma[n, i] * draws
-            assert abs((again > others).mean() - P[n, i]) < 0.012
+            threshold = np.sort(np.delete(cache.noisy[n], i))[-2]  # the second best of the others
+            redrawn = cache.clean[n, i] + cache.sigma[n, i] * draws
+            assert abs((redrawn > threshold).mean() - P[n, i]) < 0.012
 
 
 @settings(max_examples=30, deadline=None)
@@ -147,7 +147,8 @@ def test_importance_and_load_losses_train_both_matrices():
         return balance.importance(routing).value + balance.cv_squared(load)[0]
 
     routing, cache, load = forward({**params, "x": x})
-    dweight, dload = balance.importance(routing).dweight, balance.cv_squared(load)[1]
+    dweight = balance.importance(routing).dweight
+    dload = balance.cv_squared(load)[1]
     dx, grads = noisy_top_k.route_backward(dweight, None, cache, dload=dload)
     errors = gradient_error(
         loss, {**params, "x": x}, {**grads, "x": dx}, np.random.default_rng(0), step=1e-4
@@ -168,9 +169,9 @@ def test_errata_10_without_a_generator_there_is_no_noise_and_load_is_the_count()
         1e3  # a scale of exactly 0 for half of the tokens: nothing may divide by it
     )
     routing, cache = noisy_top_k.route(params, x, k=2)
-    plain, _ = top_k.route({"w": params["w"]}, x, k=2, renormalise=True)
-    assert np.array_equal(routing.expert, plain.expert)
-    np.testing.assert_allclose(routing.weight, plain.weight, rtol=1e-12)
+    clean, _ = top_k.route({"w": params["w"]}, x, k=2, renormalise=True)
+    assert np.array_equal(routing.expert, clean.expert)
+    np.testing.assert_allclose(routing.weight, clean.weight, rtol=1e-12)
     load, P = noisy_top_k.load_forward(cache)
     assert np.array_equal(load, np.bincount(routing.expert, minlength=5)) and np.array_equal(
         P, routing.demand

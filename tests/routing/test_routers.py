@@ -74,7 +74,8 @@ def test_the_gradient_at_the_logits_is_what_the_parameters_get(case):
     params, x = setup(case)
     routing, cache = route(case, params, x, 1)
     rng = np.random.default_rng(3)
-    dweight, dlogits = rng.normal(size=routing.weight.shape), rng.normal(size=(12, 4))
+    dweight = rng.normal(size=routing.weight.shape)
+    dlogits = rng.normal(size=(12, 4))
     at_logits = case.router.logits_backward(dweight, dlogits, cache)
     _, grads = case.router.route_backward(dweight, dlogits, cache)
     products = at_logits if isinstance(at_logits, tuple) else (at_logits,)
@@ -186,7 +187,8 @@ def test_training_is_the_only_switch_of_mode(case):
         routing, _ = case.router.route(params, x, **chosen, **mode)
         return routing, rng.random()
 
-    evaluation, training = routed(training=False), routed(training=True, rng="rng")
+    evaluation = routed(training=False)
+    training = routed(training=True, rng="rng")
     assert equal(routed()[0], evaluation[0])
     assert equal(routed(rng="rng")[0], training[0]) and routed(rng="rng")[1] == training[1]
     ignored = routed(training=False, rng="rng")

@@ -25,13 +25,8 @@ P = np.array([[0.60, 0.15, 0.25 - 0.13], [0.80, 0.161, 0.039], [0.80, 0.159, 0.0
 
 def test_the_second_is_kept_above_one_fifth_of_the_first():
     routing, _ = st_moe.route({"w": np.eye(3)}, np.log(P))
-    assert list(zip(routing.token, routing.expert, strict=True)) == [
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (1, 1),
-        (2, 0),
-    ]
+    pairs = list(zip(routing.token, routing.expert, strict=True))
+    assert pairs == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     np.testing.assert_allclose(
         routing.weight, [0.8, 0.2, 0.8 / 0.961, 0.161 / 0.961, 0.8 / 0.959], rtol=1e-12
     )
@@ -65,20 +60,13 @@ def test_without_a_generator_chance_is_the_threshold():
 
 def test_share_of_the_pair_against_one_half_by_chance_is_gshard():
     rng = np.random.default_rng(0)
-    params, x = {"w": rng.normal(size=(3, 5))}, rng.normal(size=(60, 3))
+    params = {"w": rng.normal(size=(3, 5))}
+    x = rng.normal(size=(60, 3))
     options = {"capacity_factor": 0.7}
-    ours, cache = st_moe.route(
-        params,
-        x,
-        threshold=0.5,
-        of="pair",
-        second="random",
-        rng=np.random.default_rng(1),
-        **options,
-    )
-    other, other_cache = gshard.route(
-        params, x, variant="code", rng=np.random.default_rng(1), **options
-    )
+    as_gshard = {**options, "threshold": 0.5, "of": "pair", "second": "random"}
+    ours, cache = st_moe.route(params, x, **as_gshard, rng=np.random.default_rng(1))
+    by_code = {**options, "variant": "code"}
+    other, other_cache = gshard.route(params, x, **by_code, rng=np.random.default_rng(1))
     for a, b in zip(ours, other, strict=True):
         np.testing.assert_array_equal(a, b)
     for name in other_cache._fields:
@@ -87,11 +75,10 @@ def test_share_of_the_pair_against_one_half_by_chance_is_gshard():
 
 def test_threshold_0_is_top_2_and_threshold_1_the_best_alone():
     rng = np.random.default_rng(0)
-    params, x = {"w": rng.normal(size=(3, 5))}, rng.normal(size=(9, 3))
-    ours, other = (
-        st_moe.route(params, x, threshold=0)[0],
-        top_k.route(params, x, k=2, renormalise=True)[0],
-    )
+    params = {"w": rng.normal(size=(3, 5))}
+    x = rng.normal(size=(9, 3))
+    ours = st_moe.route(params, x, threshold=0)[0]
+    other = top_k.route(params, x, k=2, renormalise=True)[0]
     for a, b in zip(ours, other, strict=True):
         np.testing.assert_allclose(
             a, b, rtol=1e-12

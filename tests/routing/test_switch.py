@@ -38,7 +38,9 @@ def test_capacity_equals_a_naive_loop():
     for seed in range(20):
         params, x = problem(seed, N=int(np.random.default_rng(seed).integers(1, 30)))
         routing, _ = switch.route(params, x, capacity_factor=1.25)
-        C, taken, rows = max(1, int(np.ceil(1.25 * len(x) / 4))), [0] * 4, []
+        C = max(1, int(np.ceil(1.25 * len(x) / 4)))
+        taken = [0] * 4
+        rows = []
         for n, m in enumerate(np.argmax(x @ params["w"], axis=1)):
             if taken[m] < C:
                 rows.append((n, m))

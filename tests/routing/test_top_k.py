@@ -23,7 +23,8 @@ def problem():
 
 def test_errata_03_renormalised_top_k_is_a_softmax_of_the_kept_logits(problem):
     params, x = problem
-    (routing, cache), k = top_k.route(params, x, k=2, renormalise=True), 2
+    (routing, cache) = top_k.route(params, x, k=2, renormalise=True)
+    k = 2
     p = np.sort(numerics.softmax(x @ params["w"]), axis=1)[:, ::-1][:, :k]
     np.testing.assert_allclose(
         routing.weight.reshape(-1, k), p / p.sum(axis=1, keepdims=True), rtol=1e-12

@@ -57,7 +57,8 @@ def test_the_gradient_of_the_probabilities(form):
 
 
 def test_the_gradient_of_the_losses_is_added_but_for_padding():
-    dscore, dlogits = np.ones((3, 2)), np.full((3, 2), np.nan)
+    dscore = np.ones((3, 2))
+    dlogits = np.full((3, 2), np.nan)
     assert weighting.with_dlogits(dscore, None, None) is dscore
     dlogits[:2] = [[1, 2], [3, 4]]
     valid = np.array([True, True, False])

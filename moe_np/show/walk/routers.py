@@ -1,7 +1,7 @@
 """Walks through any router: its logits, its choice, its weights, and the gradients back.
 
 What is shown, with which equation and in which order, stands in the router's own STAGES and
-BACKWARD (moe_np/routing/contract.py says how); the arrays are those of its cache.
+BACKWARD (moe_np/routing/contract.py explains how); the arrays are those of its cache.
 """
 
 from typing import Any
