@@ -30,8 +30,8 @@ import numpy as np
 
 from moe_np import kernels, plots
 from moe_np.base.gradcheck import gradient_error
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import contract, top_k
 from moe_np.show import walk
@@ -178,7 +178,7 @@ assert ratios["masks"] < ratios["by assignment"]
 
 # %%
 few_params, few_x, few = problem(N=3, D=2, H=4, E=3, seed=4)
-steps = walk.dispatch(few, few_x, slowly=True)
+steps = walk.dispatch(few, few_x, per_assignment=True)
 next(steps)
 
 # %% [markdown]

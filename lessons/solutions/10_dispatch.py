@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
-from moe_np.experiments.common.sweep import one_blas_thread
 from moe_np.layers import diagnostics, experts, sparse_layer
 from moe_np.routing import expert_choice, switch, top_k
 

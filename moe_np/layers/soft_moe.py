@@ -1,96 +1,105 @@
 """Soft mixture of experts: slots that are averages of tokens (Puigcerver et al. 2023, arXiv
 2308.00951, section 2.1).
 
-    paper                            here        shape            meaning
-    n, p, m                          experts E, slots S of each, tokens N of a sequence; B sequences, mixed one by one
-    X                                x           (B, N, D)
-    Φ                                phi         (D, E, S)        one column a slot
-    XΦ                               logits      (B, N, E·S)
-    D = softmax over tokens          dispatch    (B, N, E·S)      columns sum to 1        (eq. 1)
-    X̃ = DᵀX                          slots       (B, E·S, D)      what the experts see    (eq. 1)
-    Ỹ                                out         (B, E·S, F)      what they answer
-    C = softmax over slots           combine     (B, N, E·S)      rows sum to 1           (eq. 2)
-    Y = CỸ                           y           (B, N, F)                                (eq. 2)
-    scale                            scale       ()               of the normalised logits
+    paper                       here       shape          meaning
+    X                           x          (B, N, D)      B sequences of N tokens, mixed one by one
+    Φ                           phi        (D, E, S)      one column per slot, S slots per expert
+    XΦ                          logits     (B, N, E·S)
+    D = softmax over tokens     dispatch   (B, N, E·S)    columns sum to 1             (eq. 1)
+    X̃ = DᵀX                     slots      (B, E·S, D)    the inputs of the experts    (eq. 1)
+    Ỹ                           out        (B, E·S, F)    the outputs of the experts
+    C = softmax over slots      combine    (B, N, E·S)    rows sum to 1                (eq. 2)
+    Y = CỸ                      y          (B, N, F)                                   (eq. 2)
+    scale                       scale      ()             of the normalised logits
 
-No token is chosen or dropped, no expert is idle, and everything has a gradient. There is no list of
-assignments either, so this is a file of its own and not a router. If params has a "scale", logits
-are cosines times scale: x and the columns of Φ are divided by √(their sum of squares + 1e-6), for
-the logits only (the paper's remedy for large D).
+No token is chosen or dropped, no expert is without input, and everything has a gradient. There is
+no list of assignments, so this is not a router. With a "scale" in params, the logits are cosines
+times scale: for the logits, x and the columns of Φ are divided by √(sum of their squares + 1e-6),
+as the paper does for large D.
 
-Not causal: a slot averages all tokens of the sequence, and every output mixes all slots (errata
-13).
+Not causal: a slot averages all tokens of the sequence, and every output mixes all slots
+(errata 13).
 
-The experts are an `Expert` of moe_np.layers.experts, or anything with its two functions; they get
-E·B·S rows sorted by expert:
-
-    expert.forward(expert_params, rows (E·B·S, D), offsets (E + 1,))  -> (y (E·B·S, F), cache)
-    expert.backward(dy, cache)                                        -> (drows, grads)
+The experts are from `moe_np.layers.experts`; their rows are the E·B·S slots, sorted by expert.
 """
 
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.types import Array, DType, Params, Rng
+from moe_np.layers.experts.expert import Expert
 
 EPS = 1e-6
+Tokens: TypeAlias = Annotated[np.ndarray, "B, N, D"]
+Slots: TypeAlias = Annotated[np.ndarray, "B, E·S, D"]
+TokensBySlots: TypeAlias = Annotated[np.ndarray, "B, N, E·S"]
 
 
 class Cache(NamedTuple):
-    x: np.ndarray  # (B, N, D)
-    valid: np.ndarray  # (B, N, 1)
-    x_unit: np.ndarray  # (B, N, D)  x, or x normalised
-    x_norm: np.ndarray | None  # (B, N, 1)
-    phi_unit: np.ndarray  # (D, E·S)  Φ, or Φ normalised
-    phi_norm: np.ndarray | None  # (1, E·S)
-    scale: np.ndarray | None
-    logits: np.ndarray  # (B, N, E·S)
-    dispatch: np.ndarray  # (B, N, E·S)
-    combine: np.ndarray  # (B, N, E·S)
-    out: np.ndarray  # (B, E·S, F)
-    shape: tuple  # (E, S)
-    expert: object
-    expert_cache: object
+    """What the backward pass needs."""
+
+    x: Tokens
+    valid: Annotated[np.ndarray, "B, N, 1"]
+    x_unit: Tokens  # x, or x normalised
+    x_norm: Annotated[np.ndarray, "B, N, 1"] | None
+    phi_unit: Annotated[np.ndarray, "D, E·S"]  # Φ, or Φ normalised
+    phi_norm: Annotated[np.ndarray, "1, E·S"] | None
+    scale: Array | None
+    logits: TokensBySlots
+    dispatch: TokensBySlots
+    combine: TokensBySlots
+    out: Annotated[np.ndarray, "B, E·S, F"]
+    shape: tuple[int, int]  # E, S
+    expert: Expert
+    expert_cache: Any
 
 
-def init(rng, d_model, n_experts, slots, *, normalise=True, dtype=np.float64):
-    """{"phi": (D, E, S), "scale": () if normalised}: phi normal with standard deviation 1/√D, scale
-    1.
+def init(
+    rng: Rng,
+    d_model: int,
+    n_experts: int,
+    slots: int,
+    *,
+    normalise: bool = True,
+    dtype: DType = np.float64,
+) -> Params:
+    """{"phi": (D, E, S), "scale": ()}: phi normal with standard deviation 1/√D, scale 1.
+
+    `slots` is S, those of one expert. normalise=False: no scale, and logits without normalisation.
     """
-    D, E = checks.integer("d_model", d_model), checks.integer("n_experts", n_experts)
-    phi = rng.normal(size=(D, E, checks.integer("slots", slots))) / np.sqrt(D)
-    params = {"phi": phi.astype(dtype)}
+    D = checks.integer("d_model", d_model)
+    E = checks.integer("n_experts", n_experts)
+    S = checks.integer("slots", slots)
+    params = {"phi": (rng.normal(size=(D, E, S)) / np.sqrt(D)).astype(dtype)}
     return {**params, "scale": np.ones((), dtype)} if normalise else params
 
 
-def to_experts(a, E, S):
-    """(B, E·S, D) -> (E·B·S, D): the slots of expert 0 in all sequences first."""
-    B, _, D = a.shape
-    return a.reshape(B, E, S, D).transpose(1, 0, 2, 3).reshape(E * B * S, D)
+# --- slots and rows of the experts ----------------------------------------------------------------
 
 
-def from_experts(a, E, S):
-    """(E·B·S, F) -> (B, E·S, F)"""
-    B, F = len(a) // (E * S), a.shape[1]
-    return a.reshape(E, B, S, F).transpose(1, 0, 2, 3).reshape(B, E * S, F)
+def to_experts(slots: Slots, E: int, S: int) -> Annotated[np.ndarray, "E·B·S, D"]:
+    """(B, E·S, D) -> (E·B·S, D): the slots of expert 0 in all sequences, then those of expert 1."""
+    B, _, D = slots.shape
+    return slots.reshape(B, E, S, D).transpose(1, 0, 2, 3).reshape(E * B * S, D)
 
 
-def unit_forward(a, axis):
-    """a / √(Σ a² + ε) along an axis -> (unit, norm)."""
-    norm = np.sqrt((a * a).sum(axis=axis, keepdims=True) + EPS)
-    return a / norm, norm
+def from_experts(rows: Annotated[np.ndarray, "E·B·S, D"], E: int, S: int) -> Slots:
+    """(E·B·S, D) -> (B, E·S, D), the reverse of `to_experts`."""
+    B = len(rows) // (E * S)
+    D = rows.shape[1]
+    return rows.reshape(E, B, S, D).transpose(1, 0, 2, 3).reshape(B, E * S, D)
 
 
-def unit_backward(dunit, unit, norm, axis):
-    """da = (du − u (u·du)) / norm."""
-    return (dunit - unit * (unit * dunit).sum(axis=axis, keepdims=True)) / norm
+# --- the softmax over tokens, and unit vectors ----------------------------------------------------
 
 
-def over_tokens(logits, valid):
-    """Softmax over axis 1 of the valid tokens; all 0 where there is none, so that an empty sequence
-    has empty slots.
+def token_softmax(logits: TokensBySlots, valid: Annotated[np.ndarray, "B, N, 1"]) -> TokensBySlots:
+    """Softmax over the valid tokens of each sequence (axis 1), 0 for the others.
+
+    Without a valid token all are 0, so that an empty sequence has empty slots.
     """
     masked = np.where(valid, logits, -np.inf)
     top = masked.max(axis=1, keepdims=True, initial=-np.inf)
@@ -99,60 +108,69 @@ def over_tokens(logits, valid):
     return e / np.where(total > 0, total, 1)
 
 
-def check(params, x, valid):
-    """Check x against phi and the mask against x; return x, phi, valid (B, N, 1)."""
-    x = checks.array("x", x, ("B", "N", "D"))
-    phi = checks.array("params['phi']", params["phi"], ("D", "E", "S"))
-    if x.shape[2] != len(phi) or x.dtype != phi.dtype:
-        raise InputError(
-            f"x: wanted {len(phi)} features a token in {phi.dtype}, got {x.shape[2]} in {x.dtype}"
-        )
-    valid = np.ones(x.shape[:2], bool) if valid is None else np.asarray(valid)
-    if valid.dtype != bool or valid.shape != x.shape[:2]:
-        raise InputError(
-            f"valid: wanted bool of shape {x.shape[:2]}, got {valid.dtype} of shape {valid.shape}"
-        )
-    return x, phi, valid[:, :, None]
+def unit_forward(a: Array, axis: int) -> tuple[Array, Array]:
+    """u = a / √(Σ a² + ε) along an axis: -> (u, its norm √(Σ a² + ε))."""
+    norm = np.sqrt((a * a).sum(axis=axis, keepdims=True) + EPS)
+    return a / norm, norm
 
 
-def soft_moe_forward(params, expert_params, x, expert, *, valid=None):
+def unit_backward(dunit: Array, unit: Array, norm: Array, axis: int) -> Array:
+    """da = (du − u (u·du)) / norm."""
+    return (dunit - unit * (unit * dunit).sum(axis=axis, keepdims=True)) / norm
+
+
+# --- the layer ------------------------------------------------------------------------------------
+
+
+def forward(
+    params: Params,
+    expert_params: Params,
+    x: Tokens,
+    expert: Expert,
+    *,
+    valid: Annotated[np.ndarray, "B, N"] | None = None,
+) -> tuple[Annotated[np.ndarray, "B, N, F"], Cache]:
     """Y = C·experts(Dᵀ X): x (B, N, D) -> y (B, N, F), cache.
 
-    Padding (valid[b, n] = False) is in no slot, and its y is 0.
+    Padding (valid[b, n] = False) is in no slot, and its y is 0. Raises InputError for x that is not
+    finite or not of the features and type of params["phi"], and for a wrong `valid`.
     """
-    x, phi, valid = check(params, x, valid)
+    x, phi, valid = _check(params, x, valid)
     (D, E, S), scale = phi.shape, params.get("scale")
-    x_unit, x_norm, phi_unit, phi_norm = x, None, phi.reshape(D, E * S), None
+    x_unit, phi_unit = x, phi.reshape(D, E * S)
+    x_norm = phi_norm = None
     if scale is not None:
         x_unit, x_norm = unit_forward(x_unit, axis=2)
         phi_unit, phi_norm = unit_forward(phi_unit, axis=0)
     logits = x_unit @ phi_unit
     if scale is not None:
         logits = scale * logits
-    dispatch = over_tokens(logits, valid)
+    dispatch = token_softmax(logits, valid)
     combine = numerics.softmax(logits) * valid
     slots = dispatch.transpose(0, 2, 1) @ x
-    rows, offsets = to_experts(slots, E, S), np.arange(E + 1) * (len(x) * S)
-    answer, own = expert.forward(expert_params, rows, offsets)
-    out = from_experts(answer, E, S)
-    units = (x_unit, x_norm, phi_unit, phi_norm, scale)
-    return combine @ out, Cache(
-        x, valid, *units, logits, dispatch, combine, out, (E, S), expert, own
-    )
+    rows = to_experts(slots, E, S)
+    offsets = np.arange(E + 1) * (len(x) * S)
+    y_rows, expert_cache = expert.forward(expert_params, rows, offsets)
+    out = from_experts(y_rows, E, S)
+    logit_parts = (x_unit, x_norm, phi_unit, phi_norm, scale, logits)
+    cache = Cache(x, valid, *logit_parts, dispatch, combine, out, (E, S), expert, expert_cache)
+    return combine @ out, cache
 
 
-def soft_moe_backward(dy, cache):
-    """dy (B, N, F) -> dx (B, N, D), grads as params, grads as expert_params. Nothing is held: all
-    of it is smooth.
+def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens, Params, Params]:
+    """dy (B, N, F) -> dx (B, N, D), grads of params, grads of expert_params.
+
+    Everything is differentiated.
     """
-    c, (E, S) = cache, cache.shape
+    c = cache
+    E, S = c.shape
     dcombine = dy @ c.out.transpose(0, 2, 1)
     dout = c.combine.transpose(0, 2, 1) @ dy
-    dslots, expert_grads = c.expert.backward(to_experts(dout, E, S), c.expert_cache)
-    dslots = from_experts(dslots, E, S)
+    drows, expert_grads = c.expert.backward(to_experts(dout, E, S), c.expert_cache)
+    dslots = from_experts(drows, E, S)
     ddispatch = c.x @ dslots.transpose(0, 2, 1)
     dx = c.dispatch @ dslots
-    dlogits = numerics.softmax_backward(dcombine, c.combine)  # padded rows are 0 and stay so
+    dlogits = numerics.softmax_backward(dcombine, c.combine)  # the rows of padding stay 0
     dlogits = dlogits + numerics.softmax_backward(ddispatch, c.dispatch, axis=1)
     dx_unit = dlogits @ c.phi_unit.T
     dphi = np.tensordot(c.x_unit, dlogits, axes=((0, 1), (0, 1)))  # of x_unit · phi_unit
@@ -162,3 +180,17 @@ def soft_moe_backward(dy, cache):
     dx_unit = unit_backward(c.scale * dx_unit, c.x_unit, c.x_norm, axis=2)
     dphi = unit_backward(c.scale * dphi, c.phi_unit, c.phi_norm, axis=0)
     return dx + dx_unit, {"phi": dphi.reshape(-1, E, S), "scale": dscale}, expert_grads
+
+
+def _check(params, x, valid):
+    """Check x against phi and the mask against x; return x, phi, valid (B, N, 1)."""
+    x = checks.array("x", x, ("B", "N", "D"))
+    phi = checks.array("params['phi']", params["phi"], ("D", "E", "S"))
+    if x.shape[2] != len(phi) or x.dtype != phi.dtype:
+        wanted = f"{len(phi)} features per token in {phi.dtype}"
+        raise InputError(f"x: wanted {wanted}, got {x.shape[2]} in {x.dtype}")
+    valid = np.ones(x.shape[:2], bool) if valid is None else np.asarray(valid)
+    if valid.dtype != bool or valid.shape != x.shape[:2]:
+        got = f"{valid.dtype} of shape {valid.shape}"
+        raise InputError(f"valid: wanted bool of shape {x.shape[:2]}, got {got}")
+    return x, phi, valid[:, :, None]

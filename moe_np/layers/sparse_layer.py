@@ -1,82 +1,93 @@
-"""The sparse layer: send tokens to their experts, let these work, add up what comes back. The same
-for every router.
+"""The sparse layer, also called sparsely-gated mixture-of-experts layer: dispatch tokens to their
+experts, run the experts, and combine their outputs in a weighted sum per token. It is the same for
+every router.
 
-    y_a = expert(x_token(a))  for every assignment a,      out_n = Σ_{a: token(a) = n} weight_a · y_a
+    y_a = expert(x_token(a))  for every assignment a,     out_n = Σ_{a: token(a) = n} weight_a · y_a
 
-    paper      here             shape      meaning
-    x          x                (N, D)     tokens; whatever has N rows and an expert that reads them, e.g. (N, P, D)
-    G(x)_i     routing.weight   (A,)       one an assignment: Shazeer et al. 2017, eq. 1 without its zeros
-    E_i(x)     y                (A, D_out) the experts' outputs, sorted by expert
+    paper      here             shape        meaning
+    x          x                (N, D)       tokens; for cubic experts (N, P, D), patches of samples
+    G(x)_i     routing.weight   (A,)         one per assignment: Shazeer et al. 2017, eq. 1, without
+                                             the zeros of the gating network
+    E_i(x)     y                (A, D_out)   the outputs of the experts, sorted by expert
     y          out              (N, D_out)
 
-A token that no expert takes (dropped: no row of the routing) gets exactly 0, and passes on through
-the residual connection outside the layer (errata 8). Weights need not add up to 1. Nothing that
-comes in is changed.
+The output for a dropped token, which has no row in the routing, is exactly 0. The residual
+connection outside the layer passes the token on (errata 8). Weights need not sum to 1. No input is
+changed.
 
     routing, router_cache = top_k.route(router, x, k=2, renormalise=True)
     out, cache = sparse_layer.forward(params, x, routing, experts.SWIGLU)
     dx, grads, dweight = sparse_layer.backward(dout, cache)
-    dx_router, router_grads = top_k.route_backward(dweight, dlogits, router_cache)      # add dx and dx_router
+    dx_router, router_grads = top_k.route_backward(dweight, dlogits, router_cache)
+    dx = dx + dx_router
 
-Where Numba is there, the experts it knows run in `moe_np.kernels.sparse_layer`, with the same
+With Numba, the kinds of experts that it knows run in `moe_np.kernels.sparse_layer`, with the same
 caches to rounding.
 """
 
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
-from moe_np.layers.experts import Expert, fold
+from moe_np.base.types import Array, ArrayA, Params
+from moe_np.layers.experts.expert import Expert, Offsets, Outputs
 from moe_np.routing.contract import Routing
 
 
 class Cache(NamedTuple):
-    x_shape: tuple
+    """What the backward pass needs."""
+
+    x_shape: tuple[int, ...]
     expert: Expert
-    order: np.ndarray  # (A,)  the assignment that stands at each place after sorting by expert
-    offsets: np.ndarray  # (E + 1,)  expert m has the places offsets[m] to offsets[m + 1]
-    token: np.ndarray  # (A,)  sorted, as the next two
-    weight: np.ndarray  # (A,)
-    y: np.ndarray  # (A, D_out)
-    experts: NamedTuple  # the cache of the experts
-    compiled: object = None  # what the compiled loops keep for their backward pass
+    order: ArrayA  # the assignment at each place after sorting by expert
+    offsets: Offsets  # expert m has the places offsets[m] to offsets[m + 1]
+    token: ArrayA  # sorted, like weight and y
+    weight: ArrayA
+    y: Outputs
+    experts: Any  # the cache of the experts
+    compiled: Any = None  # what the compiled loops keep for their backward pass
 
 
-def by_expert(expert, n_experts):
-    """Counting sort: -> (order (A,), offsets (E + 1,)). The tokens of an expert keep the order of
-    the assignments.
+def by_expert(expert: ArrayA, n_experts: int) -> tuple[ArrayA, Offsets]:
+    """Counting sort of the assignments by their expert: -> (order (A,), offsets (E + 1,)).
+
+    The assignments of an expert keep their order.
     """
     count = np.bincount(expert, minlength=n_experts)
     return np.argsort(expert, kind="stable"), np.concatenate([[0], np.cumsum(count)])
 
 
-def combine(rows, token, offsets, n_tokens):
-    """out_n = Σ of the rows whose token is n: rows (A, ...) sorted by expert -> (N, ...).
+def combine(
+    rows: Annotated[np.ndarray, "A, ..."], token: ArrayA, offsets: Offsets, n_tokens: int
+) -> Annotated[np.ndarray, "N, ..."]:
+    """out_n = Σ of the rows whose token is n, for rows sorted by expert.
 
-    Expert by expert, because a token comes up once an expert; `out[token] += rows` in one go loses
-    all but one of the rows of a token (errata 12).
+    One expert after the other, because a token occurs at most once per expert: `out[token] += rows`
+    in a single statement would keep only one of the rows of a token (errata 12).
     """
     out = np.zeros((n_tokens, *rows.shape[1:]), rows.dtype)
     for m in range(len(offsets) - 1):
-        own = slice(offsets[m], offsets[m + 1])
-        out[token[own]] += rows[own]
+        block = slice(offsets[m], offsets[m + 1])
+        out[token[block]] += rows[block]
     return out
 
 
-def forward(params, x, routing, expert, *, workspace=None):
+def forward(
+    params: Params, x: Array, routing: Routing, expert: Expert, *, workspace: dict | None = None
+) -> tuple[Annotated[np.ndarray, "N, D_out"], Cache]:
     """Dispatch, experts, combine: x (N, D) -> (out (N, D_out), cache).
 
     routing     from any router (`moe_np.routing`)
-    expert      from `moe_np.layers.experts`, params its parameters
-    workspace   a dict in which the compiled loops keep the arrays of out, cache and gradients, to use them again in the
-                next call: these then live until that call only. None makes new arrays.
+    expert      from `moe_np.layers.experts`, with its params
+    workspace   a dict in which the compiled loops keep the arrays of out, cache and gradients and
+                use them again in the next call: they are valid until then. None: new arrays.
 
-    Raises InputError for x that is not finite or not of the dtype of params, for parameters that
-    are not one an expert, and for a routing that names tokens or experts there are not, or one
-    expert twice for a token.
+    Raises InputError for x that is not finite, for parameters whose shapes or types do not match
+    each other, x or the number of experts, and for a routing with a token or an expert that does
+    not exist, or with an expert twice for one token.
     """
     x = _check(params, x, routing, expert)
     if expert.kernel is not None and kernels.backend() == "numba":
@@ -85,20 +96,26 @@ def forward(params, x, routing, expert, *, workspace=None):
     return forward_numpy(params, x, routing, expert, routing.demand.shape[1])
 
 
-def forward_numpy(params, x, routing, expert, n_experts):
-    """`forward` as NumPy says it."""
+def forward_numpy(
+    params: Params, x: Array, routing: Routing, expert: Expert, n_experts: int
+) -> tuple[Annotated[np.ndarray, "N, D_out"], Cache]:
+    """`forward` in NumPy, without the checks."""
     order, offsets = by_expert(routing.expert, n_experts)
-    token, weight = routing.token[order], routing.weight[order]
-    y, experts = expert.forward(params, x[token], offsets)
-    out = combine(_scale(weight, y), token, offsets, len(x))
-    return out, Cache(x.shape, expert, order, offsets, token, weight, y, experts)
+    token = routing.token[order]
+    weight = routing.weight[order]
+    y, expert_cache = expert.forward(params, x[token], offsets)
+    out = combine(_weighted(weight, y), token, offsets, len(x))
+    return out, Cache(x.shape, expert, order, offsets, token, weight, y, expert_cache)
 
 
-def backward(dout, cache):
+def backward(dout: Annotated[np.ndarray, "N, D_out"], cache: Cache) -> tuple[Array, Params, ArrayA]:
     """dout (N, D_out) -> (dx (N, D), grads of the experts, dweight (A,) for `route_backward`).
 
-    dy_a = weight_a · dout_token(a),  dweight_a = Σ_d dout_token(a),d · y_ad,  dx_n = Σ_{a: token(a) = n} drows_a.
-    Where a token goes is not differentiated. Raises InputError for a dout that is not of the shape of out.
+    dy_a = weight_a · dout_token(a),  dweight_a = Σ_d dout_token(a),d · y_ad,
+    dx_n = Σ_{a: token(a) = n} drows_a.
+
+    The choice of the experts is not differentiated. Raises InputError for a dout with another shape
+    than out.
     """
     dout = checks.array("dout", dout, (cache.x_shape[0], *cache.y.shape[1:]), finite=False)
     dout = dout.astype(cache.y.dtype, copy=False)
@@ -107,18 +124,22 @@ def backward(dout, cache):
     return backward_numpy(dout, cache)
 
 
-def backward_numpy(dout, cache):
-    """`backward` as NumPy says it."""
-    x_shape, expert, order, offsets, token, weight, y, experts, _ = cache
-    arriving = dout[token]
-    dweight = np.empty_like(weight)
-    dweight[order] = (arriving * y).sum(axis=tuple(range(1, y.ndim)))
-    drows, grads = expert.backward(_scale(weight, arriving), experts)
-    return combine(drows, token, offsets, x_shape[0]), grads, dweight
+def backward_numpy(
+    dout: Annotated[np.ndarray, "N, D_out"], cache: Cache
+) -> tuple[Array, Params, ArrayA]:
+    """`backward` in NumPy, without the checks."""
+    arriving = dout[cache.token]
+    dweight = np.empty_like(cache.weight)
+    dweight[cache.order] = (arriving * cache.y).sum(axis=tuple(range(1, arriving.ndim)))
+    drows, grads = cache.expert.backward(_weighted(cache.weight, arriving), cache.experts)
+    return combine(drows, cache.token, cache.offsets, cache.x_shape[0]), grads, dweight
+
+
+def _weighted(weight, rows):
+    return weight.reshape(-1, *(1,) * (rows.ndim - 1)) * rows
 
 
 def _forward_compiled(params, x, routing, expert, workspace):
-
     name, cache_of = expert.kernel
     s = kernels.sparse_layer.sort(
         routing.token, routing.expert, routing.weight, *routing.demand.shape
@@ -130,30 +151,23 @@ def _forward_compiled(params, x, routing, expert, workspace):
     return out, Cache(x.shape, expert, s.order, s.offsets, s.token, s.weight, kept.y, experts, kept)
 
 
-def _scale(weight, rows):
-    return weight.reshape(-1, *(1,) * (rows.ndim - 1)) * rows
+# --- the checks of all that comes in --------------------------------------------------------------
 
 
 def _check(params, x, routing, expert):
-    """The public door: shapes and types, which everything from here on takes for granted."""
-    x = checks.array("x", x, ("N", "D", "F")[: max(2, min(np.ndim(x), 3))], finite=False)
-    N, E = routing.demand.shape
-    if len(x) != N:
-        raise InputError(f"routing.demand: wanted {len(x)} tokens, as x has, got {N}")
-    for name, p in params.items():
-        if p.dtype != x.dtype:
-            raise InputError(f"x: wanted {p.dtype}, the type of params[{name!r}], got {x.dtype}")
-        if len(p) not in (1, E):
-            raise InputError(
-                f"params[{name!r}]: wanted axis 0 of {E} experts (or 1, shared), got {len(p)}"
-            )
-    if expert.features is not None and x.shape[-1] != expert.features(params):
-        raise InputError(
-            f"x: wanted {expert.features(params)} features, as the experts read, got {x.shape[-1]}"
-        )
-    weight = checks.array("routing.weight", routing.weight, ("A",), finite=False)
-    if weight.dtype != x.dtype:
-        raise InputError(f"routing.weight: wanted {x.dtype}, the type of x, got {weight.dtype}")
+    """Check all shapes and types, which the functions above take for granted; return x."""
+    n_tokens, n_experts = routing.demand.shape
+    x = checks.array("x", x, ("N", *expert.axes["x"]), finite=False)
+    if len(x) != n_tokens:
+        raise InputError(f"x: wanted {n_tokens} tokens, as the routing has, got {len(x)}")
+    lengths = _check_params(params, n_experts, x.dtype, expert.axes)
+    features = lengths.get("D", x.shape[-1])
+    if x.shape[-1] != features:
+        raise InputError(f"x: wanted {features} features, as the experts read, got {x.shape[-1]}")
+    weight = routing.weight
+    if weight.ndim != 1 or weight.dtype != x.dtype:
+        wanted = f"{x.dtype}, the type of x, with one axis"
+        raise InputError(f"routing.weight: wanted {wanted}, got {weight.dtype} {weight.shape}")
     for name, index in (("token", routing.token), ("expert", routing.expert)):
         if index.shape != weight.shape or index.dtype.kind != "i":
             wanted = f"{len(weight)} whole numbers, as weight has"
@@ -161,91 +175,49 @@ def _check(params, x, routing, expert):
     return x
 
 
+def _check_params(params, n_experts, dtype, axes):
+    """Check the parameters against each other: -> {name of an axis: its length}."""
+    lengths = {}
+    for name, p in params.items():
+        shape = p.shape
+        if p.dtype != dtype:
+            raise InputError(f"x: wanted {p.dtype}, the type of params[{name!r}], got {dtype}")
+        if shape[0] != n_experts and shape[0] != 1:
+            wanted = f"axis 0 of {n_experts} experts (or 1, shared)"
+            raise InputError(f"params[{name!r}]: wanted {wanted}, got {shape[0]}")
+        if name in axes:
+            fits = len(axes[name]) == len(shape) - 1
+            for axis, n in zip(axes[name], shape[1:], strict=False):
+                if lengths.setdefault(axis, n) != n:
+                    fits = False
+            if not fits:
+                wanted = (shape[0], *(lengths.get(axis, axis) for axis in axes[name]))
+                checks.array(f"params[{name!r}]", p, wanted, finite=False)  # raises
+    names = axes.keys() - {"x"}
+    if names and names != params.keys():  # a nested mixture names no parameters
+        wanted = ", ".join(name for name in axes if name != "x")
+        raise InputError(f"params: wanted {wanted}, got {', '.join(params)}")
+    return lengths
+
+
 def _check_values(x, routing):
-    """Finite numbers, tokens and experts that there are, an expert once a token. The compiled loops
-    see for themselves, while they sort, and come here for the words.
+    """Check that x and the weights are finite, that the tokens and experts of the routing exist,
+    and that no token has an expert twice.
+
+    The compiled path checks this while it sorts, and calls this function only to raise the error.
     """
     checks.array("x", x, x.shape)
     checks.array("routing.weight", routing.weight, ("A",))
-    N, E = routing.demand.shape
-    for name, index, end in (("token", routing.token, N), ("expert", routing.expert, E)):
+    n_tokens, n_experts = routing.demand.shape
+    indices = (("token", routing.token, n_tokens), ("expert", routing.expert, n_experts))
+    for name, index, end in indices:
         if len(index) and not (index.min() >= 0 and index.max() < end):
-            raise InputError(
-                f"routing.{name}: wanted numbers from 0 to {end - 1}, got {index.min()} to {index.max()}"
-            )
+            got = f"{index.min()} to {index.max()}"
+            raise InputError(f"routing.{name}: wanted numbers from 0 to {end - 1}, got {got}")
     taken = np.zeros(routing.demand.shape, bool)
     taken[routing.token, routing.expert] = True
     if np.count_nonzero(taken) != len(routing.token):
         raise InputError(
-            "routing: wanted each expert at most once a token, got one twice; add up its weights first"
+            "routing: wanted each expert at most once per token, got one of them twice; "
+            "sum its weights first"
         )
-
-
-# --- routings and experts made of the layer itself ------------------------------------------------
-
-
-def everyone(n_tokens, n_experts, dtype=np.float64):
-    """The routing of shared experts, which every token passes with weight 1 (DeepSeekMoE, arXiv
-    2401.06066, eq. 9).
-
-    Such a layer is the sum of two: the routed experts and, with this routing, the shared ones.
-    """
-    token, expert = (
-        np.repeat(np.arange(n_tokens), n_experts),
-        np.tile(np.arange(n_experts), n_tokens),
-    )
-    ones = np.ones((n_tokens, n_experts), dtype)
-    return Routing(token, expert, np.ones(len(token), dtype), None, ones, ones.astype(bool))
-
-
-class NestedCache(NamedTuple):
-    params: dict
-    offsets: np.ndarray
-    inner: dict  # expert -> (routing, the router's cache, the layer's cache)
-
-
-def nested(router, options, expert):
-    """A whole mixture as the expert of a mixture: -> Expert. `options` are those of `router.route`.
-
-    params are the inner router's, named "router.…", and the inner experts', all with the outer
-    expert as axis 0, e.g. "w1" (E, E_inner, D, H). The inner routings stand in the cache; a balance
-    loss on them is up to the caller.
-    """
-
-    def init(rng, d_model, n_experts, n_inner, *sizes, scale=1.0, dtype=np.float64):
-        """`sizes` are those of the inner expert's `init`."""
-        each = []
-        for _ in range(checks.integer("n_experts", n_experts)):
-            gate = router.init(rng, d_model, n_inner, dtype=dtype)
-            inner = expert.init(rng, d_model, n_inner, *sizes, scale=scale, dtype=dtype)
-            each.append({**{f"router.{k}": p for k, p in gate.items()}, **inner})
-        return {k: np.stack([p[k] for p in each]) for k in each[0]}
-
-    def forward_all(params, rows, offsets):
-        y, inner = [], {}
-        for m in range(len(offsets) - 1):
-            x = rows[offsets[m] : offsets[m + 1]]
-            gate, own = _split({k: p[m % len(p)] for k, p in params.items()})
-            routing, gate_cache = router.route(gate, x, **options)
-            out, cache = forward(own, x, routing, expert)
-            y.append(out)
-            inner[m] = (routing, gate_cache, cache)
-        return np.concatenate(y), NestedCache(params, offsets, inner)
-
-    def backward_all(dy, cache):
-        drows, grads = [], []
-        for m, (_, gate_cache, inner) in cache.inner.items():
-            dx, own, dweight = backward(dy[cache.offsets[m] : cache.offsets[m + 1]], inner)
-            dx_gate, gate = router.route_backward(dweight, None, gate_cache)
-            drows.append(dx + dx_gate)
-            grads.append({**{f"router.{k}": g for k, g in gate.items()}, **own})
-        stacked = {k: np.stack([g[k] for g in grads]) for k in cache.params}
-        return np.concatenate(drows), fold(stacked, cache.params)
-
-    return Expert(init, forward_all, backward_all)
-
-
-def _split(params):
-    """The router's parameters and the experts', by name."""
-    gate = {k.removeprefix("router."): p for k, p in params.items() if k.startswith("router.")}
-    return gate, {k: p for k, p in params.items() if not k.startswith("router.")}

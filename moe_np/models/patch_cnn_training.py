@@ -1,36 +1,41 @@
-"""Training the models of Chen et al. 2022: one pass, one step, and the loops as iterators.
+"""Training the models of Chen et al. 2022: gradients of a pass, and training loops as iterators.
 
-`gradients` run in the compiled loops of `moe_np.kernels.patch_cnn` where Numba is there, and
-otherwise in the pairs of `moe_np.models.patch_cnn`, which say the same in equations. A step always
-takes the whole training set.
+`gradients` and `single_gradients` run in the compiled loops of `moe_np.kernels.patch_cnn` if Numba
+is available, and otherwise in the pairs of `moe_np.models.patch_cnn`, with the same equations. A
+pass takes the whole training set.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 
 from moe_np import kernels
 from moe_np.base import checks, optim
+from moe_np.base.types import ArrayN, ArrayND, ArrayNE, ArrayNPD, DType, Params, Rng
+from moe_np.layers import diagnostics
 from moe_np.models import patch_cnn
+from moe_np.models.patch_cnn import ArrayN2
 
 BLOCK = 128  # samples that the compiled loops route at a time
+ClusterVectors: TypeAlias = Annotated[np.ndarray, "K, D"]
 
 
 class Batch(NamedTuple):
-    """Samples with the sum of their patches, which the router and the linear expert look at in
-    every pass.
-    """
+    """Samples and the sums of their patches, which the router and the linear expert read."""
 
-    x: np.ndarray  # (N, P, D)
-    xsum: np.ndarray  # (N, D)
-    rows: np.ndarray  # (blocks, BLOCK, D)  xsum again, with zeros behind the last sample
-    columns: np.ndarray  # (blocks, D, BLOCK)  the same, the samples of a block side by side
-    y: np.ndarray  # (N,) 0 or 1
+    x: ArrayNPD
+    xsum: ArrayND
+    # xsum in blocks, with zeros after the last sample
+    rows: Annotated[np.ndarray, "blocks, BLOCK, D"]
+    columns: Annotated[np.ndarray, "blocks, D, BLOCK"]
+    y: ArrayN  # 0 or 1
 
 
-def batch(x, y):
-    """Check samples once and prepare them. x (N, P, D) floating point, y (N,) of 0 and 1.
-    InputError otherwise.
+def batch(x: ArrayNPD, y: ArrayN) -> Batch:
+    """Check samples once and prepare them: x (N, P, D) floating point, y (N,) of 0 and 1.
+
+    Raises InputError for other shapes and types, for x that is not finite, and for other classes.
     """
     x = np.ascontiguousarray(checks.array("x", x, ("N", "P", "D")))
     y = checks.array("y", y, (len(x),), kind="i")
@@ -43,90 +48,100 @@ def batch(x, y):
     return Batch(x, xsum, rows, np.ascontiguousarray(rows.transpose(0, 2, 1)), y.astype(np.int64))
 
 
-def gradients(params, batch, noise, *, activation, gate, loss):
+def accuracy(out: ArrayN2, y: ArrayN) -> float:
+    """Percent of samples whose larger output is their class (class 0 wins a tie)."""
+    return 100 * float((out.argmax(axis=1) == y).mean())
+
+
+def _check_options(activation, gate="raw", loss="once"):
+    checks.choice("activation", activation, patch_cnn.ACTIVATIONS)
+    checks.choice("gate", gate, patch_cnn.GATES)
+    checks.choice("loss", loss, patch_cnn.LOSSES)
+
+
+# --- a pass of the mixture ------------------------------------------------------------------------
+
+
+def gradients(
+    params: Params, batch: Batch, noise: ArrayNE | None, *, activation: str, gate: str, loss: str
+) -> tuple[float, ArrayN, Params]:
     """One pass of the mixture and its gradients: -> (loss, expert (N,), {"w", "b", "theta"}).
 
-    noise (N, E) as in `patch_cnn.gate_forward`, or None for no noise.
+    noise (N, E) as in `patch_cnn.gate_forward`; None: no noise. Raises InputError for an
+    activation, gate or loss that does not exist.
     """
-    _check(activation, gate, loss)
+    _check_options(activation, gate, loss)
+    options = {"activation": activation, "gate": gate, "loss": loss}
     if kernels.backend() == "numba":
-        return kernels.patch_cnn.gradients(
-            params, batch, noise, activation=activation, gate=gate, loss=loss
-        )
-    return gradients_numpy(params, batch, noise, activation=activation, gate=gate, loss=loss)
+        return kernels.patch_cnn.gradients(params, batch, noise, **options)
+    return gradients_numpy(params, batch, noise, **options)
 
 
-def gradients_numpy(params, batch, noise, *, activation, gate, loss):
-    """`gradients` in NumPy: forward and backward of the mixture and the loss."""
+def gradients_numpy(
+    params: Params, batch: Batch, noise: ArrayNE | None, *, activation: str, gate: str, loss: str
+) -> tuple[float, ArrayN, Params]:
+    """`gradients` in NumPy: forward and backward pass of the mixture and the loss."""
     out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
     value, loss_cache = patch_cnn.loss_forward(out, batch.y, loss=loss)
     _, grads = patch_cnn.mixture_backward(patch_cnn.loss_backward(1.0, loss_cache), cache)
     return float(value), cache.expert, grads
 
 
-def predict(params, batch, noise, *, activation, gate):
-    """One pass without gradients: -> (out (N, 2), expert (N,)). The predicted class is
-    `out.argmax(1)`.
+def predict(
+    params: Params, batch: Batch, noise: ArrayNE | None, *, activation: str, gate: str
+) -> tuple[ArrayN2, ArrayN]:
+    """One pass without gradients: -> (out (N, 2), expert (N,)).
+
+    The predicted class is `out.argmax(1)`.
     """
-    _check(activation, gate)
+    _check_options(activation, gate)
     out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
     return out, cache.expert
 
 
-def accuracy(out, y):
-    """Percent of samples whose larger output is their class (class 0 wins a tie)."""
-    return 100 * float((out.argmax(axis=1) == y).mean())
+# --- training the mixture -------------------------------------------------------------------------
 
 
-def _check(activation, gate="raw", loss="once"):
-    checks.choice("activation", activation, patch_cnn.ACTIVATIONS)
-    checks.choice("gate", gate, patch_cnn.GATES)
-    checks.choice("loss", loss, patch_cnn.LOSSES)
+class TrainingPass(NamedTuple):
+    """One pass over the training set, and the parameters after it."""
 
-
-# --- the mixture ----------------------------------------------------------------------------------
-
-
-class Step(NamedTuple):
     epoch: int  # from 0
     loss: float  # of this pass, before the update
-    entropy: float  # dispatch entropy of this pass, noise included
-    expert: np.ndarray  # (N,) where this pass sent each sample
-    params: dict  # after the update; unchanged if stopped
-    stopped: bool  # the rule ended training in this pass, before its update
+    entropy: float | None  # dispatch entropy of this pass, noise included; None: single network
+    expert: ArrayN | None  # the expert of each sample in this pass; None: single network
+    params: Params  # after the update; unchanged if stopped
+    stopped: bool  # training ended in this pass, before its update
 
 
-def uniform_noise(rng, dtype=np.float32):
-    """Return draw(shape) -> numbers on [0, 1) from a NumPy Generator, as `train_mixture` wants
-    them.
-    """
+def uniform_noise(rng: Rng, dtype: DType = np.float32) -> Callable[[tuple[int, int]], ArrayNE]:
+    """A function draw(shape) -> numbers on [0, 1) from a NumPy Generator, for `train_mixture`."""
     return lambda shape: rng.random(shape, dtype=dtype)
 
 
 def train_mixture(
-    params,
-    batch,
-    cluster,
-    draw,
+    params: Params,
+    batch: Batch,
+    cluster: ArrayN,
+    draw: Callable[[tuple[int, int]], ArrayNE] | None,
     *,
-    epochs,
-    activation,
-    gate,
-    loss,
-    lr,
-    lr_router,
-    norm="sum",
-    stop=True,
-):
-    """Train the sparse mixture (paper, Algorithm 1); yields a `Step` a pass.
+    epochs: int,
+    activation: str,
+    gate: str,
+    loss: str,
+    lr: float,
+    lr_router: float,
+    norm: str | None = "sum",
+    stop: bool = True,
+) -> Iterator[TrainingPass]:
+    """Train the sparse mixture (paper, Algorithm 1); yields one `TrainingPass` per epoch.
 
-    w_m ← w_m − η ∇_m / ‖∇_m‖ (`norm` as in `optim.normalised_step`, None for plain gradient
-    descent), θ ← θ − η_r ∇θ.
+    w_m ← w_m − η ∇_m / ‖∇_m‖,  θ ← θ − η_r ∇θ, with the learning rates η = lr, η_r = lr_router.
 
-    cluster   (N,) whole numbers from 0, for the entropy only
-    draw      draw((N, E)) -> the noise of a pass, or None: no noise
-    stop      end before the update of a pass whose loss is above the smallest so far, either by more than .02 or while
-              it is .314 or less (authors' code)
+    cluster   (N,) whole numbers from 0, for the dispatch entropy only
+    draw      draw((N, E)) -> the noise of a pass; None: no noise
+    norm      as in `optim.normalised_gradient_descent`; None: gradient descent, not normalised
+    stop      end before the update of a pass whose loss is above the smallest one until then, if it
+              is above by more than .02, or if it is .314 or less (authors' code)
     """
     N, E, K = len(batch.y), len(params["w"]), int(cluster.max()) + 1
     smallest = np.inf
@@ -139,66 +154,80 @@ def train_mixture(
         smallest = min(smallest, value)
         if not stopped:
             params = _update(params, grads, lr, lr_router, norm)
-        yield Step(epoch, value, patch_cnn.entropy(expert, cluster, E, K), expert, params, stopped)
+        entropy = diagnostics.dispatch_entropy(expert, cluster, shape=(E, K))
+        yield TrainingPass(epoch, value, entropy, expert, params, stopped)
         if stopped:
             return
 
 
 def _update(params, grads, lr, lr_router, norm):
-    experts, dexperts = ({k: d[k] for k in ("w", "b")} for d in (params, grads))
+    experts, dexperts = ({name: d[name] for name in ("w", "b")} for d in (params, grads))
     if norm is None:
         experts = optim.gradient_descent(experts, dexperts, lr=lr)
     else:
-        experts = optim.normalised_step(experts, dexperts, lr=lr, norm=norm)
+        experts = optim.normalised_gradient_descent(experts, dexperts, lr=lr, norm=norm)
     return {**experts, "theta": params["theta"] - lr_router * grads["theta"]}
 
 
-# --- a single model -------------------------------------------------------------------------------
+# --- a single network -----------------------------------------------------------------------------
 
 
-def single_gradients(params, batch, *, activation):
-    """One pass of a single network (one expert, no router) and its gradients: -> (loss, {"w",
-    "b"}). One softmax.
+def single_gradients(params: Params, batch: Batch, *, activation: str) -> tuple[float, Params]:
+    """One pass of a single network (one expert, no router): -> (loss "once", {"w", "b"}).
+
+    Raises InputError for an activation that does not exist.
     """
-    _check(activation)
+    _check_options(activation)
     if kernels.backend() == "numba":
         return kernels.patch_cnn.single_gradients(params, batch, activation=activation)
     return single_gradients_numpy(params, batch, activation=activation)
 
 
-def single_gradients_numpy(params, batch, *, activation):
+def single_gradients_numpy(
+    params: Params, batch: Batch, *, activation: str
+) -> tuple[float, Params]:
     """`single_gradients` in NumPy."""
-    out, cache = patch_cnn.expert_forward(
-        params, batch.x, np.zeros(len(batch.y), int), activation=activation
-    )
+    out, cache = _single_forward(params, batch, activation)
     value, loss_cache = patch_cnn.loss_forward(out, batch.y, loss="once")
     _, grads = patch_cnn.expert_backward(patch_cnn.loss_backward(1.0, loss_cache), cache)
     return float(value), grads
 
 
-def single_predict(params, batch, *, activation):
+def single_predict(params: Params, batch: Batch, *, activation: str) -> ArrayN2:
     """Outputs (N, 2) of a single network."""
-    _check(activation)
-    return patch_cnn.expert_forward(
-        params, batch.x, np.zeros(len(batch.y), int), activation=activation
-    )[0]
+    _check_options(activation)
+    return _single_forward(params, batch, activation)[0]
 
 
-def train_single(params, batch, *, epochs, activation, lr, weight_decay=5e-4, stop_after=500):
-    """Train a single network with Adam on all samples at once; yields a `Step` a pass (entropy and
-    expert are None).
+def _single_forward(params, batch, activation):
+    expert = np.zeros(len(batch.y), int)
+    return patch_cnn.expert_forward(params, batch.x, expert, activation=activation)
 
-    Ends before the update of a pass after number `stop_after` whose loss is more than .02 above the
-    smallest so far (authors' code).
+
+def train_single(
+    params: Params,
+    batch: Batch,
+    *,
+    epochs: int,
+    activation: str,
+    lr: float,
+    weight_decay: float = 5e-4,
+    stop_after: int = 500,
+) -> Iterator[TrainingPass]:
+    """Train a single network with Adam on all samples at once; yields a `TrainingPass` per epoch.
+
+    Training ends before the update of a pass with a number above `stop_after` whose loss is above
+    the smallest one until then by more than .02 (authors' code).
     """
-    state, smallest = None, np.inf
+    state = None
+    smallest = np.inf
     for epoch in range(epochs):
         value, grads = single_gradients(params, batch, activation=activation)
         stopped = epoch > stop_after and value > smallest + 0.02
         smallest = min(smallest, value)
         if not stopped:
             params, state = optim.adam(params, grads, state, lr=lr, weight_decay=weight_decay)
-        yield Step(epoch, value, None, None, params, stopped)
+        yield TrainingPass(epoch, value, None, None, params, stopped)
         if stopped:
             return
 
@@ -206,28 +235,32 @@ def train_single(params, batch, *, epochs, activation, lr, weight_decay=5e-4, st
 # --- what a mixture has learned -------------------------------------------------------------------
 
 
-def alignment(params, features, centers):
-    """How far experts and router point at each cluster (paper, appendix A): four arrays (E, K).
+def alignment(
+    params: Params, features: ClusterVectors, centers: ClusterVectors
+) -> dict[str, Annotated[np.ndarray, "E, K"]]:
+    """The products of experts and router with the vectors of each cluster (paper, appendix A).
 
     "expert_feature"  max_j |w_{m,j}·v_k|     "router_feature"  |θ_m·v_k|
     "expert_center"   max_j |w_{m,j}·c_k|     "router_center"   |θ_m·c_k|
+
+    features (K, D) are v_k, centers (K, D) are c_k; each of the four is (E, K).
     """
     w, theta = params["w"], params["theta"]
-    out = {}
+    products = {}
     for name, vectors in (("feature", features), ("center", centers)):
-        out[f"expert_{name}"] = np.abs(w @ vectors.T).max(axis=1)
-        out[f"router_{name}"] = np.abs(theta @ vectors.T)
-    return out
+        products[f"expert_{name}"] = np.abs(w @ vectors.T).max(axis=1)
+        products[f"router_{name}"] = np.abs(theta @ vectors.T)
+    return products
 
 
-def expert_accuracy(params, batch, cluster, *, activation):
-    """Percent right of every expert on every cluster, wherever the router would send its samples:
-    (E, K).
-    """
+def expert_accuracy(
+    params: Params, batch: Batch, cluster: ArrayN, *, activation: str
+) -> Annotated[np.ndarray, "E, K"]:
+    """Percent right of every expert on every cluster, whatever the router chooses: (E, K)."""
     E, K = len(params["w"]), int(cluster.max()) + 1
-    out = np.empty((E, K))
+    percent = np.empty((E, K))
     for m in range(E):
-        alone = {k: params[k][m : m + 1] for k in ("w", "b")}
+        alone = {name: params[name][m : m + 1] for name in ("w", "b")}
         right = single_predict(alone, batch, activation=activation).argmax(axis=1) == batch.y
-        out[m] = [100 * right[cluster == k].mean() for k in range(K)]
-    return out
+        percent[m] = [100 * right[cluster == k].mean() for k in range(K)]
+    return percent

@@ -295,7 +295,7 @@ def test_a_numpy_with_another_blas(monkeypatch):
 @pytest.mark.parametrize("kind", ["relu", "gelu"])
 def test_activation(kind, dtype):
     z, dh, b = values(dtype)
-    act, act_backward = experts.ACTIVATIONS[kind]
+    act, act_backward = experts.feed_forward.ACTIVATIONS[kind]
     z2, own, again, db, dz = (
         z.copy(),
         np.full_like(z, 7),

@@ -9,7 +9,6 @@ from scipy.integrate import quad
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import pair_error
 from moe_np.layers import experts
-from moe_np.models import patch_cnn
 
 H = 6
 KINDS = {
@@ -19,7 +18,7 @@ KINDS = {
     "swiglu": (experts.SWIGLU, (H, 3)),
     "cubic": (experts.CUBIC, (2,)),
 }
-every = pytest.mark.parametrize("kind", KINDS)
+all_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def setup(kind, seed=0, count=(3, 0, 5, 1), d_model=4, share=(), dtype=np.float64):
@@ -35,30 +34,25 @@ def setup(kind, seed=0, count=(3, 0, 5, 1), d_model=4, share=(), dtype=np.float6
 
 def errors(kind, seed=0, **options):
     expert, params, rows, offsets = setup(kind, seed, **options)
+    step = 1e-3
     if kind == "relu":  # no kink within reach of the difference
-        _, cache = expert.forward(params, rows, offsets)
         params = {**params, "b1": params["b1"] + 0.05}
         _, cache = expert.forward(params, rows, offsets)
-        near = np.abs(cache.z).min(initial=1)
-        step = min(1e-3, near / 50)
-    else:
-        step = 1e-3
-    return pair_error(
-        lambda p, x: expert.forward(p, x, offsets),
-        expert.backward,
-        params,
-        rows,
-        np.random.default_rng(seed + 1),
-        step=step,
-    )
+        step = min(step, np.abs(cache.z).min(initial=1) / 50)
+
+    def forward(p, x):
+        return expert.forward(p, x, offsets)
+
+    rng = np.random.default_rng(seed + 1)
+    return pair_error(forward, expert.backward, params, rows, rng, step=step)
 
 
-@every
+@all_kinds
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.lists(st.integers(0, 5), min_size=1, max_size=5))
 def test_gradient(kind, seed, count):
-    found = errors(kind, seed, count=tuple(count))
-    assert max(found.values()) < 1e-7, found
+    relative = errors(kind, seed, count=tuple(count))
+    assert max(relative.values()) < 1e-7, relative
 
 
 @pytest.mark.parametrize(
@@ -72,11 +66,11 @@ def test_gradient(kind, seed, count):
     ],
 )
 def test_gradient_of_shared_parameters(kind, share):
-    found = errors(kind, share=share)
-    assert max(found.values()) < 1e-7, found
+    relative = errors(kind, share=share)
+    assert max(relative.values()) < 1e-7, relative
 
 
-@every
+@all_kinds
 def test_shared_parameters_are_the_repeated_ones(kind):
     """Repeat a shared parameter for every expert: the outputs stay, the gradients add up to the
     shared one.
@@ -85,12 +79,11 @@ def test_shared_parameters_are_the_repeated_ones(kind):
     name = min(params)
     shared = {**params, name: params[name][:1]}
     repeated = {**params, name: np.repeat(params[name][:1], 4, axis=0)}
-    (y, cache), (y2, cache2) = (
-        expert.forward(shared, rows, offsets),
-        expert.forward(repeated, rows, offsets),
-    )
+    y, cache = expert.forward(shared, rows, offsets)
+    y2, cache2 = expert.forward(repeated, rows, offsets)
     np.testing.assert_array_equal(y, y2)
-    (dx, grads), (dx2, grads2) = expert.backward(y, cache), expert.backward(y, cache2)
+    dx, grads = expert.backward(y, cache)
+    dx2, grads2 = expert.backward(y, cache2)
     np.testing.assert_array_equal(dx, dx2)
     assert grads[name].shape == params[name][:1].shape
     np.testing.assert_allclose(grads[name][0], grads2[name].sum(axis=0), rtol=1e-12)
@@ -108,28 +101,26 @@ def one_row(kind, p, x):
         a = x @ p["w1"]
         return (a / (1 + np.exp(-a)) * (x @ p["w3"])) @ p["w2"]
     z = x @ p["w1"] + p["b1"]
-    if kind == "relu":
-        h = np.where(z > 0, z, 0)
-    else:
-        h = [
-            v * quad(lambda t: np.exp(-t * t / 2) / np.sqrt(2 * np.pi), -12, v, epsabs=1e-14)[0]
-            for v in z
-        ]
-    return np.array(h) @ p["w2"] + p["b2"]
+    h = np.where(z > 0, z, 0) if kind == "relu" else z * [normal_distribution(v) for v in z]
+    return h @ p["w2"] + p["b2"]
 
 
-@every
-def test_each_row_goes_through_its_own_expert(kind):
+def normal_distribution(z):
+    """Φ(z), by numerical integration of the density."""
+    return quad(lambda t: np.exp(-t * t / 2) / np.sqrt(2 * np.pi), -12, z, epsabs=1e-14)[0]
+
+
+@all_kinds
+def test_a_row_goes_through_the_expert_of_its_block(kind):
     expert, params, rows, offsets = setup(kind)
     y, _ = expert.forward(params, rows, offsets)
     for m in range(4):
+        alone = {name: p[m] for name, p in params.items()}
         for a in range(offsets[m], offsets[m + 1]):
-            np.testing.assert_allclose(
-                y[a], one_row(kind, {k: p[m] for k, p in params.items()}, rows[a]), rtol=1e-9
-            )
+            np.testing.assert_allclose(y[a], one_row(kind, alone, rows[a]), rtol=1e-9)
 
 
-@every
+@all_kinds
 def test_an_expert_without_rows_gets_a_gradient_of_zero(kind):
     expert, params, rows, offsets = setup(kind)
     y, cache = expert.forward(params, rows, offsets)
@@ -138,7 +129,7 @@ def test_an_expert_without_rows_gets_a_gradient_of_zero(kind):
         assert (g[1] == 0).all() and (g[2] != 0).any()
 
 
-@every
+@all_kinds
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_shapes_types_and_read_only_input(kind, dtype):
     expert, params, rows, offsets = setup(kind, dtype=dtype)
@@ -149,33 +140,55 @@ def test_shapes_types_and_read_only_input(kind, dtype):
     y.flags.writeable = False
     dx, grads = expert.backward(y, cache)
     assert dx.dtype == dtype and dx.shape == rows.shape
-    assert {k: (g.shape, g.dtype) for k, g in grads.items()} == {
-        k: (p.shape, dtype) for k, p in params.items()
-    }
+    wanted = {name: (p.shape, dtype) for name, p in params.items()}
+    assert {name: (g.shape, g.dtype) for name, g in grads.items()} == wanted
 
 
-@every
-def test_no_rows_at_all(kind):
+@all_kinds
+def test_no_rows(kind):
     expert, params, rows, offsets = setup(kind, count=(0, 0))
     y, cache = expert.forward(params, rows, offsets)
     dx, grads = expert.backward(y, cache)
     assert y.shape[0] == dx.shape[0] == 0 and all((g == 0).all() for g in grads.values())
 
 
-def test_cubic_is_the_expert_of_chen2022():
+def test_all_cubic_experts_on_all_samples():
+    """`dense_forward` and its backward pass are the sorted pair with all samples in each block."""
+    _, params, x, _ = setup("cubic")
+    E, N = len(params["w"]), len(x)
+    f, cache = experts.cubic.dense_forward(params, x)
+    offsets = np.arange(E + 1) * N
+    f2, cache2 = experts.CUBIC.forward(params, np.tile(x, (E, 1, 1)), offsets)
+    np.testing.assert_allclose(f.transpose(1, 0, 2), f2.reshape(E, N, 2), rtol=1e-12)
+    grads = experts.cubic.dense_backward(f, cache)
+    _, grads2 = experts.CUBIC.backward(f2, cache2)
+    for name, g in grads.items():
+        np.testing.assert_allclose(g, grads2[name], rtol=1e-11)
+
+
+def test_no_samples_for_all_cubic_experts():
+    _, params, x, _ = setup("cubic")
+    f, cache = experts.cubic.dense_forward(params, x[:0])
+    assert f.shape == (0, 4, 2)
+    grads = experts.cubic.dense_backward(f, cache)
+    assert all(g.shape == params[name].shape and (g == 0).all() for name, g in grads.items())
+
+
+@pytest.mark.parametrize("activation", ["cubic", "linear"])
+def test_gradient_of_patch_experts(activation):
     expert, params, rows, offsets = setup("cubic")
-    f, cache = expert.forward(params, rows, offsets)
-    of = np.repeat(np.arange(4), np.diff(offsets))
-    f2, cache2 = patch_cnn.expert_forward(params, rows, of, activation="cubic")
-    np.testing.assert_allclose(f, f2, rtol=1e-12)
-    (dx, grads), (dx2, grads2) = expert.backward(f, cache), patch_cnn.expert_backward(f, cache2)
-    np.testing.assert_allclose(dx, dx2, rtol=1e-12)
-    for name in grads:
-        np.testing.assert_allclose(grads[name], grads2[name], rtol=1e-11)
+    pair = pair_error(
+        lambda p, x: experts.cubic.forward(p, x, offsets, activation=activation),
+        expert.backward,
+        params,
+        rows,
+        np.random.default_rng(1),
+    )
+    assert max(pair.values()) < 1e-7, pair
 
 
 @pytest.mark.parametrize("kind", ["linear", "relu", "swiglu"])
-def test_the_stated_scale_of_the_start(kind):
+def test_the_stated_scale_of_the_initialisation(kind):
     expert, _ = KINDS[kind]
     sizes = (300,) if kind == "linear" else (400, 300)
     params = expert.init(np.random.default_rng(0), 100, 2, *sizes, scale=0.5, dtype=np.float32)
@@ -193,3 +206,5 @@ def test_bad_sizes_are_named():
         experts.RELU.init(rng, 4, 0, 8)
     with pytest.raises(InputError, match="share: wanted one of w1, b1, w2, b2; got 'w3'"):
         experts.RELU.init(rng, 4, 2, 8, share=("w3",))
+    with pytest.raises(InputError, match="share: wanted one of w, b; got 'w1'"):
+        experts.CUBIC.init(rng, 4, 2, 8, share=("w1",))

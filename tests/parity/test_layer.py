@@ -1,6 +1,4 @@
-"""Layer and router against autograd in PyTorch, and against Transformers' Mixtral block with copied
-weights.
-"""
+"""Layer and router against autograd in PyTorch, and against the Mixtral block of Transformers."""
 
 import numpy as np
 import pytest
@@ -22,16 +20,14 @@ def backend(request, monkeypatch):
     monkeypatch.setenv("MOE_NP_KERNELS", request.param)
 
 
-def compare(ours, theirs, tolerance):
-    """out, dx and the gradients of router and experts, each against the largest of its entries."""
-    (out, dx, grads), (out2, dx2, grads2) = ours, theirs
-    assert set(grads) == set(grads2)
-    pairs = {
-        "out": (out, out2),
-        "x": (dx, dx2),
-        **{name: (grads[name], grads2[name]) for name in grads},
-    }
-    for name, (a, b) in pairs.items():
+def compare(result, expected, tolerance):
+    """(out, dx, gradients of router and experts): each to a part of its largest entry."""
+    (out, dx, grads), (out2, dx2, grads2) = result, expected
+    arrays = {"out": out, "x": dx, **grads}
+    arrays2 = {"out": out2, "x": dx2, **grads2}
+    assert set(arrays) == set(arrays2)
+    for name, a in arrays.items():
+        b = arrays2[name]
         assert a.shape == b.shape and a.dtype == b.dtype, name
         assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), name
 
@@ -41,52 +37,47 @@ def compare(ours, theirs, tolerance):
 def test_layer_and_router(kind, shape):
     p = problem(kind, shape, np.float64)
     rng = np.random.default_rng(1)
-    p = p._replace(
-        params={name: v + 0.3 * rng.normal(size=v.shape) for name, v in p.params.items()}
-    )
+    params = {name: v + 0.3 * rng.normal(size=v.shape) for name, v in p.params.items()}
+    p = p._replace(params=params)
     compare(contestants.moe_np(p)(True), contestants.torch_loop(p)(True), 1e-10)
 
 
 @pytest.mark.parametrize("kind", ["gelu", "relu", "swiglu"])
 def test_any_routing(kind):
-    """Weights of any sign, tokens with no expert and with all, an expert without tokens: the sum
-    stated densely.
+    """The dense sum over all experts, for a routing with weights of any sign, a token without an
+    expert, one with all experts, and an expert without tokens.
     """
     rng = np.random.default_rng(2)
     N, E, D, H = 25, 5, 6, 8
     demand = rng.random((N, E)) < 0.4
-    demand[3], demand[4], demand[:, 1] = False, True, False
+    demand[3] = False
+    demand[4] = True
+    demand[:, 1] = False
     token, expert = np.nonzero(demand)
-    weight, x, dout = rng.normal(size=len(token)), rng.normal(size=(N, D)), rng.normal(size=(N, D))
+    weight = rng.normal(size=len(token))
+    x, dout = rng.normal(size=(2, N, D))
     kinds = {"gelu": experts.GELU, "relu": experts.RELU, "swiglu": experts.SWIGLU}
-    params = {
-        k: v + 0.3 * rng.normal(size=v.shape) for k, v in kinds[kind].init(rng, D, E, H).items()
-    }
+    params = kinds[kind].init(rng, D, E, H)
+    params = {name: p + 0.3 * rng.normal(size=p.shape) for name, p in params.items()}
     routing = Routing(token, expert, weight, None, demand * 1.0, demand)
     out, cache = sparse_layer.forward(params, x, routing, kinds[kind])
     dx, grads, dweight = sparse_layer.backward(dout, cache)
 
-    t = {
-        k: torch.tensor(v, requires_grad=True)
-        for k, v in {**params, "x": x, "weight": weight}.items()
-    }
-    gate = torch.zeros(N, E, dtype=torch.float64).index_put(
-        (torch.tensor(token), torch.tensor(expert)), t["weight"]
-    )
+    inputs = {**params, "x": x, "weight": weight}
+    t = {name: torch.tensor(v, requires_grad=True) for name, v in inputs.items()}
+    places = (torch.tensor(token), torch.tensor(expert))
+    gate = torch.zeros(N, E, dtype=torch.float64).index_put(places, t["weight"])
     z = torch.einsum("nd,mdh->mnh", t["x"], t["w1"])
     if kind == "swiglu":
         y = (torch.nn.functional.silu(z) * torch.einsum("nd,mdh->mnh", t["x"], t["w3"])) @ t["w2"]
     else:
         act = {"gelu": torch.nn.functional.gelu, "relu": torch.relu}[kind]
         y = act(z + t["b1"][:, None]) @ t["w2"] + t["b2"][:, None]
-    theirs = torch.einsum("nm,mnd->nd", gate, y)
-    theirs.backward(torch.tensor(dout))
-    grads2 = {k: v.grad.numpy() for k, v in t.items()}
-    compare(
-        (out, dx, {**grads, "weight": dweight}),
-        (theirs.detach().numpy(), grads2.pop("x"), grads2),
-        1e-10,
-    )
+    dense = torch.einsum("nm,mnd->nd", gate, y)
+    dense.backward(torch.tensor(dout))
+    dense_grads = {name: v.grad.numpy() for name, v in t.items()}
+    expected = (dense.detach().numpy(), dense_grads.pop("x"), dense_grads)
+    compare((out, dx, {**grads, "weight": dweight}), expected, 1e-10)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm"])
@@ -94,15 +85,13 @@ def test_mixtral_block_of_transformers(implementation):
     pytest.importorskip("transformers", minversion="5.0")
     p = problem("swiglu", Shape(50, 16, 8))
     logits = np.sort(p.x @ p.router["w"], axis=1)
-    assert (logits[:, -2] - logits[:, -3]).min() > 1e-5, (
-        "a tie, which the two may break differently"
-    )
-    compare(
-        contestants.moe_np(p)(True), contestants.transformers_mixtral(p, implementation)(True), 1e-5
-    )
+    margin = (logits[:, -2] - logits[:, -3]).min()
+    assert margin > 1e-5, "a tie, which the two may break differently"
+    mixtral = contestants.transformers_mixtral(p, implementation)
+    compare(contestants.moe_np(p)(True), mixtral(True), 1e-5)
 
 
-def test_the_router_alone_is_mixtrals():
+def test_the_router_of_mixtral():
     pytest.importorskip("transformers", minversion="5.0")
     p = problem("swiglu", Shape(50, 16, 8))
     block = contestants.mixtral_block(p, "eager")

@@ -1,16 +1,18 @@
-"""Whole blocks of Transformers beside ours, with their weights copied: outputs and gradients,
-float32, 1e-5.
+"""Whole blocks of Transformers and the same here, with their weights: outputs and gradients, in
+float32, to 1e-5.
 
-DeepSeek-V3   bias_balanced with groups, SwiGLU experts, and shared experts that every token passes.
-Switch        switch with capacity, ReLU experts whose biases are 0. Two things differ there. Its capacity is a number
-              of tokens in the configuration, and every sequence of a batch fills places of its own: here
-              `capacity_factor` makes the number from the tokens, so each sequence is routed by itself. And its padding
-              takes places like any token (the option that should prevent it is never read): here `valid` leaves
-              it out. A dropped token is 0 in both; in older versions (4.50) it is p·x, as in errata 8.
-Mixtral       is in test_parity_layer.py.
+DeepSeek-V3   bias_balanced with groups, SwiGLU experts, and shared experts that every token passes
+Switch        switch with capacity, ReLU experts whose biases are 0. Two things differ. In
+              Transformers the capacity is a number of tokens in the configuration, and every
+              sequence of a batch has its own places; here `capacity_factor` makes the number from
+              the tokens, so each sequence is routed by itself. In Transformers padding takes places
+              like any token (the option that should prevent it is never read); here `valid` leaves
+              it out. A dropped token is 0 in both; in older versions (4.50) it is p·x, as in
+              errata 8
+Mixtral       in parity/test_layer.py
 
-Tokens are random, so there are no ties. Blocks are made from small configurations; nothing is
-loaded.
+Tokens are random, so there are no ties. Blocks are made from small configurations; no weights are
+downloaded.
 """
 
 import importlib
@@ -18,7 +20,7 @@ import importlib
 import numpy as np
 import pytest
 
-from moe_np.layers import balance, experts, sparse_layer
+from moe_np.layers import balance, experts, shared_experts, sparse_layer
 from moe_np.routing import bias_balanced, switch, top_k
 
 torch = pytest.importorskip("torch")
@@ -37,12 +39,12 @@ def backend(request, monkeypatch):
 
 
 def classes(module, *names):
-    """The classes of a model file; skipped where this version of Transformers calls them otherwise."""
-    found = importlib.import_module(f"transformers.models.{module}.modeling_{module}")
-    missing = [name for name in names if not hasattr(found, name)]
+    """The classes of a model file; skips the test if this version of Transformers lacks one."""
+    model = importlib.import_module(f"transformers.models.{module}.modeling_{module}")
+    missing = [name for name in names if not hasattr(model, name)]
     if missing:
         pytest.skip(f"this version of Transformers has no {', '.join(missing)}")
-    return [getattr(found, name) for name in names]
+    return [getattr(model, name) for name in names]
 
 
 def filled(block, seed=0):
@@ -54,8 +56,8 @@ def filled(block, seed=0):
     return block.float().train()
 
 
-def run(block, seed=1):
-    """One pass each way: -> x (N, D), out (N, D), dout (N, D), dx (N, D)."""
+def forward_backward(block, seed=1):
+    """One pass forward and one back: -> x (N, D), out (N, D), dout (N, D), dx (N, D)."""
     rng = np.random.default_rng(seed)
     x, dout = (torch.tensor(rng.normal(size=(B, L, D)).astype(np.float32)) for _ in range(2))
     x.requires_grad_()
@@ -74,23 +76,21 @@ def gradient(p):
     return np.zeros(tuple(p.shape), np.float32) if p.grad is None else p.grad.numpy().copy()
 
 
-def swiglu(their, names, of):
-    """{"w1", "w3", "w2"} as ours, values or gradients: one module an expert up to versions 4, two
-    arrays from 5 on.
-    """
-    if hasattr(their, "gate_up_proj"):
-        gate_up, w2 = of(their.gate_up_proj), of(their.down_proj)
-        w1, w3 = np.split(gate_up, 2, axis=1)
+def swiglu(modules, names, of):
+    """{"w1", "w3", "w2"}, values or gradients; in versions 4 there is one module per expert."""
+    if hasattr(modules, "gate_up_proj"):
+        w1, w3 = np.split(of(modules.gate_up_proj), 2, axis=1)
+        w2 = of(modules.down_proj)
     else:
-        w1, w3, w2 = (np.stack([of(getattr(one, name).weight) for one in their]) for name in names)
+        w1, w3, w2 = (np.stack([of(getattr(m, name).weight) for m in modules]) for name in names)
     return {"w1": w1.swapaxes(1, 2), "w3": w3.swapaxes(1, 2), "w2": w2.swapaxes(1, 2)}
 
 
-def same(ours, theirs, name):
-    """To 1e-5 of the largest entry."""
-    assert ours.dtype == np.float32 and ours.shape == theirs.shape, name
-    assert np.abs(theirs).max() > 0, name
-    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), name
+def same(result, expected, name):
+    """Equal to 1e-5 of the largest entry."""
+    assert result.dtype == np.float32 and result.shape == expected.shape, name
+    assert np.abs(expected).max() > 0, name
+    assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max(), name
 
 
 @pytest.mark.parametrize("renormalise", [True, False])
@@ -110,10 +110,11 @@ def test_deepseek_v3(renormalise, n_group, topk_group):
         norm_topk_prob=renormalise,
         routed_scaling_factor=2.5,
     )
-    block, names = filled(Block(config)), ("gate_proj", "up_proj", "down_proj")
+    block = filled(Block(config))
+    names = ("gate_proj", "up_proj", "down_proj")
     bias = np.random.default_rng(2).uniform(0, 0.4, E).astype(np.float32)
     block.gate.e_score_correction_bias.copy_(torch.tensor(bias))
-    x, their_out, dout, their_dx = run(block)
+    x, block_out, dout, block_dx = forward_backward(block)
 
     router = {"w": value(block.gate.weight).T, "bias": bias}
     options = {"k": 3, "renormalise": renormalise, "routed_scale": 2.5}
@@ -124,18 +125,16 @@ def test_deepseek_v3(renormalise, n_group, topk_group):
     assert (routing.demand != unbiased.demand).any(), "the bias chooses"
     assert (routing.demand != ungrouped.demand).any() == (n_group > 1), "the groups choose"
 
-    out, cache = sparse_layer.forward(
-        swiglu(block.experts, names, value), x, routing, experts.SWIGLU
-    )
-    everyone = sparse_layer.everyone(N, 2, np.float32)
-    shared, shared_cache = sparse_layer.forward(
-        both_shared(block, value), x, everyone, experts.SWIGLU
-    )
+    params = swiglu(block.experts, names, value)
+    out, cache = sparse_layer.forward(params, x, routing, experts.SWIGLU)
+    shared_params = both_shared(block, value)
+    all_tokens = shared_experts.routing(N, 2, np.float32)
+    shared, shared_cache = sparse_layer.forward(shared_params, x, all_tokens, experts.SWIGLU)
     dx, grads, dweight = sparse_layer.backward(dout, cache)
     dx_shared, shared_grads, _ = sparse_layer.backward(dout, shared_cache)
     dx_gate, gate_grads = bias_balanced.route_backward(dweight, None, gate)
-    same(out + shared, their_out, "out")
-    same(dx + dx_shared + dx_gate, their_dx, "dx")
+    same(out + shared, block_out, "out")
+    same(dx + dx_shared + dx_gate, block_dx, "dx")
     same(gate_grads["w"], gradient(block.gate.weight).T, "router")
     for name, g in swiglu(block.experts, names, gradient).items():
         same(grads[name], g, name)
@@ -144,22 +143,18 @@ def test_deepseek_v3(renormalise, n_group, topk_group):
 
 
 def both_shared(block, of):
-    """Their one shared network of width 2H, cut into two experts of width H."""
-    w1, w3, w2 = (
-        of(getattr(block.shared_experts, name).weight)
-        for name in ("gate_proj", "up_proj", "down_proj")
-    )
+    """The shared network of width 2H, cut into two experts of width H."""
+    names = ("gate_proj", "up_proj", "down_proj")
+    w1, w3, w2 = (of(getattr(block.shared_experts, name).weight) for name in names)
     w1, w3 = (w.reshape(2, H, D).swapaxes(1, 2) for w in (w1, w3))
     return {"w1": w1, "w3": w3, "w2": w2.T.reshape(2, H, D)}
 
 
-def two_layers(their, of):
-    """Switch's experts without their biases, which they do not have."""
-    each = [their[f"expert_{m}"] for m in range(E)]
-    return {
-        name: np.stack([of(getattr(e, p).weight).T for e in each])
-        for name, p in (("w1", "wi"), ("w2", "wo"))
-    }
+def two_layers(modules, of):
+    """{"w1", "w2"} of the experts of Switch, which have no biases."""
+    nets = [modules[f"expert_{m}"] for m in range(E)]
+    w1, w2 = (np.stack([of(getattr(net, name).weight).T for net in nets]) for name in ("wi", "wo"))
+    return {"w1": w1, "w2": w2}
 
 
 @pytest.mark.parametrize("places", [2, 3, L])
@@ -176,16 +171,18 @@ def test_switch(places):
         dropout_rate=0.0,
     )
     block = filled(Block(config))
-    x, their_out, dout, their_dx = run(block)
+    x, block_out, dout, block_dx = forward_backward(block)
 
-    router, own = {"w": value(block.router.classifier.weight).T}, two_layers(block.experts, value)
-    own |= {"b1": np.zeros((E, H), np.float32), "b2": np.zeros((E, D), np.float32)}
-    outs, dxs, router_grads, grads, dropped = [], [], [], [], 0
+    router = {"w": value(block.router.classifier.weight).T}
+    biases = {"b1": np.zeros((E, H), np.float32), "b2": np.zeros((E, D), np.float32)}
+    params = {**two_layers(block.experts, value), **biases}
+    outs, dxs, router_grads, grads = [], [], [], []
+    dropped = 0
     for s in range(B):
         rows = slice(s * L, (s + 1) * L)
         routing, gate = switch.route(router, x[rows], capacity_factor=places * E / L)
         dropped += L - len(routing.token)
-        out, cache = sparse_layer.forward(own, x[rows], routing, experts.RELU)
+        out, cache = sparse_layer.forward(params, x[rows], routing, experts.RELU)
         dx, g, dweight = sparse_layer.backward(dout[rows], cache)
         dx_gate, gate_grads = switch.route_backward(dweight, None, gate)
         outs.append(out)
@@ -193,16 +190,16 @@ def test_switch(places):
         grads.append(g)
         router_grads.append(gate_grads["w"])
     assert (dropped > 0) == (places < L)
-    same(np.concatenate(outs), their_out, "out")
-    same(np.concatenate(dxs), their_dx, "dx")
+    same(np.concatenate(outs), block_out, "out")
+    same(np.concatenate(dxs), block_dx, "dx")
     same(sum(router_grads), gradient(block.router.classifier.weight).T, "router")
     for name, g in two_layers(block.experts, gradient).items():
-        same(sum(one[name] for one in grads), g, name)
+        same(sum(of_sequence[name] for of_sequence in grads), g, name)
 
 
-def test_their_balance_losses():
-    """Mixtral's is Switch's not divided by k; Switch's own takes each sequence by itself; the
-    z-loss is the same.
+def test_balance_losses():
+    """The loss of Mixtral is that of Switch, not divided by k. The code of Switch takes each
+    sequence by itself. The z-loss is the same.
     """
     (mixtral_loss,) = classes("mixtral", "load_balancing_loss_func")
     switch_loss, z_loss = classes(
@@ -210,15 +207,12 @@ def test_their_balance_losses():
     )
     logits = np.random.default_rng(3).normal(size=(B, L, E))
     z = torch.tensor(logits)
-    two, one = (
-        top_k.route({"w": np.eye(E)}, logits.reshape(N, E), k=k, renormalise=k > 1)[0]
-        for k in (2, 1)
-    )
-    assert mixtral_loss((z.reshape(N, E),), E, 2).item() == pytest.approx(
-        balance.switch(two, divide_by_k=False).value, rel=1e-6
-    )
-    each = [top_k.route({"w": np.eye(E)}, part, k=1, renormalise=False)[0] for part in logits]
-    assert switch_loss(z.softmax(-1), z.argmax(-1)).item() == pytest.approx(
-        np.mean([balance.switch(r).value for r in each]), rel=1e-6
-    )
-    assert z_loss(z).item() == pytest.approx(balance.z_loss(one).value, rel=1e-6)
+    router = {"w": np.eye(E)}
+    top_2, _ = top_k.route(router, logits.reshape(N, E), k=2, renormalise=True)
+    top_1 = [top_k.route(router, sequence, k=1, renormalise=False)[0] for sequence in logits]
+    expected = balance.switch(top_2, divide_by_k=False).value
+    assert mixtral_loss((z.reshape(N, E),), E, 2).item() == pytest.approx(expected, rel=1e-6)
+    expected = np.mean([balance.switch(routing).value for routing in top_1])
+    assert switch_loss(z.softmax(-1), z.argmax(-1)).item() == pytest.approx(expected, rel=1e-6)
+    expected = balance.z_loss(top_2).value
+    assert z_loss(z).item() == pytest.approx(expected, rel=1e-6)

@@ -62,17 +62,17 @@ def test_gradient_of_a_problem(name, n_experts):
 
 def test_cubic_experts_are_those_of_the_layer():
     rng = np.random.default_rng(0)
-    params, x = experts.cubic_init(rng, 5, 3, 2), rng.normal(size=(7, 4, 5))
+    params, x = experts.CUBIC.init(rng, 5, 3, 2), rng.normal(size=(7, 4, 5))
     o, cache = problems.cubic_forward(params, x)
     do = rng.normal(size=o.shape)
     _, grads = problems.cubic_backward(do, cache)
     rows, offsets = np.concatenate([x, x, x]), np.array([0, 7, 14, 21])
-    f, own = experts.cubic_forward(params, rows, offsets)
+    f, layer_cache = experts.CUBIC.forward(params, rows, offsets)
     np.testing.assert_allclose(o[:, :, 0].T.ravel(), f[:, 1] - f[:, 0], rtol=1e-10)
     d = do[:, :, 0].T.reshape(-1, 1)
-    _, theirs = experts.cubic_backward(np.hstack([-d, d]), own)
+    _, layer_grads = experts.CUBIC.backward(np.hstack([-d, d]), layer_cache)
     for name in ("w", "b"):
-        np.testing.assert_allclose(grads[name], theirs[name], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(grads[name], layer_grads[name], rtol=1e-9, atol=1e-12)
 
 
 def test_quality_of_the_true_mixture():
@@ -128,7 +128,7 @@ def test_em_is_the_em_of_mixtures(name):
     """Step by step the same likelihood as `moe_np.mixtures.em` from the same start."""
     problem = problems.task(name).problem
     start = problem.init(np.random.default_rng(3))
-    ours = [s.loss for s in itertools.islice(em.train(problem, None, start=start), 7)]
+    ours = [s.loss for s in itertools.islice(em.train(problem, None, initial=start), 7)]
     W, b = start["experts"]["W"], start["experts"]["b"]
     if name == "piecewise":
         family, y = em_mixture.Gaussian("fixed", problems.SIGMA**2), problem.y

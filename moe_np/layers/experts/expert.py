@@ -1,0 +1,97 @@
+"""What a kind of expert is, and what the kinds have in common: rows sorted by expert, shared
+parameters, initialisation.
+
+    here       shape             meaning
+    rows       (A, D)            inputs, sorted: those of expert 0, then those of expert 1, ...
+    offsets    (E + 1,)          expert m has rows[offsets[m]:offsets[m + 1]], which may be empty
+    y          (A, D_out)        outputs, in the same order
+    params     {name: (E, ...)}  axis 0 is the expert
+
+**Shared parameters.** A parameter whose axis 0 has length 1 is common to all experts (with
+`share=("w1", "b1")` in `init`: a common first layer). Its gradient is the sum of the gradients that
+the experts would have had if each had its own copy.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, NamedTuple, TypeAlias
+
+import numpy as np
+
+from moe_np.base import checks
+from moe_np.base.types import Array, DType, Params, Rng
+
+Offsets: TypeAlias = Annotated[np.ndarray, "E + 1"]
+Outputs: TypeAlias = Annotated[np.ndarray, "A, D_out"]
+Axes: TypeAlias = dict[str, tuple[str, ...]]
+
+
+class Expert(NamedTuple):
+    """A kind of expert: three functions, and what the sparse layer checks and compiles."""
+
+    init: Callable[..., Params]  # init(rng, d_model, n_experts, ...) -> params
+    forward: Callable  # forward(params, rows, offsets) -> (y, cache)
+    backward: Callable  # backward(dy, cache) -> (drows, grads)
+    # the axes of every parameter and of the input "x" without their first one, which is E or N, as
+    # in {"w": ("D", "D_out"), "x": ("D",)}: for the sparse layer, which checks that equal names
+    # have equal lengths
+    axes: Axes
+    # its name in `moe_np.kernels.sparse_layer`, and the function that makes its cache of
+    # (params, rows, offsets, z, g), the arrays of the compiled loops. None: NumPy only.
+    kernel: tuple[str, Callable] | None = None
+
+
+def blocks(offsets: Offsets) -> Iterator[tuple[int, slice]]:
+    """The experts that have rows, each with the slice of its rows."""
+    for m in range(len(offsets) - 1):
+        if offsets[m] < offsets[m + 1]:
+            yield m, slice(offsets[m], offsets[m + 1])
+
+
+def per_expert(params: Params, name: str, offsets: Offsets) -> Array:
+    """params[name] with axis 0 of length E: a shared parameter is repeated, without a copy."""
+    p = params[name]
+    return np.broadcast_to(p, (len(offsets) - 1, *p.shape[1:]))
+
+
+def zero_gradients(params: Params, offsets: Offsets) -> Params:
+    """Zeros for the gradients of all parameters, with axis 0 of length E also where shared."""
+    n_experts = len(offsets) - 1
+    return {name: np.zeros((n_experts, *p.shape[1:]), p.dtype) for name, p in params.items()}
+
+
+def sum_shared(grads: Params, params: Params) -> Params:
+    """The gradients of shared parameters summed over the experts; the others as they are."""
+    return {
+        name: g if len(params[name]) == len(g) else g.sum(axis=0, keepdims=True)
+        for name, g in grads.items()
+    }
+
+
+def normal_init(
+    rng: Rng,
+    shapes: dict[str, tuple[int, ...]],
+    n_experts: int,
+    *,
+    scale: float,
+    share: Sequence[str],
+    dtype: DType,
+) -> Params:
+    """Initialisation of the parameters in `shapes`, which are given without the axis of experts.
+
+    (fan_in, fan_out): weights (E, fan_in, fan_out), normal with standard deviation scale/√fan_in;
+    (n,): biases (E, n), zero. The names in `share` get axis 0 of length 1.
+    Raises InputError for a size that is not a whole number of at least 1, or an unknown name.
+    """
+    n_experts = checks.integer("n_experts", n_experts)
+    for name in share:
+        checks.choice("share", name, tuple(shapes))
+    params = {}
+    for name, sizes in shapes.items():
+        sizes = tuple(checks.integer("size", n) for n in sizes)
+        shape = (1 if name in share else n_experts, *sizes)
+        if len(sizes) == 2:
+            p = rng.normal(size=shape) * (scale / np.sqrt(sizes[0]))
+        else:
+            p = np.zeros(shape)
+        params[name] = p.astype(dtype)
+    return params

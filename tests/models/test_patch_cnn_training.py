@@ -1,0 +1,231 @@
+"""Training the models of Chen et al. 2022: compiled passes, the training loops, their stop rule."""
+
+import os
+
+import numpy as np
+import pytest
+
+from moe_np.base.checks import InputError
+from moe_np.models import patch_cnn, patch_cnn_training
+from tests.models.test_patch_cnn import ALL, D, E, N, problem
+
+PUBLISHED = {"activation": "cubic", "gate": "raw", "loss": "twice"}  # as in the authors' code
+JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+
+
+# --- a pass ---------------------------------------------------------------------------------------
+
+
+def test_permuting_experts_changes_names_only():
+    params, x, y, noise, _ = problem()
+    batch = patch_cnn_training.batch(x, y)
+    order = np.array([2, 0, 3, 1])
+    options = {"activation": "cubic", "gate": "softmax", "loss": "once"}
+    value, expert, grads = patch_cnn_training.gradients(params, batch, noise, **options)
+    params2 = {name: p[order] for name, p in params.items()}
+    value2, expert2, grads2 = patch_cnn_training.gradients(
+        params2, batch, noise[:, order], **options
+    )
+    assert value2 == pytest.approx(value)
+    assert (order[expert2] == expert).all()
+    for name, g in grads.items():
+        np.testing.assert_allclose(grads2[name], g[order], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("activation", "gate", "loss"), ALL)
+def test_compiled_pass_equals_numpy(activation, gate, loss, dtype):
+    compiled = pytest.importorskip("moe_np.kernels.patch_cnn", exc_type=ImportError)
+    # blocks of the router and a short one; full bins and others
+    n = 157 if dtype == np.float64 or JIT_OFF else 1157
+    tolerance = 1e-11 if dtype == np.float64 else 3e-4
+    params, x, y, noise, _ = problem(n=n, dtype=dtype)
+    batch = patch_cnn_training.batch(x, y)
+    options = {"activation": activation, "gate": gate, "loss": loss}
+    for r in (noise, None):
+        value, expert, grads = patch_cnn_training.gradients_numpy(params, batch, r, **options)
+        value2, expert2, grads2 = compiled.gradients(params, batch, r, **options)
+        assert value2 == pytest.approx(value, rel=tolerance)
+        assert (expert2 == expert).all()
+        for name, g in grads.items():
+            assert grads2[name].dtype == dtype
+            assert np.abs(grads2[name] - g).max() <= tolerance * np.abs(g).max()
+
+
+@pytest.mark.parametrize("activation", patch_cnn.ACTIVATIONS)
+@pytest.mark.parametrize("n", [1, 128, 300])
+def test_compiled_pass_with_an_expert_that_gets_nearly_everything(activation, n):
+    compiled = pytest.importorskip("moe_np.kernels.patch_cnn", exc_type=ImportError)
+    params, x, y, noise, _ = problem(n=n)
+    noise[: max(n - 2, 1), 2] += 100  # experts 0, 1 and 3 have one sample each or none
+    batch = patch_cnn_training.batch(x, y)
+    options = {"activation": activation, "gate": "softmax", "loss": "twice"}
+    value, expert, grads = patch_cnn_training.gradients_numpy(params, batch, noise, **options)
+    assert (expert == 2).sum() >= max(n - 2, 1)
+    value2, expert2, grads2 = compiled.gradients(params, batch, noise, **options)
+    assert value2 == pytest.approx(value, rel=1e-12)
+    assert (expert2 == expert).all()
+    for name, g in grads.items():
+        assert np.abs(grads2[name] - g).max() <= 1e-11 * np.abs(g).max()
+
+
+@pytest.mark.parametrize("activation", patch_cnn.ACTIVATIONS)
+def test_compiled_single_model_equals_numpy(activation):
+    compiled = pytest.importorskip("moe_np.kernels.patch_cnn", exc_type=ImportError)
+    params, x, y, _, _ = problem(n=157)
+    single = {name: params[name][:1] for name in ("w", "b")}
+    batch = patch_cnn_training.batch(x, y)
+    value, grads = patch_cnn_training.single_gradients_numpy(single, batch, activation=activation)
+    value2, grads2 = compiled.single_gradients(single, batch, activation=activation)
+    assert value2 == pytest.approx(value, rel=1e-12)
+    for name, g in grads.items():
+        np.testing.assert_allclose(grads2[name], g, atol=1e-12 * np.abs(g).max() + 1e-15)
+
+
+def test_ties_in_a_pass_go_to_the_lowest_index():
+    params, x, y, _, _ = problem()
+    params["theta"][:] = 0
+    noise = np.tile([0.1, 0.7, 0.7, 0.2], (N, 1))
+    options = {"activation": "linear", "gate": "raw", "loss": "once"}
+    batch = patch_cnn_training.batch(x, y)
+    for r, chosen in ((None, 0), (noise, 1)):
+        _, expert, _ = patch_cnn_training.gradients(params, batch, r, **options)
+        assert (expert == chosen).all()
+
+
+def test_a_pass_gives_the_same_bits_again():
+    params, x, y, noise, _ = problem(n=700, dtype=np.float32)
+    batch = patch_cnn_training.batch(x, y)
+    options = {"activation": "cubic", "gate": "softmax", "loss": "twice"}
+    value, _, grads = patch_cnn_training.gradients(params, batch, noise, **options)
+    value2, _, grads2 = patch_cnn_training.gradients(params, batch, noise, **options)
+    assert value == value2
+    assert all((grads[name] == grads2[name]).all() for name in grads)
+
+
+def test_an_expert_without_samples_gets_no_gradient_and_stays():
+    params, x, y, noise, _ = problem()
+    noise[:, 3] = -100
+    batch = patch_cnn_training.batch(x, y)
+    options = {"activation": "cubic", "gate": "raw", "loss": "once"}
+    _, expert, grads = patch_cnn_training.gradients(params, batch, noise, **options)
+    assert 3 not in expert
+    assert all((g[3] == 0).all() for g in grads.values())
+    options |= {"epochs": 2, "lr": 0.1, "lr_router": 0}
+    *_, last = patch_cnn_training.train_mixture(
+        params, batch, expert % 2, lambda shape: noise, **options
+    )
+    assert (last.params["w"][3] == params["w"][3]).all()
+    assert (last.params["w"][:3] != params["w"][:3]).any()
+
+
+def test_trajectories_are_equal(monkeypatch):
+    pytest.importorskip("numba")
+    paths = {}
+    for backend in ("numpy", "numba"):
+        monkeypatch.setenv("MOE_NP_KERNELS", backend)
+        params, x, y, _, _ = problem(n=60)
+        draw = patch_cnn_training.uniform_noise(np.random.default_rng(3), np.float64)
+        options = {**PUBLISHED, "epochs": 15, "lr": 0.05, "lr_router": 0.1, "stop": False}
+        batch = patch_cnn_training.batch(x, y)
+        passes = patch_cnn_training.train_mixture(params, batch, y, draw, **options)
+        paths[backend] = [(s.loss, s.entropy, s.params["w"].sum()) for s in passes]
+    np.testing.assert_allclose(paths["numba"], paths["numpy"], rtol=1e-9)
+    losses = [loss for loss, *_ in paths["numpy"]]
+    assert losses[-1] < losses[0]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def stopped_at(monkeypatch, losses, stop=True):
+    """Number of the last pass when the passes have `losses`, and whether the rule stopped there."""
+    params, x, y, _, _ = problem()
+    zeros = {name: np.zeros_like(p) for name, p in params.items()}
+    values = iter(losses)
+
+    def gradients(*_, **options):
+        return next(values), np.zeros(N, int), zeros
+
+    monkeypatch.setattr(patch_cnn_training, "gradients", gradients)
+    batch = patch_cnn_training.batch(x, y)
+    options = {**PUBLISHED, "epochs": len(losses), "lr": 1, "lr_router": 1, "stop": stop}
+    *_, last = patch_cnn_training.train_mixture(params, batch, y, None, **options)
+    return last.epoch, last.stopped
+
+
+def test_stop_rule(monkeypatch):
+    # a little worse: goes on
+    assert stopped_at(monkeypatch, [0.6, 0.61, 0.5]) == (2, False)
+    # above the smallest by more than .02
+    assert stopped_at(monkeypatch, [0.6, 0.5, 0.521, 0.4]) == (2, True)
+    # near the floor and rising
+    assert stopped_at(monkeypatch, [0.6, 0.3138, 0.3139, 0.3]) == (2, True)
+    # near the floor and not rising
+    assert stopped_at(monkeypatch, [0.3138, 0.3138, 0.3137]) == (2, False)
+    assert stopped_at(monkeypatch, [0.5, 0.9, 0.9], stop=False) == (2, False)
+
+
+def test_a_step_of_an_expert_has_the_same_length_however_few_its_samples():
+    params, x, y, noise, _ = problem()
+    options = {**PUBLISHED, "epochs": 1, "norm": "joint", "lr": 0.01, "lr_router": 0.1}
+    batch = patch_cnn_training.batch(x, y)
+    (first,) = patch_cnn_training.train_mixture(params, batch, y, lambda shape: noise, **options)
+    update = {name: (first.params[name] - params[name]).reshape(E, -1) for name in ("w", "b")}
+    squared = sum((u**2).sum(axis=1) for u in update.values())
+    np.testing.assert_allclose(np.sqrt(squared), 0.01)
+
+
+def test_what_a_mixture_has_learned():
+    v = np.eye(D)[:3]
+    params = {"w": np.zeros((2, 4, D)), "b": np.zeros((2, 4)), "theta": np.zeros((2, D))}
+    params["w"][0, 1, 0] = -3
+    params["w"][1, 2, 2] = 2
+    params["theta"][1, 0] = -1
+    known = patch_cnn_training.alignment(params, v, v[::-1])
+    assert known["expert_feature"].tolist() == [[3, 0, 0], [0, 0, 2]]
+    assert known["expert_center"].tolist() == [[0, 0, 3], [2, 0, 0]]
+    assert known["router_feature"].tolist() == [[0, 0, 0], [1, 0, 0]]
+    x = np.zeros((4, 1, D))
+    x[:, 0, 0] = [1, -1, 1, -1]  # expert 0 predicts class 0 for −1: its filter of class 0 is −3
+    batch = patch_cnn_training.batch(x, np.array([1, 0, 0, 0]))
+    cluster = np.array([0, 0, 1, 1])
+    right = patch_cnn_training.expert_accuracy(params, batch, cluster, activation="cubic")
+    assert right[0].tolist() == [100, 50]
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+BAD_BATCHES = {
+    "x without an axis": (
+        (np.zeros((3, 5)), np.zeros(3, int)),
+        r"x: wanted shape \(N, P, D\), got \(3, 5\)",
+    ),
+    "x not finite": (
+        (np.full((1, 1, 1), np.nan), np.zeros(1, int)),
+        "x: wanted finite numbers, got nan",
+    ),
+    "y of another length": (
+        (np.zeros((3, 2, 2)), np.zeros(2, int)),
+        r"y: wanted shape \(3,\), got \(2,\)",
+    ),
+    "y of other classes": (
+        (np.zeros((2, 2, 2)), np.array([-1, 1])),
+        "y: wanted classes 0 and 1, got -1 to 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("samples", "words"), BAD_BATCHES.values(), ids=BAD_BATCHES.keys())
+def test_a_bad_batch_is_named(samples, words):
+    with pytest.raises(InputError, match=words):
+        patch_cnn_training.batch(*samples)
+
+
+def test_bad_options_are_named():
+    options = {"gate": "raw", "loss": "once"}
+    with pytest.raises(InputError, match="activation: wanted one of cubic, linear; got 'cube'"):
+        patch_cnn_training.gradients({}, None, None, activation="cube", **options)
+    with pytest.raises(InputError, match="gate: wanted one of raw, softmax; got 'hard'"):
+        patch_cnn_training.predict({}, None, None, activation="cubic", gate="hard")
