@@ -17,7 +17,6 @@
 # `c{l}` (P, b); the experts are `W` and `b`, as before.
 
 # %%
-import dataclasses
 import itertools
 
 import matplotlib.pyplot as plt
@@ -27,7 +26,7 @@ from moe_np import plots
 from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments.jordan1994 import experiment as robot
+from moe_np.experiments.jordan1994.runs import Config, reach, run_one, spec_of
 from moe_np.mixtures import hme, hme_em, irls
 from moe_np.show.steps import Steps, state
 from moe_np.show.view import view
@@ -337,7 +336,7 @@ assert (
 # end?
 
 # %%
-config = dataclasses.replace(robot.Config(), n_train=2000, n_test=1000)
+config = Config(n_train=2000, n_test=1000)
 LEARNERS = {
     "linear": (1, plots.GREY),
     "HME, Algorithm 1": (40, plots.BLUE),
@@ -345,10 +344,7 @@ LEARNERS = {
     "backprop": (800, plots.ORANGE),
 }
 with one_blas_thread():
-    runs = {
-        name: robot.run_one(robot.spec_of(config, name, 0, epochs=n))
-        for name, (n, _) in LEARNERS.items()
-    }
+    runs = {name: run_one(spec_of(config, name, 0, epochs=n)) for name, (n, _) in LEARNERS.items()}
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 4.4), sharey=True)
 for name, (_, colour) in LEARNERS.items():
@@ -371,7 +367,7 @@ goal = 1.05 * runs["HME, Algorithm 1"]["error"]  # the paper counts to within 5 
 print(f"{'':18} lowest error   to {goal:.3f}: epochs   seconds")
 counts = {}
 for name, run in runs.items():
-    epochs, seconds = robot.reach([run], goal)[0] or (None, None)
+    epochs, seconds = reach([run], goal)[0] or (None, None)
     counts[name] = epochs, seconds
     words = f"{epochs:7}   {seconds:.2f}" if epochs else "  never"
     print(f"{name:18} {run['error']:12.3f}   {words:>20}")
@@ -427,7 +423,7 @@ self_check(posteriors, reference, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Is it the tree? Run the arm with `robot.spec_of(config, "HME, Algorithm 1", seed, epochs=40,
+# 1. **Change the code.** Is it the tree? Run the arm with `spec_of(config, "HME, Algorithm 1", seed, epochs=40,
 #    tree=[16])`, which is 16 experts under one flat gate, and with `[4, 4]`, three seeds each. What has the lowest
 #    error, and what does it cost?
 # 2. **Derive.** From $\ell = \sum_n \log \sum_i g_i \sum_j g_{j \mid i} P_{ij}$, show that the gradient at the totals

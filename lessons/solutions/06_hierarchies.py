@@ -2,8 +2,6 @@
 # # 06 · Solutions
 
 # %%
-import dataclasses
-
 import numpy as np
 
 from moe_np.base import gradcheck
@@ -11,7 +9,7 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.data.piecewise import piecewise
-from moe_np.experiments.jordan1994 import experiment as robot
+from moe_np.experiments.jordan1994.runs import Config, run_one, spec_of
 from moe_np.mixtures import hme, hme_em
 from moe_np.mixtures.least_squares import make_design
 
@@ -58,13 +56,12 @@ assert self_check(posteriors, reference, cases)
 # another task the order may be another one; the paper has no flat row.
 
 # %%
-config = dataclasses.replace(robot.Config(), n_train=2000, n_test=1000)
+config = Config(n_train=2000, n_test=1000)
 mean = {}
 with one_blas_thread():
     for tree in ([2, 2, 2, 2], [4, 4], [16]):
         runs = [
-            robot.run_one(robot.spec_of(config, "HME, Algorithm 1", s, epochs=40, tree=tree))
-            for s in range(3)
+            run_one(spec_of(config, "HME, Algorithm 1", s, epochs=40, tree=tree)) for s in range(3)
         ]
         mean[str(tree)] = np.mean([run["error"] for run in runs])
         seconds = np.mean([run["timing"]["seconds"][-1] for run in runs])

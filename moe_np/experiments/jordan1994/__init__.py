@@ -1,9 +1,16 @@
-"""Robot arm of Jordan and Jacobs 1994, a surrogate: trees of experts by EM and on-line, backprop, CART."""
+"""Robot arm of Jordan and Jacobs (1994), a surrogate: trees of experts, backprop and CART."""
 
-from moe_np.experiments.common.experiment import Option
-from moe_np.experiments.jordan1994.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.jordan1994.experiment import (
+    OPTIONS,
+    PAPER,
+    SMOKE,
+    SYSTEMS,
+    Config,
+    run,
+    run_one,
+    specs,
+    summarise,
+)
+from moe_np.experiments.jordan1994.report import report
 
-report = table
-SYSTEMS = ()
-OPTIONS = (Option("sensitivity", "other covariances and other ranges of the surrogate arm"),)
-SUMMARY = "robot arm of Jordan and Jacobs 1994, a surrogate: trees of experts by EM and on-line, backprop, CART"
+SUMMARY = "robot arm of Jordan and Jacobs 1994, a surrogate: trees of experts, backprop and CART"

@@ -1,88 +1,53 @@
-"""The robot arm under other choices: other covariances of the experts, and other ranges of the
-surrogate.
+"""The robot arm under other choices: covariances of the experts, and ranges of the surrogate.
 
-All ranges leave the linear map .31; what differs is how hard the rest is. So a published error
-cannot be reproduced by any choice of them, and one could be found for many.
+All ranges leave the linear map an error of .31; how hard the rest is differs. So no choice of them
+can reproduce a published error, and for many published errors one could be found.
 """
 
-import numpy as np
+import itertools
 
 from moe_np.data import arm
-from moe_np.experiments.jordan1994 import experiment as main
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.sweep import Sweep
+from moe_np.experiments.jordan1994.runs import SYSTEMS, Config, run_one, spec_of
 
 SEEDS = 3
-ALGORITHMS = ("HME, Algorithm 1", "HME, Algorithm 2")
-COVARIANCES = {
-    "shared": "one variance for all",
-    "expert": "one an expert",
-    "full": "a matrix an expert",
-}
-OTHERS = ("linear", "backprop", "HME, Algorithm 1", "CART, linear")
-SHORT = 1500  # epochs of backprop, to save time
+COVARIANCES = ("shared", "expert", "full")
+COVARIANCE_SYSTEMS = ("HME, Algorithm 1", "HME, Algorithm 2")
+RANGE_SYSTEMS = ("linear", "backprop", "HME, Algorithm 1", "CART, linear")
+BACKPROP_EPOCHS = 1500  # at most, to save time
 
 
-def run(config, *, sweep, quick=False):
+def cells(config: Config) -> list[tuple[str, str, str, Spec]]:
+    """[("covariances" or "ranges", name of the choice, system, changes of the spec)]."""
+    out = []
+    for name, system in itertools.product(COVARIANCES, COVARIANCE_SYSTEMS):
+        out.append(("covariances", name, system, {"covariance": name}))
+    for name, system in itertools.product(arm.RANGES, RANGE_SYSTEMS):
+        shorter = {"epochs": backprop_epochs(config)} if system == "backprop" else {}
+        out.append(("ranges", name, system, {"ranges": name, **shorter}))
+    return out
+
+
+def backprop_epochs(config: Config) -> int:
+    """The epochs of backprop here."""
+    return min(BACKPROP_EPOCHS, config.epochs[SYSTEMS.index("backprop")])
+
+
+def run(config: Config, *, sweep: Sweep, quick: bool = False) -> Result:
     """{"covariances": {name: {system: errors}}, "ranges": {name: {system: errors}}, "backprop
-    epochs"}.
+    epochs"}, the errors of 3 seeds (1 if quick).
     """
     seeds = 1 if quick else SEEDS
-    short = min(SHORT, config.epochs[main.SYSTEMS.index("backprop")])
-    cells = [("covariances", c, s, {"covariance": c}) for c in COVARIANCES for s in ALGORITHMS]
-    for name in arm.RANGES:
-        cells += [
-            ("ranges", name, s, {"ranges": name} | ({"epochs": short} if s == "backprop" else {}))
-            for s in OTHERS
-        ]
+    choices = cells(config)
     specs = [
-        main.spec_of(config, system, seed, **own)
-        for _, _, system, own in cells
+        spec_of(config, system, seed, **changes)
+        for _, _, system, changes in choices
         for seed in range(seeds)
     ]
-    runs = sweep.map(main.run_one, specs, "other choices")
-    found = {"covariances": {}, "ranges": {}, "backprop epochs": short}
-    for i, (kind, name, system, _) in enumerate(cells):
-        found[kind].setdefault(name, {})[system] = [
-            one["error"] for one in runs[i * seeds : (i + 1) * seeds]
-        ]
-    return found
-
-
-def table(found):
-    """Both tables, as Markdown."""
-    seeds = len(found["ranges"][arm.DEFAULT]["linear"])
-    lines = [
-        f"**Other choices.** Mean lowest error over {seeds} seed{'s' if seeds > 1 else ''}.",
-        "",
-    ]
-    lines += _grid("variance of the experts", found["covariances"], ALGORITHMS, COVARIANCES)
-    lines += [
-        "",
-        *_grid(
-            "ranges of the surrogate",
-            found["ranges"],
-            OTHERS,
-            {name: name for name in found["ranges"]},
-        ),
-    ]
-    em = [float(np.mean(own["HME, Algorithm 1"])) for own in found["ranges"].values()]
-    first = [
-        name
-        for name, own in found["ranges"].items()
-        if min(own, key=lambda s: np.mean(own[s])) == "backprop"
-    ]
-    lines += [
-        "",
-        f"The linear error is the same for all ranges, and Algorithm 1 goes from {min(em):.2f} to {max(em):.2f}: how "
-        f"near it comes to a published error says nothing. Backprop, cut at {found['backprop epochs']:,} epochs here, "
-        f"is the lowest of these four with {len(first)} of {len(em)} ranges.",
-    ]
-    return "\n".join(lines)
-
-
-def _grid(title, found, systems, names):
-    lines = [f"| {title} | " + " | ".join(systems) + " |", "|---" * (len(systems) + 1) + "|"]
-    for name, own in found.items():
-        lines.append(
-            f"| {names[name]} | " + " | ".join(f"{np.mean(own[s]):.3f}" for s in systems) + " |"
-        )
-    return lines
+    results = sweep.map(run_one, specs, "other choices")
+    out = {"covariances": {}, "ranges": {}, "backprop epochs": backprop_epochs(config)}
+    for i, (table, name, system, _) in enumerate(choices):
+        errors = [result["error"] for result in results[i * seeds : (i + 1) * seeds]]
+        out[table].setdefault(name, {})[system] = errors
+    return out
