@@ -1,16 +1,17 @@
-"""Walks: what the package computes, one operation at a time, as `moe_np.show.steps.Steps` with
-every intermediate named.
+"""Walks: what the package computes, one operation at a time, with every intermediate named.
 
-    vowels(params, x, d, lr=...)             the mixture of 1991: forward, backward, update; or whole epochs
-    em(x, y, E, ...)                         E steps and M steps
-    route(router, params, x, ...)            any router: logits, choice, weights, rows, and back again
-    layer(params, x, routing, expert)        the sparse layer: dispatch, experts, combine, backward
-    dispatch(routing)                        the counting sort alone
-    balance(name, routing)                   a balance loss and its gradient
-    training(trainer)                        any iterator of training steps
+Each returns `moe_np.show.steps.Steps`:
 
-A walk calls the functions that it shows wherever they give the intermediate; what it adds is tested
-to be equal.
+    vowels(params, x, d, lr=...)         the mixture of 1991: forward, backward, update
+    em(x, y, E, ...)                     E steps and M steps
+    route(router, params, x, ...)        any router: logits, choice, weights, rows, and backward
+    layer(params, x, routing, expert)    the sparse layer: dispatch, experts, combine, backward
+    dispatch(routing)                    the counting sort alone
+    balance(name, routing)               a load-balancing loss and its gradient
+    training(trainer)                    any iterator of training steps
+
+A walk calls the functions that it shows wherever they return the intermediate; what it adds is
+tested to be equal.
 """
 
 from moe_np.show.walk.dispatch import dispatch, layer
