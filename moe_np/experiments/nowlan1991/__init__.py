@@ -1,8 +1,7 @@
-"""Ten vowels of Nowlan and Hinton 1991: competing experts against backprop, the gate told who speaks."""
+"""Ten vowels of Nowlan and Hinton (1991): competing experts against backprop."""
 
-from moe_np.experiments.nowlan1991.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.nowlan1991.experiment import OPTIONS, SMOKE, run, specs
+from moe_np.experiments.nowlan1991.report import report
+from moe_np.experiments.nowlan1991.runs import PAPER, SYSTEMS, Config, run_one, summarise
 
-report = table
-SYSTEMS = ()
-OPTIONS = ()
-SUMMARY = "ten vowels of Nowlan and Hinton 1991: competing experts against backprop, the gate told who speaks"
+SUMMARY = "ten vowels of Nowlan and Hinton 1991: mixture against backprop, the speaker known or not"
