@@ -14,8 +14,8 @@
     γ                      speed                the change of the bias after a step
 
 The bias enters the choice only; the weight of a chosen expert comes from its score alone, so
-balancing adds nothing to the gradient. After a step b_i rises by γ where expert i got fewer tokens than the mean
-and falls by γ where it got more: a comparison of counts with counts (`update_bias`).
+balancing adds nothing to the gradient. After a step b_i rises by γ where expert i got fewer tokens
+than the mean and falls by γ where it got more: a comparison of counts with counts (`update_bias`).
 
 Renormalised s_i/Σ s_j is a softmax over the chosen log s, which is how it is computed: sigmoids
 that underflow would give 0/0. Wang et al. do not renormalise, DeepSeek-V3 does; the argument has no
