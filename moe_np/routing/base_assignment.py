@@ -45,27 +45,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = False  # in training
 EXAMPLE: Options = {}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SIGMOID,
-    Stage(
-        "selection",
-        r"\text{maximise } \sum_n \mathrm{logits}_{n, \mathrm{expert}_n} "
-        r"\text{ with } N/E \text{ each}",
-        {"demand": "N E"},
-        when=("training", True),
-    ),
-    Stage(
-        "selection",
-        r"\mathrm{expert}_n = \arg\max_m \mathrm{logits}_{nm}",
-        {"demand": "N E"},
-        when=("training", False),
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SIGMOID, stages.LINEAR_BACKWARD)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     token: ArrayA
@@ -152,3 +136,25 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The assignment is held."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SIGMOID,
+    Stage(
+        "selection",
+        r"\text{maximise } \sum_n \mathrm{logits}_{n, \mathrm{expert}_n} "
+        r"\text{ with } N/E \text{ each}",
+        {"demand": "N E"},
+        when=("training", True),
+    ),
+    Stage(
+        "selection",
+        r"\mathrm{expert}_n = \arg\max_m \mathrm{logits}_{nm}",
+        {"demand": "N E"},
+        when=("training", False),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SIGMOID, stages.LINEAR_BACKWARD)

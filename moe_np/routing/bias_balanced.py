@@ -52,47 +52,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {"k": 2, "renormalise": True}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SIGMOID,
-    Stage(
-        "with the bias",
-        r"\mathrm{scores} = \mathrm{probs} + \mathrm{bias}",
-        {"scores": "N E"},
-        "−∞ outside the best groups.",
-    ),
-    stages.largest("scores", "The bias enters the choice, and nothing else."),
-    Stage(
-        "shares",
-        r"\mathrm{share} = \mathrm{probs}_\mathrm{chosen} \big/ "
-        r"\sum \mathrm{probs}_\mathrm{chosen}",
-        {"share": "N k"},
-        "Without the bias.",
-        when=("renormalise", True),
-    ),
-    Stage(
-        "shares",
-        r"\mathrm{share} = \mathrm{probs}_\mathrm{chosen}",
-        {"share": "N k"},
-        "Without the bias.",
-        when=("renormalise", False),
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    Stage(
-        "logits",
-        r"d\mathrm{logits}_{ni} = s_i (ds_i - \textstyle\sum_j s_j ds_j) (1 - p_i) "
-        r"\text{ if chosen}, \quad s = \mathrm{share}_n, \; p = \mathrm{probs}_n",
-        stages.DLOGITS,
-        stages.HELD,
-        when=("renormalise", True),
-    ),
-    stages.THROUGH_SIGMOID._replace(when=("renormalise", False)),
-    stages.LINEAR_BACKWARD._replace(arrays={"dx": "N D", "dw": "D E", "dbias": "E"}),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     logits: ArrayNE
@@ -223,3 +187,45 @@ def update_bias(
     # in whole numbers, as the mean itself may not be one
     direction = np.sign(count.sum() - count * len(count))
     return {**params, "bias": params["bias"] + (speed * direction).astype(params["bias"].dtype)}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SIGMOID,
+    Stage(
+        "with the bias",
+        r"\mathrm{scores} = \mathrm{probs} + \mathrm{bias}",
+        {"scores": "N E"},
+        "−∞ outside the best groups.",
+    ),
+    stages.largest("scores", "The bias enters the choice, and nothing else."),
+    Stage(
+        "shares",
+        r"\mathrm{share} = \mathrm{probs}_\mathrm{chosen} \big/ "
+        r"\sum \mathrm{probs}_\mathrm{chosen}",
+        {"share": "N k"},
+        "Without the bias.",
+        when=("renormalise", True),
+    ),
+    Stage(
+        "shares",
+        r"\mathrm{share} = \mathrm{probs}_\mathrm{chosen}",
+        {"share": "N k"},
+        "Without the bias.",
+        when=("renormalise", False),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage(
+        "logits",
+        r"d\mathrm{logits}_{ni} = s_i (ds_i - \textstyle\sum_j s_j ds_j) (1 - p_i) "
+        r"\text{ if chosen}, \quad s = \mathrm{share}_n, \; p = \mathrm{probs}_n",
+        stages.DLOGITS,
+        stages.HELD,
+        when=("renormalise", True),
+    ),
+    stages.THROUGH_SIGMOID._replace(when=("renormalise", False)),
+    stages.LINEAR_BACKWARD._replace(arrays={"dx": "N D", "dw": "D E", "dbias": "E"}),
+)

@@ -30,17 +30,13 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage("selection", "", {"demand": "N E"}, "Every token asks for every expert."),
-)
-BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     probs: ArrayNE
@@ -81,3 +77,13 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage("selection", "", {"demand": "N E"}, "Every token asks for every expert."),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)

@@ -44,28 +44,13 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = False
 EXAMPLE: Options = {"capacity_factor": 2.0}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage(
-        "places",
-        r"C = \lceil \mathrm{factor} \cdot N / E \rceil",
-        {"C": ""},
-        "The number of tokens that every expert takes.",
-    ),
-    Stage(
-        "selection",
-        r"\text{each column keeps its } C \text{ largest}",
-        {"demand": "N E"},
-        "The experts choose, not the tokens.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     probs: ArrayNE
@@ -195,3 +180,24 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The picks are held."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "places",
+        r"C = \lceil \mathrm{factor} \cdot N / E \rceil",
+        {"C": ""},
+        "The number of tokens that every expert takes.",
+    ),
+    Stage(
+        "selection",
+        r"\text{each column keeps its } C \text{ largest}",
+        {"demand": "N E"},
+        "The experts choose, not the tokens.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)

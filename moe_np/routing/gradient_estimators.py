@@ -50,45 +50,13 @@ ROWS = ("chosen", "all")
 
 CAUSAL = True
 EXAMPLE: Options = {"estimator": "straight_through"}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage(
-        "selection",
-        r"h_n \sim \mathrm{probs}_n",
-        {"demand": "N E"},
-        "One expert per token, drawn from the probabilities.",
-        when=("training", True),
-    ),
-    Stage(
-        "selection",
-        r"h_n = \arg\max_i \mathrm{probs}_{ni}",
-        {"demand": "N E"},
-        "One expert per token: in evaluation the most probable one.",
-        when=("training", False),
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    stages.THROUGH_SOFTMAX._replace(
-        note="The true gradient is 0. In its place dweight is passed on as if the weights were "
-        "probs.",
-        when=("estimator", "straight_through"),
-    ),
-    Stage(
-        "logits",
-        "",
-        stages.DLOGITS,
-        "dweight is not used: (demand − probs)(loss − baseline) has to come in as "
-        "dlogits_of_losses.",
-        when=("estimator", "reinforce"),
-    ),
-    stages.LINEAR_BACKWARD,
-)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     probs: ArrayNE
@@ -214,3 +182,41 @@ def bernoulli_straight_through(dh: Array, sigma: Array | None = None) -> Array:
     loss linear in h.
     """
     return dh if sigma is None else numerics.sigmoid_backward(dh, sigma)
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "selection",
+        r"h_n \sim \mathrm{probs}_n",
+        {"demand": "N E"},
+        "One expert per token, drawn from the probabilities.",
+        when=("training", True),
+    ),
+    Stage(
+        "selection",
+        r"h_n = \arg\max_i \mathrm{probs}_{ni}",
+        {"demand": "N E"},
+        "One expert per token: in evaluation the most probable one.",
+        when=("training", False),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.THROUGH_SOFTMAX._replace(
+        note="The true gradient is 0. In its place dweight is passed on as if the weights were "
+        "probs.",
+        when=("estimator", "straight_through"),
+    ),
+    Stage(
+        "logits",
+        "",
+        stages.DLOGITS,
+        "dweight is not used: (demand − probs)(loss − baseline) has to come in as "
+        "dlogits_of_losses.",
+        when=("estimator", "reinforce"),
+    ),
+    stages.LINEAR_BACKWARD,
+)

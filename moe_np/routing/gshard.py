@@ -44,36 +44,11 @@ ArrayN2 = Annotated[np.ndarray, "N, 2"]
 
 CAUSAL = False  # with a capacity
 EXAMPLE: Options = {"capacity_factor": 1.0}
-TWO_LARGEST = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage(
-        "selection",
-        r"\mathrm{choice}_n = \text{the two largest}",
-        {"choice": "N 2"},
-        "Best first.",
-    ),
-    Stage("gates", stages.of_kept("logits", "gates"), {"gates": "N 2"}, "Before any capacity."),
-)
-STAGES: tuple[Stage, ...] = (
-    *TWO_LARGEST,
-    Stage(
-        "second choice",
-        r"\text{second choice sent if } 2 \, \mathrm{gates}_{n2} > \mathrm{rnd}_n",
-        {"rnd": "N"},
-        "At random: a second choice of small weight is seldom sent.",
-    ),
-    Stage(
-        "places",
-        "",
-        {"demand": "N E", "C": "", "kept": "N 2"},
-        "kept: sent, and placed. First choices of all tokens come before the second ones.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (stages.through_kept("gates"), stages.LINEAR_BACKWARD)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     choice: ArrayN2
@@ -195,3 +170,34 @@ def assignments(
     demand[np.nonzero(sent)[0], choice[sent]] = True
     probs = numerics.softmax(logits)
     return Routing(token, choice[token, rank], gates[kept], logits, probs, demand)
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+TWO_LARGEST = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "selection",
+        r"\mathrm{choice}_n = \text{the two largest}",
+        {"choice": "N 2"},
+        "Best first.",
+    ),
+    Stage("gates", stages.of_kept("logits", "gates"), {"gates": "N 2"}, "Before any capacity."),
+)
+STAGES: tuple[Stage, ...] = (
+    *TWO_LARGEST,
+    Stage(
+        "second choice",
+        r"\text{second choice sent if } 2 \, \mathrm{gates}_{n2} > \mathrm{rnd}_n",
+        {"rnd": "N"},
+        "At random: a second choice of small weight is seldom sent.",
+    ),
+    Stage(
+        "places",
+        "",
+        {"demand": "N E", "C": "", "kept": "N 2"},
+        "kept: sent, and placed. First choices of all tokens come before the second ones.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.through_kept("gates"), stages.LINEAR_BACKWARD)

@@ -33,20 +33,11 @@ ArrayV = Annotated[np.ndarray, "V"]
 CAUSAL = True
 EXAMPLE: Options = {"ids": np.arange(8) % 5, "n_experts": 4}
 EXAMPLE_INIT: Options = {"vocabulary": 5}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "lookup",
-        r"\mathrm{expert}_n = \mathrm{table}[\mathrm{ids}_n]",
-        {"table": "V", "ids": "N", "demand": "N E"},
-        "Nothing is computed from x.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    Stage("parameters and tokens", r"dx = 0", {"dx": "N D"}, "Nothing is learned."),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     ids: ArrayN
 
@@ -139,3 +130,18 @@ def route_backward(
     """
     logits_backward(dweight, dlogits, cache)
     return np.zeros_like(cache.x), {}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "lookup",
+        r"\mathrm{expert}_n = \mathrm{table}[\mathrm{ids}_n]",
+        {"table": "V", "ids": "N", "demand": "N E"},
+        "Nothing is computed from x.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage("parameters and tokens", r"dx = 0", {"dx": "N D"}, "Nothing is learned."),
+)

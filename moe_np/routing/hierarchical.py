@@ -37,55 +37,6 @@ from moe_np.routing.contract import Routing, Stage
 CAUSAL = True
 EXAMPLE: Options = {"k_primary": 2, "k_secondary": 2, "renormalise": True}
 EXAMPLE_INIT: Options = {"groups": 2}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "groups",
-        r"\mathrm{primary} = x w_\mathrm{primary}",
-        {"primary": "N a"},
-        "A logit for each group.",
-    ),
-    Stage(
-        "chosen groups",
-        "",
-        {"outer_choice": "N k1", "outer_weight": "N k1"},
-        "The choice and the weights of the upper gate.",
-    ),
-    Stage(
-        "inside",
-        r"\mathrm{secondary} = x w_\mathrm{secondary}",
-        {"secondary": "N a b"},
-        "A logit for each expert of each group.",
-    ),
-    Stage(
-        "chosen experts",
-        "",
-        {"inner_choice": "N k1 k2", "inner_weight": "N k1 k2"},
-        "The choice and the weights of the lower gate, in each chosen group.",
-    ),
-    Stage(
-        "weights",
-        r"\mathrm{weight} = \mathrm{outer\_weight} \cdot \mathrm{inner\_weight}",
-        {"weight": "N k1 k2"},
-        "Eq. 12.",
-    ),
-    Stage(
-        "all experts",
-        r"\mathrm{logits}_{ij} = \mathrm{primary}_i + "
-        r"\log \mathrm{softmax}(\mathrm{secondary}_i)_j",
-        {"logits": "N E", "probs": "N E", "demand": "N E"},
-        "Of every expert, as if there were one gate: what a load-balancing loss looks at.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    Stage("logits", "", {"dprimary": "N a", "dsecondary": "N E"}, stages.HELD),
-    Stage(
-        "parameters and tokens",
-        r"dw_\mathrm{primary} = x^\top d\mathrm{primary}, \quad "
-        r"dw_\mathrm{secondary} = x^\top d\mathrm{secondary}",
-        {"dx": "N D", "dw_primary": "D a", "dw_secondary": "D E"},
-        stages.BELOW,
-    ),
-)
 
 
 class Level(NamedTuple):
@@ -99,6 +50,8 @@ class Level(NamedTuple):
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w_primary: Annotated[np.ndarray, "D, a"]
     w_secondary: ArrayDE
@@ -259,3 +212,56 @@ def _check_level(name, k, n_options, renormalise):
             f"{name}: wanted at least 2 with renormalise=True, got 1: "
             "its weight is then 1 and the gate learns nothing"
         )
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "groups",
+        r"\mathrm{primary} = x w_\mathrm{primary}",
+        {"primary": "N a"},
+        "A logit for each group.",
+    ),
+    Stage(
+        "chosen groups",
+        "",
+        {"outer_choice": "N k1", "outer_weight": "N k1"},
+        "The choice and the weights of the upper gate.",
+    ),
+    Stage(
+        "inside",
+        r"\mathrm{secondary} = x w_\mathrm{secondary}",
+        {"secondary": "N a b"},
+        "A logit for each expert of each group.",
+    ),
+    Stage(
+        "chosen experts",
+        "",
+        {"inner_choice": "N k1 k2", "inner_weight": "N k1 k2"},
+        "The choice and the weights of the lower gate, in each chosen group.",
+    ),
+    Stage(
+        "weights",
+        r"\mathrm{weight} = \mathrm{outer\_weight} \cdot \mathrm{inner\_weight}",
+        {"weight": "N k1 k2"},
+        "Eq. 12.",
+    ),
+    Stage(
+        "all experts",
+        r"\mathrm{logits}_{ij} = \mathrm{primary}_i + "
+        r"\log \mathrm{softmax}(\mathrm{secondary}_i)_j",
+        {"logits": "N E", "probs": "N E", "demand": "N E"},
+        "Of every expert, as if there were one gate: what a load-balancing loss looks at.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage("logits", "", {"dprimary": "N a", "dsecondary": "N E"}, stages.HELD),
+    Stage(
+        "parameters and tokens",
+        r"dw_\mathrm{primary} = x^\top d\mathrm{primary}, \quad "
+        r"dw_\mathrm{secondary} = x^\top d\mathrm{secondary}",
+        {"dx": "N D", "dw_primary": "D a", "dw_secondary": "D E"},
+        stages.BELOW,
+    ),
+)

@@ -49,46 +49,11 @@ WEIGHTS = ("one", "softmax")
 
 CAUSAL = True
 EXAMPLE: Options = {"k": 2, "weights": "softmax"}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "distances",
-        r"\mathrm{distances}_{nm} = \| x_n - \mathrm{centroids}_m \|^2",
-        {"distances": "N E"},
-    ),
-    Stage(
-        "logits",
-        r"\mathrm{logits} = -\mathrm{distances} / T",
-        {"logits": "N E"},
-        "T is the temperature.",
-    ),
-    stages.SOFTMAX,
-    stages.largest("logits", "The closest first."),
-    Stage("weights", r"\mathrm{weight} = 1", {"weight": "N k"}, when=("weights", "one")),
-    Stage("weights", stages.AS_THEY_ARE, {"weight": "N k"}, when=("weights", "softmax")),
-    Stage("weights", stages.of_kept("logits"), {"weight": "N k"}, when=("weights", "renormalised")),
-)
-BACKWARD: tuple[Stage, ...] = (
-    Stage(
-        "logits",
-        r"d\mathrm{logits} = 0",
-        stages.DLOGITS,
-        "A weight of 1 has no gradient.",
-        ("weights", "one"),
-    ),
-    stages.THROUGH_SOFTMAX._replace(when=("weights", "softmax")),
-    stages.through_kept()._replace(when=("weights", "renormalised")),
-    Stage(
-        "parameters and tokens",
-        r"d\mathrm{centroids}_m = \frac2T \sum_n d\mathrm{logits}_{nm} (x_n - "
-        r"\mathrm{centroids}_m), \quad dx_n = \frac2T \sum_m d\mathrm{logits}_{nm} "
-        r"(\mathrm{centroids}_m - x_n)",
-        {"dx": "N D", "dcentroids": "E D"},
-        stages.BELOW,
-    ),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     centroids: ArrayED
     distances: ArrayNE
@@ -262,3 +227,44 @@ def online(
     factor = 1 / np.maximum(count, 1) if rate is None else rate / np.maximum(new, 1)
     change = (factor[:, None] * (total - new[:, None] * centroids)).astype(x.dtype)
     return {"centroids": centroids + change}, count
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "distances",
+        r"\mathrm{distances}_{nm} = \| x_n - \mathrm{centroids}_m \|^2",
+        {"distances": "N E"},
+    ),
+    Stage(
+        "logits",
+        r"\mathrm{logits} = -\mathrm{distances} / T",
+        {"logits": "N E"},
+        "T is the temperature.",
+    ),
+    stages.SOFTMAX,
+    stages.largest("logits", "The closest first."),
+    Stage("weights", r"\mathrm{weight} = 1", {"weight": "N k"}, when=("weights", "one")),
+    Stage("weights", stages.AS_THEY_ARE, {"weight": "N k"}, when=("weights", "softmax")),
+    Stage("weights", stages.of_kept("logits"), {"weight": "N k"}, when=("weights", "renormalised")),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage(
+        "logits",
+        r"d\mathrm{logits} = 0",
+        stages.DLOGITS,
+        "A weight of 1 has no gradient.",
+        ("weights", "one"),
+    ),
+    stages.THROUGH_SOFTMAX._replace(when=("weights", "softmax")),
+    stages.through_kept()._replace(when=("weights", "renormalised")),
+    Stage(
+        "parameters and tokens",
+        r"d\mathrm{centroids}_m = \frac2T \sum_n d\mathrm{logits}_{nm} (x_n - "
+        r"\mathrm{centroids}_m), \quad dx_n = \frac2T \sum_m d\mathrm{logits}_{nm} "
+        r"(\mathrm{centroids}_m - x_n)",
+        {"dx": "N D", "dcentroids": "E D"},
+        stages.BELOW,
+    ),
+)

@@ -56,75 +56,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {"k": 2}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "clean logits",
-        r"\mathrm{clean} = x w",
-        {"clean": "N E"},
-        "No generator: evaluation, no noise.",
-        when=("noise", False),
-    ),
-    Stage("clean logits", r"\mathrm{clean} = x w", {"clean": "N E"}, when=("noise", True)),
-    Stage(
-        "scale",
-        r"\sigma = \log(1 + e^{\mathrm{raw}}), \quad \mathrm{raw} = x w_\mathrm{noise}",
-        {"raw": "N E", "sigma": "N E"},
-        "Eq. 4.",
-    ),
-    Stage(
-        "noise",
-        r"\mathrm{noise} \sim \mathcal N(0, 1)",
-        {"noise": "N E"},
-        "From the generator that was passed in.",
-    ),
-    Stage(
-        "logits",
-        r"\mathrm{noisy} = \mathrm{clean} + \mathrm{noise} \cdot \sigma",
-        {"noisy": "N E", "logits": "N E"},
-        "Eq. 4.",
-        when=("noise", True),
-    ),
-    Stage("logits", "", {"noisy": "N E", "logits": "N E"}, "Eq. 4.", when=("noise", False)),
-    stages.largest("noisy", "The runner-up comes next.", runner_up="N"),
-    Stage(
-        "weights",
-        stages.of_kept("noisy"),
-        {"weight": "N k", "probs": "N E"},
-        "Eq. 3: a softmax over the kept noisy logits.",
-    ),
-    Stage(
-        "expected load",
-        r"P_{ni} = \Phi\big((\mathrm{clean}_{ni} - \mathrm{kth\ of\ the\ others}) / \sigma_{ni}"
-        r"\big), \quad \mathrm{load}_i = \sum_n P_{ni}",
-        {"P": "N E", "load": "E"},
-        "Eqs. 9, 10: the probability to be kept if the noise of this expert is drawn again.",
-        when=("noise", True),
-    ),
-    Stage(
-        "expected load",
-        r"\mathrm{load}_i = \sum_n P_{ni}",
-        {"P": "N E", "load": "E"},
-        "Without noise: a count.",
-        when=("noise", False),
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    stages.through_kept(logits="clean")._replace(when=("noise", False)),
-    stages.through_kept(logits="clean")._replace(
-        arrays={"dclean": "N E", "draw": "N E"},
-        note=f"{stages.HELD} draw is the gradient at raw.",
-        when=("noise", True),
-    ),
-    Stage(
-        "parameters and tokens",
-        "",
-        {"dx": "N D", "dw": "D E", "dw_noise": "D E"},
-        stages.BELOW,
-    ),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     w_noise: ArrayDE
@@ -323,3 +259,73 @@ def _distance(cache):
     inverse = np.where(step, 0, 1 / np.where(step, 1, cache.sigma))
     z = np.where(step, np.where(kept, far, -far), (cache.clean - threshold) * inverse)
     return np.clip(z, -far, far).astype(cache.clean.dtype), inverse
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "clean logits",
+        r"\mathrm{clean} = x w",
+        {"clean": "N E"},
+        "Evaluation: no noise.",
+        when=("noise", False),
+    ),
+    Stage("clean logits", r"\mathrm{clean} = x w", {"clean": "N E"}, when=("noise", True)),
+    Stage(
+        "scale",
+        r"\sigma = \log(1 + e^{\mathrm{raw}}), \quad \mathrm{raw} = x w_\mathrm{noise}",
+        {"raw": "N E", "sigma": "N E"},
+        "Eq. 4.",
+    ),
+    Stage(
+        "noise",
+        r"\mathrm{noise} \sim \mathcal N(0, 1)",
+        {"noise": "N E"},
+        "From the generator that was passed in.",
+    ),
+    Stage(
+        "logits",
+        r"\mathrm{noisy} = \mathrm{clean} + \mathrm{noise} \cdot \sigma",
+        {"noisy": "N E", "logits": "N E"},
+        "Eq. 4.",
+        when=("noise", True),
+    ),
+    Stage("logits", "", {"noisy": "N E", "logits": "N E"}, "Eq. 4.", when=("noise", False)),
+    stages.largest("noisy", "The runner-up comes next.", runner_up="N"),
+    Stage(
+        "weights",
+        stages.of_kept("noisy"),
+        {"weight": "N k", "probs": "N E"},
+        "Eq. 3: a softmax over the kept noisy logits.",
+    ),
+    Stage(
+        "expected load",
+        r"P_{ni} = \Phi\big((\mathrm{clean}_{ni} - \mathrm{kth\ of\ the\ others}) / \sigma_{ni}"
+        r"\big), \quad \mathrm{load}_i = \sum_n P_{ni}",
+        {"P": "N E", "load": "E"},
+        "Eqs. 9, 10: the probability to be kept if the noise of this expert is drawn again.",
+        when=("noise", True),
+    ),
+    Stage(
+        "expected load",
+        r"\mathrm{load}_i = \sum_n P_{ni}",
+        {"P": "N E", "load": "E"},
+        "Without noise: a count.",
+        when=("noise", False),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.through_kept(logits="clean")._replace(when=("noise", False)),
+    stages.through_kept(logits="clean")._replace(
+        arrays={"dclean": "N E", "draw": "N E"},
+        note=f"{stages.HELD} draw is the gradient at raw.",
+        when=("noise", True),
+    ),
+    Stage(
+        "parameters and tokens",
+        "",
+        {"dx": "N D", "dw": "D E", "dw_noise": "D E"},
+        stages.BELOW,
+    ),
+)

@@ -26,43 +26,15 @@ from moe_np.routing import contract, gshard
 from moe_np.routing.contract import Routing, Stage
 from moe_np.routing.gshard import ArrayN2
 
-ABOVE = "The second choice is sent if its share is above the threshold."
-SHARE = {"share": "N", "threshold": ""}
-
 CAUSAL = False  # with a capacity
 EXAMPLE: Options = {"capacity_factor": 1.0}
-STAGES: tuple[Stage, ...] = (
-    *gshard.TWO_LARGEST,
-    Stage(
-        "share of the second",
-        r"\mathrm{share} = \mathrm{gates}_2 / \mathrm{gates}_1",
-        SHARE,
-        ABOVE,
-        when=("of", "first"),
-    ),
-    Stage(
-        "share of the second", r"\mathrm{share} = \mathrm{gates}_2", SHARE, ABOVE, ("of", "pair")
-    ),
-    Stage(
-        "random threshold",
-        r"\text{second choice sent if } \mathrm{share}_n > "
-        r"\mathrm{rnd}_n \cdot \mathrm{threshold}",
-        {"rnd": "N"},
-        "With probability share / threshold, at most 1.",
-    ),
-    Stage(
-        "places",
-        "",
-        {"demand": "N E", "C": "", "kept": "N 2"},
-        "kept: sent, and placed. First choices come before the second ones.",
-    ),
-)
-BACKWARD = gshard.BACKWARD
 
 init = gshard.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     choice: ArrayN2
@@ -132,3 +104,36 @@ def route_backward(
     are held.
     """
     return gshard.route_backward(dweight, dlogits, cache)
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+ABOVE = "The second choice is sent if its share is above the threshold."
+SHARE = {"share": "N", "threshold": ""}
+STAGES: tuple[Stage, ...] = (
+    *gshard.TWO_LARGEST,
+    Stage(
+        "share of the second",
+        r"\mathrm{share} = \mathrm{gates}_2 / \mathrm{gates}_1",
+        SHARE,
+        ABOVE,
+        when=("of", "first"),
+    ),
+    Stage(
+        "share of the second", r"\mathrm{share} = \mathrm{gates}_2", SHARE, ABOVE, ("of", "pair")
+    ),
+    Stage(
+        "random threshold",
+        r"\text{second choice sent if } \mathrm{share}_n > "
+        r"\mathrm{rnd}_n \cdot \mathrm{threshold}",
+        {"rnd": "N"},
+        "With probability share / threshold, at most 1.",
+    ),
+    Stage(
+        "places",
+        "",
+        {"demand": "N E", "C": "", "kept": "N 2"},
+        "kept: sent, and placed. First choices come before the second ones.",
+    ),
+)
+BACKWARD = gshard.BACKWARD

@@ -46,38 +46,11 @@ from moe_np.routing.contract import BalanceLoss, Routing, Stage
 
 CAUSAL = False  # in training
 EXAMPLE: Options = {"k": 2}
-BY_EXPERTS = "The experts choose: equally many tokens each in a batch, any number with thresholds."
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage(
-        "mask",
-        r"\text{each expert keeps its } m \text{ largest}, \; m = \lceil k N / E \rceil",
-        {"m": "", "kept": "N E"},
-        BY_EXPERTS,
-        when=("training", True),
-    ),
-    Stage(
-        "mask",
-        r"\mathrm{kept}_{ni} = \mathrm{probs}_{ni} > \mathrm{threshold}_i",
-        {"kept": "N E"},
-        BY_EXPERTS,
-        when=("training", False),
-    ),
-    Stage(
-        "weights",
-        r"\mathrm{weight} = \text{softmax over what a token's row keeps}",
-        {"weight": "N E"},
-        "0 elsewhere. Eq. 16.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    stages.through_kept(),
-    stages.LINEAR_BACKWARD._replace(arrays={"dx": "N D", "dw": "D E", "dthreshold": "E"}),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     threshold: ArrayE
@@ -172,3 +145,36 @@ def _batch_mask(logits, m, valid):
     kept = np.zeros(logits.shape, bool)
     np.put_along_axis(kept, contract.top_k(score.T, m).T, True, axis=0)
     return kept
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+BY_EXPERTS = "The experts choose: equally many tokens each in a batch, any number with thresholds."
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "mask",
+        r"\text{each expert keeps its } m \text{ largest}, \; m = \lceil k N / E \rceil",
+        {"m": "", "kept": "N E"},
+        BY_EXPERTS,
+        when=("training", True),
+    ),
+    Stage(
+        "mask",
+        r"\mathrm{kept}_{ni} = \mathrm{probs}_{ni} > \mathrm{threshold}_i",
+        {"kept": "N E"},
+        BY_EXPERTS,
+        when=("training", False),
+    ),
+    Stage(
+        "weights",
+        r"\mathrm{weight} = \text{softmax over what a token's row keeps}",
+        {"weight": "N E"},
+        "0 elsewhere. Eq. 16.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.through_kept(),
+    stages.LINEAR_BACKWARD._replace(arrays={"dx": "N D", "dw": "D E", "dthreshold": "E"}),
+)

@@ -43,43 +43,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True  # places are given in the order of the tokens
 EXAMPLE: Options = {"capacity_factor": 1.25}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "jitter",
-        r"\mathrm{seen} = x \cdot \mathrm{factor}",
-        {"factor": "N D", "seen": "N D"},
-        "The router sees this, the experts see x.",
-        when=("factor", True),
-    ),
-    stages.LINEAR._replace(when=("factor", False)),
-    stages.LINEAR._replace(equation=r"\mathrm{logits} = \mathrm{seen} \, w", when=("factor", True)),
-    stages.SOFTMAX,
-    Stage(
-        "selection",
-        r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}",
-        {"choice": "N", "demand": "N E"},
-        "One expert per token.",
-    ),
-    Stage(
-        "places",
-        r"\text{an expert takes its first } C",
-        {"C": "", "token": "A"},
-        "Tokens in their order; those that find no place are not in the list.",
-        when=("C", True),
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (
-    stages.THROUGH_SOFTMAX,
-    stages.LINEAR_BACKWARD._replace(when=("factor", False)),
-    stages.LINEAR_BACKWARD._replace(
-        equation=r"dw = \mathrm{seen}^\top d\mathrm{logits}, "
-        r"\quad dx = d\mathrm{logits} \, w^\top \cdot \mathrm{factor}",
-        when=("factor", True),
-    ),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     seen: ArrayND  # what the router saw: x, or x times the jitter
     factor: ArrayND | None  # the jitter, None without
     w: ArrayDE
@@ -167,3 +135,41 @@ def route_backward(
     dscore = logits_backward(dweight, dlogits, cache)
     dseen, dw = contract.linear_backward(dscore, cache.seen, cache.w)
     return (dseen if cache.factor is None else dseen * cache.factor), {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "jitter",
+        r"\mathrm{seen} = x \cdot \mathrm{factor}",
+        {"factor": "N D", "seen": "N D"},
+        "The router sees this, the experts see x.",
+        when=("factor", True),
+    ),
+    stages.LINEAR._replace(when=("factor", False)),
+    stages.LINEAR._replace(equation=r"\mathrm{logits} = \mathrm{seen} \, w", when=("factor", True)),
+    stages.SOFTMAX,
+    Stage(
+        "selection",
+        r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}",
+        {"choice": "N", "demand": "N E"},
+        "One expert per token.",
+    ),
+    Stage(
+        "places",
+        r"\text{an expert takes its first } C",
+        {"C": "", "token": "A"},
+        "Tokens in their order; those that find no place are not in the list.",
+        when=("C", True),
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.THROUGH_SOFTMAX,
+    stages.LINEAR_BACKWARD._replace(when=("factor", False)),
+    stages.LINEAR_BACKWARD._replace(
+        equation=r"dw = \mathrm{seen}^\top d\mathrm{logits}, "
+        r"\quad dx = d\mathrm{logits} \, w^\top \cdot \mathrm{factor}",
+        when=("factor", True),
+    ),
+)

@@ -37,21 +37,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {"k": 2, "renormalise": True}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    stages.largest("logits", stages.BEST_FIRST),
-    stages.RENORMALISED,
-    stages.NOT_RENORMALISED,
-)
-BACKWARD: tuple[Stage, ...] = (
-    stages.through_kept()._replace(when=("renormalise", True)),
-    stages.THROUGH_SOFTMAX._replace(when=("renormalise", False)),
-    stages.LINEAR_BACKWARD,
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     probs: ArrayNE
@@ -140,3 +130,19 @@ def route_backward(
     else:
         dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), x, w)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    stages.largest("logits", stages.BEST_FIRST),
+    stages.RENORMALISED,
+    stages.NOT_RENORMALISED,
+)
+BACKWARD: tuple[Stage, ...] = (
+    stages.through_kept()._replace(when=("renormalise", True)),
+    stages.THROUGH_SOFTMAX._replace(when=("renormalise", False)),
+    stages.LINEAR_BACKWARD,
+)

@@ -31,34 +31,13 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {"p": 0.4}
-STAGES: tuple[Stage, ...] = (
-    stages.LINEAR,
-    stages.SOFTMAX,
-    Stage(
-        "order",
-        "",
-        {"order": "N E", "ranked": "N E"},
-        "All experts of a token, the most probable first.",
-    ),
-    Stage(
-        "sum so far",
-        r"\mathrm{before}_{nr} = \sum_{q < r} \mathrm{ranked}_{nq}",
-        {"before": "N E"},
-        "The sum of the more probable ones.",
-    ),
-    Stage(
-        "selection",
-        r"\mathrm{kept} = \mathrm{before} < p",
-        {"p": "", "kept": "N E", "demand": "N E"},
-        "The expert that crosses p is kept.",
-    ),
-)
-BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)
 
 init = top_k.init  # {"w": (D, E)}
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     probs: ArrayNE
@@ -119,3 +98,30 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Which experts are kept is held."""
     dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    stages.LINEAR,
+    stages.SOFTMAX,
+    Stage(
+        "order",
+        "",
+        {"order": "N E", "ranked": "N E"},
+        "All experts of a token, the most probable first.",
+    ),
+    Stage(
+        "sum so far",
+        r"\mathrm{before}_{nr} = \sum_{q < r} \mathrm{ranked}_{nq}",
+        {"before": "N E"},
+        "The sum of the more probable ones.",
+    ),
+    Stage(
+        "selection",
+        r"\mathrm{kept} = \mathrm{before} < p",
+        {"p": "", "kept": "N E", "demand": "N E"},
+        "The expert that crosses p is kept.",
+    ),
+)
+BACKWARD: tuple[Stage, ...] = (stages.THROUGH_SOFTMAX, stages.LINEAR_BACKWARD)

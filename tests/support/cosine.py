@@ -20,28 +20,11 @@ from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
 EXAMPLE: Options = {}
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "directions",
-        r"\mathrm{x\_unit} = x / \| x \|, \quad \mathrm{w\_unit} = w / \| w \|",
-        {"x_unit": "N D", "w_unit": "D E"},
-    ),
-    Stage("logits", r"\mathrm{logits} = \mathrm{x\_unit} \, \mathrm{w\_unit}", {"logits": "N E"}),
-    Stage(
-        "selection",
-        r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}",
-        {"choice": "N", "demand": "N E"},
-        "One expert per token.",
-    ),
-    Stage("weights", r"\mathrm{probs} = (1 + \mathrm{logits}) / 2", {"probs": "N E"}),
-)
-BACKWARD: tuple[Stage, ...] = (
-    Stage("logits", r"d\mathrm{logits} = d\mathrm{weight} / 2", {"dlogits": "N E"}),
-    Stage("parameters and tokens", "", {"dx": "N D", "dw": "D E"}),
-)
 
 
 class Cache(NamedTuple):
+    """What `route` keeps for `route_backward` and for the stages."""
+
     x: ArrayND
     w: ArrayDE
     x_unit: ArrayND
@@ -100,3 +83,26 @@ def route_backward(
     dx = (dx_unit - x_unit * along_x) / np.linalg.norm(x, axis=1, keepdims=True)
     dw = (dw_unit - w_unit * along_w) / np.linalg.norm(w, axis=0)
     return dx, {"w": dw}
+
+
+# --- the stages, for the step view ----------------------------------------------------------------
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "directions",
+        r"\mathrm{x\_unit} = x / \| x \|, \quad \mathrm{w\_unit} = w / \| w \|",
+        {"x_unit": "N D", "w_unit": "D E"},
+    ),
+    Stage("logits", r"\mathrm{logits} = \mathrm{x\_unit} \, \mathrm{w\_unit}", {"logits": "N E"}),
+    Stage(
+        "selection",
+        r"\mathrm{choice}_n = \arg\max_i \mathrm{logits}_{ni}",
+        {"choice": "N", "demand": "N E"},
+        "One expert per token.",
+    ),
+    Stage("weights", r"\mathrm{probs} = (1 + \mathrm{logits}) / 2", {"probs": "N E"}),
+)
+BACKWARD: tuple[Stage, ...] = (
+    Stage("logits", r"d\mathrm{logits} = d\mathrm{weight} / 2", {"dlogits": "N E"}),
+    Stage("parameters and tokens", "", {"dx": "N D", "dw": "D E"}),
+)
