@@ -136,8 +136,10 @@ def forward(
     finite or not of the features and type of params["phi"], and for a wrong `valid`.
     """
     x, phi, valid = _check(params, x, valid)
-    (D, E, S), scale = phi.shape, params.get("scale")
-    x_unit, phi_unit = x, phi.reshape(D, E * S)
+    D, E, S = phi.shape
+    scale = params.get("scale")
+    x_unit = x
+    phi_unit = phi.reshape(D, E * S)
     x_norm = phi_norm = None
     if scale is not None:
         x_unit, x_norm = unit_forward(x_unit, axis=2)

@@ -170,7 +170,7 @@ def _check(params, x, routing, expert):
         raise InputError(f"routing.weight: wanted {wanted}, got {weight.dtype} {weight.shape}")
     for name, index in (("token", routing.token), ("expert", routing.expert)):
         if index.shape != weight.shape or index.dtype.kind != "i":
-            wanted = f"{len(weight)} whole numbers, as weight has"
+            wanted = f"{len(weight)} integers, one per weight"
             raise InputError(f"routing.{name}: wanted {wanted}, got {index.dtype} {index.shape}")
     return x
 

@@ -392,11 +392,11 @@ BAD = {
     ),
     "a token too few": (
         rerouted(token=lambda token: token[1:]),
-        "routing.token: wanted 22 whole numbers, as weight has, got int64",
+        "routing.token: wanted 22 integers, one per weight, got int64",
     ),
     "experts that are not integers": (
         rerouted(expert=lambda expert: expert * 1.0),
-        "routing.expert: wanted 22 whole numbers, as weight has, got float64",
+        "routing.expert: wanted 22 integers, one per weight, got float64",
     ),
     "weights of another type": (
         rerouted(weight=lambda weight: weight.astype(np.float32)),
