@@ -1,9 +1,10 @@
-"""A class that is not real: honest work, plausible mistakes, cheats and broken files, to try the grader on.
+"""A simulated class to try the grader: honest work, plausible mistakes, cheats and broken files.
 
     python lessons/assignments/simulate_class.py 1_mixture DIR [--students 30] [--seed 0]
     moe-np coursework grade 1_mixture DIR --out GRADES
 
-Writes a notebook a student into DIR and `expected.json` beside them: which questions each of them has to lose.
+Writes one notebook per student into DIR, and `expected.json` beside them: the questions that every
+student has to lose.
 """
 
 import argparse
@@ -30,28 +31,36 @@ def functions(assignment):
 
 
 def solved(assignment, answers=None):
-    """The cells of a notebook with the solutions, or with `answers` {question: source} in their place."""
+    """The cells of a notebook with the solutions. answers: {question: source} in their place."""
     cells = list(assignment.cells)
     for question, source in (answers or {}).items():
         cells = with_answer(assignment._replace(cells=tuple(cells)), question, source)
-    out = [notebook.without_hidden_tests(cell) for cell in cells]
-    return [
-        c._replace(source=re.sub(r"(?m)^ *### (BEGIN|END) SOLUTION\n?", "", c.source)) for c in out
-    ]
+    return [without_markers(notebook.without_hidden_tests(cell)) for cell in cells]
+
+
+def without_markers(cell):
+    """The cell without the lines that begin and end a solution."""
+    return cell._replace(source=re.sub(r"(?m)^ *### (BEGIN|END) SOLUTION\n?", "", cell.source))
+
+
+def with_cell(cells, source, is_next):
+    """The cells with another one before the first for which `is_next(cell)` is true."""
+    place = next(i for i, cell in enumerate(cells) if is_next(cell))
+    return [*cells[:place], notebook.Cell("code", source.strip("\n"), {}), *cells[place:]]
 
 
 def with_first(cells, source):
-    """The cells with one more before the first answer."""
-    at = next(i for i, c in enumerate(cells) if c.nbgrader.get("solution"))
-    return [*cells[:at], notebook.Cell("code", source.strip("\n"), {}), *cells[at:]]
+    """The cells with another one before the first answer."""
+    return with_cell(cells, source, lambda cell: cell.nbgrader.get("solution"))
 
 
-# --- Honest -----------------------------------------------------------------------------------------------------------
+# --- Honest ---------------------------------------------------------------------------------------
 
 
 def student(assignment, bank, rng, *, wrong=0.2, missing=0.07):
-    """(cells, lost) of one who does each question right in some way, wrong in some way, or not at all."""
-    answers, lost = {}, []
+    """(cells, lost questions): each question is answered right, wrong, or not at all."""
+    answers = {}
+    lost = []
     for q in functions(assignment):
         kinds = bank[q.name]
         draw = rng.random()
@@ -68,12 +77,11 @@ def student(assignment, bank, rng, *, wrong=0.2, missing=0.07):
 
 def stub(assignment, question):
     """An answer cell as it was handed out."""
-    return next(
-        c.source for c in notebook.released(assignment.cells) if c.grade_id == f"{question}_answer"
-    )
+    released = notebook.released(assignment.cells)
+    return next(cell.source for cell in released if cell.grade_id == f"{question}_answer")
 
 
-# --- Cheats -----------------------------------------------------------------------------------------------------------
+# --- Cheats ---------------------------------------------------------------------------------------
 
 ALWAYS_EQUAL = """
 import numpy as np
@@ -139,7 +147,8 @@ wire = sys.modules["wire"]
 old = wire.frame
 def frame(value):
     if isinstance(value, dict) and "id" in value:
-        value = {"id": value["id"], "ok": True, "passed": True, "value": True, "inputs": (), "score": 100}
+        value = {"id": value["id"], "ok": True, "passed": True, "value": True, "inputs": ()}
+        value["score"] = 100
     return old(value)
 for module in list(sys.modules.values()):
     for name, thing in list(vars(module).items()) if hasattr(module, "__dict__") else ():
@@ -160,10 +169,9 @@ def look_up(name, inputs):
 
 
 def faked(assignment, body):
-    """A definition of every function that is asked for."""
-    return "\n".join(
-        f"def {q.function}(*inputs): {body.format(name=q.function)}" for q in functions(assignment)
-    )
+    """A definition of every function, with the same body."""
+    names = [question.function for question in functions(assignment)]
+    return "\n".join(f"def {name}(*inputs): {body.format(name=name)}" for name in names)
 
 
 def visible_calls(assignment):
@@ -173,9 +181,9 @@ def visible_calls(assignment):
 
     def recorded(name, function):
         def call(*inputs):
-            before = pickle.loads(pickle.dumps(inputs))
+            copy = pickle.loads(pickle.dumps(inputs))
             value = function(*inputs)
-            calls[name].append((before, value))
+            calls[name].append((copy, value))
             return value
 
         return call
@@ -191,152 +199,120 @@ def visible_calls(assignment):
 
 
 def hard_coded(assignment):
-    """A notebook that passes the visible checks by what it has seen of their answers."""
+    """The source of answers that know the results of the visible checks, and no others."""
     table = base64.b64encode(pickle.dumps(visible_calls(assignment))).decode()
     lines = faked(assignment, "return look_up('{name}', inputs)")
     return HARD_CODED.format(table=table, functions=lines)
 
 
 FORKS = "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
+HARMFUL_ANSWERS = {
+    "endless_loop": "while True: pass",
+    "os_exit": "os._exit(0)",
+    "kills_all": "os.kill(-1, signal.SIGKILL)\nos._exit(1)",
+    "memory_bomb": "x = []\nwhile True: x.append(bytearray(10**8))",
+    "fork_bomb": FORKS,
+    "huge_result": "return __import__('numpy').zeros(3 * 10**7)",
+}
+HARMFUL_CELLS = {  # before the first answer of a notebook that is right
+    "patched_numpy": "import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True",
+    "huge_output": "for _ in range(30): print('x' * 10**7)",
+    "cell_never_ends": "import time\nwhile True: time.sleep(1)",
+    "cell_exits": "import os, sys\nsys.stdout.flush()\nos._exit(0)",
+    "cell_forks": f"import os, time\n{FORKS}",
+}
 
 
 def replacing(assignment, source):
-    """The released notebook in which one cell claims to be all answers."""
-    cells = [
-        c
-        for c in notebook.released(assignment.cells)
-        if not c.nbgrader.get("solution") or c.kind != "code"
-    ]
-    at = next(i for i, c in enumerate(cells) if c.nbgrader.get("grade"))
-    return [*cells[:at], notebook.Cell("code", source.strip("\n"), {}), *cells[at:]]
+    """The released notebook with one cell in the place of all answers."""
+    released = notebook.released(assignment.cells)
+    cells = [cell for cell in released if not cell.nbgrader.get("solution") or cell.kind != "code"]
+    return with_cell(cells, source, lambda cell: cell.nbgrader.get("grade"))
 
 
 def cheats(assignment):
-    """{name: (cells or bytes, lost)}: each is to get nothing for what it fakes, and what it really knows."""
-    asked = functions(assignment)
-    every = [q.name for q in asked]
-    folder, name = str(assignment.folder.parent), assignment.name
-    known = [(q.reference.__module__, q.reference.__name__, q.function) for q in asked]
-    known = [k for k in known if k[0].startswith("moe_np")]
+    """{name: (cells or bytes, lost)}. Each loses the questions that it fakes, and no others."""
+    first = functions(assignment)[0]
+    every_question = [question.name for question in functions(assignment)]
+    sources = fakes(assignment)
+    work = {name: (replacing(assignment, sources[name]), every_question) for name in sources}
+    for name, body in HARMFUL_ANSWERS.items():
+        cells = solved(assignment, {first.name: broken(first.function, body)})
+        work[name] = (cells, [first.name])
+    for name, source in HARMFUL_CELLS.items():
+        work[name] = (with_first(solved(assignment), source), [])
+    syntax_error = {first.name: f"def {first.function}(s:\n    return s"}
+    work["syntax_error"] = (solved(assignment, syntax_error), [first.name])
+    work["not_a_notebook"] = (b'{"cells": [', every_question)
+    work["empty_file"] = (b"", every_question)
+    work["no_cells"] = ([], every_question)
+    work["untouched"] = (notebook.released(assignment.cells), every_question)
+    return work
+
+
+def fakes(assignment):
+    """{name: source of one cell that pretends to hold all answers}."""
+    questions = functions(assignment)
+    names = [question.function for question in questions]
+    folder = str(assignment.folder.parent)
+    references = [(q.reference.__module__, q.reference.__name__, q.function) for q in questions]
+    references = [row for row in references if row[0].startswith("moe_np")]
     paths = [str(HERE.parents[1]), str(assignment.folder)]
-    first = asked[0]
-    names = [q.function for q in asked]
-    own = {
-        "replaced_allclose": ALWAYS_EQUAL.format(
-            functions=faked(assignment, "return np.zeros(1).view(Anything)")
-        ),
-        "reads_files": FROM_FILES.format(folder=folder, name=name),
-        "imports_package": FROM_PACKAGE.format(
-            references=known, paths=paths, name=name, folder=folder
-        ),
+    equal = faked(assignment, "return np.zeros(1).view(Anything)")
+    places = {"name": assignment.name, "folder": folder}
+    return {
+        "replaced_allclose": ALWAYS_EQUAL.format(functions=equal),
+        "reads_files": FROM_FILES.format(**places),
+        "imports_package": FROM_PACKAGE.format(references=references, paths=paths, **places),
         "looks_into_grader": FROM_GRADER.format(functions=names),
         "patched_channel": PATCHED_CHANNEL + faked(assignment, "return True"),
         "hard_coded": hard_coded(assignment),
         "returns_inputs": faked(assignment, "return inputs"),
     }
-    out = {key: (replacing(assignment, source), every) for key, source in own.items()}
-    full = solved(assignment)
-
-    def broken(body):
-        imports = "import os, sys, time, signal\n"
-        return (
-            imports
-            + f"def {first.function}(*inputs):\n"
-            + "\n".join("    " + line for line in body.split("\n"))
-        )
-
-    one = {
-        "endless_loop": "while True: pass",
-        "os_exit": "os._exit(0)",
-        "kills_all": "os.kill(-1, signal.SIGKILL)\nos._exit(1)",
-        "memory_bomb": "x = []\nwhile True: x.append(bytearray(10**8))",
-        "fork_bomb": FORKS,
-        "huge_result": "return __import__('numpy').zeros(3 * 10**7)",
-    }
-    for key, body in one.items():
-        out[key] = (solved(assignment, {first.name: broken(body)}), [first.name])
-    out["patched_numpy"] = (
-        with_first(full, "import numpy as np\nnp.isclose = np.allclose = lambda *a, **k: True"),
-        [],
-    )
-    out["huge_output"] = (with_first(full, "for _ in range(30): print('x' * 10**7)"), [])
-    out["cell_never_ends"] = (with_first(full, "import time\nwhile True: time.sleep(1)"), [])
-    out["cell_exits"] = (with_first(full, "import os, sys\nsys.stdout.flush()\nos._exit(0)"), [])
-    out["cell_forks"] = (with_first(full, f"import os, time\n{FORKS}"), [])
-    out["syntax_error"] = (
-        solved(assignment, {first.name: f"def {first.function}(s:\n    return s"}),
-        [first.name],
-    )
-    out["not_a_notebook"] = (b'{"cells": [', every)
-    out["empty_file"] = (b"", every)
-    out["no_cells"] = ([], every)
-    out["untouched"] = (notebook.released(assignment.cells), every)
-    return out
 
 
-# --- A class ----------------------------------------------------------------------------------------------------------
+def broken(function, body):
+    """The source of an answer with this body, and what it needs."""
+    lines = "\n".join("    " + line for line in body.split("\n"))
+    return f"import os, sys, time, signal\ndef {function}(*inputs):\n{lines}"
+
+
+# --- A class --------------------------------------------------------------------------------------
 
 NAMES = (
-    *(
-        "ada",
-        "emmy",
-        "sofia",
-        "maryam",
-        "katherine",
-        "grace",
-        "annie",
-        "rosalind",
-        "chien",
-        "lise",
-        "mary",
-        "barbara",
-    ),
-    *(
-        "dorothy",
-        "hedy",
-        "joan",
-        "karen",
-        "ingrid",
-        "alan",
-        "carl",
-        "leonhard",
-        "pierre",
-        "bernhard",
-        "david",
-        "kurt",
-    ),
+    *("ada", "emmy", "sofia", "maryam", "katherine", "grace", "annie", "rosalind", "chien", "lise"),
+    *("mary", "barbara", "dorothy", "hedy", "joan", "karen", "ingrid", "alan", "carl", "leonhard"),
+    *("pierre", "bernhard", "david", "kurt"),
 )
 
 
 def notebook_bytes(assignment, cells):
+    """The bytes of a notebook; bytes stay as they are."""
     if isinstance(cells, bytes):
         return cells
     return notebook.write(cells, describe(assignment)).encode()
 
 
 def make(assignment, bank, students=30, seed=0):
-    """{file name: (bytes, lost)}: 4 flawless, the cheats (as many as fit into half of it), the rest with mistakes."""
+    """{file name: (bytes, lost)}: 4 without mistakes, up to a half cheats, others with mistakes."""
     rng = np.random.default_rng(seed)
-    bad = list(cheats(assignment).items())
-    chosen = [bad[i] for i in sorted(rng.permutation(len(bad))[: students // 2])]
-    out = {}
+    dishonest = list(cheats(assignment).items())
+    chosen = [dishonest[i] for i in sorted(rng.permutation(len(dishonest))[: students // 2])]
+    files = {}
     for number in range(students - len(chosen)):
         share = 0 if number < 4 else 0.2
         cells, lost = student(assignment, bank, rng, wrong=share, missing=share / 3)
-        name = NAMES[number % len(NAMES)] + (
-            str(number // len(NAMES)) if number >= len(NAMES) else ""
-        )
-        out[f"{name}_{1000 + number}_{50000 + number}_{assignment.name}.ipynb"] = (
-            notebook_bytes(assignment, cells),
-            lost,
-        )
+        repeat = number // len(NAMES) or ""  # names run out in a large class
+        name = f"{NAMES[number % len(NAMES)]}{repeat}_{1000 + number}_{50000 + number}"
+        files[f"{name}_{assignment.name}.ipynb"] = (notebook_bytes(assignment, cells), lost)
     for number, (kind, (cells, lost)) in enumerate(chosen):
-        name = f"x{kind.replace('_', '-')}_{2000 + number}_{60000 + number}_{assignment.name}.ipynb"
-        out[name] = (notebook_bytes(assignment, cells), lost)
-    return out
+        name = f"x{kind.replace('_', '-')}_{2000 + number}_{60000 + number}"
+        files[f"{name}_{assignment.name}.ipynb"] = (notebook_bytes(assignment, cells), lost)
+    return files
 
 
 def write(files, folder):
+    """Write the notebooks, and which questions each has to lose."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, (raw, _) in files.items():

@@ -5,7 +5,7 @@ right one must leave full marks; a wrong one must lose the points of its questio
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from moe_np.coursework import grading
@@ -102,3 +102,27 @@ def table(rows: Iterable[Row]) -> str:
         cells = (row.question, f"{row.kind}: {row.name}", f"{lost}{remark}", row.message)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+# --- Writing a bank: answers that differ in a line ------------------------------------------------
+
+
+def changed(source: str, *changes: tuple[str, str]) -> str:
+    """The source with `new` in the place of `old` for each change (old, new).
+
+    Raises ValueError where `old` is not in the source.
+    """
+    for old, new in changes:
+        if old not in source:
+            raise ValueError(f"wanted a part of the source to change, got {old!r}")
+        source = source.replace(old, new)
+    return source
+
+
+def template(text: str, **parts: str) -> Callable[..., str]:
+    """A function that fills the fields {name} of `text`, with `parts` or what it gets instead."""
+
+    def fill(**others: str) -> str:
+        return text.format(**{**parts, **others})
+
+    return fill

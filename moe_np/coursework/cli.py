@@ -75,10 +75,7 @@ def _list(args):
 
 def _facts(assignment):
     keys = ("name", "title", "after", "hours", "points", "allowed", "libraries")
-    questions = [
-        {"name": question.name, "points": question.points, "function": question.function}
-        for question in assignment.questions
-    ]
+    questions = [question.facts() for question in assignment.questions]
     return {**{key: getattr(assignment, key) for key in keys}, "questions": questions}
 
 

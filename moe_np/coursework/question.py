@@ -129,6 +129,10 @@ class Question:
     baseline: Callable | None = None  # a slow way to the answer, the same signature
     faster: float = 1.0  # how many times as fast as `baseline` the answer must be, on the last case
 
+    def facts(self) -> dict[str, Any]:
+        """What students may know of it, as JSON holds it."""
+        return {"name": self.name, "points": self.points, "function": self.function}
+
 
 class Case(NamedTuple):
     """Inputs, and what the reference returns for them."""

@@ -27,10 +27,7 @@ def describe(assignment: Assignment) -> dict[str, Any]:
         "assignment": assignment.name,
         "allowed": list(assignment.allowed),
         "libraries": list(assignment.libraries),
-        "questions": [
-            {"name": question.name, "points": question.points, "function": question.function}
-            for question in assignment.questions
-        ],
+        "questions": [question.facts() for question in assignment.questions],
         "given": {cell.grade_id: cell.source for cell in assignment.cells if _is_given(cell)},
         "version": moe_np.__version__,
     }

@@ -1,4 +1,8 @@
-"""Assignment 1: right answers of other make, and what students get wrong."""
+"""Assignment 1: right answers that differ from the solution, and mistakes of students."""
+
+import functools
+
+from moe_np.coursework.bank import changed, template
 
 BANK = {
     "q1_softmax": {
@@ -18,7 +22,7 @@ def softmax(s):
 """,
         ],
         "wrong": {
-            "no maximum taken out": """
+            "no maximum subtracted": """
 def softmax(s):
     return np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)
 """,
@@ -43,7 +47,7 @@ def softmax(s):
     s /= s.sum(axis=-1, keepdims=True)
     return s
 """,
-            "logarithm of it": """
+            "its logarithm": """
 def softmax(s):
     s = s - s.max(axis=-1, keepdims=True)
     return s - np.log(np.exp(s).sum(axis=-1, keepdims=True))
@@ -79,7 +83,7 @@ def gate_backward(dp, x, U, p):
     ds = p * (dp - (dp * p).sum(axis=1, keepdims=True)) / 3
     return ds @ U.T, x.T @ ds, ds.sum(axis=0)
 """,
-            "the other sign": """
+            "the opposite sign": """
 def gate_backward(dp, x, U, p):
     ds = p * ((dp * p).sum(axis=1, keepdims=True) - dp)
     return ds @ U.T, x.T @ ds, ds.sum(axis=0)
@@ -88,7 +92,7 @@ def gate_backward(dp, x, U, p):
 def gate_backward(dp, x, U, p):
     return dp @ U.T, x.T @ dp, dp.sum(axis=0)
 """,
-            "bias kept by case": """
+            "the bias for each case": """
 def gate_backward(dp, x, U, p):
     ds = p * (dp - (dp * p).sum(axis=1, keepdims=True))
     return ds @ U.T, x.T @ ds, ds
@@ -107,15 +111,17 @@ def gate_backward(dp, x, U, p):
 def mixture_loss(o, p, d):
     E = []
     for n in range(len(d)):
-        a = [np.log(p[n, i]) - 0.5 * np.sum((d[n] - o[n, i]) ** 2) for i in range(o.shape[1]) if p[n, i] > 0]
+        open_gates = np.flatnonzero(p[n] > 0)
+        a = [np.log(p[n, i]) - 0.5 * np.sum((d[n] - o[n, i]) ** 2) for i in open_gates]
         E.append(-np.logaddexp.reduce(a))
     return np.array(E, dtype=np.float32)
 """,
             """
 def mixture_loss(o, p, d):
-    nearest = 0.5 * np.min(np.where(p[:, :, None] > 0, (d[:, None] - o) ** 2, 1e300).sum(axis=2), axis=1)
-    rest = 0.5 * np.einsum("nec,nec->ne", d[:, None] - o, d[:, None] - o) - nearest[:, None]
-    return nearest - np.log((p * np.exp(-np.where(p > 0, rest, 0))).sum(axis=1))
+    squares = np.where(p[:, :, None] > 0, (d[:, None] - o) ** 2, 1e300).sum(axis=2)
+    least = 0.5 * np.min(squares, axis=1)
+    rest = 0.5 * np.einsum("nec,nec->ne", d[:, None] - o, d[:, None] - o) - least[:, None]
+    return least - np.log((p * np.exp(-np.where(p > 0, rest, 0))).sum(axis=1))
 """,
         ],
         "wrong": {
@@ -172,7 +178,7 @@ def responsibilities(o, p, d):
     share = p * np.exp(-0.5 * ((d[:, None, :] - o) ** 2).sum(axis=2))
     return share / share.sum(axis=1, keepdims=True)
 """,
-            "a small number below the line": """
+            "a small number in the denominator": """
 def responsibilities(o, p, d):
     share = p * np.exp(-0.5 * ((d[:, None, :] - o) ** 2).sum(axis=2))
     return share / (share.sum(axis=1, keepdims=True) + 1e-12)
@@ -189,7 +195,7 @@ def responsibilities(o, p, d):
     share = np.exp(a - a.max(axis=0))
     return share / share.sum(axis=0)
 """,
-            "only the best": """
+            "only the best expert": """
 def responsibilities(o, p, d):
     a = np.log(np.maximum(p, 1e-300)) - 0.5 * ((d[:, None, :] - o) ** 2).sum(axis=2)
     return np.eye(p.shape[1])[a.argmax(axis=1)]
@@ -262,7 +268,7 @@ def mixture_backward(o, p, d):
 
 TRAIN = """
 def train(params, x, d, lr, epochs):
-    W, b, U, c = (params[k]{copy} for k in "WbUc")
+    W, b, U, c = (params[k] for k in "WbUc")
     for _ in range(epochs):
         o = 1 / (1 + np.exp(-(np.einsum("nd,edc->nec", x, W) + b)))
         s = x @ U + c
@@ -270,27 +276,20 @@ def train(params, x, d, lr, epochs):
         p /= p.sum(axis=1, keepdims=True)
         h = p * np.exp(-0.5 * ((d[:, None] - o) ** 2).sum(axis=2))
         h /= h.sum(axis=1, keepdims=True)
-        {body}
-    return {{"W": W, "b": b, "U": U, "c": c}}
-"""
-DESCEND = """t = h[:, :, None] * (o - d[:, None]) * o * (1 - o)
+        t = h[:, :, None] * (o - d[:, None]) * o * (1 - o)
         W = W - lr * np.einsum("nd,nec->edc", x, t)
         b = b - lr * t.sum(axis=0)
         U = U - lr * x.T @ (p - h)
-        c = c - lr * (p - h).sum(axis=0)"""
+        c = c - lr * (p - h).sum(axis=0)
+    return {"W": W, "b": b, "U": U, "c": c}
+"""
+LAST = "c = c - lr * (p - h).sum(axis=0)"
 
-
-def _train(*changes, copy=""):
-    body = DESCEND
-    for old, new in changes:
-        assert old in body
-        body = body.replace(old, new)
-    return TRAIN.format(body=body, copy=copy)
-
+_train = functools.partial(changed, TRAIN)
 
 BANK["q6_train"] = {
     "right": [
-        _train(copy=".astype(np.float32)"),
+        _train(("params[k]", "params[k].astype(np.float32)")),
         """
 def train(params, x, d, lr, epochs):
     new = {name: value.copy() for name, value in params.items()}
@@ -316,16 +315,12 @@ def train(params, x, d, lr, epochs):
     ],
     "wrong": {
         "mean over cases": _train(("lr *", "lr / len(x) *")),
-        "changes the parameters that came in": TRAIN.format(
-            copy="", body=DESCEND.replace("W = W -", "W -=")
-        ),
+        "changes the parameters that came in": _train(("W = W -", "W -=")),
         "uphill": _train(("- lr *", "+ lr *")),
         "no slope of the sigmoid": _train((" * o * (1 - o)", "")),
-        "gate without bias": _train(("c = c - lr * (p - h).sum(axis=0)", "pass")),
+        "gate without bias": _train((LAST, "pass")),
         "weighted by p": _train(("t = h[:, :, None]", "t = p[:, :, None]")),
-        "one epoch only": _train(
-            ("c = c - lr * (p - h).sum(axis=0)", "c = c - lr * (p - h).sum(axis=0)\n        break")
-        ),
+        "one epoch only": _train((LAST, f"{LAST}\n        break")),
     },
 }
 
@@ -339,46 +334,43 @@ def report(params, x, d):
     share = np.array([(p.argmax(axis=1) == i).mean() for i in range(p.shape[1])])
     return {error}, {percent}, {active}
 """
-PARTS = {
-    "blend": 'np.einsum("ne,nec->nc", p, o)',
-    "error": "np.mean((d - y) ** 2)",
-    "percent": "100 * np.mean((y > 0.5) == (d > 0.5))",
-    "active": "int(np.sum(share >= 0.05))",
-}
+_report = template(
+    REPORT,
+    blend='np.einsum("ne,nec->nc", p, o)',
+    error="np.mean((d - y) ** 2)",
+    percent="100 * np.mean((y > 0.5) == (d > 0.5))",
+    active="int(np.sum(share >= 0.05))",
+)
 
 BANK["q7_report"] = {
     "right": [
-        REPORT.format(**PARTS),
+        _report(),
         """
 def report(params, x, d):
-    wrong, error, won = 0, 0.0, [0] * len(params["c"])
+    mistakes, error, won = 0, 0.0, [0] * len(params["c"])
     for n in range(len(x)):
         s = (x[n] @ params["U"] + params["c"]).astype(np.float32)
         e = np.exp(s - s.max())
         p = e / e.sum()
-        y = sum(p[i] / (1 + np.exp(-(x[n] @ params["W"][i] + params["b"][i]))) for i in range(len(p)))
+        y = 0
+        for i in range(len(p)):
+            y = y + p[i] / (1 + np.exp(-(x[n] @ params["W"][i] + params["b"][i])))
         error += ((d[n] - y) ** 2).sum() / len(x)
-        wrong += int((y[0] > 0.5) != (d[n, 0] > 0.5))
+        mistakes += int((y[0] > 0.5) != (d[n, 0] > 0.5))
         won[int(np.argmax(p))] += 1
-    return [error, 100 - 100 * wrong / len(x), sum(20 * w >= len(x) for w in won)]
+    return [error, 100 - 100 * mistakes / len(x), sum(20 * w >= len(x) for w in won)]
 """,
     ],
     "wrong": {
-        "a fraction instead of percent": REPORT.format(
-            **{**PARTS, "percent": "np.mean((y > 0.5) == (d > 0.5))"}
+        "a fraction instead of percent": _report(percent="np.mean((y > 0.5) == (d > 0.5))"),
+        "the best expert instead of the blend": _report(
+            blend="o[np.arange(len(x)), p.argmax(axis=1)]"
         ),
-        "the best expert instead of the blend": REPORT.format(
-            **{**PARTS, "blend": "o[np.arange(len(x)), p.argmax(axis=1)]"}
-        ),
-        "plain mean of the experts": REPORT.format(**{**PARTS, "blend": "o.mean(axis=1)"}),
-        "half the squared error": REPORT.format(
-            **{**PARTS, "error": "0.5 * np.mean((d - y) ** 2)"}
-        ),
-        "every expert that was ever first": REPORT.format(
-            **{**PARTS, "active": "int(np.sum(share > 0))"}
-        ),
-        "mean of p instead of how often it is largest": REPORT.format(
-            **{**PARTS, "active": "int(np.sum(p.mean(axis=0) >= 0.05))"}
+        "mean of the experts without the gate": _report(blend="o.mean(axis=1)"),
+        "half the squared error": _report(error="0.5 * np.mean((d - y) ** 2)"),
+        "every expert that has the largest p once": _report(active="int(np.sum(share > 0))"),
+        "mean of p instead of how often it is largest": _report(
+            active="int(np.sum(p.mean(axis=0) >= 0.05))"
         ),
     },
 }

@@ -3,7 +3,7 @@
 #
 # Assignment 1 trained a mixture by small steps down a gradient. Here you train one by EM (Jordan and Jacobs 1994): ask
 # which expert is responsible for each case, then solve each expert's regression, and the gate's, with these
-# responsibilities. No step size, and the likelihood never falls. In the end three straight lines answer a question
+# responsibilities. There is no learning rate, and the likelihood never falls. In the end three straight lines answer a question
 # that has three answers. It follows lesson 05; allow three to four hours.
 #
 # **What to do.** Eight functions have a body to write, where it says `# YOUR CODE HERE`. Keep their names and
@@ -58,7 +58,8 @@ from moe_np.data import inverse
 def gaussian_log_density(x, y, W, var):
     """log P(y_n | x_n, expert i). x (N, D), y (N, C), W (E, D, C), var (E,), variances -> (N, E)
 
-    Cases may be so far from an expert that the density itself is 0 in floating point; its logarithm is not −inf.
+    Cases may be so far from an expert that the density itself is 0 in floating point; its logarithm
+    is not −inf.
     """
     ### BEGIN SOLUTION
     far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
@@ -68,23 +69,18 @@ def gaussian_log_density(x, y, W, var):
 
 # %% test="q1_gaussian"
 # visible checks of q1_gaussian
-flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, whatever x is
+flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, for any x
 got = gaussian_log_density(np.array([[7.0, 1.0]]), np.array([[1.0]]), flat, np.array([1.0, 4.0]))
 assert got is not None, "gaussian_log_density returned nothing"
-assert np.shape(got) == (1, 2), (
-    f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
-)
-assert np.isclose(got[0, 0], -0.9189385), (
-    "at its mean a Gaussian of variance 1 has the density 0.39894"
-)
+message = f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
+assert np.shape(got) == (1, 2), message
+message = "at its mean a Gaussian of variance 1 has the density 0.39894"
+assert np.isclose(got[0, 0], -0.9189385), message
 assert np.isclose(got[0, 1], -2.1120857), "one standard deviation (2) from its mean: 0.12099"
 line = np.linspace(-30, 30, 20001)[:, None]
-density = np.exp(
-    gaussian_log_density(np.ones((20001, 1)), line, np.full((1, 1, 1), 2.0), np.array([6.25]))
-)
-assert np.isclose(density.sum() * 0.003, 1), (
-    f"a density sums to 1 over all y, got {density.sum() * 0.003:.4f}"
-)
+W, var = np.full((1, 1, 1), 2.0), np.array([6.25])
+total = np.exp(gaussian_log_density(np.ones((20001, 1)), line, W, var)).sum() * 0.003
+assert np.isclose(total, 1), f"a density sums to 1 over all y, got {total:.4f}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -106,8 +102,9 @@ hidden_test("2_em", "q1_gaussian", gaussian_log_density)
 
 # %% answer="q2_classes"
 def class_log_density(x, label, W):
-    """log P(label_n | x_n, expert i). x (N, D), label (N,) whole numbers from 0 to C − 1, W (E, D, C) -> (N, E)
+    """log P(label_n | x_n, expert i). -> (N, E)
 
+    x (N, D), label (N,) whole numbers from 0 to C − 1, W (E, D, C)
     Totals x W_i may be in the thousands, either sign.
     """
     ### BEGIN SOLUTION
@@ -122,21 +119,16 @@ def class_log_density(x, label, W):
 # visible checks of q2_classes
 x, label = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([2, 0])
 W = np.zeros((2, 2, 3))
-W[1, 1] = np.log(
-    [1.0, 2.0, 5.0]
-)  # expert 1 gives the three classes 1/8, 2/8 and 5/8, whatever x is
+W[1, 1] = np.log([1.0, 2.0, 5.0])  # expert 1 gives the classes 1/8, 2/8 and 5/8, for any x
 got = class_log_density(x, label, W)
 assert got is not None, "class_log_density returned nothing"
-assert np.shape(got) == (2, 2), (
-    f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
-)
-assert np.allclose(np.exp(got), [[1 / 3, 5 / 8], [1 / 3, 1 / 8]]), (
-    f"the densities are {np.exp(got)}"
-)
-every = [class_log_density(x, np.array([c, c]), 1000 * W) for c in range(3)]
-assert np.allclose(np.exp(every).sum(axis=0), 1), (
-    "over all classes an expert's probabilities sum to 1"
-)
+message = f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
+assert np.shape(got) == (2, 2), message
+wanted = [[1 / 3, 5 / 8], [1 / 3, 1 / 8]]
+assert np.allclose(np.exp(got), wanted), f"the densities are {np.exp(got)}"
+log_p = [class_log_density(x, np.array([c, c]), 1000 * W) for c in range(3)]
+message = "over all classes an expert's probabilities sum to 1"
+assert np.allclose(np.exp(log_p).sum(axis=0), 1), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -156,9 +148,10 @@ hidden_test("2_em", "q2_classes", class_log_density)
 
 # %% answer="q3_e_step"
 def e_step(log_gate, log_density):
-    """log_gate (N, E), log_density (N, E) -> (resp (N, E), log_likelihood, one number: the sum over cases)
+    """log_gate (N, E), log_density (N, E) -> (resp (N, E), log_likelihood)
 
-    All densities of a case may be far below 1e-300, and log_gate may be −inf for some of a case's experts.
+    log_likelihood is one number, the sum over cases. All densities of a case may be far below
+    1e-300, and log_gate may be −inf for some of a case's experts.
     """
     ### BEGIN SOLUTION
     joint = log_gate + log_density
@@ -170,21 +163,19 @@ def e_step(log_gate, log_density):
 
 # %% test="q3_e_step"
 # visible checks of q3_e_step
-log_gate, log_density = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.2, 0.6], [0.1, 0.9]])
+log_gate = np.log([[0.5, 0.5], [0.9, 0.1]])
+log_density = np.log([[0.2, 0.6], [0.1, 0.9]])
 got = e_step(log_gate, log_density)
 assert got is not None, "e_step returned nothing"
 resp, log_likelihood = got
-assert np.allclose(resp, [[0.25, 0.75], [0.5, 0.5]]), (
-    f"gate times density, shared out by rows; got {resp}"
-)
+message = f"gate times density, divided by the sum of its row; got {resp}"
+assert np.allclose(resp, [[0.25, 0.75], [0.5, 0.5]]), message
 assert np.shape(log_likelihood) == (), "the log likelihood is one number"
-assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), (
-    "the cases have the likelihoods .4 and .18"
-)
-far, low = e_step(log_gate, log_density - 5000)
-assert np.allclose(far, resp) and np.isclose(low, log_likelihood - 10000), (
-    "the same far away, but for the level"
-)
+message = "the cases have the likelihoods .4 and .18"
+assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), message
+far_resp, far_likelihood = e_step(log_gate, log_density - 5000)
+assert np.allclose(far_resp, resp), "far away the responsibilities are the same"
+assert np.isclose(far_likelihood, log_likelihood - 10000), "each of two cases has 5000 less"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -205,14 +196,14 @@ hidden_test("2_em", "q3_e_step", e_step)
 
 # %% answer="q4_regressions"
 def regressions(x, y, resp):
-    """W_i that makes Σ_n resp_ni ‖y_n − x_n W_i‖² smallest. x (N, D), y (N, C), resp (N, E) -> W (E, D, C)
+    """W_i that makes Σ_n resp_ni ‖y_n − x_n W_i‖² smallest. -> W (E, D, C)
 
+    x (N, D), y (N, C), resp (N, E)
     Some entries of resp may be 0.
     """
     ### BEGIN SOLUTION
-    return np.stack(
-        [np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T]
-    )
+    weights = resp.T[:, :, None]
+    return np.stack([np.linalg.solve(x.T @ (h * x), x.T @ (h * y)) for h in weights])
     ### END SOLUTION
 
 
@@ -221,19 +212,16 @@ def regressions(x, y, resp):
 x, y = np.ones((3, 1)), np.array([[0.0], [3.0], [9.0]])
 got = regressions(x, y, np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]))
 assert got is not None, "regressions returned nothing"
-assert np.shape(got) == (2, 1, 1), (
-    f"two experts, one input, one output: wanted (2, 1, 1), got {np.shape(got)}"
-)
-assert np.allclose(got[0], 1.5), (
-    "with nothing but a constant W is a weighted mean: of 0 and 3 in equal parts"
-)
+message = f"two experts, one input, one output: wanted (2, 1, 1), got {np.shape(got)}"
+assert np.shape(got) == (2, 1, 1), message
+message = "where x is a constant, W is a weighted mean: of 0 and 3 in equal parts"
+assert np.allclose(got[0], 1.5), message
 assert np.allclose(got[1], 5.25), "of 0, 3 and 9 with weights ½, ½ and 1"
 rng = np.random.default_rng(0)
-x, resp = np.hstack([rng.normal(size=(20, 2)), np.ones((20, 1))]), rng.random((20, 2))
-true = rng.normal(size=(3, 2))
-assert np.allclose(regressions(x, x @ true, resp), true), (
-    "where y is x·W exactly, every weighting finds W"
-)
+x = np.hstack([rng.normal(size=(20, 2)), np.ones((20, 1))])
+resp, true = rng.random((20, 2)), rng.normal(size=(3, 2))
+got = regressions(x, x @ true, resp)
+assert np.allclose(got, true), "where y is x·W exactly, every weighting finds W"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -247,13 +235,13 @@ hidden_test("2_em", "q4_regressions", regressions)
 # $\sigma_i^2$ to zero. You should find a weighted mean of squared errors. Mind what it is a mean over: case $n$ counts
 # $h_{ni}$ times, and has C errors.
 #
-# An expert that fits its few cases exactly would get the variance 0 and an infinite likelihood, and stay there for
-# ever. Hence `floor`: the result is never smaller than that.
+# An expert that fits its few cases exactly would get the variance 0 and an infinite likelihood, and would never change
+# afterwards. Hence `floor`: the result is never smaller than that.
 
 
 # %% answer="q5_variances"
 def variances(x, y, resp, W, floor):
-    """The variance of each expert that raises Σ_n resp_ni log P_i most, or `floor` if that is larger.
+    """The variance of each expert that raises Σ_n resp_ni log P_i most, or `floor` if it is larger.
 
     x (N, D), y (N, C), resp (N, E), W (E, D, C) given, floor a number above 0 -> var (E,)
     """
@@ -270,17 +258,14 @@ resp = np.array([[0.5, 0.5], [0.5, 0.5], [0.75, 0.25], [0.75, 0.25]])
 got = variances(x, y, resp, np.array([[[1.0]], [[0.0]]]), 0.1)
 assert got is not None, "variances returned nothing"
 assert np.shape(got) == (2,), f"one for each expert: wanted the shape (2,), got {np.shape(got)}"
-assert np.isclose(got[0], 1), (
-    f"all four errors of expert 0 are 1, and so is its variance; got {got[0]}"
-)
-assert np.isclose(got[1], 4 / 3), (
-    f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[1]}"
-)
-two = variances(x, np.hstack([y, y]), resp, np.array([[[1.0, 1.0]], [[0.0, 0.0]]]), 0.1)
-assert np.allclose(two, got), "a second output just like the first changes no variance"
-assert np.allclose(variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1), 0.1), (
-    "no errors at all: the floor"
-)
+message = f"all four errors of expert 0 are 1, and so is its variance; got {got[0]}"
+assert np.isclose(got[0], 1), message
+message = f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[1]}"
+assert np.isclose(got[1], 4 / 3), message
+doubled = variances(x, np.hstack([y, y]), resp, np.array([[[1.0, 1.0]], [[0.0, 0.0]]]), 0.1)
+assert np.allclose(doubled, got), "a second output equal to the first changes no variance"
+got = variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1)
+assert np.allclose(got, 0.1), "no errors at all: the floor"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -305,7 +290,9 @@ hidden_test("2_em", "q5_variances", variances)
 
 # %% answer="q6_gate_derivatives"
 def gate_derivatives(x, resp, U):
-    """First and *minus* the second derivatives of Q in the first E − 1 columns of U: -> (gradient, curvature).
+    """First derivatives of Q, and *minus* the second: -> (gradient, curvature).
+
+    They are with respect to the first E − 1 columns of U.
 
     x (N, D), resp (N, E), U (D, E) with its last column 0
     gradient   (D, E − 1)            gradient[d, i] = ∂Q / ∂U_di, a sum over cases
@@ -323,7 +310,8 @@ def gate_derivatives(x, resp, U):
 # %% test="q6_gate_derivatives"
 # visible checks of q6_gate_derivatives
 rng = np.random.default_rng(1)
-x, U = np.hstack([rng.normal(size=(6, 2)), np.ones((6, 1))]), rng.normal(size=(3, 4))
+x = np.hstack([rng.normal(size=(6, 2)), np.ones((6, 1))])
+U = rng.normal(size=(3, 4))
 U[:, -1] = 0
 resp = rng.random((6, 4))
 resp /= resp.sum(axis=1, keepdims=True)
@@ -332,30 +320,24 @@ resp /= resp.sum(axis=1, keepdims=True)
 def gate_objective(free, x=x, resp=resp):
     """Q, from the columns of U that are free."""
     s = np.hstack([x @ free, np.zeros((len(x), 1))])
-    top = s.max(axis=1, keepdims=True)
-    return float((resp * (s - top - np.log(np.exp(s - top).sum(axis=1, keepdims=True)))).sum())
+    s = s - s.max(axis=1, keepdims=True)
+    return float((resp * (s - np.log(np.exp(s).sum(axis=1, keepdims=True)))).sum())
 
 
 got = gate_derivatives(x, resp, U)
 assert got is not None, "gate_derivatives returned nothing"
 gradient, curvature = got
-assert np.shape(gradient) == (3, 3), (
-    f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
-)
+message = f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
+assert np.shape(gradient) == (3, 3), message
 errors = gradient_error(lambda p: gate_objective(p["U"]), {"U": U[:, :-1]}, {"U": gradient}, rng)
 assert errors["U"] < 1e-6, f"the gradient check: relative error {errors['U']:.1g}"
-assert np.shape(curvature) == (3, 3, 3, 3), (
-    f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
-)
-one, other = (
-    rng.normal(size=(3, 3)),
-    rng.normal(size=(3, 3)),
-)  # the slope of a slope, in two random directions
-bend = slope(lambda moved: slope(gate_objective, moved, one, 0.01), U[:, :-1], other, 0.01)
-promised = np.einsum("di,difj,fj->", one, curvature, other)
-assert np.isclose(promised, -bend, rtol=1e-4), (
-    f"curvature along two directions: promised {promised:.5f}, is {-bend:.5f}"
-)
+message = f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
+assert np.shape(curvature) == (3, 3, 3, 3), message
+first, second = rng.normal(size=(2, 3, 3))  # the slope of a slope, in two random directions
+bend = slope(lambda free: slope(gate_objective, free, first, 0.01), U[:, :-1], second, 0.01)
+promised = np.einsum("di,difj,fj->", first, curvature, second)
+message = f"curvature along two directions: promised {promised:.5f}, is {-bend:.5f}"
+assert np.isclose(promised, -bend, rtol=1e-4), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -380,9 +362,11 @@ hidden_test("2_em", "q6_gate_derivatives", gate_derivatives)
 
 # %% answer="q7_gate_step"
 def gate_step(x, resp, U):
-    """One step of Newton's on Q, halved until Q rises. x (N, D), resp (N, E), U (D, E), last column 0 -> new U (D, E)
+    """One step of Newton's on Q, halved until Q rises. -> new U (D, E)
 
-    The new U = U + size · Δ, with size the first of 1, ½, ¼, ... 1/512 at which Q is higher than at U.
+    x (N, D), resp (N, E), U (D, E), last column 0
+    The new U = U + size · Δ, with size the first of 1, ½, ¼, ... 1/512 at which Q is higher than at
+    U.
     """
 
     ### BEGIN SOLUTION
@@ -409,28 +393,24 @@ def gate_step(x, resp, U):
 resp = np.array([[0.8, 0.2], [0.8, 0.2]])
 got = gate_step(np.ones((2, 1)), resp, np.zeros((1, 2)))
 assert got is not None, "gate_step returned nothing"
-assert np.shape(got) == (1, 2), (
-    f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
-)
-got = got - got[:, -1:]  # a gate is the same whatever is added to all columns
-assert np.allclose(got, [[1.2, 0]]), (
-    f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
-)
+message = f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
+assert np.shape(got) == (1, 2), message
+got = got - got[:, -1:]  # adding the same number to all columns does not change a gate
+message = f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
+assert np.allclose(got, [[1.2, 0]]), message
 for _ in range(8):
     got = gate_step(np.ones((2, 1)), resp, got)
-assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), (
-    "after some steps the gate says .8: a log odds of log 4"
-)
+message = "after some steps the gate says .8: a log odds of log 4"
+assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), message
 three = gate_step(np.ones((1, 1)), np.array([[0.6, 0.3, 0.1]]), np.zeros((1, 3)))
-assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), (
-    f"three experts that know nothing, got {three}"
+message = f"three experts of equal probability, got {three}"
+assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), message
+sure = gate_step(np.ones((2, 1)), resp, np.array([[5.0, 0.0]]))  # says .993, and should say .8
+message = (
+    "from U = 5 the whole step goes to −24.08, where Q is lower, and so it is after a half and "
+    "after a quarter; after an eighth it is higher"
 )
-sure = gate_step(
-    np.ones((2, 1)), resp, np.array([[5.0, 0.0]])
-)  # the gate says .993, and should say .8
-assert np.isclose(sure[0, 0] - sure[0, 1], 5 - 29.077241 / 8), (
-    "from U = 5 the whole step goes to −24.08, which is worse, and so are its half and its quarter; an eighth is better"
-)
+assert np.isclose(sure[0, 0] - sure[0, 1], 5 - 29.077241 / 8), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -477,9 +457,8 @@ def em(params, x, y, steps, floor):
             break
         resp = np.exp(joint - total)
 
-        W = np.stack(
-            [np.linalg.solve(x.T @ (h[:, None] * x), x.T @ (h[:, None] * y)) for h in resp.T]
-        )
+        weights = resp.T[:, :, None]
+        W = np.stack([np.linalg.solve(x.T @ (h * x), x.T @ (h * y)) for h in weights])
         far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
         var = np.maximum((resp * far).sum(axis=0) / (C * resp.sum(axis=0)), floor)
 
@@ -501,53 +480,36 @@ def em(params, x, y, steps, floor):
 # visible checks of q8_em
 rng = np.random.default_rng(2)
 x = np.hstack([rng.uniform(-1, 1, (80, 1)), np.ones((80, 1))])
-y = np.where(x[:, :1] < 0.2, -2 * x[:, :1], x[:, :1] + 1) + 0.1 * rng.normal(
-    size=(80, 1)
-)  # two regimes
-start = {
-    "W": rng.normal(size=(2, 2, 1)),
-    "var": np.ones(2),
-    "U": np.array([[0.5, 0.0], [0.0, 0.0]]),
-}
+y = np.where(x[:, :1] < 0.2, -2 * x[:, :1], x[:, :1] + 1)  # two regimes
+y = y + 0.1 * rng.normal(size=(80, 1))
+start = {"W": rng.normal(size=(2, 2, 1)), "var": np.ones(2)}
+start |= {"U": np.array([[0.5, 0.0], [0.0, 0.0]])}
 before = {name: value.copy() for name, value in start.items()}
 got = em(start, x, y, 30, 1e-4)
 assert got is not None, "em returned nothing"
 after, history = got
-assert all(np.array_equal(start[name], before[name]) for name in start), (
-    "the parameters that came in were changed"
-)
+unchanged = all(np.array_equal(start[name], before[name]) for name in start)
+assert unchanged, "the parameters that came in were changed"
 assert set(after) == set(start), f"wanted W, var and U, got {sorted(after)}"
-assert np.shape(history) == (31,), (
-    f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
-)
-assert np.diff(history).min() > -1e-9, (
-    f"the log likelihood fell at step {np.diff(history).argmin()}"
-)
-assert np.allclose(np.sort(after["W"][:, 0, 0]), [-2, 1], atol=0.2), (
-    f"slopes −2 and 1, got {after['W'][:, 0, 0]}"
-)
-assert np.allclose(np.sqrt(after["var"]), 0.1, atol=0.03), (
-    f"noise of .1, got {np.sqrt(after['var'])}"
-)
-assert np.isclose(history[0], -212.30205), (
-    f"history begins with the log likelihood at the start, got {history[0]:.3f}"
-)
+message = f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
+assert np.shape(history) == (31,), message
+message = f"the log likelihood fell at step {np.diff(history).argmin()}"
+assert np.diff(history).min() > -1e-9, message
+slopes, deviation = after["W"][:, 0, 0], np.sqrt(after["var"])
+assert np.allclose(np.sort(slopes), [-2, 1], atol=0.2), f"slopes −2 and 1, got {slopes}"
+assert np.allclose(deviation, 0.1, atol=0.03), f"noise of .1, got {deviation}"
+message = f"history begins with the log likelihood of the first parameters, got {history[0]:.3f}"
+assert np.isclose(history[0], -212.30205), message
 first = em(start, x, y, 1, 1e-4)[0]
 U = first["U"][:, 0] - first["U"][:, 1]
-assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), (
-    f"one step: errors of the new W; got {first['var']}"
-)
-assert np.allclose(U, [0.419549, -1.399291], rtol=1e-4), (
-    f"one step: the same h for the gate as for W, got {U}"
-)
-wrong_way = {
-    "W": np.array([[[-2.0], [0.0]], [[1.0], [1.0]]]),
-    "var": np.full(2, 0.1),
-    "U": np.array([[4.0, 0], [0, 0]]),
-}
-assert np.diff(em(wrong_way, x, y, 10, 1e-4)[1]).min() > -1e-9, (
-    "it fell, from a gate that is sure of the wrong experts"
-)
+message = f"one step: errors of the new W; got {first['var']}"
+assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), message
+message = f"one step: the same h for the gate as for W, got {U}"
+assert np.allclose(U, [0.419549, -1.399291], rtol=1e-4), message
+exchanged = {"W": np.array([[[-2.0], [0.0]], [[1.0], [1.0]]]), "var": np.full(2, 0.1)}
+exchanged |= {"U": np.array([[4.0, 0], [0, 0]])}  # the gate is sure of the wrong experts
+history = em(exchanged, x, y, 10, 1e-4)[1]
+assert np.diff(history).min() > -1e-9, "it fell, from a gate that is sure of the wrong experts"
 half = em(em(start, x, y, 15, 1e-4)[0], x, y, 15, 1e-4)[0]
 assert np.allclose(half["W"], after["W"]), "15 steps and 15 more are 30 steps"
 ### BEGIN HIDDEN TESTS
@@ -572,21 +534,19 @@ rng = np.random.default_rng(0)
 N, noise = 500, 0.03
 t = rng.uniform(size=(N, 1))
 x = np.hstack([inverse.curve(t) + noise * rng.normal(size=(N, 1)), np.ones((N, 1))])
-heights = np.array([0.2, 0.5, 0.8])  # the start: three level lines, and a gate that knows nothing
-start = {
-    "W": np.stack([np.zeros(3), heights], axis=1)[:, :, None],
-    "var": np.full(3, 0.05),
-    "U": np.zeros((2, 3)),
-}
+heights = np.array([0.2, 0.5, 0.8])  # at first: three level lines, and a gate of equal numbers
+W = np.stack([np.zeros(3), heights], axis=1)[:, :, None]
+start = {"W": W, "var": np.full(3, 0.05), "U": np.zeros((2, 3))}
 fitted, history = em(start, x, t, 60, 1e-4)
 assert np.diff(history).min() > -1e-9, "EM never falls"
 steps = np.argmax(history > history[-1] - 0.01 * N)
 
-one = regressions(
-    x, t, np.ones((N, 1))
-)  # a single expert, responsible for everything: plain least squares
-alone = gaussian_log_density(x, t, one, variances(x, t, np.ones((N, 1)), one, 1e-4)).mean()
-print(f"log likelihood a case: one line {alone:.3f}, three lines {history[-1] / N:.3f}", end=" ")
+everything = np.ones((N, 1))  # a single expert is responsible for all cases: least squares
+single = regressions(x, t, everything)
+single_var = variances(x, t, everything, single, 1e-4)
+single_likelihood = gaussian_log_density(x, t, single, single_var).mean()
+print(f"log likelihood per case: one line {single_likelihood:.3f}", end=", ")
+print(f"three lines {history[-1] / N:.3f}", end=" ")
 print(f"(within .01 of that after {steps} steps)")
 
 # %% tags=["look"]
@@ -600,40 +560,33 @@ def ask(at):
 
 
 resp, _ = e_step(np.log(ask(x)[0]), gaussian_log_density(x, t, fitted["W"], fitted["var"]))
-line, colours = (
-    np.linspace(-0.05, 1.05, 300),
-    np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115]]) / 255,
-)
+line = np.linspace(-0.05, 1.05, 300)
+colours = np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115]]) / 255
 g, mean = ask(np.stack([line, np.ones(300)], axis=1))
 fig, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
 axes[0].scatter(x[:, 0], t, s=10, c=np.clip(resp @ colours, 0, 1), alpha=0.6)
-for i in range(3):
-    axes[0].scatter(
-        line, mean[:, i], s=30 * g[:, i], color=colours[i]
-    )  # thick where the gate trusts it
-axes[0].plot(line, one[0, 0, 0] * line + one[0, 1, 0], "k:", label="one line")
+for i in range(3):  # thick where the gate gives the expert a large probability
+    axes[0].scatter(line, mean[:, i], s=30 * g[:, i], color=colours[i])
+axes[0].plot(line, single[0, 0, 0] * line + single[0, 1, 0], "k:", label="one line")
 axes[0].plot(line, (g * mean).sum(axis=1), "k-", label="mean of the mixture")
-axes[0].set(
-    xlabel="x", ylabel="t", ylim=(-0.05, 1.05), title="cases, in the colour of who is responsible"
-)
+axes[0].set(xlabel="x", ylabel="t", ylim=(-0.05, 1.05))
+axes[0].set_title("cases, in the colour of the responsible expert")
 axes[0].legend(loc="upper left")
 
 axes[1].plot(history / N, "ko-", markersize=3)
-axes[1].axhline(alone, color="k", linestyle=":")
-axes[1].text(60, alone, "one line", ha="right", va="bottom")
-axes[1].set(xlabel="steps of EM", title="log likelihood a case: it never falls")
+axes[1].axhline(single_likelihood, color="k", linestyle=":")
+axes[1].text(60, single_likelihood, "one line", ha="right", va="bottom")
+axes[1].set(xlabel="steps of EM", title="log likelihood per case: it never falls")
 
 level = np.linspace(-0.05, 1.05, 600)
 for row, at in enumerate((0.2, 0.5, 0.8)):
     g, mean = ask(np.array([[at, 1.0]]))
-    bells = (
-        g[0]
-        * np.exp(-0.5 * (level[:, None] - mean[0]) ** 2 / fitted["var"])
-        / np.sqrt(2 * np.pi * fitted["var"])
-    )
+    var = fitted["var"]
+    bells = np.exp(-0.5 * (level[:, None] - mean[0]) ** 2 / var) / np.sqrt(2 * np.pi * var)
+    bells = g[0] * bells
     true = np.exp(-0.5 * ((inverse.curve(level) - at) / noise) ** 2) * ((level > 0) & (level < 1))
     true = true / (true.sum() * (level[1] - level[0]))
-    high = 1.15 * max(true.max(), bells.sum(axis=1).max())  # each row in a scale of its own
+    high = 1.15 * max(true.max(), bells.sum(axis=1).max())  # every row has its own scale
     axes[2].fill_between(level, row, row + true / high, color="lightgrey")
     axes[2].plot(level, row + bells.sum(axis=1) / high, "k")
     axes[2].text(0.35, row + 0.9, f"x = {at}", ha="center", va="top")
@@ -641,7 +594,7 @@ axes[2].set(xlabel="t", yticks=[], title="density of t: the mixture's (line), th
 plt.show()
 
 # %% [markdown]
-# At $x$ = .5 three experts speak, and each is right. To take along: start from a `U` of large random numbers (last
-# column 0), twenty times. Does EM always end at the same likelihood? Now take the halving out: how often does the
+# At $x$ = .5 three experts answer, and each is right. To try: begin with a `U` of large random numbers (last column 0),
+# twenty times. Does EM always end at the same likelihood? Now take the halving out: how often does the
 # likelihood fall, or the linear system break down? And at which $x$ is the black curve on the left furthest from every
 # $t$ that can be?

@@ -1,4 +1,6 @@
-"""Assignment 2: right answers of other make, and what students get wrong."""
+"""Assignment 2: right answers that differ from the solution, and mistakes of students."""
+
+from moe_np.coursework.bank import changed
 
 BANK = {
     "q1_gaussian": {
@@ -22,7 +24,7 @@ def gaussian_log_density(x, y, W, var):
 """,
         ],
         "wrong": {
-            "the factor once, whatever C": """
+            "the factor once, for any C": """
 def gaussian_log_density(x, y, W, var):
     far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
     return -0.5 * (far / var + np.log(2 * np.pi * var))
@@ -68,8 +70,9 @@ def class_log_density(x, label, W):
             """
 def class_log_density(x, label, W):
     totals = np.einsum("nd,edc->nec", x.astype(np.float32), W.astype(np.float32))
-    own = np.take_along_axis(totals, label[:, None, None], axis=2)
-    return -np.log(np.exp(totals - totals.max(2, keepdims=True)).sum(2)) - totals.max(2) + own[:, :, 0]
+    chosen = np.take_along_axis(totals, label[:, None, None], axis=2)[:, :, 0]
+    top = totals.max(2)
+    return -np.log(np.exp(totals - top[:, :, None]).sum(2)) - top + chosen
 """,
         ],
         "wrong": {
@@ -88,7 +91,7 @@ def class_log_density(x, label, W):
     log_p = totals - np.log(np.exp(totals).sum(axis=1, keepdims=True))
     return log_p[np.arange(len(x)), :, label]
 """,
-            "no maximum taken out": """
+            "no maximum subtracted": """
 def class_log_density(x, label, W):
     totals = np.einsum("nd,edc->nec", x, W)
     p = np.exp(totals) / np.exp(totals).sum(axis=2, keepdims=True)
@@ -145,7 +148,7 @@ def e_step(log_gate, log_density):
     total = joint.sum(axis=1, keepdims=True)
     return joint / total, np.log(total).sum()
 """,
-            "a small number below the line": """
+            "a small number in the denominator": """
 def e_step(log_gate, log_density):
     joint = np.exp(log_gate) * np.exp(log_density)
     total = joint.sum(axis=1, keepdims=True) + 1e-12
@@ -173,7 +176,7 @@ def e_step(log_gate, log_density):
     total = np.logaddexp.reduce(joint, axis=0, keepdims=True)
     return np.exp(joint - total), total.sum()
 """,
-            "only the best": """
+            "only the best expert": """
 def e_step(log_gate, log_density):
     joint = log_gate + log_density
     return np.eye(joint.shape[1])[joint.argmax(axis=1)], np.logaddexp.reduce(joint, axis=1).sum()
@@ -206,7 +209,8 @@ def regressions(x, y, resp):
         "wrong": {
             "weights squared: both sides multiplied by resp": """
 def regressions(x, y, resp):
-    return np.stack([np.linalg.lstsq(h[:, None] * x, h[:, None] * y, rcond=None)[0] for h in resp.T])
+    weights = resp.T[:, :, None]
+    return np.stack([np.linalg.lstsq(h * x, h * y, rcond=None)[0] for h in weights])
 """,
             "no weights": """
 def regressions(x, y, resp):
@@ -216,17 +220,16 @@ def regressions(x, y, resp):
 def regressions(x, y, resp):
     return np.stack([np.linalg.solve(x.T @ x, x.T @ (h[:, None] * y)) for h in resp.T])
 """,
-            "only cases that an expert has most of": """
+            "only cases of which the expert has the largest share": """
 def regressions(x, y, resp):
-    own = np.eye(resp.shape[1])[resp.argmax(axis=1)]
-    return np.stack([np.linalg.pinv(h[:, None] * x) @ (h[:, None] * y) for h in own.T])
+    hard = np.eye(resp.shape[1])[resp.argmax(axis=1)]
+    return np.stack([np.linalg.pinv(h[:, None] * x) @ (h[:, None] * y) for h in hard.T])
 """,
-            "a ridge nobody asked for": """
+            "a ridge that was not wanted": """
 def regressions(x, y, resp):
-    D = x.shape[1]
-    return np.stack(
-        [np.linalg.solve(x.T @ (h[:, None] * x) + 0.1 * np.eye(D), x.T @ (h[:, None] * y)) for h in resp.T]
-    )
+    ridge = 0.1 * np.eye(x.shape[1])
+    weights = resp.T[:, :, None]
+    return np.stack([np.linalg.solve(x.T @ (h * x) + ridge, x.T @ (h * y)) for h in weights])
 """,
             "inverse weights": """
 def regressions(x, y, resp):
@@ -306,7 +309,7 @@ def variances(x, y, resp, W, floor):
     },
 }
 
-# --- The gate's derivatives -------------------------------------------------------------------------------------------
+# --- The gate's derivatives -----------------------------------------------------------------------
 
 DERIVATIVES = """
 def gate_derivatives(x, resp, U):
@@ -321,13 +324,6 @@ def gate_derivatives(x, resp, U):
     curvature = np.einsum("nd,nij,nf->difj", x, weight, x)
     return gradient, curvature
 """
-
-
-def _changed(source, *changes):
-    for old, new in changes:
-        assert old in source, old
-        source = source.replace(old, new)
-    return source
 
 
 BANK["q6_gate_derivatives"] = {
@@ -357,30 +353,30 @@ def gate_derivatives(x, resp, U):
 """,
     ],
     "wrong": {
-        "responsibilities in the curvature": _changed(
+        "responsibilities in the curvature": changed(
             DERIVATIVES, ("weight = g[:, :, None] * (eye - g", "weight = h[:, :, None] * (eye - h")
         ),
-        "g(1 − g) of each expert alone": _changed(
+        "only the diagonal g(1 − g)": changed(
             DERIVATIVES, ("(eye - g[:, None, :])", "(eye - eye * g[:, None, :])")
         ),
-        "inverse weights": _changed(
+        "inverse weights": changed(
             DERIVATIVES, ("x, weight, x)", "x, eye / (g * (1 - g))[:, :, None], x)")
         ),
-        "second derivatives instead of minus them": _changed(
+        "second derivatives instead of minus them": changed(
             DERIVATIVES, ("gradient, curvature\n", "gradient, -curvature\n")
         ),
-        "the gradient's sign": _changed(DERIVATIVES, ("(h - g)", "(g - h)")),
-        "mean over cases": _changed(
+        "the gradient's sign": changed(DERIVATIVES, ("(h - g)", "(g - h)")),
+        "mean over cases": changed(
             DERIVATIVES, ("gradient, curvature\n", "gradient / len(x), curvature / len(x)\n")
         ),
-        "all E columns": _changed(
+        "all E columns": changed(
             DERIVATIVES, ("keepdims=True))[:, :-1]", "keepdims=True))"), ("resp[:, :-1]", "resp")
         ),
-        "axes in another order": _changed(DERIVATIVES, ("->difj", "->idjf")),
+        "axes in another order": changed(DERIVATIVES, ("->difj", "->idjf")),
     },
 }
 
-# --- The gate's step --------------------------------------------------------------------------------------------------
+# --- The gate's step ------------------------------------------------------------------------------
 
 STEP = """
 def gate_step(x, resp, U):
@@ -419,7 +415,8 @@ def gate_step(x, resp, U):
         s = s - s.max(axis=1)[:, None]
         return np.sum(resp * (s - np.log(np.exp(s).sum(axis=1))[:, None]))
 
-    # all E columns: the matrix is singular; its smallest solution differs by the same vector in every column
+    # all E columns: the matrix is singular; in its smallest solution every column differs by the
+    # same vector
     s = x @ U
     g = np.exp(s - s.max(axis=1)[:, None])
     g = g / g.sum(axis=1)[:, None]
@@ -427,7 +424,8 @@ def gate_step(x, resp, U):
     A = np.zeros((D * E, D * E))
     for n in range(len(x)):
         A += np.kron(np.outer(x[n], x[n]), np.diag(g[n]) - np.outer(g[n], g[n]))
-    step = (np.linalg.pinv(A, rcond=1e-11, hermitian=True) @ (x.T @ (resp - g)).reshape(-1)).reshape(D, E)
+    inverse = np.linalg.pinv(A, rcond=1e-11, hermitian=True)
+    step = (inverse @ (x.T @ (resp - g)).reshape(-1)).reshape(D, E)
     size = 1.0
     while Q(U + size * step) <= Q(U) and size > 1e-3:
         size /= 2
@@ -446,14 +444,14 @@ def gate_step(x, resp, U):
     def Q(U):
         return float(np.sum(resp * np.log(np.maximum(gate(U), 1e-300))))
 
-    # iteratively reweighted least squares, as its name says: a root of each case's weights on both sides
-    rows, aims = [], []
+    # iteratively reweighted least squares: the root of each case's weights on both sides
+    rows, targets = [], []
     for g, h, v in zip(gate(U), resp, x):
         B = np.linalg.cholesky(np.diag(g[:K]) - np.outer(g[:K], g[:K])).T
         rows.append(np.einsum("ij,d->idj", B, v).reshape(K, D * K))
-        aims.append(np.linalg.solve(B.T, h[:K] - g[:K]))
-    step = np.linalg.lstsq(np.concatenate(rows), np.concatenate(aims), rcond=None)[0].reshape(D, K)
-    step = np.hstack([step, np.zeros((D, 1))])
+        targets.append(np.linalg.solve(B.T, h[:K] - g[:K]))
+    step = np.linalg.lstsq(np.concatenate(rows), np.concatenate(targets), rcond=None)[0]
+    step = np.hstack([step.reshape(D, K), np.zeros((D, 1))])
     for halvings in range(10):
         new = U + step / 2**halvings
         if Q(new) > Q(U):
@@ -462,41 +460,41 @@ def gate_step(x, resp, U):
 """,
     ],
     "wrong": {
-        "the whole step, come what may": _changed(STEP, (HALVED, "    return U + delta\n")),
-        "half a step, always": _changed(STEP, (HALVED, "    return U + delta / 2\n")),
-        "stops at the first size that is worse": _changed(
+        "the whole step, always": changed(STEP, (HALVED, "    return U + delta\n")),
+        "half a step, always": changed(STEP, (HALVED, "    return U + delta / 2\n")),
+        "stops at the first size that is worse": changed(
             STEP, ("    return U\n", "    return U + delta\n"), ("np.arange(10)", "np.arange(1)")
         ),
         "the gradient, halved": ASCENT + HALVED,
         "least squares on log responsibilities": """
 def gate_step(x, resp, U):
-    aim = np.log(np.maximum(resp, 1e-300))
-    new = np.linalg.lstsq(x, aim - aim[:, -1:], rcond=None)[0]
+    target = np.log(np.maximum(resp, 1e-300))
+    new = np.linalg.lstsq(x, target - target[:, -1:], rcond=None)[0]
     return new
 """,
-        "g(1 − g) of each expert alone": _changed(
+        "only the diagonal g(1 − g)": changed(
             STEP,
             ("(np.eye(g.shape[1]) - g[:, None, :])", "np.eye(g.shape[1]) * (1 - g[:, None, :])"),
         ),
-        "inverse weights": _changed(
+        "inverse weights": changed(
             STEP, ("x, weight, x)", "x, np.eye(g.shape[1]) / (g * (1 - g))[:, :, None], x)")
         ),
-        "the other direction": _changed(STEP, ("(h - g)", "(g - h)")),
+        "the opposite direction": changed(STEP, ("(h - g)", "(g - h)")),
         "to the end instead of one step": """
 def gate_step(x, resp, U):
     for _ in range(30):
-        U = one(x, resp, U)
+        U = newton(x, resp, U)
     return U
 
 """
-        + STEP.replace("def gate_step", "def one"),
-        "changes U": _changed(
+        + STEP.replace("def gate_step", "def newton"),
+        "changes U": changed(
             STEP, ("return U + size * delta", "U += size * delta\n            return U")
         ),
     },
 }
 
-# --- EM ---------------------------------------------------------------------------------------------------------------
+# --- EM -------------------------------------------------------------------------------------------
 
 EM = """
 def em(params, x, y, steps, floor):
@@ -517,7 +515,8 @@ def em(params, x, y, steps, floor):
         resp, level = expect()
         history.append(level)
         old = errors(W)
-        W = np.stack([np.linalg.solve((h[:, None] * x).T @ x, (h[:, None] * x).T @ y) for h in resp.T])
+        weights = resp.T[:, :, None]
+        W = np.stack([np.linalg.solve((h * x).T @ x, (h * x).T @ y) for h in weights])
         var = (resp * errors(W)).sum(axis=0) / (C * resp.sum(axis=0))
         var = np.maximum(var, floor)
         log_g = log_softmax(x @ U)
@@ -527,8 +526,8 @@ def em(params, x, y, steps, floor):
         curvature = np.einsum("nd,nij,nf->difj", x, weight, x).reshape(gradient.size, -1)
         delta = np.zeros(U.shape)
         delta[:, :-1] = np.linalg.solve(curvature, gradient.ravel()).reshape(gradient.shape)
-        size = 1.0
-        while size > 1e-3 and (resp * log_softmax(x @ (U + size * delta))).sum() <= (resp * log_g).sum():
+        size, before = 1.0, (resp * log_g).sum()
+        while size > 1e-3 and (resp * log_softmax(x @ (U + size * delta))).sum() <= before:
             size /= 2
         U = U + size * delta
     history.append(expect()[1])
@@ -551,8 +550,11 @@ def em(params, x, y, steps, floor):
 
     for step in range(steps + 1):
         lg = logs(U)
-        a = np.array([[lg[n, i] + sum(-0.5 * (y[n, c] - x[n] @ W[i, :, c]) ** 2 / var[i]
-                      - 0.5 * np.log(2 * np.pi * var[i]) for c in range(C)) for i in range(E)] for n in range(N)])
+        a = lg.copy()
+        for i in range(E):
+            for c in range(C):
+                a[:, i] -= 0.5 * (y[:, c] - x @ W[i, :, c]) ** 2 / var[i]
+                a[:, i] -= 0.5 * np.log(2 * np.pi * var[i])
         level = np.logaddexp.reduce(a, axis=1)
         history += [float(level.sum())]
         if step < steps:
@@ -574,38 +576,37 @@ def em(params, x, y, steps, floor):
 """,
     ],
     "wrong": {
-        "the gate's whole step, come what may": _changed(
-            EM, ("while size > 1e-3", "while size > 1")
-        ),
-        "least squares on log responsibilities for the gate": _changed(
+        "the gate's whole step, always": changed(EM, ("while size > 1e-3", "while size > 1")),
+        "least squares on log responsibilities for the gate": changed(
             EM,
             (
                 "U = U + size * delta",
-                "aim = np.log(np.maximum(resp, 1e-300))\n"
-                "        U = np.linalg.lstsq(x, aim - aim[:, -1:], rcond=None)[0]",
+                "target = np.log(np.maximum(resp, 1e-300))\n"
+                "        U = np.linalg.lstsq(x, target - target[:, -1:], rcond=None)[0]",
             ),
         ),
-        "the gate is never fitted": _changed(EM, ("U = U + size * delta", "pass")),
-        "variances from the old experts": _changed(EM, (VAR, "(resp * old).sum(axis=0)")),
-        "a new E step before the gate": _changed(
+        "the gate is never fitted": changed(EM, ("U = U + size * delta", "pass")),
+        "variances from the old experts": changed(EM, (VAR, "(resp * old).sum(axis=0)")),
+        "a new E step before the gate": changed(
             EM,
             (
                 "        log_g = log_softmax(x @ U)\n",
                 "        resp, _ = expect()\n        log_g = log_softmax(x @ U)\n",
             ),
         ),
-        "each case to one expert only": _changed(
+        "each case to one expert only": changed(
             EM,
             (
                 "        old =",
-                "        resp = 0.999 * np.eye(len(var))[resp.argmax(axis=1)] + 0.001 / len(var)\n        old =",
+                "        hard = np.eye(len(var))[resp.argmax(axis=1)]\n"
+                "        resp = 0.999 * hard + 0.001 / len(var)\n        old =",
             ),
         ),
-        "no floor": _changed(EM, ("var = np.maximum(var, floor)", "pass")),
-        "history without the end": _changed(EM, ("    history.append(expect()[1])\n", "")),
-        "mean log likelihood": _changed(EM, ("np.array(history)", "np.array(history) / len(x)")),
-        "variances over all cases": _changed(EM, ("(C * resp.sum(axis=0))", "(C * len(x))")),
-        "changes the parameters that came in": _changed(
+        "no floor": changed(EM, ("var = np.maximum(var, floor)", "pass")),
+        "history without the end": changed(EM, ("    history.append(expect()[1])\n", "")),
+        "mean log likelihood": changed(EM, ("np.array(history)", "np.array(history) / len(x)")),
+        "variances over all cases": changed(EM, ("(C * resp.sum(axis=0))", "(C * len(x))")),
+        "changes the parameters that came in": changed(
             EM, ("U = U + size * delta", "U += size * delta")
         ),
     },

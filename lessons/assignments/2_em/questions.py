@@ -1,13 +1,16 @@
-"""Assignment 2, what is asked: EM for a mixture of experts, from densities to the whole climb."""
+"""Questions of assignment 2: EM for a mixture of experts, from densities to the algorithm."""
 
 import numpy as np
 
 from moe_np.base import numerics
 from moe_np.coursework import Question, close
 from moe_np.data.inverse import inverse_problem
-from moe_np.mixtures import em as model
 from moe_np.mixtures import irls
+from moe_np.mixtures.em import e_step as expectation_step
+from moe_np.mixtures.em import m_step as maximisation_step
+from moe_np.mixtures.em import prepare
 from moe_np.mixtures.em_families import Categorical, Gaussian
+from moe_np.mixtures.least_squares import make_design, weighted_least_squares
 
 TITLE = "Assignment 2: EM for a mixture of experts"
 AFTER = "lesson 05"
@@ -17,10 +20,10 @@ LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
 LARGE = close(1e-4, 2e-3)  # the same, of totals in the thousands
-CLIMBED = close(1e-3, 1e-5)  # after linear systems, or several steps
+FITTED = close(1e-3, 1e-5)  # after linear systems, or several steps
 
 
-# --- Drawing ----------------------------------------------------------------------------------------------------------
+# --- Drawing --------------------------------------------------------------------------------------
 
 
 def inputs(rng, N, D):
@@ -30,12 +33,12 @@ def inputs(rng, N, D):
     return x
 
 
-def responsible(rng, N, E, sure=1.5):
+def random_responsibilities(rng, N, E, sure=1.5):
     return numerics.softmax(sure * rng.normal(size=(N, E)))
 
 
-def fixed(U):
-    """U (D, E) with its last column at 0."""
+def with_last_0(U):
+    """U (D, E), with the same vector subtracted from all columns so that the last one is 0."""
     return U - U[:, -1:]
 
 
@@ -44,7 +47,7 @@ def split(W):
     return {"W": W[:, :-1], "b": W[:, -1]}
 
 
-# --- Densities --------------------------------------------------------------------------------------------------------
+# --- Densities ------------------------------------------------------------------------------------
 
 
 def density_cases(rng):
@@ -56,7 +59,7 @@ def density_cases(rng):
 
 
 def gaussian_log_density(x, y, W, var):
-    return Gaussian().log_density({**split(W), "var": var}, irls.design(x[:, :-1]), y)
+    return Gaussian().log_density({**split(W), "var": var}, make_design(x[:, :-1]), y)
 
 
 def class_cases(rng):
@@ -68,10 +71,10 @@ def class_cases(rng):
 
 
 def class_log_density(x, label, W):
-    return Categorical(W.shape[2]).log_density(split(W), irls.design(x[:, :-1]), label)
+    return Categorical(W.shape[2]).log_density(split(W), make_design(x[:, :-1]), label)
 
 
-# --- E step -----------------------------------------------------------------------------------------------------------
+# --- E step ---------------------------------------------------------------------------------------
 
 
 def e_step_cases(rng):
@@ -90,20 +93,22 @@ def e_step(log_gate, log_density):
     return np.exp(joint - total), float(total.sum())
 
 
-# --- M step of the experts --------------------------------------------------------------------------------------------
+# --- M step of the experts ------------------------------------------------------------------------
 
 
 def regression_cases(rng):
     cases = []
     for N, D, E, C in ((20, 3, 4, 2), (15, 2, 2, 1), (24, 4, 3, 3)):
-        cases.append((inputs(rng, N, D), 2 * rng.normal(size=(N, C)), responsible(rng, N, E)))
-    cases[-1][2][:10, 0] = 0  # cases with which one expert has nothing to do
+        x = inputs(rng, N, D)
+        y = 2 * rng.normal(size=(N, C))
+        cases.append((x, y, random_responsibilities(rng, N, E)))
+    cases[-1][2][:10, 0] = 0  # cases for which one expert is not responsible at all
     cases[-1][2][:] /= cases[-1][2].sum(axis=1, keepdims=True)
     return cases
 
 
 def regressions(x, y, resp):
-    return irls.weighted_least_squares(x[:, :-1], y, resp)
+    return weighted_least_squares(x[:, :-1], y, resp)
 
 
 def variance_cases(rng):
@@ -122,13 +127,15 @@ def variances(x, y, resp, W, floor):
     return np.maximum((resp * far).sum(axis=0) / (y.shape[1] * resp.sum(axis=0)), floor)
 
 
-# --- M step of the gate -----------------------------------------------------------------------------------------------
+# --- M step of the gate ---------------------------------------------------------------------------
 
 
 def derivative_cases(rng):
     cases = []
     for N, D, E in ((9, 3, 4), (6, 2, 2), (8, 2, 3)):
-        cases.append((inputs(rng, N, D), responsible(rng, N, E), fixed(rng.normal(size=(D, E)))))
+        x = inputs(rng, N, D)
+        resp = random_responsibilities(rng, N, E)
+        cases.append((x, resp, with_last_0(rng.normal(size=(D, E)))))
     return cases
 
 
@@ -143,14 +150,14 @@ def objective(x, resp, U):
 
 
 def halvings(x, resp, U):
-    """How often Newton's step is halved until the objective rises; None where rounding could tell otherwise."""
+    """How often Newton's step is halved until the objective rises; None where rounding decides."""
     gradient, curvature = gate_derivatives(x, resp, U)
     matrix = curvature.reshape(gradient.size, -1)
     if np.linalg.cond(matrix) > 1e7:
         return None
     delta = np.zeros(U.shape)
     delta[:, :-1] = np.linalg.solve(matrix, gradient.ravel()).reshape(gradient.shape)
-    if np.abs(x @ delta).max() > 0.9 * irls.FARTHEST:
+    if np.abs(x @ delta).max() > 0.9 * irls.MAX_LOGIT_CHANGE:
         return None
     before = objective(x, resp, U)
     for number in range(irls.HALVINGS - 2):
@@ -163,36 +170,43 @@ def halvings(x, resp, U):
 
 
 def gate_step_cases(rng):
-    """From 0, from small gates and from large ones, where the whole step would lower the objective."""
-    found = {0: [], 1: [], 2: []}  # by halvings, 2 being two or more
-    while min(map(len, found.values())) < 2:
-        D, E = int(rng.integers(2, 4)), int(rng.integers(2, 5))
-        x, resp = inputs(rng, 30, D), responsible(rng, 30, E)
-        U = fixed(rng.uniform(0, 3) * rng.normal(size=(D, E)))
+    """From 0, from small gates, and from large ones, where the whole step lowers the objective."""
+    groups = {0: [], 1: [], 2: []}  # by the number of halvings; 2 means two or more
+    while min(map(len, groups.values())) < 2:
+        D = int(rng.integers(2, 4))
+        E = int(rng.integers(2, 5))
+        x = inputs(rng, 30, D)
+        resp = random_responsibilities(rng, 30, E)
+        U = with_last_0(rng.uniform(0, 3) * rng.normal(size=(D, E)))
         times = halvings(x, resp, U)
         if times is not None:
-            found[min(times, 2)].append((x, resp, U))
-    x, resp = inputs(rng, 25, 3), responsible(rng, 25, 4)
-    return [(x, resp, np.zeros((3, 4))), *(case for own in found.values() for case in own[:2])]
+            groups[min(times, 2)].append((x, resp, U))
+    x = inputs(rng, 25, 3)
+    resp = random_responsibilities(rng, 25, 4)
+    from_zero = (x, resp, np.zeros((3, 4)))
+    return [from_zero, *(case for group in groups.values() for case in group[:2])]
 
 
 def gate_step(x, resp, U):
-    return irls.multinomial_irls(x[:, :-1], resp, start=U, max_steps=1)[0]
+    return irls.multinomial_irls(x[:, :-1], resp, initial=U, max_steps=1)[0]
 
 
 def compare_gates(wanted, got, inputs=None):
-    """Only differences between columns count: a gate whose last column is not 0 is as good."""
-    message = CLIMBED(wanted, got)
+    """Only differences between columns count: the last column of a gate need not be 0."""
+    message = FITTED(wanted, got)
     if np.shape(got) != np.shape(wanted) or np.asarray(got).dtype.kind not in "fiu":
         return message
-    return CLIMBED(wanted, fixed(np.asarray(got, float)))
+    return FITTED(wanted, with_last_0(np.asarray(got, float)))
 
 
-# --- All of it --------------------------------------------------------------------------------------------------------
+# --- The algorithm --------------------------------------------------------------------------------
 
 
 def em_problem(rng, kind):
-    """x, y and where to start: a curve with three branches, two crossing lines, or lines with two outputs."""
+    """Initial parameters, x and y.
+
+    kind   "branches" (a curve with three), "crossing" (two lines) or "outputs" (lines with two)
+    """
     if kind == "branches":
         x, y = inverse_problem(60, rng)
         x, E = np.hstack([x, np.ones((60, 1))]), 3
@@ -206,22 +220,18 @@ def em_problem(rng, kind):
     D, C = x.shape[1], y.shape[1]
     W = 0.5 * rng.normal(size=(E, D, C))
     W[:, -1] += y[rng.choice(len(y), E, replace=False)]
-    U = fixed(rng.uniform(0.5, 5) * rng.normal(size=(D, E)))
+    U = with_last_0(rng.uniform(0.5, 5) * rng.normal(size=(D, E)))
     return {"W": W, "var": np.full(E, 0.5), "U": U}, x, y
 
 
 def em_cases(rng):
-    """In the last case the gate's step has to be halved, and in the second one the floor holds a variance."""
+    """In the second case the floor holds a variance; in the last the gate's step is halved."""
     cases = []
-    for kind, steps, floor in (
-        ("branches", 1, 1e-4),
-        ("crossing", 8, 0.02),
-        ("outputs", 6, 1e-4),
-        ("halved", 4, 1e-4),
-    ):
+    settings = (("branches", 1, 1e-4), ("crossing", 8, 0.02), ("outputs", 6, 1e-4))
+    for kind, steps, floor in (*settings, ("halved", 4, 1e-4)):
         while True:
             params, x, y = em_problem(rng, "branches" if kind == "halved" else kind)
-            times, last = climbed(params, x, y, steps, floor)
+            times, last = count_halvings(params, x, y, steps, floor)
             wanted = kind == "halved" and max(times, default=0) > 0
             wanted = wanted or (kind == "crossing" and np.isclose(last["var"], floor).any())
             if len(times) == steps and (wanted or kind in ("branches", "outputs")):
@@ -230,12 +240,12 @@ def em_cases(rng):
     return cases
 
 
-def climbed(params, x, y, steps, floor):
-    """How often the gate's step was halved in each step of EM, until one is unclear; and where it ends."""
+def count_halvings(params, x, y, steps, floor):
+    """(halvings of the gate's step in each step of EM, until one is unclear; last parameters)."""
     times = []
     for _ in range(steps):
-        far = gaussian_log_density(x, y, params["W"], params["var"])
-        resp, _ = e_step(numerics.log_softmax(x @ params["U"]), far)
+        log_density = gaussian_log_density(x, y, params["W"], params["var"])
+        resp, _ = e_step(numerics.log_softmax(x @ params["U"]), log_density)
         number = halvings(x, resp, params["U"])
         if number is None or resp.sum(axis=0).min() < 3:
             break
@@ -246,37 +256,40 @@ def climbed(params, x, y, steps, floor):
 
 def em(params, x, y, steps, floor):
     E = len(params["W"])
-    problem = model._problem(x[:, :-1], y, E, Gaussian(floor=floor), None, 0.0, 1)
+    problem = prepare(x[:, :-1], y, E, family=Gaussian(floor=floor))
     U = params["U"]
-    own, history = {**split(params["W"]), "var": params["var"], "U": U[:-1], "c": U[-1]}, []
+    model = {**split(params["W"]), "var": params["var"], "U": U[:-1], "c": U[-1]}
+    history = []
     for _ in range(steps):
-        found = model.e_step(problem, own)
-        history.append(found.log_likelihood)
-        own = model.m_step(problem, own, found.resp)
-    history.append(model.e_step(problem, own).log_likelihood)
-    W, U = np.concatenate([own["W"], own["b"][:, None]], axis=1), np.vstack([own["U"], own["c"]])
-    return {"W": W, "var": own["var"], "U": U}, np.array(history)
+        expectation = expectation_step(problem, model)
+        history.append(expectation.log_likelihood)
+        model = maximisation_step(problem, model, expectation.resp)
+    history.append(expectation_step(problem, model).log_likelihood)
+    W = np.concatenate([model["W"], model["b"][:, None]], axis=1)
+    U = np.vstack([model["U"], model["c"]])
+    return {"W": W, "var": model["var"], "U": U}, np.array(history)
 
 
-def compare_climbs(wanted, got, inputs=None):
+def compare_em(wanted, got, inputs=None):
     try:
         params, history = got
         if np.asarray(params["U"]).dtype.kind in "fiu":
-            got = {**params, "U": fixed(np.asarray(params["U"], float))}, history
+            got = {**params, "U": with_last_0(np.asarray(params["U"], float))}, history
     except (TypeError, ValueError, KeyError, IndexError):
-        pass  # the comparison says what is wrong with it
-    return CLIMBED(wanted, got)
+        pass  # the comparison says what is different
+    return FITTED(wanted, got)
 
 
 QUESTIONS = (
     Question("q1_gaussian", "gaussian_log_density", 2, density_cases, gaussian_log_density, SINGLE),
     Question("q2_classes", "class_log_density", 2, class_cases, class_log_density, LARGE),
     Question("q3_e_step", "e_step", 3, e_step_cases, e_step, SINGLE),
-    Question("q4_regressions", "regressions", 3, regression_cases, regressions, CLIMBED),
+    Question("q4_regressions", "regressions", 3, regression_cases, regressions, FITTED),
     Question("q5_variances", "variances", 2, variance_cases, variances, SINGLE),
     Question(
-        "q6_gate_derivatives", "gate_derivatives", 3, derivative_cases, gate_derivatives, SINGLE
+        *("q6_gate_derivatives", "gate_derivatives", 3),
+        *(derivative_cases, gate_derivatives, SINGLE),
     ),
     Question("q7_gate_step", "gate_step", 3, gate_step_cases, gate_step, compare_gates),
-    Question("q8_em", "em", 4, em_cases, em, compare_climbs),
+    Question("q8_em", "em", 4, em_cases, em, compare_em),
 )

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Assignment 3: noisy top-k gates and balance
 #
-# You build the sparse gate of Shazeer et al. (2017): the best $k$ experts of each token, noise that lets others have
+# You build the sparse gating network of Shazeer et al. (2017): the best $k$ experts of each token, noise that lets others have
 # a try, a load that can be differentiated although it is a count, and losses that keep all experts at work. In the
-# end you train twelve experts, once with the task alone and twice with a loss for balance, and look at who works. It
+# end you train twelve experts, once with the task alone and twice with a load-balancing loss, and look at who works. It
 # follows lessons 07 and 09; allow three to four hours.
 #
 # **What to do.** Eight functions have a body to write, where it says `# YOUR CODE HERE`. Keep their names and
@@ -45,7 +45,7 @@ from moe_np.data import regimes
 
 
 def Phi(z):
-    """The normal distribution function, elementwise, of an array of any shape: the chance of a number below z."""
+    """The normal distribution function of each number z: the probability of a number below z."""
     return np.array([0.5 * (1 + erf(v / 2**0.5)) for v in np.ravel(z)]).reshape(np.shape(z))
 
 
@@ -83,19 +83,15 @@ logits = np.log([[1.0, 4.0, 2.0, 3.0]])
 got = top_k_gate(logits, 2, True)
 assert got is not None, "top_k_gate returned nothing"
 G, kept = got
-assert np.array_equal(kept, [[False, True, False, True]]), (
-    f"experts 1 and 3 have the largest logits, got {kept}"
-)
+message = f"experts 1 and 3 have the largest logits, got {kept}"
+assert np.array_equal(kept, [[False, True, False, True]]), message
 assert np.allclose(G, [[0, 4 / 7, 0, 3 / 7]]), f"renormalised: 4 and 3 of 7, got {G}"
-assert np.allclose(top_k_gate(logits, 2, False)[0], [[0, 0.4, 0, 0.3]]), (
-    "not renormalised: 4 and 3 of 10"
-)
-assert np.allclose(top_k_gate(logits - 5000, 2, True)[0], G), (
-    "adding a constant to all logits changes nothing"
-)
-assert np.array_equal(top_k_gate(np.zeros((1, 4)), 2, True)[1], [[True, True, False, False]]), (
-    "all tied: the first two"
-)
+G_all = top_k_gate(logits, 2, False)[0]
+assert np.allclose(G_all, [[0, 0.4, 0, 0.3]]), "not renormalised: 4 and 3 of 10"
+G_far = top_k_gate(logits - 5000, 2, True)[0]
+assert np.allclose(G_far, G), "adding a constant to all logits changes nothing"
+kept = top_k_gate(np.zeros((1, 4)), 2, True)[1]
+assert np.array_equal(kept, [[True, True, False, False]]), "all tied: the first two"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -114,8 +110,9 @@ hidden_test("3_gates", "q1_top_k", top_k_gate)
 
 # %% answer="q2_backward"
 def gate_backward(dG, logits, kept, renormalise):
-    """Gradient at the logits of the gate of question 1. dG, logits (N, E), kept (N, E) bool -> dlogits (N, E)
+    """Gradient at the logits of the gate of question 1. -> dlogits (N, E)
 
+    dG, logits (N, E), kept (N, E) bool
     Renormalised, logits that are not kept get exactly 0.
     """
     ### BEGIN SOLUTION
@@ -135,31 +132,27 @@ kept = logits >= np.sort(logits, axis=1)[:, 3:4]  # two of five; no ties here
 for renormalise in (True, False):
     got = gate_backward(dG, logits, kept, renormalise)
     assert got is not None, "gate_backward returned nothing"
-    assert np.shape(got) == (6, 5), (
-        f"a gradient for each logit: wanted the shape (6, 5), got {np.shape(got)}"
-    )
+    message = f"a gradient for each logit: wanted the shape (6, 5), got {np.shape(got)}"
+    assert np.shape(got) == (6, 5), message
 
     def gate_loss(params, renormalise=renormalise):
         """A loss of the weights: Σ dG · G, over the kept ones."""
         e = np.exp(params["logits"])
-        return (dG * kept * e / (e * (kept if renormalise else 1)).sum(axis=1, keepdims=True)).sum()
+        total = (e * kept if renormalise else e).sum(axis=1, keepdims=True)
+        return (dG * kept * e / total).sum()
 
     error = gradient_error(gate_loss, {"logits": logits}, {"logits": got}, rng)["logits"]
-    assert error < 1e-6, (
-        f"the gradient check, renormalise={renormalise}: relative error {error:.1g}"
-    )
-    zero = (got[~kept] == 0).all()
+    case = f"renormalise={renormalise}"
+    assert error < 1e-6, f"the gradient check, {case}: relative error {error:.1g}"
+    dropped = got[~kept]
     wanted = "0 exactly" if renormalise else "numbers other than 0"
-    assert zero == renormalise, (
-        f"renormalise={renormalise}, logits that are not kept: wanted {wanted}, got {got[~kept]}"
-    )
-assert np.allclose(gate_backward(dG + 9.0 * ~kept, logits, kept, False), got), (
-    "dG of the others means nothing"
-)
-one = gate_backward(dG, logits, logits == logits.max(axis=1, keepdims=True), True)
-assert np.abs(one).max() < 1e-12, (
-    f"k = 1, renormalised: nothing is left but rounding, got {np.abs(one).max():.1g}"
-)
+    message = f"{case}, logits that are not kept: wanted {wanted}, got {dropped}"
+    assert (dropped == 0).all() == renormalise, message
+got_with_noise = gate_backward(dG + 9.0 * ~kept, logits, kept, False)
+assert np.allclose(got_with_noise, got), "dG of experts that are not kept has no meaning"
+largest = logits == logits.max(axis=1, keepdims=True)
+rounding = np.abs(gate_backward(dG, logits, largest, True)).max()
+assert rounding < 1e-12, f"k = 1, renormalised: only rounding is left, got {rounding:.1g}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -179,9 +172,10 @@ hidden_test("3_gates", "q2_backward", gate_backward)
 
 # %% answer="q3_noise"
 def noisy_logits(x, w, w_noise, noise):
-    """x (N, D), w (D, E), w_noise (D, E), noise (N, E), or None at evaluation -> (clean, sigma, noisy), all (N, E)
+    """-> (clean, sigma, noisy), all (N, E). x (N, D), w (D, E), w_noise (D, E), noise (N, E)
 
-    With noise=None noisy equals clean; sigma is computed as always. x·w_noise may be in the thousands, either sign.
+    At evaluation noise is None, and noisy equals clean; sigma is computed as always. x·w_noise may
+    be in the thousands, of either sign.
     """
     ### BEGIN SOLUTION
     clean, raw = x @ w, x @ w_noise
@@ -192,26 +186,22 @@ def noisy_logits(x, w, w_noise, noise):
 
 # %% test="q3_noise"
 # visible checks of q3_noise
-x, w, w_noise = (
-    np.array([[1.0, 2.0]]),
-    np.array([[1.0, 0.0], [0.0, -1.0]]),
-    np.array([[0.0, 3.0], [0.0, -1.5]]),
-)
+x = np.array([[1.0, 2.0]])
+w = np.array([[1.0, 0.0], [0.0, -1.0]])
+w_noise = np.array([[0.0, 3.0], [0.0, -1.5]])
 got = noisy_logits(x, w, w_noise, np.array([[1.0, -2.0]]))
 assert got is not None, "noisy_logits returned nothing"
 clean, sigma, noisy = got
 assert np.allclose(clean, [[1, -2]]), f"clean is x·w, got {clean}"
-assert np.allclose(sigma, np.log(2)), (
-    f"x·w_noise is 0 for both experts, and softplus(0) = log 2; got {sigma}"
-)
-assert np.allclose(noisy, [[1 + np.log(2), -2 - 2 * np.log(2)]]), (
-    f"clean + sigma · noise, got {noisy}"
-)
-still = noisy_logits(x, w, w_noise, None)
-assert np.allclose(still[2], clean) and np.allclose(still[1], sigma), "no noise at evaluation"
-assert np.allclose(noisy_logits(x, w, w_noise + 700, None)[1], 2100), (
-    "far from 0 softplus is the number itself"
-)
+message = f"x·w_noise is 0 for both experts, and softplus(0) = log 2; got {sigma}"
+assert np.allclose(sigma, np.log(2)), message
+wanted = [[1 + np.log(2), -2 - 2 * np.log(2)]]
+assert np.allclose(noisy, wanted), f"clean + sigma · noise, got {noisy}"
+_, sigma_test, noisy_test = noisy_logits(x, w, w_noise, None)
+assert np.allclose(noisy_test, clean), "no noise at evaluation"
+assert np.allclose(sigma_test, sigma), "sigma is the same at evaluation"
+sigma = noisy_logits(x, w, w_noise + 700, None)[1]
+assert np.allclose(sigma, 2100), "for large numbers softplus is the number itself"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -233,9 +223,11 @@ hidden_test("3_gates", "q3_noise", noisy_logits)
 
 # %% answer="q4_load"
 def load(clean, sigma, noisy, k, valid):
-    """Expected load of each expert. clean, sigma, noisy (N, E), k from 1 to E, valid (N,) bool -> (E,)
+    """Expected load of each expert. -> (E,)
 
-    No two noisy logits of a token are equal. Rows that are not valid hold arbitrary numbers and count for nothing.
+    clean, sigma, noisy (N, E), k from 1 to E, valid (N,) bool
+    No two noisy logits of a token are equal. Rows that are not valid hold arbitrary numbers and do
+    not count.
     """
     ### BEGIN SOLUTION
     E = noisy.shape[1]
@@ -252,33 +244,24 @@ def load(clean, sigma, noisy, k, valid):
 # visible checks of q4_load
 got = load(np.zeros((1, 3)), np.ones((1, 3)), np.array([[2.0, 1.0, -1.0]]), 1, np.array([True]))
 assert got is not None, "load returned nothing"
-assert np.shape(got) == (3,), (
-    f"one number for each expert: wanted the shape (3,), got {np.shape(got)}"
-)
-assert np.allclose(got, [0.158655, 0.022750, 0.022750], atol=1e-5), (
-    f"k = 1: expert 0 has to beat 1, the others have to beat 2: Φ(−1), Φ(−2), Φ(−2); got {got}"
-)
-rng, draws = (
-    np.random.default_rng(1),
-    4000,
-)  # the promise: on average over the noise it is the count
-clean, sigma = (
-    np.repeat([[1.0, 0.5, 0.0, -1.0]], draws, axis=0),
-    np.repeat([[0.5, 1.0, 2.0, 1.0]], draws, axis=0),
-)
+message = f"one number for each expert: wanted the shape (3,), got {np.shape(got)}"
+assert np.shape(got) == (3,), message
+message = f"k = 1: expert 0 has to exceed 1, the others 2: Φ(−1), Φ(−2), Φ(−2); got {got}"
+assert np.allclose(got, [0.158655, 0.022750, 0.022750], atol=1e-5), message
+draws = 4000  # on average over the noise, the load is the count
+rng = np.random.default_rng(1)
+clean = np.repeat([[1.0, 0.5, 0.0, -1.0]], draws, axis=0)
+sigma = np.repeat([[0.5, 1.0, 2.0, 1.0]], draws, axis=0)
 noisy = clean + sigma * rng.normal(size=clean.shape)
 counted = (noisy >= np.sort(noisy, axis=1)[:, 2:3]).sum(axis=0)
 got = load(clean, sigma, noisy, 2, np.ones(draws, bool))
-assert np.allclose(got, counted, atol=0.03 * draws), (
-    f"{draws} tokens alike: counted {counted}, expected {np.round(got)}"
-)
-assert np.isclose(sum(got), 2 * draws, rtol=0.01), (
-    f"{draws} tokens keep two each: {2 * draws}, got {sum(got):.0f}"
-)
+message = f"{draws} equal tokens: counted {counted}, expected {np.round(got)}"
+assert np.allclose(got, counted, atol=0.03 * draws), message
+message = f"{draws} tokens keep two experts: {2 * draws}, got {sum(got):.0f}"
+assert np.isclose(sum(got), 2 * draws, rtol=0.01), message
 half = load(clean, sigma, noisy, 2, np.arange(draws) < 2000)
-assert np.allclose(half, load(clean[:2000], sigma[:2000], noisy[:2000], 2, np.ones(2000, bool))), (
-    "padding is counted"
-)
+wanted = load(clean[:2000], sigma[:2000], noisy[:2000], 2, np.ones(2000, bool))
+assert np.allclose(half, wanted), "padding is counted"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -297,13 +280,14 @@ hidden_test("3_gates", "q4_load", load)
 
 # %% answer="q5_load_backward"
 def load_backward(dload, clean, sigma, noise, k):
-    """Gradient of the load of question 4, all tokens valid. dload (E,) -> (dclean, dsigma), both (N, E)
+    """Gradient of the load of question 4, all tokens valid. -> (dclean, dsigma), both (N, E)
 
-    clean, sigma, noise (N, E), with noisy = clean + sigma · noise; k is less than E, and no two noisy logits of a token
-    are equal.
+    dload (E,); clean, sigma, noise (N, E), with noisy = clean + sigma · noise; k is less than E. No
+    two noisy logits of a token are equal.
     """
     ### BEGIN SOLUTION
-    noisy, rows = clean + sigma * noise, np.arange(len(clean))[:, None]
+    noisy = clean + sigma * noise
+    rows = np.arange(len(clean))[:, None]
     order = np.argsort(-noisy, axis=1)
     rank = np.argsort(order, axis=1)
     rival = np.where(rank < k, order[:, k : k + 1], order[:, k - 1 : k])
@@ -317,33 +301,24 @@ def load_backward(dload, clean, sigma, noise, k):
 
 # %% test="q5_load_backward"
 # visible checks of q5_load_backward
-two_alike = (
-    np.zeros((2, 2)),
-    np.array([[2.0, 1.0]] * 2),
-    np.array([[1.0, 0.5]] * 2),
-)  # clean, sigma, noise
-got = load_backward(np.array([1.0, 0.0]), *two_alike, 1)
+clean = np.zeros((2, 2))
+sigma, noise = np.array([[2.0, 1.0]] * 2), np.array([[1.0, 0.5]] * 2)
+got = load_backward(np.array([1.0, 0.0]), clean, sigma, noise, 1)
 assert got is not None, "load_backward returned nothing"
 assert np.shape(got) == (2, 2, 2), "two arrays, dclean and dsigma, both of the shape (N, E)"
-assert np.allclose(got[0], [0.193334, -0.193334]), (
-    f"P₀ = Φ((clean₀ − noisy₁)/σ₀), z = −¼: dclean is {got[0]}"
-)
-assert np.allclose(got[1], [0.048334, -0.096667]), (
-    f"σ₀ divides, and σ₁ is in the threshold: dsigma is {got[1]}"
-)
+message = f"P₀ = Φ((clean₀ − noisy₁)/σ₀), z = −¼: dclean is {got[0]}"
+assert np.allclose(got[0], [0.193334, -0.193334]), message
+message = f"σ₀ divides, and σ₁ is in the threshold: dsigma is {got[1]}"
+assert np.allclose(got[1], [0.048334, -0.096667]), message
 rng = np.random.default_rng(2)
-dload, clean, noise, sigma = (
-    rng.normal(size=5),
-    *rng.normal(size=(2, 6, 5)),
-    rng.uniform(0.5, 2, (6, 5)),
-)
+dload = rng.normal(size=5)
+clean, noise = rng.normal(size=(2, 6, 5))
+sigma = rng.uniform(0.5, 2, (6, 5))
 dclean, dsigma = load_backward(dload, clean, sigma, noise, 2)
-assert np.allclose(dclean.sum(axis=1), 0, atol=1e-5), (
-    "raising all logits of a token by the same amount changes no P"
-)
-assert np.allclose((clean * dclean + sigma * dsigma).sum(axis=1), 0, atol=1e-5), (
-    "doubling logits and scales changes no P"
-)
+message = "raising all logits of a token by the same amount changes no P"
+assert np.allclose(dclean.sum(axis=1), 0, atol=1e-5), message
+message = "doubling logits and scales changes no P"
+assert np.allclose((clean * dclean + sigma * dsigma).sum(axis=1), 0, atol=1e-5), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -382,15 +357,13 @@ assert np.isclose(got[0], 0.25), f"(3, 1): the variance is 1, the mean 2; got {g
 assert np.isclose(cv_squared(np.array([8.0, 0, 0, 0]))[0], 3), "all on one of E experts: E − 1"
 v = np.array([1.0, 4.0, 2.0, 0.5])
 value, dv = cv_squared(v)
-assert np.isclose(cv_squared(10 * v)[0], value), "it does not depend on how many tokens there are"
-error = gradient_error(
-    lambda p: cv_squared(p["v"])[0], {"v": v}, {"v": dv}, np.random.default_rng(3)
-)["v"]
+assert np.isclose(cv_squared(10 * v)[0], value), "it does not depend on the number of tokens"
+rng = np.random.default_rng(3)
+error = gradient_error(lambda p: cv_squared(p["v"])[0], {"v": v}, {"v": dv}, rng)["v"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 value, dv = cv_squared(np.full(3, 5.0))
-assert np.isclose(value, 0) and np.allclose(dv, 0), (
-    f"perfect balance: 0, and gradient 0; got {value}, {dv}"
-)
+message = f"perfect balance: 0, and gradient 0; got {value}, {dv}"
+assert np.isclose(value, 0) and np.allclose(dv, 0), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -409,8 +382,9 @@ hidden_test("3_gates", "q6_cv", cv_squared)
 
 # %% answer="q7_switch"
 def switch_loss(logits, k, valid):
-    """logits (N, E), k, valid (N,) bool, at least one True -> (value, dlogits (N, E), 0 in rows of padding)
+    """-> (value, dlogits (N, E), which is 0 in rows of padding)
 
+    logits (N, E), k, valid (N,) bool, at least one True
     No two logits of a token are equal.
     """
     ### BEGIN SOLUTION
@@ -426,24 +400,26 @@ def switch_loss(logits, k, valid):
 
 # %% test="q7_switch"
 # visible checks of q7_switch
-everybody = np.ones(10, bool)
 logits = np.log(np.array([[0.51, 0.49]] * 9 + [[0.0001, 0.9999]]))
-got = switch_loss(logits, 1, everybody)
+got = switch_loss(logits, 1, np.ones(10, bool))
 assert got is not None, "switch_loss returned nothing"
-assert np.isclose(got[0], 2 * (0.9 * 0.45901 + 0.1 * 0.54099)), (
-    f"f = (.9, .1), P = (.45901, .54099); got {got[0]}"
-)
+message = f"f = (.9, .1), P = (.45901, .54099); got {got[0]}"
+assert np.isclose(got[0], 2 * (0.9 * 0.45901 + 0.1 * 0.54099)), message
 even = np.array([np.roll([4.0, 2.0, 1.0, 0.0], n) for n in range(4)])
-assert np.isclose(switch_loss(even, 2, everybody[:4])[0], 1), "perfect balance: 1, whatever k is"
+got = switch_loss(even, 2, np.ones(4, bool))
+assert np.isclose(got[0], 1), "perfect balance: 1, for any k"
 rng = np.random.default_rng(4)
 logits, valid = rng.normal(size=(10, 5)), rng.permutation(10) < 7
 value, dlogits = switch_loss(logits, 2, valid)
-assert np.isclose(value, switch_loss(logits[valid], 2, np.ones(7, bool))[0]), (
-    "padding is as good as not there"
-)
-error = gradient_error(
-    lambda p: switch_loss(p["s"], 2, valid)[0], {"s": logits}, {"s": dlogits}, rng
-)["s"]
+without_padding = switch_loss(logits[valid], 2, np.ones(7, bool))[0]
+assert np.isclose(value, without_padding), "padding does not count"
+
+
+def loss_of_logits(params):
+    return switch_loss(params["logits"], 2, valid)[0]
+
+
+error = gradient_error(loss_of_logits, {"logits": logits}, {"logits": dlogits}, rng)["logits"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
@@ -463,8 +439,9 @@ hidden_test("3_gates", "q7_switch", switch_loss)
 
 # %% answer="q8_z_loss"
 def z_loss(logits, valid):
-    """logits (N, E), valid (N,) bool, at least one True -> (value, dlogits (N, E), 0 in rows of padding)
+    """-> (value, dlogits (N, E), which is 0 in rows of padding)
 
+    logits (N, E), valid (N,) bool, at least one True
     Logits may be very large.
     """
     ### BEGIN SOLUTION
@@ -480,15 +457,13 @@ def z_loss(logits, valid):
 got = z_loss(np.zeros((3, 8)), np.ones(3, bool))
 assert got is not None, "z_loss returned nothing"
 assert np.isclose(got[0], np.log(8) ** 2), f"logits of 0: (ln 8)², and not 0; got {got[0]}"
-assert np.isclose(z_loss(np.full((2, 4), 1000.0), np.ones(2, bool))[0], (1000 + np.log(4)) ** 2), (
-    "large logits"
-)
+value = z_loss(np.full((2, 4), 1000.0), np.ones(2, bool))[0]
+assert np.isclose(value, (1000 + np.log(4)) ** 2), "large logits"
 rng = np.random.default_rng(5)
 logits, valid = rng.normal(size=(6, 4)), np.array([True, True, False, True, False, True])
 value, dlogits = z_loss(logits, valid)
-assert np.isclose(value, z_loss(logits[valid], np.ones(4, bool))[0]), (
-    "padding is as good as not there"
-)
+without_padding = z_loss(logits[valid], np.ones(4, bool))[0]
+assert np.isclose(value, without_padding), "padding does not count"
 error = gradient_error(lambda p: z_loss(p["s"], valid)[0], {"s": logits}, {"s": dlogits}, rng)["s"]
 assert error < 1e-3, f"the gradient check: relative error {error:.1g}"
 ### BEGIN HIDDEN TESTS
@@ -512,24 +487,27 @@ hidden_test("3_gates", "q8_z_loss", z_loss)
 # %% tags=["look"]
 task = regimes.make_task(np.random.default_rng(0), n_regions=8, d_model=3, noise=0.05)
 x, d, cloud = regimes.draw(task, 1024, np.random.default_rng(1))
-x, E, k = np.hstack([x, np.full((1024, 1), 6.0)]), 12, 2
+x = np.hstack([x, np.full((1024, 1), 6.0)])
+E, k = 12, 2
 
 
 def outputs(params, x, G):
-    """Each expert's number (N, E), and the layer's (N, 1)."""
+    """The output of each expert (N, E), and of the layer (N, 1)."""
     o = x @ params["W"]
     return o, (G * o).sum(axis=1, keepdims=True)
 
 
 def train(losses, steps=300, batch=256, lr=0.05, seed=2):
-    """Adam on the squared error and `losses`, {name: coefficient}: -> parameters, shares of the choices (steps, E)."""
-    rng, shares = np.random.default_rng(seed), []
-    params = {
-        "w": np.zeros((4, E)),
-        "w_noise": np.zeros((4, E)),
-        "W": 0.1 * rng.normal(size=(4, E)),
-    }
+    """Adam on the squared error and `losses`, {name: coefficient}. lr: the learning rate.
+
+    Returns the parameters, and each expert's share of the choices in every step (steps, E).
+    """
+    rng = np.random.default_rng(seed)
+    shares = []
+    params = {"w": np.zeros((4, E)), "w_noise": np.zeros((4, E))}
+    params["W"] = 0.1 * rng.normal(size=(4, E))
     mean, square = ({name: np.zeros(p.shape) for name, p in params.items()} for _ in range(2))
+    all_valid = np.ones(batch, bool)
     for step in range(1, steps + 1):
         rows = rng.choice(len(x), batch, replace=False)
         noise = rng.normal(size=(batch, E))
@@ -539,24 +517,21 @@ def train(losses, steps=300, batch=256, lr=0.05, seed=2):
         shares.append(kept.mean(axis=0) / k)
 
         dy = 2 * (y - d[rows]) / batch  # the task: mean squared error
-        dG, dlogits, dclean, dsigma = dy * o, 0.0, 0.0, 0.0
+        dG = dy * o
+        dlogits = dclean = dsigma = 0.0
         if "importance" in losses:
             dG = dG + losses["importance"] * cv_squared(G.sum(axis=0))[1]  # added
         if "load" in losses:
-            dload = (
-                losses["load"] * cv_squared(load(clean, sigma, noisy, k, np.ones(batch, bool)))[1]
-            )
+            dload = losses["load"] * cv_squared(load(clean, sigma, noisy, k, all_valid))[1]
             dclean, dsigma = load_backward(dload, clean, sigma, noise, k)
         if "switch" in losses:
-            dlogits = losses["switch"] * switch_loss(noisy, k, np.ones(batch, bool))[1]
+            dlogits = losses["switch"] * switch_loss(noisy, k, all_valid)[1]
         dnoisy = gate_backward(dG, noisy, kept, True) + dlogits
-        dclean, dsigma = dnoisy + dclean, dnoisy * noise + dsigma  # added
-        slope = 1 - np.exp(-sigma)  # of softplus, from its own value
-        grads = {
-            "w": x[rows].T @ dclean,
-            "w_noise": x[rows].T @ (dsigma * slope),
-            "W": x[rows].T @ (G * dy),
-        }
+        dclean = dnoisy + dclean  # added
+        dsigma = dnoisy * noise + dsigma  # added
+        slope = 1 - np.exp(-sigma)  # of softplus, from its value
+        grads = {"w": x[rows].T @ dclean, "w_noise": x[rows].T @ (dsigma * slope)}
+        grads["W"] = x[rows].T @ (G * dy)
         for name, g in grads.items():
             mean[name] = 0.9 * mean[name] + 0.1 * g
             square[name] = 0.99 * square[name] + 0.01 * g**2
@@ -570,9 +545,8 @@ runs = {
     "importance and load, .1 each": train({"importance": 0.1, "load": 0.1}),
     "Switch's loss, .1": train({"switch": 0.1}),
 }
-print(
-    "                                squared error   CV of load   max / mean   tokens of each expert, evaluated"
-)
+columns = ("squared error", "CV of load", "max / mean")
+print(f"{'':30}  {columns[0]}   {columns[1]}   {columns[2]}   tokens of each expert, evaluated")
 final = {}
 for name, (params, _) in runs.items():
     _, _, noisy = noisy_logits(x, params["w"], params["w_noise"], None)
@@ -580,33 +554,28 @@ for name, (params, _) in runs.items():
     loads = final[name] = kept.sum(axis=0)
     error = ((outputs(params, x, G)[1] - d) ** 2).mean()
     cv = np.sqrt(cv_squared(loads.astype(float))[0])
-    print(
-        f"{name:30} {error:14.3f} {cv:12.2f} {loads.max() / loads.mean():12.1f}   {np.sort(loads)[::-1]}"
-    )
+    ratio = loads.max() / loads.mean()
+    print(f"{name:30} {error:14.3f} {cv:12.2f} {ratio:12.1f}   {np.sort(loads)[::-1]}")
 
 # %% tags=["look"]
 import matplotlib.pyplot as plt
 
 fig, axes = plt.subplots(2, 3, figsize=(14, 6.5), sharey="row", layout="constrained")
-for (above, below), (name, (_, shares)) in zip(axes.T, runs.items(), strict=True):
+colors = plt.cm.tab20.colors
+for (top, bottom), (name, (_, shares)) in zip(axes.T, runs.items(), strict=True):
     order = np.argsort(-final[name], kind="stable")
-    above.stackplot(
-        range(len(shares)),
-        shares[:, order].T,
-        colors=plt.cm.tab20.colors,
-        edgecolor="white",
-        linewidth=0.3,
-    )
-    above.set(title=name, xlabel="step", ylim=(0, 1), xlim=(0, len(shares) - 1))
-    below.bar(range(E), final[name][order], color=plt.cm.tab20.colors)
-    below.axhline(len(x) * k / E, color="k", linestyle="--")
-    below.set(xlabel="expert, the busiest first")
+    steps = range(len(shares))
+    top.stackplot(steps, shares[:, order].T, colors=colors, edgecolor="white", linewidth=0.3)
+    top.set(title=name, xlabel="step", ylim=(0, 1), xlim=(0, len(shares) - 1))
+    bottom.bar(range(E), final[name][order], color=colors)
+    bottom.axhline(len(x) * k / E, color="k", linestyle="--")
+    bottom.set(xlabel="expert, the one with most tokens first")
 axes[0, 0].set_ylabel("shares of the choices, with noise")
-axes[1, 0].set_ylabel("tokens in the end, without")
+axes[1, 0].set_ylabel("tokens in the end, without noise")
 plt.show()
 
 # %% [markdown]
-# With the task alone there are fewer lines at work than clouds, and the error shows it. To take along: raise the
+# With the task alone there are fewer lines at work than clouds, and the error shows it. To try: raise the
 # coefficients to 10. What becomes of the error? Leave out one of the paper's two losses, then the other: which of
 # them leaves experts idle? Hold the threshold in question 5 (drop its part of the gradient): does training notice?
 # Mistakes in a balance loss seldom stop a run, which is how they live for years.

@@ -1,12 +1,6 @@
-"""Assignment 3: right answers of other make, and what students get wrong."""
+"""Assignment 3: right answers that differ from the solution, and mistakes of students."""
 
-
-def _changed(source, *changes):
-    for old, new in changes:
-        assert old in source, old
-        source = source.replace(old, new)
-    return source
-
+from moe_np.coursework.bank import changed
 
 GATE = """
 def top_k_gate(logits, k, renormalise):
@@ -58,43 +52,44 @@ def top_k_gate(logits, k, renormalise):
 """,
         ],
         "wrong": {
-            "all that reach the k-th largest": _changed(
+            "all that reach the k-th largest": changed(
                 GATE,
                 (
                     "    e = np",
                     "    kept = logits >= np.sort(logits, axis=1)[:, -k:][:, :1]\n    e = np",
                 ),
             ),
-            "the highest index wins a tie": _changed(
+            "the highest index wins a tie": changed(
                 GATE,
                 (
                     'np.argsort(-logits, axis=1, kind="stable")[:, :k]',
                     'np.argsort(logits, axis=1, kind="stable")[:, -k:]',
                 ),
             ),
-            "always renormalised": _changed(GATE, ("if renormalise", "if True")),
-            "never renormalised": _changed(GATE, ("if renormalise", "if False")),
-            "softmax of logits set to 0": _changed(
+            "always renormalised": changed(GATE, ("if renormalise", "if True")),
+            "never renormalised": changed(GATE, ("if renormalise", "if False")),
+            "softmax of logits set to 0": changed(
                 GATE,
                 (
                     "    e = np.exp(logits -",
-                    "    masked = np.where(kept, logits, 0) if renormalise else logits\n    e = np.exp(masked -",
+                    "    masked = np.where(kept, logits, 0) if renormalise else logits\n"
+                    "    e = np.exp(masked -",
                 ),
                 ("masked - logits.max", "masked - masked.max"),
                 ("G = np.where(kept, p, 0)", "G = p"),
                 ("G = G / G.sum(axis=1, keepdims=True)", "pass"),
             ),
-            "no maximum taken out": _changed(
+            "no maximum subtracted": changed(
                 GATE, ("logits - logits.max(axis=1, keepdims=True)", "logits")
             ),
-            "a sigmoid for each expert": _changed(
+            "a sigmoid for each expert": changed(
                 GATE,
                 (
                     "    G = np.where",
                     "    p = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))\n    G = np.where",
                 ),
             ),
-            "the smallest": _changed(GATE, ("argsort(-logits", "argsort(logits")),
+            "the smallest": changed(GATE, ("argsort(-logits", "argsort(logits")),
         },
     },
     "q2_backward": {
@@ -104,8 +99,8 @@ def top_k_gate(logits, k, renormalise):
 def gate_backward(dG, logits, kept, renormalise):
     out = np.zeros(logits.shape, np.float32)
     for n in range(len(logits)):
-        own = np.flatnonzero(kept[n])
-        over = own if renormalise else np.arange(logits.shape[1])
+        first = np.flatnonzero(kept[n])
+        over = first if renormalise else np.arange(logits.shape[1])
         p = np.exp(logits[n, over])
         p /= p.sum()
         jacobian = np.diag(p) - np.outer(p, p)
@@ -115,14 +110,14 @@ def gate_backward(dG, logits, kept, renormalise):
 """,
         ],
         "wrong": {
-            "the softmax over all, divided by a constant": _changed(
+            "the softmax over all, divided by a constant": changed(
                 BACKWARD,
                 (
                     "        return G * (dp - (G * dp)",
                     "        dp = dp / total\n        return p * (dp - (p * dp)",
                 ),
             ),
-            "with a small number in the denominator": _changed(
+            "with a small number in the denominator": changed(
                 BACKWARD,
                 (
                     "total = (p * kept).sum(axis=1, keepdims=True)",
@@ -134,22 +129,22 @@ def gate_backward(dG, logits, kept, renormalise):
                     "        return p * (dp - (p * dp).sum(axis=1, keepdims=True))",
                 ),
             ),
-            "dG of experts that are not kept": _changed(BACKWARD, ("np.where(kept, dG, 0)", "dG")),
-            "kept logits only, not renormalised either": _changed(
+            "dG of experts that are not kept": changed(BACKWARD, ("np.where(kept, dG, 0)", "dG")),
+            "kept logits only, not renormalised either": changed(
                 BACKWARD,
                 (
                     "    return p * (dp - (p * dp).sum(axis=1, keepdims=True))\n",
                     "    return kept * p * (dp - (p * dp).sum(axis=1, keepdims=True))\n",
                 ),
             ),
-            "as if renormalised, always": _changed(BACKWARD, ("if renormalise", "if True")),
-            "as if not, always": _changed(BACKWARD, ("if renormalise", "if False")),
-            "diagonal of the Jacobian only": _changed(
+            "as if renormalised, always": changed(BACKWARD, ("if renormalise", "if True")),
+            "as if not renormalised, always": changed(BACKWARD, ("if renormalise", "if False")),
+            "diagonal of the Jacobian only": changed(
                 BACKWARD,
                 ("G * (dp - (G * dp).sum(axis=1, keepdims=True))", "G * (1 - G) * dp"),
                 ("p * (dp - (p * dp).sum(axis=1, keepdims=True))", "p * (1 - p) * dp"),
             ),
-            "mean over tokens": _changed(
+            "mean over tokens": changed(
                 BACKWARD, ("np.where(kept, dG, 0)", "np.where(kept, dG, 0) / len(dG)")
             ),
         },
@@ -166,44 +161,46 @@ def noisy_logits(x, w, w_noise, noise):
 """,
         ],
         "wrong": {
-            "the gate's own matrix for the scale": _changed(NOISE, ("x @ w_noise", "x @ w")),
-            "overflow": _changed(NOISE, ("np.logaddexp(0, raw)", "np.log(1 + np.exp(raw))")),
-            "exp instead of softplus": _changed(
+            "the gate's matrix for the scale of the noise": changed(
+                NOISE, ("x @ w_noise", "x @ w")
+            ),
+            "overflow": changed(NOISE, ("np.logaddexp(0, raw)", "np.log(1 + np.exp(raw))")),
+            "exp instead of softplus": changed(
                 NOISE, ("np.logaddexp(0, raw)", "np.exp(np.minimum(raw, 700))")
             ),
-            "relu instead of softplus": _changed(
+            "relu instead of softplus": changed(
                 NOISE, ("np.logaddexp(0, raw)", "np.maximum(raw, 0)")
             ),
-            "noise on the input": _changed(
+            "noise on the input": changed(
                 NOISE,
                 (
                     "    return clean, sigma, clean + sigma * noise",
                     "    return clean, sigma, (x + noise[:, :1]) @ w",
                 ),
             ),
-            "noise at evaluation": _changed(
+            "noise at evaluation": changed(
                 NOISE,
                 (
                     "        return clean, sigma, clean\n",
                     "        noise = np.random.default_rng(0).normal(size=clean.shape)\n",
                 ),
             ),
-            "evaluation not thought of": _changed(
+            "evaluation is forgotten": changed(
                 NOISE, ("    if noise is None:\n        return clean, sigma, clean\n", "")
             ),
-            "clean gets the noise as well": _changed(
+            "clean gets the noise as well": changed(
                 NOISE,
                 (
                     "    return clean, sigma, clean + sigma * noise",
                     "    clean += sigma * noise\n    return clean, sigma, clean",
                 ),
             ),
-            "noise not scaled": _changed(NOISE, ("clean + sigma * noise", "clean + noise")),
+            "noise not scaled": changed(NOISE, ("clean + sigma * noise", "clean + noise")),
         },
     },
 }
 
-# --- Load -------------------------------------------------------------------------------------------------------------
+# --- Load -----------------------------------------------------------------------------------------
 
 LOAD = """
 def load(clean, sigma, noisy, k, valid):
@@ -244,42 +241,40 @@ def load(clean, sigma, noisy, k, valid):
     out = np.zeros(clean.shape[1], np.float32)
     for n in np.flatnonzero(valid):
         for i in range(len(out)):
-            others = sorted(np.delete(noisy[n], i), reverse=True)
-            out[i] += Phi((clean[n, i] - others[k - 1]) / sigma[n, i]) if k <= len(others) else 1
+            rivals = sorted(np.delete(noisy[n], i), reverse=True)
+            out[i] += Phi((clean[n, i] - rivals[k - 1]) / sigma[n, i]) if k <= len(rivals) else 1
     return out
 """,
     ],
     "wrong": {
-        "k-th of all": _changed(
+        "k-th of all": changed(
             LOAD, ("np.where(inside, ranked[:, k:k + 1], ranked[:, k - 1:k])", "ranked[:, k - 1:k]")
         ),
-        "(k + 1)-th of all": _changed(
+        "(k + 1)-th of all": changed(
             LOAD, ("np.where(inside, ranked[:, k:k + 1], ranked[:, k - 1:k])", "ranked[:, k:k + 1]")
         ),
-        "the two thresholds exchanged": _changed(LOAD, ("np.where(inside", "np.where(~inside")),
-        "thresholds after the softmax": _changed(
+        "the two thresholds exchanged": changed(LOAD, ("np.where(inside", "np.where(~inside")),
+        "thresholds after the softmax": changed(
             LOAD,
             (
                 "    ranked =",
                 "    e = np.exp(noisy)\n    noisy = e / e.sum(axis=1, keepdims=True)\n    ranked =",
             ),
         ),
-        "noisy logits above the line": _changed(LOAD, ("Phi((clean -", "Phi((noisy -")),
-        "a count": _changed(LOAD, ("P = Phi((clean - threshold) / sigma)", "P = inside")),
-        "padding counted": _changed(
+        "noisy logits in the numerator": changed(LOAD, ("Phi((clean -", "Phi((noisy -")),
+        "a count": changed(LOAD, ("P = Phi((clean - threshold) / sigma)", "P = inside")),
+        "padding counted": changed(
             LOAD, ("clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]", "pass")
         ),
-        "padding set to 0": _changed(
+        "padding set to 0": changed(
             LOAD,
             (
                 "clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]",
                 "clean, noisy = clean * valid[:, None], noisy * valid[:, None]",
             ),
         ),
-        "k = E not thought of": _changed(
-            LOAD, ("    if k == E:\n        return np.full(E, N)\n", "")
-        ),
-        "variance for deviation": _changed(LOAD, ("/ sigma)", "/ np.sqrt(sigma))")),
+        "k = E is forgotten": changed(LOAD, ("    if k == E:\n        return np.full(E, N)\n", "")),
+        "variance for deviation": changed(LOAD, ("/ sigma)", "/ np.sqrt(sigma))")),
     },
 }
 BANK["q5_load_backward"] = {
@@ -292,8 +287,8 @@ def load_backward(dload, clean, sigma, noise, k):
     for n in range(N):
         noisy = clean[n] + sigma[n] * noise[n]
         for i in range(E):
-            others = [j for j in range(E) if j != i]
-            r = sorted(others, key=lambda j: noisy[j])[-k]
+            rivals = [j for j in range(E) if j != i]
+            r = sorted(rivals, key=lambda j: noisy[j])[-k]
             z = (clean[n, i] - noisy[r]) / sigma[n, i]
             g = dload[i] * 0.3989422804 * np.exp(-z * z / 2) / sigma[n, i]
             dclean[n, i] += g
@@ -310,14 +305,14 @@ def load_backward(dload, clean, sigma, noise, k):
             : LOAD_BACKWARD.index("    dsigma[rows, runner_up]")
         ]
         + "    return dclean, dsigma\n",
-        "k-th of all": _changed(
+        "k-th of all": changed(
             LOAD_BACKWARD,
             (
                 "last, runner_up = order[:, k - 1], order[:, k]",
                 "last = runner_up = order[:, k - 1]",
             ),
         ),
-        "every rival once": """
+        "each rival counts once": """
 def load_backward(dload, clean, sigma, noise, k):
     noisy, rows = clean + sigma * noise, np.arange(len(clean))[:, None]
     order = np.argsort(-noisy, axis=1)
@@ -329,24 +324,24 @@ def load_backward(dload, clean, sigma, noise, k):
     dnoisy[rows, rival] -= dz / sigma
     return dz / sigma + dnoisy, -dz * z / sigma + dnoisy * noise
 """,
-        "sigma only where it divides by it, clean only where it is its own": _changed(
+        "the threshold's clean logit held": changed(
             LOAD_BACKWARD,
             ("dclean[rows, last] += to_last", "pass"),
             ("dclean[rows, runner_up] += to_runner_up", "pass"),
         ),
-        "no 1/σ": _changed(LOAD_BACKWARD, ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi)")),
-        "no factor in the density": _changed(LOAD_BACKWARD, (" / np.sqrt(2 * np.pi)", "")),
-        "the sign of dsigma": _changed(
+        "no 1/σ": changed(LOAD_BACKWARD, ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi)")),
+        "no factor in the density": changed(LOAD_BACKWARD, (" / np.sqrt(2 * np.pi)", "")),
+        "the sign of dsigma": changed(
             LOAD_BACKWARD, ("slope.copy(), -slope * z", "slope.copy(), slope * z")
         ),
-        "the mean over tokens": _changed(
+        "the mean over tokens": changed(
             LOAD_BACKWARD,
             ("/ np.sqrt(2 * np.pi) / sigma", "/ np.sqrt(2 * np.pi) / sigma / len(clean)"),
         ),
     },
 }
 
-# --- Balance ----------------------------------------------------------------------------------------------------------
+# --- Balance --------------------------------------------------------------------------------------
 
 CV = """
 def cv_squared(v):
@@ -360,11 +355,11 @@ def cv_squared(v):
 """
 SWITCH = """
 def switch_loss(logits, k, valid):
-    own = logits[valid]
-    N, E = own.shape
-    choice = np.argsort(-own, axis=1)[:, :k]
+    rows = logits[valid]
+    N, E = rows.shape
+    choice = np.argsort(-rows, axis=1)[:, :k]
     f = np.bincount(choice.ravel(), minlength=E) / (N * k)
-    e = np.exp(own - own.max(axis=1, keepdims=True))
+    e = np.exp(rows - rows.max(axis=1, keepdims=True))
     p = e / e.sum(axis=1, keepdims=True)
     P = p.mean(axis=0)
     dlogits = np.zeros(logits.shape)
@@ -394,18 +389,18 @@ def cv_squared(v):
 """,
     ],
     "wrong": {
-        "ddof = 1": _changed(
+        "ddof = 1": changed(
             CV, ("np.var(v)", "np.var(v, ddof=1)"), ("(v - m) / E", "(v - m) / (E - 1)")
         ),
-        "divided by the mean": _changed(
+        "divided by the mean": changed(
             CV,
             (
                 "return var / m**2, dvar / m**2 - 2 * var / m**3 * dm",
                 "return var / m, dvar / m - var / m**2 * dm",
             ),
         ),
-        "the root": _changed(CV, ("return var / m**2,", "return np.sqrt(var) / m,")),
-        "by way of the standard deviation": _changed(
+        "the root": changed(CV, ("return var / m**2,", "return np.sqrt(var) / m,")),
+        "through the standard deviation": changed(
             CV,
             (
                 "return var / m**2, dvar / m**2 - 2 * var / m**3 * dm",
@@ -413,12 +408,12 @@ def cv_squared(v):
                 "    return (std / m) ** 2, 2 * std / m * dcv",
             ),
         ),
-        "the mean held": _changed(CV, (" - 2 * var / m**3 * dm", "")),
-        "gradient E times too large": _changed(
+        "the mean held": changed(CV, (" - 2 * var / m**3 * dm", "")),
+        "gradient E times too large": changed(
             CV, ("dvar / m**2 - 2 * var / m**3 * dm", "E * (dvar / m**2 - 2 * var / m**3 * dm)")
         ),
-        "zeros not thought of": _changed(CV, ("E == 1 or m == 0", "E == 1")),
-        "a small number in the denominator": _changed(
+        "zeros are forgotten": changed(CV, ("E == 1 or m == 0", "E == 1")),
+        "a small number in the denominator": changed(
             CV, ("    if E == 1", "    m = m + 1e-2\n    if E == 1")
         ),
     },
@@ -444,39 +439,41 @@ def switch_loss(logits, k, valid):
 """,
     ],
     "wrong": {
-        "f as a share of tokens": _changed(SWITCH, ("/ (N * k)", "/ N")),
-        "no E": _changed(SWITCH, ("= E * p", "= p"), ("return E * ", "return ")),
-        "gradient N times too large": _changed(SWITCH, ("[:, None]) / N", "[:, None])")),
-        "padding counted": _changed(
-            SWITCH, ("own = logits[valid]", "valid = np.ones(len(logits), bool)\n    own = logits")
+        "f as a share of tokens": changed(SWITCH, ("/ (N * k)", "/ N")),
+        "no E": changed(SWITCH, ("= E * p", "= p"), ("return E * ", "return ")),
+        "gradient N times too large": changed(SWITCH, ("[:, None]) / N", "[:, None])")),
+        "padding counted": changed(
+            SWITCH,
+            ("rows = logits[valid]", "valid = np.ones(len(logits), bool)\n    rows = logits"),
         ),
-        "padding set to zero": _changed(
+        "padding set to zero": changed(
             SWITCH,
             (
-                "own = logits[valid]",
-                "own = logits * valid[:, None]\n    valid = np.ones(len(logits), bool)",
+                "rows = logits[valid]",
+                "rows = logits * valid[:, None]\n    valid = np.ones(len(logits), bool)",
             ),
         ),
-        "f from the best expert only": _changed(
+        "f from the best expert only": changed(
             SWITCH, ("[:, :k]", "[:, :1]"), ("/ (N * k)", "/ N")
         ),
-        "P of the kept experts only": _changed(
+        "P of the kept experts only": changed(
             SWITCH,
             (
                 "    P = p",
-                "    kept = np.zeros(own.shape, bool)\n    np.put_along_axis(kept, choice, True, axis=1)\n"
+                "    kept = np.zeros(rows.shape, bool)\n"
+                "    np.put_along_axis(kept, choice, True, axis=1)\n"
                 "    P = (p * kept)",
             ),
         ),
-        "f as mean probability": _changed(
+        "f as mean probability": changed(
             SWITCH,
             ("f = np.bincount(choice.ravel(), minlength=E) / (N * k)", "f = 0"),
             ("    dlogits = np.z", "    f = P\n    dlogits = np.z"),
         ),
-        "gradient of the probabilities": _changed(
+        "gradient of the probabilities": changed(
             SWITCH, ("E * p * (f - (p @ f)[:, None]) / N", "E * f / N")
         ),
-        "importance: the kept weights for f": _changed(
+        "importance: the kept weights for f": changed(
             SWITCH,
             (
                 "    P = p",
@@ -492,48 +489,49 @@ BANK["q8_z_loss"] = {
         """
 def z_loss(logits, valid):
     value, dlogits = 0.0, np.zeros(logits.shape, np.float32)
-    own = np.flatnonzero(valid)
-    for n in own:
+    tokens = np.flatnonzero(valid)
+    for n in tokens:
         a = logits[n].astype(np.float32)
         e = np.exp(a - a.max())
         log_z = a.max() + np.log(e.sum())
-        value += log_z**2 / len(own)
-        dlogits[n] = 2 * log_z * e / e.sum() / len(own)
+        value += log_z**2 / len(tokens)
+        dlogits[n] = 2 * log_z * e / e.sum() / len(tokens)
     return [value, dlogits]
 """,
     ],
     "wrong": {
-        "padding set to zero": _changed(
+        "padding set to zero": changed(
             Z,
             ("    log_z =", "    logits = logits * valid[:, None]\n    log_z ="),
             ("valid[:, None] / N", "1 / len(logits)"),
         ),
-        "padding counted in N": _changed(Z, ("N = valid.sum()", "N = len(logits)")),
-        "gradient N times too large": _changed(
+        "padding counted in N": changed(Z, ("N = valid.sum()", "N = len(logits)")),
+        "gradient N times too large": changed(
             Z, ("counts * 2 * log_z * p", "counts * N * 2 * log_z * p")
         ),
-        "a sum instead of the mean": _changed(Z, ("valid[:, None] / N", "valid[:, None]")),
-        "not squared": _changed(
+        "a sum instead of the mean": changed(Z, ("valid[:, None] / N", "valid[:, None]")),
+        "not squared": changed(
             Z, ("counts * log_z**2", "counts * log_z"), ("counts * 2 * log_z * p", "counts * p")
         ),
-        "of log probabilities": _changed(
+        "of log probabilities": changed(
             Z,
             (
                 "    log_z =",
-                "    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)\n    log_z =",
+                "    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)\n"
+                "    log_z =",
             ),
         ),
-        "overflow": _changed(
+        "overflow": changed(
             Z,
             (
                 "np.logaddexp.reduce(logits, axis=1, keepdims=True)",
                 "np.log(np.exp(logits).sum(axis=1, keepdims=True))",
             ),
         ),
-        "mean of the squared logits": _changed(
+        "mean of the squared logits": changed(
             Z, ("(counts * log_z**2).sum()", "(counts * logits**2).sum()")
         ),
-        "without the softmax": _changed(
+        "without the softmax": changed(
             Z, ("counts * 2 * log_z * p", "counts * 2 * log_z * np.ones(p.shape)")
         ),
     },

@@ -1,6 +1,8 @@
-"""Assignment 4: right answers of other make, and wrong ones as students write them and public code has them."""
+"""Assignment 4: right answers that differ from the solution; mistakes, also of public code."""
 
 import importlib.util
+
+from moe_np.coursework.bank import template
 
 NUMBA = importlib.util.find_spec("numba") is not None
 
@@ -14,16 +16,13 @@ def by_assignment(params, x, token, expert, weight):
         {add}
     return {result}
 """
-LOOP_PARTS = {
-    "start": "out = np.zeros_like(x)",
-    "act": "h = z * (0.5 + 0.5 * np.tanh(z / 2)) * g",
-    "add": 'out[n] += weight[a] * (h @ params["w2"][m])',
-    "result": "out",
-}
-
-
-def _loop(**changes):
-    return LOOP.format(**{**LOOP_PARTS, **changes})
+_loop = template(
+    LOOP,
+    start="out = np.zeros_like(x)",
+    act="h = z * (0.5 + 0.5 * np.tanh(z / 2)) * g",
+    add='out[n] += weight[a] * (h @ params["w2"][m])',
+    result="out",
+)
 
 
 BANK = {
@@ -98,7 +97,8 @@ def sort_by_expert(expert, n_experts):
 """,
             """
 def sort_by_expert(expert, n_experts):
-    order = np.array([a for m in range(n_experts) for a in np.flatnonzero(expert == m)], dtype=np.int32)
+    blocks = [np.flatnonzero(expert == m) for m in range(n_experts)]
+    order = np.array([a for block in blocks for a in block], dtype=np.int32)
     offsets = np.searchsorted(expert[order], np.arange(n_experts + 1))
     return order, offsets, np.argsort(order)
 """,
@@ -133,7 +133,7 @@ def combine(rows, token, n_tokens):
     out[token] += rows
     return out
 """,
-            "as many tokens as the largest number says": """
+            "as many tokens as the largest index": """
 def combine(rows, token, n_tokens):
     out = np.zeros((token.max() + 1, rows.shape[1]))
     np.add.at(out, token, rows)
@@ -145,7 +145,7 @@ def combine(rows, token, n_tokens):
     start = np.searchsorted(token[order], np.arange(n_tokens))
     return np.add.reduceat(rows[order], np.minimum(start, len(rows) - 1))
 """,
-            "as many rows for every token": """
+            "the same number of rows for every token": """
 def combine(rows, token, n_tokens):
     order = np.argsort(token, kind="stable")
     return rows[order].reshape(n_tokens, -1, rows.shape[1]).sum(axis=1)
@@ -163,19 +163,17 @@ def combine(rows, token, n_tokens):
 OVERFLOW = """
 def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
     capacity = {capacity}
-    place = (expert[:, None] == np.arange(n_experts)).cumsum(axis=0)[np.arange(len(expert)), expert] - 1
+    place = (expert[:, None] == np.arange(n_experts)).cumsum(axis=0) - 1
+    place = place[np.arange(len(expert)), expert]
     fits = {fits}
     return {result}
 """
-OVERFLOW_PARTS = {
-    "capacity": "max(1, int(np.ceil(factor * n_tokens * k / n_experts)))",
-    "fits": "place < capacity",
-    "result": "token[fits], expert[fits], weight[fits]",
-}
-
-
-def _overflow(**changes):
-    return OVERFLOW.format(**{**OVERFLOW_PARTS, **changes})
+_overflow = template(
+    OVERFLOW,
+    capacity="max(1, int(np.ceil(factor * n_tokens * k / n_experts)))",
+    fits="place < capacity",
+    result="token[fits], expert[fits], weight[fits]",
+)
 
 
 BANK["q2_overflow"]["wrong"] = {
@@ -190,7 +188,8 @@ BANK["q2_overflow"]["wrong"] = {
         fits="np.bincount(expert, minlength=n_experts)[expert] - place <= capacity"
     ),
     "the largest weights first": _overflow(
-        fits="np.array([np.sum((expert == m) & (weight > w)) for m, w in zip(expert, weight)]) < capacity"
+        fits="np.array([sum((expert == m) & (weight > w)) for m, w in zip(expert, weight)])"
+        " < capacity"
     ),
     "dropped ones go to expert 0": _overflow(
         result="token, np.where(fits, expert, 0), np.where(fits, weight, 0)"
@@ -206,23 +205,20 @@ def sort_by_expert(expert, n_experts):
     place[order] = np.arange(len(order))
     return {result}
 """
-SORT_PARTS = {
-    "order": 'np.argsort(expert, kind="stable")',
-    "minlength": ", minlength=n_experts",
-    "result": "order, np.append(0, np.cumsum(count)), place",
-}
-
-
-def _sort(**changes):
-    return SORT.format(**{**SORT_PARTS, **changes})
+_sort = template(
+    SORT,
+    order='np.argsort(expert, kind="stable")',
+    minlength=", minlength=n_experts",
+    result="order, np.append(0, np.cumsum(count)), place",
+)
 
 
 BANK["q3_sort"]["wrong"] = {
     "not stable": _sort(order="np.lexsort((-np.arange(len(expert)), expert))"),
     "the last experts are forgotten": _sort(minlength=""),
     "without the end": _sort(result="order, np.cumsum(count) - count, place"),
-    "order for place": _sort(result="order, np.append(0, np.cumsum(count)), order"),
-    "counts for offsets": _sort(result="order, np.append(0, count), place"),
+    "order returned as place": _sort(result="order, np.append(0, np.cumsum(count)), order"),
+    "counts returned as offsets": _sort(result="order, np.append(0, count), place"),
     "place within the block": _sort(
         result="order, np.append(0, np.cumsum(count)), place - (np.cumsum(count) - count)[expert]"
     ),
@@ -240,22 +236,19 @@ def sparse_forward(params, x, token, expert, weight):
     rows, out = x[token], np.zeros_like(x)
     y = np.empty_like(rows)
     for m in range({experts}):
-        own = slice(offsets[m], offsets[m + 1])
-        y[own] = act(params, m, rows[own]) @ params["w2"][m]
+        block = slice(offsets[m], offsets[m + 1])
+        y[block] = act(params, m, rows[block]) @ params["w2"][m]
     y *= weight[:, None]
     {back}
     return out
 """
-BLOCKS_PARTS = {
-    "minlength": ', minlength=len(params["w1"])',
-    "weight": "weight[order]",
-    "experts": 'len(params["w1"])',
-    "back": "np.add.at(out, token, y)",
-}
-
-
-def _blocks(**changes):
-    return BLOCKS.format(**{**BLOCKS_PARTS, **changes})
+_blocks = template(
+    BLOCKS,
+    minlength=', minlength=len(params["w1"])',
+    weight="weight[order]",
+    experts='len(params["w1"])',
+    back="np.add.at(out, token, y)",
+)
 
 
 BANK["q5_blocks"] = {
@@ -265,11 +258,11 @@ BANK["q5_blocks"] = {
 def sparse_forward(params, x, token, expert, weight):
     out = np.zeros_like(x)
     for m, (w1, w3, w2) in enumerate(zip(params["w1"], params["w3"], params["w2"])):
-        own = np.flatnonzero(expert == m)
-        if len(own):
-            rows = x[token[own]]
+        block = np.flatnonzero(expert == m)
+        if len(block):
+            rows = x[token[block]]
             z = rows @ w1
-            out[token[own]] += ((z / (1 + np.exp(-z)) * (rows @ w3)) @ w2) * weight[own, None]
+            out[token[block]] += ((z / (1 + np.exp(-z)) * (rows @ w3)) @ w2) * weight[block, None]
     return out
 """,
         """
@@ -302,7 +295,7 @@ def sparse_forward(params, x, token, expert, weight):
 """,
         "loses rows of the same token": _blocks(back="out[token] += y"),
         "weights not sorted": _blocks(weight="weight"),
-        "as many rows for every token": _blocks(
+        "the same number of rows for every token": _blocks(
             back="""place = np.argsort(order)
     out = y[place].reshape(len(x), -1, x.shape[1]).sum(axis=1)"""
         ),
@@ -330,18 +323,15 @@ def sparse_backward(params, x, token, expert, weight, dout):
         {dx}
     return {result}
 """
-BACKWARD_PARTS = {
-    "start": "dx, dweight = np.zeros(x.shape), np.zeros(len(token))",
-    "dweight": "dweight[a] = dout[n] @ (h @ w2)",
-    "dy": "share * dout[n]",
-    "slope": "s * (1 + a1 * (1 - s))",
-    "dx": "dx[n] += da @ w1.T + db @ w3.T",
-    "result": "dx, grads, dweight",
-}
-
-
-def _backward(**changes):
-    return BACKWARD.format(**{**BACKWARD_PARTS, **changes})
+_backward = template(
+    BACKWARD,
+    start="dx, dweight = np.zeros(x.shape), np.zeros(len(token))",
+    dweight="dweight[a] = dout[n] @ (h @ w2)",
+    dy="share * dout[n]",
+    slope="s * (1 + a1 * (1 - s))",
+    dx="dx[n] += da @ w1.T + db @ w3.T",
+    result="dx, grads, dweight",
+)
 
 
 BANK["q6_backward"] = {
@@ -350,7 +340,8 @@ BANK["q6_backward"] = {
         """
 def sparse_backward(params, x, token, expert, weight, dout):
     w1, w3, w2 = (params[name].astype(np.float32) for name in ("w1", "w3", "w2"))
-    x, dout, dense = x.astype(np.float32), dout.astype(np.float32), np.zeros((len(x), len(w1)), np.float32)
+    x, dout = x.astype(np.float32), dout.astype(np.float32)
+    dense = np.zeros((len(x), len(w1)), np.float32)
     dense[token, expert] = weight
     a, b = np.einsum("nd,edh->neh", x, w1), np.einsum("nd,edh->neh", x, w3)
     s = 1 / (1 + np.exp(-a))
@@ -396,17 +387,14 @@ def find_places(choice, n_experts, capacity):
                 filled[m] += 1
     return expert, row
 """
-PLACE_PARTS = {
-    "empty": "np.full(N, -1)",
-    "loops": "for j in range(K):\n        for n in range(N):",
-    "free": "expert[n] < 0",
-    "less": "<",
-    "row": "filled[m]",
-}
-
-
-def _place(**changes):
-    return PLACE.format(**{**PLACE_PARTS, **changes})
+_place = template(
+    PLACE,
+    empty="np.full(N, -1)",
+    loops="for j in range(K):\n        for n in range(N):",
+    free="expert[n] < 0",
+    less="<",
+    row="filled[m]",
+)
 
 
 BANK["q7_places"] = {
@@ -420,10 +408,10 @@ def find_places(choice, n_experts, capacity):
         want = choice[left, j]
         order = np.argsort(want, kind="stable")
         count = np.bincount(want, minlength=n_experts)
-        found = np.empty(len(left), int)
-        found[order] = np.arange(len(left)) + (filled - np.cumsum(count) + count)[want[order]]
-        fits = found < capacity
-        expert[left[fits]], row[left[fits]] = want[fits], found[fits]
+        place = np.empty(len(left), int)
+        place[order] = np.arange(len(left)) + (filled - np.cumsum(count) + count)[want[order]]
+        fits = place < capacity
+        expert[left[fits]], row[left[fits]] = want[fits], place[fits]
         filled = np.minimum(filled + count, capacity)
         left = left[~fits]
     return expert, row

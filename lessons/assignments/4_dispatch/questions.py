@@ -1,4 +1,4 @@
-"""Assignment 4, what is asked: the dispatch of a sparse layer, right and fast, one function at a time."""
+"""Questions of assignment 4: the dispatch of a sparse layer, right and fast."""
 
 import importlib.util
 import math
@@ -14,25 +14,24 @@ AFTER = "lesson 10"
 HOURS = "three to four"
 ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck")
 LIBRARIES = ("numpy", "matplotlib", "numba", "scipy")
-# without it question 7 does not ask for speed
+# where Numba is missing, question 7 does not ask for speed
 NUMBA = importlib.util.find_spec("numba") is not None
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
 
 
 def near(wanted, got, inputs):
-    """The same for sums over many rows: a thousandth, or a hundred-thousandth of the largest value."""
-    arrays = [
-        w for part in (wanted if isinstance(wanted, tuple) else (wanted,)) for w in _values(part)
-    ]
+    """Right within 1e-3, or within 1e-5 of the largest value: for sums over many rows."""
+    parts = wanted if isinstance(wanted, tuple) else (wanted,)
+    arrays = [array for part in parts for array in _arrays(part)]
     return close(1e-3, 1e-5 * max(1, *(abs(a).max(initial=0) for a in arrays)))(wanted, got)
 
 
-def _values(part):
+def _arrays(part):
     return part.values() if isinstance(part, dict) else (part,)
 
 
-# --- Layers and lists -------------------------------------------------------------------------------------------------
+# --- Layers and lists -----------------------------------------------------------------------------
 
 
 def parameters(rng, E, D, H, dtype=np.float64):
@@ -41,7 +40,11 @@ def parameters(rng, E, D, H, dtype=np.float64):
 
 
 def assignments(rng, N, E, k, *, idle=(), absent=(), dropped=0.0, shuffled=False):
-    """(token, expert): k different experts a token, none of them `idle`; less some tokens and a share of the rest."""
+    """(token, expert): k different experts per token.
+
+    idle      experts that get no token           absent   tokens that are not in the list
+    dropped   share of the assignments left out   shuffled   in no order
+    """
     able = np.array([m for m in range(E) if m not in idle])
     expert = able[np.argsort(rng.random((N, len(able))), axis=1)[:, :k]].ravel()
     token = np.repeat(np.arange(N), k)
@@ -54,17 +57,13 @@ def layer(rng, N, D, H, E, k, dtype=np.float64, **options):
     """The inputs of a layer's forward pass."""
     token, expert = assignments(rng, N, E, k, **options)
     x = rng.normal(size=(N, D)).astype(dtype)
-    return (
-        parameters(rng, E, D, H, dtype),
-        x,
-        token,
-        expert,
-        rng.uniform(0.1, 1, len(token)).astype(dtype),
-    )
+    params = parameters(rng, E, D, H, dtype)
+    weight = rng.uniform(0.1, 1, len(token)).astype(dtype)
+    return params, x, token, expert, weight
 
 
 def layer_cases(rng):
-    """Whole lists; holes in them, in no order, the last expert idle; one with totals in the thousands."""
+    """Whole lists; one with totals in the thousands; one with holes, in no order, idle experts."""
     far = layer(rng, 6, 3, 5, 4, 2)
     far[1][:] *= 1000
     return [
@@ -101,10 +100,9 @@ def race_cases(rng):
 
 def backward_cases(rng):
     """In the last case a gradient by differences of the loss would take minutes."""
-    calm = [case for i, case in enumerate(layer_cases(rng)) if i != 2] + [
-        layer(rng, 600, 16, 32, 16, 2)
-    ]
-    return [(*case, rng.normal(size=case[1].shape)) for case in calm]
+    cases = [case for i, case in enumerate(layer_cases(rng)) if i != 2]
+    cases.append(layer(rng, 600, 16, 32, 16, 2))
+    return [(*case, rng.normal(size=case[1].shape)) for case in cases]
 
 
 def layer_backward(params, x, token, expert, weight, dout):
@@ -114,46 +112,35 @@ def layer_backward(params, x, token, expert, weight, dout):
     )
 
 
-# --- Capacity, sorting, adding up -------------------------------------------------------------------------------------
+# --- Capacity, sorting, adding up -----------------------------------------------------------------
 
 
 def overflow_cases(rng):
-    """Factors whose products are exact in binary, so that rounding up is not a matter of rounding."""
+    """Capacity factors whose products are exact in binary, so that the ceiling is exact, too."""
     cases = []
-    for N, E, k, factor, dropped in (
-        (1, 8, 2, 1.25, 0),
-        (13, 4, 2, 1.0, 0.25),
-        (20, 8, 1, 1.25, 0),
-        (31, 3, 2, 0.5, 0),
-    ):
+    settings = ((1, 8, 2, 1.25, 0), (13, 4, 2, 1.0, 0.25), (20, 8, 1, 1.25, 0), (31, 3, 2, 0.5, 0))
+    for N, E, k, factor, dropped in settings:
         token, expert = assignments(rng, N, E, k, dropped=dropped)
         cases.append((token, expert, rng.uniform(0.1, 1, len(token)), N, E, k, factor))
-    N, E, k = 18, 4, 2  # 15 want expert 2, and then 3; C = 12
+    N, E, k = 18, 4, 2  # 15 tokens choose expert 2 first and 3 second; C = 12
     token = np.tile(np.arange(N), k)  # first choices of all tokens, then second ones
     expert = np.where(rng.permutation(N) < 15, [[2], [3]], [[1], [0]]).ravel()
     weight = rng.uniform(0.1, 1, N * k)
     cases.append((token, expert, weight, N, E, k, 1.25))
-    return [
-        *cases,
-        (token[:26], expert[:26], weight[:26], N, E, k, 1.25),
-    ]  # the list is short, C is still 12
+    shorter = (token[:26], expert[:26], weight[:26])  # C is 12 for these as well
+    return [*cases, (*shorter, N, E, k, 1.25)]
 
 
 def drop_overflow(token, expert, weight, n_tokens, n_experts, k, factor):
-    fits = contract.within_capacity(
-        expert, n_experts, contract.capacity(n_tokens, n_experts, k, factor)
-    )
+    capacity = contract.capacity(n_tokens, n_experts, k, factor)
+    fits = contract.within_capacity(expert, n_experts, capacity)
     return token[fits], expert[fits], weight[fits]
 
 
 def sort_cases(rng):
     gaps = rng.choice([1, 4, 6], size=15)  # experts 0, 2, 3, 5, 7 get nothing
-    return [
-        (rng.integers(5, size=12), 5),
-        (gaps, 8),
-        (rng.integers(4, size=400), 4),
-        (np.empty(0, np.int64), 3),
-    ]
+    cases = [(rng.integers(5, size=12), 5), (gaps, 8), (rng.integers(4, size=400), 4)]
+    return [*cases, (np.empty(0, np.int64), 3)]
 
 
 def sort_by_expert(expert, n_experts):
@@ -177,53 +164,54 @@ def combine(rows, token, n_tokens):
     return (token == np.arange(n_tokens)[:, None]).astype(rows.dtype) @ rows
 
 
-# --- Places in buffers ------------------------------------------------------------------------------------------------
+# --- Places in buffers ----------------------------------------------------------------------------
 
 
-def wishes(rng, N, E, K, favour):
-    """choice (N, K) int16: each token's K favourite experts, some experts being everybody's favourites."""
-    liking = favour * np.linspace(1, 0, E)[rng.permutation(E)] + rng.gumbel(size=(N, E))
-    return np.argsort(-liking, axis=1)[:, :K].astype(np.int16)
+def choices(rng, N, E, K, favour):
+    """choice (N, K) int16: the K best experts per token; `favour` makes some experts popular."""
+    logits = favour * np.linspace(1, 0, E)[rng.permutation(E)] + rng.gumbel(size=(N, E))
+    return np.argsort(-logits, axis=1)[:, :K].astype(np.int16)
 
 
 def places_cases(rng):
     cases = []
-    for N, E, K, favour, factor in (
-        (12, 4, 2, 1, 1),
-        (9, 3, 3, 2, 0.6),
-        (40, 6, 4, 2, 1),
-        (5, 8, 1, 3, 1),
-        (300, 8, 3, 2, 1),
-    ):
-        cases.append((wishes(rng, N, E, K, favour), E, math.ceil(factor * N / E)))
-    return [*cases, (wishes(rng, 50_000, 16, 8, 1), 16, math.ceil(1.25 * 50_000 / 16))]
+    settings = ((12, 4, 2, 1, 1), (9, 3, 3, 2, 0.6), (40, 6, 4, 2, 1), (5, 8, 1, 3, 1))
+    for N, E, K, favour, factor in (*settings, (300, 8, 3, 2, 1)):
+        cases.append((choices(rng, N, E, K, favour), E, math.ceil(factor * N / E)))
+    return [*cases, (choices(rng, 50_000, 16, 8, 1), 16, math.ceil(1.25 * 50_000 / 16))]
 
 
 def find_places(choice, n_experts, capacity):
     """Round by round, each round sorted by expert."""
     N, K = choice.shape
-    expert, row, filled = np.full(N, -1), np.full(N, -1), np.zeros(n_experts, int)
+    expert = np.full(N, -1)
+    row = np.full(N, -1)
+    filled = np.zeros(n_experts, int)
     left = np.arange(N)
     for j in range(K):
-        want = choice[left, j]
-        _, offsets, where = sort_by_expert(want, n_experts)
-        found = filled[want] + where - offsets[want]
-        fits = found < capacity
-        expert[left[fits]], row[left[fits]] = want[fits], found[fits]
+        wanted = choice[left, j]
+        _, offsets, place = sort_by_expert(wanted, n_experts)
+        free_row = filled[wanted] + place - offsets[wanted]
+        fits = free_row < capacity
+        expert[left[fits]] = wanted[fits]
+        row[left[fits]] = free_row[fits]
         filled = np.minimum(filled + np.diff(offsets), capacity)
         left = left[~fits]
     return expert, row
 
 
 def places_by_loop(choice, n_experts, capacity):
-    """The rule as it is told, in plain Python: what a kernel is raced against."""
+    """The rule in Python loops: what a kernel is raced against."""
     N, K = choice.shape
-    expert, row, filled = np.full(N, -1), np.full(N, -1), np.zeros(n_experts, int)
+    expert = np.full(N, -1)
+    row = np.full(N, -1)
+    filled = np.zeros(n_experts, int)
     for j in range(K):
         for n in range(N):
             m = choice[n, j]
             if expert[n] < 0 and filled[m] < capacity:
-                expert[n], row[n] = m, filled[m]
+                expert[n] = m
+                row[n] = filled[m]
                 filled[m] += 1
     return expert, row
 
@@ -234,12 +222,7 @@ QUESTIONS = (
     Question("q3_sort", "sort_by_expert", 2, sort_cases, sort_by_expert, close(0, 0)),
     Question("q4_combine", "combine", 2, combine_cases, combine, SINGLE),
     Question(
-        "q5_blocks",
-        "sparse_forward",
-        4,
-        race_cases,
-        layer_forward,
-        near,
+        *("q5_blocks", "sparse_forward", 4, race_cases, layer_forward, near),
         baseline=one_by_one,
         faster=4,
     ),

@@ -48,8 +48,9 @@ def orthonormal(rng, K=4, D=50):
 
 
 def draw(rng, N, K=4, D=50):
-    """All that is random in N samples (setting 1 of the paper), a row or a number for each."""
+    """All that is random in N samples (setting 1 of the paper), a row or a number per sample."""
     cluster = rng.integers(K, size=N)
+    places = np.tile(np.arange(4), (N, 1))
     return {
         "y": rng.integers(2, size=N),  # class, 0 or 1
         "cluster": cluster,  # k
@@ -59,9 +60,7 @@ def draw(rng, N, K=4, D=50):
         "beta": rng.uniform(1, 2, N),
         "gamma": rng.uniform(0.5, 3, N),
         "noise": rng.normal(size=(N, D)) / np.sqrt(D),  # ξ
-        "order": rng.permuted(
-            np.tile(np.arange(4), (N, 1)), axis=1
-        ),  # which patch stands first, second, ...
+        "order": rng.permuted(places, axis=1),  # which patch stands first, second, ...
     }
 
 
@@ -83,50 +82,38 @@ def draw(rng, N, K=4, D=50):
 
 # %% answer="q1_samples"
 def make_samples(features, centers, draws):
-    """Samples from their draws. features, centers (K, D); draws a dict as `draw` returns it -> x (N, 4, D)"""
+    """Samples from their draws. -> x (N, 4, D)
+
+    features, centers (K, D); draws, a dict as `draw` returns it
+    """
     ### BEGIN SOLUTION
-    k, y = draws["cluster"], 2 * draws["y"] - 1
-    patches = np.stack(
-        [
-            (draws["alpha"] * y)[:, None] * features[k],
-            draws["beta"][:, None] * centers[k],
-            (draws["gamma"] * draws["sign"])[:, None] * features[draws["other"]],
-            draws["noise"],
-        ],
-        axis=1,
-    )
+    k = draws["cluster"]
+    y = 2 * draws["y"] - 1
+    signal = (draws["alpha"] * y)[:, None] * features[k]
+    center = draws["beta"][:, None] * centers[k]
+    decoy = (draws["gamma"] * draws["sign"])[:, None] * features[draws["other"]]
+    patches = np.stack([signal, center, decoy, draws["noise"]], axis=1)
     return 10 * np.take_along_axis(patches, draws["order"][:, :, None], axis=1)
     ### END SOLUTION
 
 
 # %% test="q1_samples"
 # visible checks of q1_samples
-tiny = {
-    "y": np.array([0]),
-    "cluster": np.array([1]),
-    "other": np.array([0]),
-    "sign": np.array([-1]),
-}
-tiny |= {
-    "alpha": np.array([0.5]),
-    "beta": np.array([2.0]),
-    "gamma": np.array([3.0]),
-    "noise": np.full((1, 4), 0.1),
-}
+numbers = {"y": 0, "cluster": 1, "other": 0, "sign": -1, "alpha": 0.5, "beta": 2.0, "gamma": 3.0}
+tiny = {name: np.array([number]) for name, number in numbers.items()}
+tiny |= {"noise": np.full((1, 4), 0.1), "order": np.array([[2, 0, 3, 1]])}
 e = np.eye(4)  # v_0, v_1, c_0, c_1
-got = make_samples(e[:2], e[2:], {**tiny, "order": np.array([[2, 0, 3, 1]])})
+got = make_samples(e[:2], e[2:], tiny)
 assert got is not None, "make_samples returned nothing"
-assert np.shape(got) == (1, 4, 4), (
-    f"one sample of four patches: wanted the shape (1, 4, 4), got {np.shape(got)}"
-)
-assert np.allclose(got[0, 0], [-30, 0, 0, 0]), (
-    f"patch 2 comes first: 10 · 3 · (−1) · v_0, got {got[0, 0]}"
-)
-assert np.allclose(got[0, 1], [0, -5, 0, 0]), (
-    f"then patch 0, of class −1: 10 · 0.5 · (−1) · v_1, got {got[0, 1]}"
-)
-assert np.allclose(got[0, 2], 1), f"then the noise, times 10, got {got[0, 2]}"
-assert np.allclose(got[0, 3], [0, 0, 0, 20]), f"and the centre last: 10 · 2 · c_1, got {got[0, 3]}"
+message = f"one sample of four patches: wanted the shape (1, 4, 4), got {np.shape(got)}"
+assert np.shape(got) == (1, 4, 4), message
+decoy, signal, noise, center = got[0]
+message = f"patch 2 comes first: 10 · 3 · (−1) · v_0, got {decoy}"
+assert np.allclose(decoy, [-30, 0, 0, 0]), message
+message = f"then patch 0, of class −1: 10 · 0.5 · (−1) · v_1, got {signal}"
+assert np.allclose(signal, [0, -5, 0, 0]), message
+assert np.allclose(noise, 1), f"then the noise, times 10, got {noise}"
+assert np.allclose(center, [0, 0, 0, 20]), f"and the centre last: 10 · 2 · c_1, got {center}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -155,10 +142,10 @@ def expert_outputs(w, x, expert, activation):
     ### BEGIN SOLUTION
     f = np.zeros((len(x), 2), x.dtype)
     for m in range(len(w)):
-        own = expert == m
-        z = x[own] @ w[m].T
+        samples = expert == m
+        z = x[samples] @ w[m].T
         s = z * z * z if activation == "cubic" else z
-        f[own] = s.sum(axis=1).reshape(-1, 2, w.shape[1] // 2).sum(axis=2)
+        f[samples] = s.sum(axis=1).reshape(-1, 2, w.shape[1] // 2).sum(axis=2)
     return f
     ### END SOLUTION
 
@@ -169,19 +156,15 @@ w = np.array([[[1.0], [2.0], [-1.0], [0.0]], [[0.0], [1.0], [1.0], [1.0]]])  # E
 x = np.array([[[1.0], [-3.0]], [[2.0], [1.0]]])  # two samples of two patches
 got = expert_outputs(w, x, np.array([0, 1]), "linear")
 assert got is not None, "expert_outputs returned nothing"
-assert np.shape(got) == (2, 2), (
-    f"two samples, two classes: wanted the shape (2, 2), got {np.shape(got)}"
-)
-assert np.allclose(got, [[-6, 2], [3, 6]]), (
-    f"linear: (1 + 2)(1 − 3) and (−1 + 0)(1 − 3) for the first; got {got}"
-)
+message = f"two samples, two classes: wanted the shape (2, 2), got {np.shape(got)}"
+assert np.shape(got) == (2, 2), message
+message = f"linear: (1 + 2)(1 − 3) and (−1 + 0)(1 − 3) for the first; got {got}"
+assert np.allclose(got, [[-6, 2], [3, 6]]), message
 got = expert_outputs(w, x, np.array([0, 1]), "cubic")
-assert np.allclose(got[0], [-234, 26]), (
-    f"cubic: 1³ − 3³ + 2³ − 6³ and (−1)³ + 3³ for the first; got {got[0]}"
-)
-assert np.allclose(got[1], [9, 18]), (
-    f"cubic, the second sample, by expert 1: 2³ + 1³, and twice that; got {got[1]}"
-)
+message = f"cubic: 1³ − 3³ + 2³ − 6³ and (−1)³ + 3³ for the first; got {got[0]}"
+assert np.allclose(got[0], [-234, 26]), message
+message = f"cubic, the second sample, by expert 1: 2³ + 1³, and twice that; got {got[1]}"
+assert np.allclose(got[1], [9, 18]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -204,11 +187,11 @@ def expert_gradient(df, w, x, expert, activation):
     ### BEGIN SOLUTION
     dw = np.zeros_like(w)
     for m in range(len(w)):
-        own = expert == m
-        z = x[own] @ w[m].T  # (samples, P, 2J)
+        samples = expert == m
+        z = x[samples] @ w[m].T  # (samples, P, 2J)
         slope = 3 * z * z if activation == "cubic" else np.ones_like(z)
-        dz = np.repeat(df[own], w.shape[1] // 2, axis=1)[:, None, :] * slope
-        dw[m] = np.tensordot(dz, x[own], axes=((0, 1), (0, 1)))
+        dz = np.repeat(df[samples], w.shape[1] // 2, axis=1)[:, None, :] * slope
+        dw[m] = np.tensordot(dz, x[samples], axes=((0, 1), (0, 1)))
     return dw
     ### END SOLUTION
 
@@ -217,33 +200,28 @@ def expert_gradient(df, w, x, expert, activation):
 # visible checks of q3_expert_gradient
 rng = np.random.default_rng(0)
 w, x, df = rng.normal(size=(1, 2, 3)), rng.normal(size=(5, 1, 3)), rng.normal(size=(5, 2))
-everyone = np.zeros(5, int)
+expert = np.zeros(5, int)
 for power, activation in ((3, "cubic"), (1, "linear")):
-    dw = expert_gradient(df, w, x, everyone, activation)
+    dw = expert_gradient(df, w, x, expert, activation)
     assert dw is not None, "expert_gradient returned nothing"
 
     def loss(p, power=power):
-        """Σ df · f for one expert, one patch, one filter a class: the simplest there is."""
+        """Σ df · f for one expert, one patch, one filter per class: the simplest case."""
         return (df * (x[:, 0] @ p["w"][0].T) ** power).sum()
 
     error = gradient_error(loss, {"w": w}, {"w": dw}, rng)["w"]
-    assert error < 1e-6, (
-        f"the gradient check, one expert, one patch, J = 1, {activation}: relative error {error}"
-    )
-w, x = rng.normal(size=(3, 6, 2)), rng.normal(size=(8, 4, 2))
-df, expert = rng.normal(size=(8, 2)), np.array([0, 2, 2, 0, 2, 0, 0, 2])
+    case = f"one expert, one patch, J = 1, {activation}"
+    assert error < 1e-6, f"the gradient check, {case}: relative error {error}"
+w, x, df = rng.normal(size=(3, 6, 2)), rng.normal(size=(8, 4, 2)), rng.normal(size=(8, 2))
+expert = np.array([0, 2, 2, 0, 2, 0, 0, 2])
 dw = expert_gradient(df, w, x, expert, "cubic")
-apart = expert_gradient(
-    np.repeat(df, 4, axis=0), w, x.reshape(32, 1, 2), np.repeat(expert, 4), "cubic"
-)
-assert np.allclose(dw, apart), (
-    "four patches of a sample count as four samples of one patch with the same df"
-)
+df4, x4, expert4 = np.repeat(df, 4, axis=0), x.reshape(32, 1, 2), np.repeat(expert, 4)
+message = "four patches of a sample count as four samples of one patch with the same df"
+assert np.allclose(dw, expert_gradient(df4, w, x4, expert4, "cubic")), message
 assert np.all(dw[1] == 0), "expert 1 has no samples: its gradient is 0"
-first = expert_gradient(df * [1, 0], w, x, expert, "cubic")
-assert np.any(first[:, :3]) and not np.any(first[:, 3:]), (
-    "the gradient of class 0 reaches the first J filters only"
-)
+dw = expert_gradient(df * [1, 0], w, x, expert, "cubic")
+message = "the gradient of class 0 reaches the first J filters only"
+assert np.any(dw[:, :3]) and not np.any(dw[:, 3:]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -254,7 +232,7 @@ hidden_test("5_clusters", "q3_expert_gradient", expert_gradient)
 # ## 4. Who gets it? (2 points)
 #
 # The router looks at the sum of the patches. Noise is added for the choice, so that the experts all get something to
-# learn from while the router knows nothing. The weight does not feel the noise:
+# learn from while the router knows nothing. The weight does not depend on the noise:
 #
 # $$h_m = \theta_m \cdot \sum_p x^{(p)}, \qquad m_n = \arg\max_m\,(h_m + r_m), \qquad
 # \pi_n = \frac{e^{h_{m_n}}}{\sum_m e^{h_m}}.$$
@@ -262,8 +240,9 @@ hidden_test("5_clusters", "q3_expert_gradient", expert_gradient)
 
 # %% answer="q4_route"
 def route(theta, x, noise):
-    """The expert of each sample and its weight. theta (E, D), x (N, P, D), noise (N, E) -> (expert (N,), weight (N,))
+    """The expert of each sample and its weight. -> (expert (N,), weight (N,))
 
+    theta (E, D), x (N, P, D), noise (N, E)
     Logits may be in the thousands.
     """
     ### BEGIN SOLUTION
@@ -278,20 +257,17 @@ def route(theta, x, noise):
 # %% test="q4_route"
 # visible checks of q4_route
 theta = np.array([[1.0, 0.0], [0.0, 1.0]])
-x = np.array(
-    [[[0.5, 0.0], [0.0, 0.2]], [[1000.0, 0.0], [0.0, 1.0]]]
-)  # logits .5 and .2, then 1000 and 1
+# logits .5 and .2 for the first sample, 1000 and 1 for the second
+x = np.array([[[0.5, 0.0], [0.0, 0.2]], [[1000.0, 0.0], [0.0, 1.0]]])
 got = route(theta, x, np.zeros((2, 2)))
 assert got is not None, "route returned nothing"
 assert np.array_equal(got[0], [0, 0]), f"without noise the larger logit wins, got {got[0]}"
-assert np.allclose(got[1], [1 / (1 + np.exp(-0.3)), 1]), (
-    f"the softmax of (.5, .2), and of (1000, 1); got {got[1]}"
-)
+message = f"the softmax of (.5, .2), and of (1000, 1); got {got[1]}"
+assert np.allclose(got[1], [1 / (1 + np.exp(-0.3)), 1]), message
 expert, weight = route(theta, x, np.array([[0.1, 0.9], [0.1, 0.9]]))
 assert np.array_equal(expert, [1, 0]), f".2 + .9 is more than .5 + .1; got {expert}"
-assert np.allclose(weight[0], 1 / (1 + np.exp(0.3))), (
-    f"the weight of expert 1 does not feel the noise; got {weight[0]}"
-)
+message = f"the weight of expert 1 does not depend on the noise; got {weight[0]}"
+assert np.allclose(weight[0], 1 / (1 + np.exp(0.3))), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -308,12 +284,13 @@ hidden_test("5_clusters", "q4_route", route)
 
 # %% answer="q5_router_gradient"
 def router_gradient(dweight, theta, x, expert):
-    """Gradient of Σ_n dweight_n π_n with respect to theta, the experts being as they were chosen.
+    """Gradient of Σ_n dweight_n π_n with respect to theta; the chosen experts are constants.
 
     dweight (N,), theta (E, D), x (N, P, D), expert (N,) -> dtheta (E, D)
     """
     ### BEGIN SOLUTION
-    xsum, rows = x.sum(axis=1), np.arange(len(x))
+    xsum = x.sum(axis=1)
+    rows = np.arange(len(x))
     h = xsum @ theta.T
     p = np.exp(h - h.max(axis=1, keepdims=True))
     p = p / p.sum(axis=1, keepdims=True)
@@ -341,9 +318,8 @@ dtheta = router_gradient(dweight, theta, x, expert)
 assert dtheta is not None, "router_gradient returned nothing"
 error = gradient_error(weighted_sum, {"theta": theta}, {"theta": dtheta}, rng)["theta"]
 assert error < 1e-6, f"the gradient check: relative error {error}"
-assert np.allclose(np.sum(dtheta, axis=0), 0), (
-    "moving all θ_m alike changes no weight: the rows of dtheta sum to 0"
-)
+message = "moving all θ_m by the same vector changes no weight: the rows of dtheta sum to 0"
+assert np.allclose(np.sum(dtheta, axis=0), 0), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -372,15 +348,18 @@ hidden_test("5_clusters", "q5_router_gradient", router_gradient)
 
 # %% answer="q6_train"
 def train(w, theta, x, y, noise, activation, lr, lr_router):
-    """Some passes over all samples. Returns (w, theta) after the last one.
+    """Some passes over all samples. Returns (w, theta) after the last pass.
 
     w (E, 2J, D), theta (E, D), x (N, P, D), y (N,) of 0 and 1
     noise        (T, N, E): T passes, and the noise of each
     activation   "cubic" or "linear"
-    lr           η, the length of an expert's step;  lr_router  η_r
+    lr           η, the learning rate of the experts: the length of an expert's step
+    lr_router    η_r, the learning rate of the router
     """
     ### BEGIN SOLUTION
-    rows, J, xsum = np.arange(len(x)), w.shape[1] // 2, x.sum(axis=1)
+    rows = np.arange(len(x))
+    J = w.shape[1] // 2
+    xsum = x.sum(axis=1)
     for noise_t in noise:
         h = xsum @ theta.T
         expert = (h + noise_t).argmax(axis=1)
@@ -406,12 +385,13 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
         dz = np.repeat(weight[:, None] * dout, J, axis=1)[:, None, :] * slope
         moved = w.copy()
         for m in range(len(w)):
-            own = expert == m
-            dw = np.tensordot(dz[own], x[own], axes=((0, 1), (0, 1)))
+            samples = expert == m
+            dw = np.tensordot(dz[samples], x[samples], axes=((0, 1), (0, 1)))
             norm = np.sqrt((dw**2).sum())
             if norm > 0:
                 moved[m] -= lr * dw / norm
-        w, theta = moved, theta - lr_router * (dh.T @ xsum)
+        w = moved
+        theta = theta - lr_router * (dh.T @ xsum)
     return w, theta
     ### END SOLUTION
 
@@ -421,14 +401,12 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
 rng = np.random.default_rng(2)
 w, theta = rng.normal(size=(3, 2, 2)) * 0.5, rng.normal(size=(3, 2)) * 0.5  # J = 1
 x, y = rng.normal(size=(10, 1, 2)), rng.integers(2, size=10)
-forced = np.array(
-    [0, 2, 0, 2, 2, 0, 0, 2, 2, 0]
-)  # noise so large that it alone decides; expert 1 gets nothing
-noise = 100 * np.eye(3)[forced][None]
+forced = np.array([0, 2, 0, 2, 2, 0, 0, 2, 2, 0])  # expert 1 gets no sample
+noise = 100 * np.eye(3)[forced][None]  # so large that it alone decides
 
 
 def system_loss(p):
-    """L for one patch and one filter a class, each sample with the expert that was forced on it."""
+    """L for one patch and one filter per class; the noise forces an expert on each sample."""
     e = np.exp(x[:, 0] @ p["theta"].T)
     weight = e[np.arange(10), forced] / e.sum(axis=1)
     out = weight[:, None] * np.einsum("nd,njd->nj", x[:, 0], p["w"][forced]) ** 3
@@ -438,39 +416,28 @@ def system_loss(p):
 w_before, theta_before = w.copy(), theta.copy()
 got = train(w, theta, x, y, noise, "cubic", 0.01, 0.1)
 assert got is not None, "train returned nothing"
-assert np.array_equal(w, w_before) and np.array_equal(theta, theta_before), (
-    "the parameters that came in were changed"
-)
-error = gradient_error(
-    system_loss, {"w": w, "theta": theta}, {"w": w * 0, "theta": (theta - got[1]) / 0.1}, rng
-)["theta"]
+unchanged = np.array_equal(w, w_before) and np.array_equal(theta, theta_before)
+assert unchanged, "the parameters that came in were changed"
+start = {"w": w, "theta": theta}
+grads = {"w": w * 0, "theta": (theta - got[1]) / 0.1}
+error = gradient_error(system_loss, start, grads, rng)["theta"]
 assert error < 1e-6, f"the gradient check of the router's step: relative error {error}"
 step = (w - got[0]) / 0.01
 length = np.sqrt((step**2).sum(axis=(1, 2)))
-assert np.allclose(length, [1, 0, 1]), (
-    f"experts 0 and 2 take a step of length lr, expert 1 has no samples; got {length}"
-)
+message = f"experts 0 and 2 take a step of length lr, expert 1 has no samples; got {length}"
+assert np.allclose(length, [1, 0, 1]), message
 for m in (0, 2):
-    nudge = np.zeros_like(w)
-    for i in np.ndindex(2, 2):  # the slope along each number of the expert, by differences
+    slopes = np.zeros_like(w)
+    for i in np.ndindex(2, 2):  # along each number of the expert, by differences
         d = np.zeros_like(w)
         d[(m, *i)] = 1e-5
-        nudge[(m, *i)] = system_loss({"w": w + d, "theta": theta}) - system_loss(
-            {"w": w - d, "theta": theta}
-        )
-    assert np.allclose(step[m], nudge[m] / np.linalg.norm(nudge[m]), atol=1e-4), (
-        f"expert {m} moves, but not downhill"
-    )
-after = dict(
-    zip(
-        ("w", "theta"),
-        train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1),
-        strict=True,
-    )
-)
-assert system_loss(after) < system_loss({"w": w, "theta": theta}), (
-    "thirty small steps lower the loss"
-)
+        higher, lower = {"w": w + d, "theta": theta}, {"w": w - d, "theta": theta}
+        slopes[(m, *i)] = system_loss(higher) - system_loss(lower)
+    direction = slopes[m] / np.linalg.norm(slopes[m])
+    assert np.allclose(step[m], direction, atol=1e-4), f"expert {m} moves, but not downhill"
+w30, theta30 = train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1)
+after = system_loss({"w": w30, "theta": theta30})
+assert after < system_loss(start), "thirty small steps lower the loss"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -490,18 +457,17 @@ hidden_test("5_clusters", "q6_train", train)
 
 # %% answer="q7_measure"
 def measure(out, y, expert, cluster, n_experts, n_clusters):
-    """How good, and who does what. Returns (percent, counts, entropy).
+    """Accuracy, and which expert has which cluster. Returns (percent, counts, entropy).
 
     out (N, 2) outputs of the mixture; y, expert, cluster (N,) whole numbers from 0
 
     percent   percent of the samples whose larger output is that of their class
-    counts    (n_experts, n_clusters) the table n_mk, an expert a row
+    counts    (n_experts, n_clusters) the table n_mk, one row per expert
     entropy   the dispatch entropy, in nats
     """
     ### BEGIN SOLUTION
-    counts = np.bincount(expert * n_clusters + cluster, minlength=n_experts * n_clusters).reshape(
-        n_experts, n_clusters
-    )
+    pairs = np.bincount(expert * n_clusters + cluster, minlength=n_experts * n_clusters)
+    counts = pairs.reshape(n_experts, n_clusters)
     entropy = 0.0
     for row in counts:
         p = row[row > 0] / max(row.sum(), 1)
@@ -517,16 +483,14 @@ got = measure(out, np.array([1, 0, 1, 1]), np.array([0, 0, 2, 2]), np.array([1, 
 assert got is not None, "measure returned nothing"
 percent, counts, entropy = got
 assert np.isclose(percent, 75), f"three of four are right, got {percent}"
-assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1]]), (
-    f"an expert a row, a cluster a column; got {counts}"
-)
-assert np.isclose(entropy, 0.5 * np.log(2)), (
-    f"expert 0 has one cluster, expert 2 has two, half of all samples; got {entropy}"
-)
-alike = measure(np.ones((8, 2)), np.zeros(8, int), np.arange(8) // 4, np.arange(8) % 4, 2, 4)
-assert np.isclose(alike[2], np.log(4)), (
-    f"two experts with all four clusters alike: ln 4, got {alike[2]}"
-)
+message = f"one row per expert, one column per cluster; got {counts}"
+assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1]]), message
+message = f"expert 0 has one cluster, expert 2 has two, half of all samples; got {entropy}"
+assert np.isclose(entropy, 0.5 * np.log(2)), message
+n = np.arange(8)
+entropy = measure(np.ones((8, 2)), 0 * n, n // 4, n % 4, 2, 4)[2]
+message = f"two experts with all four clusters in equal parts: ln 4, got {entropy}"
+assert np.isclose(entropy, np.log(4)), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -536,11 +500,11 @@ hidden_test("5_clusters", "q7_measure", measure)
 # %% [markdown]
 # ## The experiment
 #
-# Eight experts with twelve filters each, 1,600 samples to learn from and as many to test on, 100 passes. The experts
-# start small and at random, the router at 0. On the test samples there is no noise.
+# Eight experts with twelve filters each, 1,600 samples to learn from and as many to test on, 100 passes. The experts'
+# initial filters are small and random, the router's are 0. On the test samples there is no noise.
 #
-# Three kinds, from four starts each: **cubic** experts; **linear** experts; and cubic experts whose **router stands
-# still** ($\eta_r = 0$), so that only noise decides who gets what, in training and in the test.
+# Three kinds, from four initialisations each: **cubic** experts; **linear** experts; and cubic experts whose **router is
+# not trained** ($\eta_r = 0$), so that only noise decides who gets what, in training and in the test.
 #
 # **Predict**, before you run the next two cells, for each of the three: more than 90 % right, or less? And an entropy
 # near 0, near $\ln 4 = 1.39$, or between? (Half a minute in all; more if your loops go over single samples.)
@@ -549,62 +513,51 @@ hidden_test("5_clusters", "q7_measure", measure)
 rng = np.random.default_rng([2022, 5])
 features, centers = orthonormal(rng)
 train_draws, test_draws = draw(rng, 1600), draw(rng, 1600)
-x_train, x_test = (
-    make_samples(features, centers, d).astype(np.float32) for d in (train_draws, test_draws)
-)
+x_train = make_samples(features, centers, train_draws).astype(np.float32)
+x_test = make_samples(features, centers, test_draws).astype(np.float32)
+PASSES = (10, 20, 30, 40)  # between measurements; 100 in all
 
 
-def run(
-    seed,
-    activation="cubic",
-    *,
-    n_experts=8,
-    filters=6,
-    scale=1e-3,
-    lr=2e-3,
-    lr_router=0.1,
-    passes=(10, 20, 30, 40),
-):
-    """Train from a start of its own; what `measure` says of the test samples after each of the numbers of passes."""
+def run(seed, activation="cubic", n_experts=8, filters=6, scale=1e-3, lr=2e-3, lr_router=0.1):
+    """Train, and `measure` on the test samples after every part of the passes.
+
+    seed   of the initial filters and the noise      scale       of the initial filters
+    lr     learning rate of the experts              lr_router   of the router; 0: it is not trained
+    """
     rng = np.random.default_rng(seed)
     w = (scale * rng.uniform(-1, 1, (n_experts, 2 * filters, 50)) / np.sqrt(50)).astype(np.float32)
     theta = np.zeros((n_experts, 50), np.float32)
-    found = []
-    for T in passes:
+    results = []
+    for T in PASSES:
         noise = rng.random((T, 1600, n_experts), dtype=np.float32)
         w, theta = train(w, theta, x_train, train_draws["y"], noise, activation, lr, lr_router)
-        still = rng.random((1600, n_experts)) if lr_router == 0 else np.zeros((1600, n_experts))
-        expert, weight = route(theta, x_test, still)
+        shape = (1600, n_experts)
+        test_noise = rng.random(shape) if lr_router == 0 else np.zeros(shape)
+        expert, weight = route(theta, x_test, test_noise)
         out = weight[:, None] * expert_outputs(w, x_test, expert, activation)
-        found.append(measure(out, test_draws["y"], expert, test_draws["cluster"], n_experts, 4))
-    return found
+        results.append(measure(out, test_draws["y"], expert, test_draws["cluster"], n_experts, 4))
+    return results
 
 
-kinds = {"cubic": {}, "linear": {"activation": "linear"}, "router stands still": {"lr_router": 0.0}}
+kinds = {"cubic": {}, "linear": {"activation": "linear"}, "router not trained": {"lr_router": 0.0}}
 runs = {name: [run(seed, **options) for seed in range(4)] for name, options in kinds.items()}
-print("                      % right / dispatch entropy, four starts")
-for name, several in runs.items():
-    print(f"{name:20s}", *(f"{found[-1][0]:6.1f} / {found[-1][2]:.2f}" for found in several))
+print("                      % right / dispatch entropy, four initialisations")
+for name, results in runs.items():
+    last = [result[-1] for result in results]
+    print(f"{name:20s}", *(f"{percent:6.1f} / {entropy:.2f}" for percent, _, entropy in last))
 
 # %% tags=["look"]
 import matplotlib.pyplot as plt
 
-after = np.cumsum([10, 20, 30, 40])
 fig, axes = plt.subplots(3, 4, figsize=(10, 8.5), sharex=True, sharey=True)
-for row, (name, several) in zip(axes, runs.items(), strict=True):
-    for ax, passes, (_, counts, entropy) in zip(row, after, several[1], strict=True):
+for row, (name, results) in zip(axes, runs.items(), strict=True):
+    for ax, passes, (_, counts, entropy) in zip(row, np.cumsum(PASSES), results[1], strict=True):
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(share, vmin=0, vmax=1, cmap="Blues", aspect="auto")
         for m, k in np.ndindex(counts.shape):
             if counts[m, k]:
-                ax.text(
-                    k,
-                    m,
-                    counts[m, k],
-                    ha="center",
-                    va="center",
-                    color="white" if share[m, k] > 0.6 else "black",
-                )
+                color = "white" if share[m, k] > 0.6 else "black"
+                ax.text(k, m, counts[m, k], ha="center", va="center", color=color)
         ax.set_title(f"{passes} passes, entropy {entropy:.2f}", fontsize=10)
     row[0].set_ylabel(f"{name}\nexpert")
 for ax in axes[-1]:
@@ -622,26 +575,27 @@ plt.show()
 # 1. Linear experts do nearly as well as cubic ones, and yet their entropy is quite another. Why do cubic experts part,
 #    and linear ones not? Say what the products of one filter with the four signals, $q_k = w \cdot v_k$, do in the first
 #    passes, in either case. (2 points)
-# 2. With a router that stands still, cubic experts are right far less often. What does each of them know then, and how
+# 2. With a router that is not trained, cubic experts are right far less often. What does each of them know then, and how
 #    many percent would you expect from that? (1 point)
-# 3. Change one more thing: the number of experts, the size of the start (`scale`), the number of passes, the router's
-#    step. Say beforehand what you expect and why, then run it from a few starts (the next cell is for that) and say
-#    what came of it. The point is for a reason and an honest result, not for having been right. (1 point)
+# 3. Change another thing: the number of experts, the size of the initial filters (`scale`), the number of passes
+#    (`PASSES`), the router's learning rate. Say beforehand what you expect and why, then run it from a few
+#    initialisations (the next cell is for that) and say what the result is. The point is for a reason and an honest
+#    result, not for having been right. (1 point)
 
 # %% tags=["look"]
 for seed in range(4):
     percent, counts, entropy = run(seed)[-1]  # your change here, such as run(seed, scale=...)
-    print(f"start {seed}: {percent:.1f} % right, entropy {entropy:.2f}")
+    print(f"seed {seed}: {percent:.1f} % right, entropy {entropy:.2f}")
 
 # %% [markdown] by_hand="q8_explain"
 # ### BEGIN SOLUTION
 # **1 (2 points: one for each race, with its reason).** Cubic experts: 99.9 to 100 % right, entropy 0.00 from all four
-# starts. Linear ones: 96 to 97 %, entropy 1.15 to 1.32, not far from ln 4 = 1.39. For a cubic filter $q_k$ grows at a
-# speed proportional to $q_k^2$ (the slope of $z^3$ is $3z^2$): what is ahead grows faster, and the race has one winner,
-# which chance has chosen at the start. After eight passes the leading signal of an expert is some 40 times the last
+# initialisations. Linear ones: 96 to 97 %, entropy 1.15 to 1.32, not far from ln 4 = 1.39. For a cubic filter $q_k$ grows at a
+# rate proportional to $q_k^2$ (the slope of $z^3$ is $3z^2$): what is ahead grows faster, and the race has one winner,
+# which chance has chosen in the initialisation. After eight passes the leading signal of an expert is some 40 times the last
 # one. So every expert has one signal before the router has moved much, the router sees which expert is good at which
 # centre, sends it more of that cluster, and both pull the same way. For a linear filter $q_k$ grows at a constant
-# speed, the same for all $k$: all filters of all experts turn towards $v_0 + v_1 + v_2 + v_3$ (after eight passes
+# rate, the same for all $k$: all filters of all experts turn towards $v_0 + v_1 + v_2 + v_3$ (after eight passes
 # leader over last is 1.4), the experts stay alike, and no cluster is better off with one of them. The router then cuts
 # the space in pieces that make the classes separable but follow no cluster. That works: once the pieces differ, linear
 # experts fit each. Hence the accuracy does not show what the entropy does.
@@ -651,10 +605,10 @@ for seed in range(4):
 # quarter of the samples, and guesses in the others, where the signal that it knows is either missing or a decoy with a
 # random sign: 25 + 75/2 = 62.5 %. Measured: 67 to 71 %, a little more, since some experts have a second signal.
 #
-# **3 (1 point: an expectation with a reason, a result from several starts, no more claimed than it shows).** Four
+# **3 (1 point: an expectation with a reason, a result from several initialisations, no more claimed than it shows).** Four
 # experts: 99.9 / 0.00, then 79.4 / 0.95, 84.4 / 0.91, 54.2 / 1.35: all four have to win different races, which by lot
 # happens with probability 4!/4⁴ = 9 %; with eight, some experts may be idle. `scale=0.1`: 98 %, entropy 0.4 to 0.6;
-# the start has numbers in 46 directions that are no signal, and they stay. `lr_router=0.001`: 84 to 95 %, entropy 0.2
-# to 0.6: the referee comes late. 300 passes: still 100 / 0.00 for three starts, but 84.1 / 0.97 for one: steps of a
+# the initial filters have numbers in 46 directions that are no signal, and they stay. `lr_router=0.001`: 84 to 95 %, entropy 0.2
+# to 0.6: the referee comes late. 300 passes: still 100 / 0.00 for three initialisations, but 84.1 / 0.97 for one: steps of a
 # constant length never settle.
 # ### END SOLUTION

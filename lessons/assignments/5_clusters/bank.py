@@ -1,4 +1,8 @@
-"""Assignment 5: right answers of other make, and wrong ones as students write them and public code has them."""
+"""Assignment 5: right answers that differ from the solution; mistakes, also of public code."""
+
+import functools
+
+from moe_np.coursework.bank import changed, template
 
 SAMPLES = """
 def make_samples(features, centers, draws):
@@ -16,16 +20,13 @@ def make_samples(features, centers, draws):
             {put}
     return {result}
 """
-SAMPLES_PARTS = {
-    "y": '(-1 if d["y"] == 0 else 1)',
-    "decoy": 'd["sign"] * features[d["other"]]',
-    "put": 'x[n, i] = patches[d["order"][i]]',
-    "result": "10 * x",
-}
-
-
-def _samples(**changes):
-    return SAMPLES.format(**{**SAMPLES_PARTS, **changes})
+_samples = template(
+    SAMPLES,
+    y='(-1 if d["y"] == 0 else 1)',
+    decoy='d["sign"] * features[d["other"]]',
+    put='x[n, i] = patches[d["order"][i]]',
+    result="10 * x",
+)
 
 
 BANK = {
@@ -35,19 +36,22 @@ BANK = {
             """
 def make_samples(features, centers, draws):
     d, K = draws, len(features)
-    y, here, there = 2.0 * d["y"] - 1, np.eye(K)[d["cluster"]], np.eye(K)[d["other"]]
+    y, here, elsewhere = 2.0 * d["y"] - 1, np.eye(K)[d["cluster"]], np.eye(K)[d["other"]]
     signal = np.einsum("n,n,nk,kd->nd", d["alpha"], y, here, features)
-    decoy = np.einsum("n,n,nk,kd->nd", d["gamma"], d["sign"], there, features)
-    patches = np.array([signal, np.einsum("n,nk,kd->nd", d["beta"], here, centers), decoy, d["noise"]])
+    decoy = np.einsum("n,n,nk,kd->nd", d["gamma"], d["sign"], elsewhere, features)
+    center = np.einsum("n,nk,kd->nd", d["beta"], here, centers)
+    patches = np.array([signal, center, decoy, d["noise"]])
     return (10 * patches[d["order"], np.arange(len(y))[:, None]]).astype(np.float32)
 """,
         ],
         "wrong": {
             "classes 0 and 1 in the product": _samples(y='d["y"]'),
-            "classes turned round": _samples(y='(1 - 2 * d["y"])'),
+            "classes exchanged": _samples(y='(1 - 2 * d["y"])'),
             "the decoy has the sample's sign": _samples(decoy='y * features[d["other"]]'),
-            "the decoy is the own signal": _samples(decoy='d["sign"] * features[k]'),
-            "each patch goes to place order[i]": _samples(put='x[n, d["order"][i]] = patches[i]'),
+            "the decoy is the signal of the sample's cluster": _samples(
+                decoy='d["sign"] * features[k]'
+            ),
+            "patch i goes to place order[i]": _samples(put='x[n, d["order"][i]] = patches[i]'),
             "not in any order": _samples(put="x[n, i] = patches[i]"),
             "not times 10": _samples(result="x"),
         },
@@ -90,8 +94,9 @@ def expert_gradient(df, w, x, expert, activation):
 def expert_gradient(df, w, x, expert, activation):
     x, w = x.astype(np.float32), w.astype(np.float32)
     z = np.einsum("npd,njd->npj", x, w[expert])
-    dz = df[:, None, np.repeat([0, 1], w.shape[1] // 2)] * (3 * z**2 if activation == "cubic" else 1 + 0 * z)
-    return np.einsum("ne,npj,npd->ejd", np.eye(len(w), dtype=np.float32)[expert], dz.astype(np.float32), x)
+    slope = 3 * z**2 if activation == "cubic" else 1 + 0 * z
+    dz = (df[:, None, np.repeat([0, 1], w.shape[1] // 2)] * slope).astype(np.float32)
+    return np.einsum("ne,npj,npd->ejd", np.eye(len(w), dtype=np.float32)[expert], dz, x)
 """,
         ],
         "wrong": {},
@@ -108,7 +113,8 @@ def route(theta, x, noise):
             """
 def route(theta, x, noise):
     h = np.einsum("ed,npd->ne", theta, x)
-    expert = np.array([max(range(len(theta)), key=lambda m: h[n, m] + noise[n, m]) for n in range(len(x))])
+    best = [max(range(len(theta)), key=lambda m: row[m]) for row in h + noise]
+    expert = np.array(best)
     chosen = np.take_along_axis(h, expert[:, None], axis=1)[:, 0]
     return expert, np.exp(chosen - np.logaddexp.reduce(h, axis=1)).astype(np.float32)
 """,
@@ -146,24 +152,15 @@ OUTPUTS = """
 def expert_outputs(w, x, expert, activation):
     J, f = w.shape[1] // 2, np.zeros((len(x), 2))
     for m in range(len(w)):
-        own = np.flatnonzero(expert == m)
-        z = x[own] @ w[m].T
+        members = np.flatnonzero(expert == m)
+        z = x[members] @ w[m].T
         s = (z**3 if activation == "cubic" else z).sum(axis=1)
-        f[own] = np.stack([s[:, :J].sum(axis=1), s[:, J:].sum(axis=1)], axis=1)
+        f[members] = np.stack([s[:, :J].sum(axis=1), s[:, J:].sum(axis=1)], axis=1)
     return f
 """
 
 
-def _outputs(*changes):
-    return _changed(OUTPUTS, *changes)
-
-
-def _changed(source, *changes):
-    for old, new in changes:
-        assert old in source, old
-        source = source.replace(old, new)
-    return source
-
+_outputs = functools.partial(changed, OUTPUTS)
 
 BANK["q2_experts"]["wrong"] = {
     "cube of the sum of the patches": _outputs(
@@ -183,8 +180,8 @@ BANK["q2_experts"]["wrong"] = {
     "ReLU": _outputs(("z**3", "np.maximum(z, 0)")),
     "without a sign": _outputs(("z**3", "np.abs(z) ** 3")),
     "mean over the patches": _outputs(("else z).sum(axis=1)", "else z).mean(axis=1)")),
-    "expert 0 for everybody": _outputs(
-        ("own = np.flatnonzero(expert == m)", "m, own = 0, np.arange(len(x))")
+    "expert 0 for all samples": _outputs(
+        ("members = np.flatnonzero(expert == m)", "m, members = 0, np.arange(len(x))")
     ),
 }
 
@@ -192,35 +189,33 @@ GRADIENT = """
 def expert_gradient(df, w, x, expert, activation):
     dw = np.zeros(w.shape)
     for m in range(len(w)):
-        own = np.flatnonzero(expert == m)
-        z = x[own] @ w[m].T
+        members = np.flatnonzero(expert == m)
+        z = x[members] @ w[m].T
         slope = 3 * z**2 if activation == "cubic" else np.ones(z.shape)
-        dz = np.repeat(df[own], w.shape[1] // 2, axis=1)[:, None, :] * slope
-        dw[m] = np.einsum("npj,npd->jd", dz, x[own])
+        dz = np.repeat(df[members], w.shape[1] // 2, axis=1)[:, None, :] * slope
+        dw[m] = np.einsum("npj,npd->jd", dz, x[members])
     return dw
 """
 
 
-def _gradient(*changes):
-    return _changed(GRADIENT, *changes)
-
+_gradient = functools.partial(changed, GRADIENT)
 
 BANK["q3_expert_gradient"]["wrong"] = {
     "the 3 is missing": _gradient(("3 * z**2", "z**2")),
     "z instead of its slope": _gradient(("3 * z**2", "z**3")),
     "all samples for every expert": _gradient(("np.flatnonzero(expert == m)", "np.arange(len(x))")),
     "classes in turn": _gradient(
-        ("np.repeat(df[own], w.shape[1] // 2, axis=1)", "np.tile(df[own], w.shape[1] // 2)")
+        ("np.repeat(df[members], w.shape[1] // 2, axis=1)", "np.tile(df[members], w.shape[1] // 2)")
     ),
     "mean over an expert's samples": _gradient(
-        ("dz, x[own])", "dz, x[own]) / max(len(own), 1)"),
+        ("dz, x[members])", "dz, x[members]) / max(len(members), 1)"),
     ),
     "mean over all samples": _gradient(("return dw", "return dw / len(x)")),
     "slope of the patches' sum": _gradient(
         ("3 * z**2", "3 * np.broadcast_to(z.sum(axis=1, keepdims=True) ** 2, z.shape)")
     ),
     "0/0 without samples": _gradient(
-        ("dz, x[own])", "dz, x[own]) * (len(own) / np.float64(len(own)))"),
+        ("dz, x[members])", "dz, x[members]) * (len(members) / np.float64(len(members)))"),
     ),
 }
 
@@ -235,12 +230,10 @@ def route(theta, x, noise):
 """
 
 
-def _route(*changes):
-    return _changed(ROUTE, *changes)
-
+_route = functools.partial(changed, ROUTE)
 
 BANK["q4_route"]["wrong"] = {
-    "the weight feels the noise": _route(("np.exp(h - h.max(", "np.exp(noisy - noisy.max(")),
+    "the noise counts in the weight": _route(("np.exp(h - h.max(", "np.exp(noisy - noisy.max(")),
     "the raw noisy logit, as in the authors' code": _route(("p[np.arange", "noisy[np.arange")),
     "no noise in the choice": _route(("noisy.argmax", "h.argmax")),
     "overflow": _route((" - h.max(axis=1, keepdims=True)", "")),
@@ -265,9 +258,7 @@ def router_gradient(dweight, theta, x, expert):
 """
 
 
-def _router(*changes):
-    return _changed(ROUTER, *changes)
-
+_router = functools.partial(changed, ROUTER)
 
 BANK["q5_router_gradient"]["wrong"] = {
     "only the chosen logit": _router(("(onehot - p)", "onehot * (1 - p)")),
@@ -278,7 +269,7 @@ BANK["q5_router_gradient"]["wrong"] = {
     "as for a cross-entropy": _router(("(onehot - p)", "(p - onehot)")),
     "one patch of four": _router(("x.sum(axis=1)", "x[:, 0]")),
     "mean over the samples": _router(("dh.T @ total", "dh.T @ total / len(x)")),
-    "others get it too": _router(("(onehot - p)", "(1 - p)")),
+    "1 − p for all experts": _router(("(onehot - p)", "(1 - p)")),
 }
 
 TRAIN = """
@@ -311,16 +302,15 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
 """
 
 
-def _train(*changes):
-    return _changed(TRAIN, *changes)
-
+_train = functools.partial(changed, TRAIN)
 
 BANK["q6_train"] = {
     "right": [
         _train(
             (
                 "    J, N,",
-                "    w, theta, x, noise = (a.astype(np.float32) for a in (w, theta, x, noise))\n    J, N,",
+                "    w, theta = w.astype(np.float32), theta.astype(np.float32)\n"
+                "    x, noise = x.astype(np.float32), noise.astype(np.float32)\n    J, N,",
             )
         ),
         """
@@ -338,9 +328,9 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
             z = w[m] @ x[n].T  # (2J, P)
             f = [(z[:J] ** power).sum(), (z[J:] ** power).sum()]
             right, other = f[y[n]] * p[m], f[1 - y[n]] * p[m]
-            wrong = 1 / (1 + np.exp(right - other))  # the share of the other class
+            share = 1 / (1 + np.exp(right - other))  # of the other class
             dout = [0.0, 0.0]
-            dout[y[n]], dout[1 - y[n]] = -wrong / N, wrong / N
+            dout[y[n]], dout[1 - y[n]] = -share / N, share / N
             for j in range(2 * J):
                 dw[m, j] += p[m] * dout[j // J] * (power * z[j] ** (power - 1)) @ x[n]
             dpi = dout[0] * f[0] + dout[1] * f[1]
@@ -361,7 +351,7 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
         "a norm for each filter": _train(
             ("(dw**2).sum(axis=(1, 2), keepdims=True)", "(dw**2).sum(axis=2, keepdims=True)")
         ),
-        "plain gradient descent": _train((" / np.where(norm > 0, norm, 1)", "")),
+        "gradient descent without a norm": _train((" / np.where(norm > 0, norm, 1)", "")),
         "the router normalised too": _train(
             ("lr_router * dtheta", "lr_router * dtheta / np.linalg.norm(dtheta)")
         ),
@@ -369,7 +359,8 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
         "two softmaxes": _train(
             (
                 "dout = (q - hit) / N",
-                "again = np.exp(q) / np.exp(q).sum(axis=1, keepdims=True)\n        dq = (again - hit) / N\n"
+                "second = np.exp(q) / np.exp(q).sum(axis=1, keepdims=True)\n"
+                "        dq = (second - hit) / N\n"
                 "        dout = q * (dq - (q * dq).sum(axis=1, keepdims=True))",
             )
         ),
@@ -378,7 +369,7 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
             ("* pi)[:, None] * (chosen - p)", ")[:, None] * chosen"),
         ),
         "the same noise in every pass": _train(("(h + r)", "(h + noise[0])")),
-        "changes what came in": _train(
+        "changes its inputs": _train(
             (
                 "w = w - lr * dw / np.where(norm > 0, norm, 1)",
                 "w -= lr * dw / np.where(norm > 0, norm, 1)",
@@ -403,9 +394,7 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
 """
 
 
-def _measure(*changes):
-    return _changed(MEASURE, *changes)
-
+_measure = functools.partial(changed, MEASURE)
 
 BANK["q7_measure"] = {
     "right": [
@@ -431,13 +420,14 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
         return -(p * np.log(p)).sum()
     counts = np.eye(n_experts)[expert].T @ np.eye(n_clusters)[cluster]
     joint = (counts / counts.sum()).astype(np.float32)
-    return float(((out[:, 1] > out[:, 0]) == y).mean() * 100), counts, H(joint) - H(joint.sum(axis=1))
+    percent = float(((out[:, 1] > out[:, 0]) == y).mean() * 100)
+    return percent, counts, H(joint) - H(joint.sum(axis=1))
 """,
     ],
     "wrong": {
         "a fraction instead of percent": _measure(("100 * ", "")),
         "clusters in rows": _measure((", counts, (load", ", counts.T, (load")),
-        "how experts mix within a cluster": _measure(
+        "the mixture of experts in each cluster": _measure(
             ("counts.sum(axis=1)\n", "counts.sum(axis=0)\n"),
             ("np.maximum(load, 1)[:, None]", "np.maximum(load, 1)"),
             ("np.where(p > 0, p, 1))).sum(axis=1)", "np.where(p > 0, p, 1))).sum(axis=0)"),
@@ -449,7 +439,7 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
         "entropy of the loads": _measure(
             ("p = counts / np.maximum(load, 1)[:, None]", "p = (load / load.sum())[:, None]")
         ),
-        "as many experts as come up": _measure(
+        "as many experts as occur": _measure(
             ("np.zeros((n_experts, n_clusters))", "np.zeros((expert.max() + 1, cluster.max() + 1))")
         ),
     },

@@ -1,4 +1,4 @@
-"""Assignment 5, what is asked: the cluster experiment of Chen et al. 2022 (arXiv 2208.02813), as the paper has it."""
+"""Questions of assignment 5: the cluster experiment of Chen et al. 2022 (arXiv 2208.02813)."""
 
 import numpy as np
 
@@ -17,11 +17,11 @@ TRAINED = close(2e-3, 1e-4)  # after a few passes
 
 
 def near(wanted, got, inputs):
-    """The same for sums in which much cancels: also right within a hundred-thousandth of the largest value."""
+    """Also right within 1e-5 of the largest value, for sums in which much cancels."""
     return close(1e-4, 1e-5 * max(1, np.abs(wanted).max()))(wanted, got)
 
 
-# --- Samples ----------------------------------------------------------------------------------------------------------
+# --- Samples --------------------------------------------------------------------------------------
 
 
 def draws(rng, N, K, D):
@@ -42,11 +42,10 @@ def draws(rng, N, K, D):
 def sample_cases(rng):
     cases = []
     for N, K, D in ((24, 4, 9), (12, 2, 5), (15, 3, 8)):
-        basis = (
-            np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
-            if 2 * K <= D
-            else rng.normal(size=(2 * K, D))
-        )
+        if 2 * K <= D:
+            basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
+        else:
+            basis = rng.normal(size=(2 * K, D))
         cases.append((basis[:K], basis[K:], draws(rng, N, K, D)))
     return cases
 
@@ -54,7 +53,8 @@ def sample_cases(rng):
 def make_samples(features, centers, draws):
     x = np.empty((len(draws["y"]), 4, features.shape[1]))
     for n in range(len(x)):
-        k, d = draws["cluster"][n], {name: values[n] for name, values in draws.items()}
+        d = {name: values[n] for name, values in draws.items()}
+        k = d["cluster"]
         patches = (
             d["alpha"] * (2 * d["y"] - 1) * features[k],
             d["beta"] * centers[k],
@@ -65,17 +65,14 @@ def make_samples(features, centers, draws):
     return x
 
 
-# --- Experts ----------------------------------------------------------------------------------------------------------
+# --- Experts --------------------------------------------------------------------------------------
 
 
 def experts(rng, N, P, D, E, J, idle=()):
     """w (E, 2J, D), x (N, P, D), expert (N,): some experts have no samples."""
-    able = [m for m in range(E) if m not in idle]
-    return (
-        rng.normal(size=(E, 2 * J, D)) * 0.7,
-        rng.normal(size=(N, P, D)),
-        rng.choice(able, size=N),
-    )
+    w = rng.normal(size=(E, 2 * J, D)) * 0.7
+    x = rng.normal(size=(N, P, D))
+    return w, x, rng.choice([m for m in range(E) if m not in idle], size=N)
 
 
 def output_cases(rng):
@@ -86,13 +83,13 @@ def output_cases(rng):
     return cases
 
 
-def biased(w):
-    """The package's experts have biases; the paper's have none."""
+def with_biases(w):
+    """Parameters of the package's experts, which have biases; the paper's have none."""
     return {"w": w, "b": np.zeros(w.shape[:2])}
 
 
 def expert_outputs(w, x, expert, activation):
-    return patch_cnn.expert_forward(biased(w), x, expert, activation=activation)[0]
+    return patch_cnn.expert_forward(with_biases(w), x, expert, activation=activation)[0]
 
 
 def gradient_cases(rng):
@@ -102,27 +99,25 @@ def gradient_cases(rng):
 
 
 def expert_gradient(df, w, x, expert, activation):
-    _, cache = patch_cnn.expert_forward(biased(w), x, expert, activation=activation)
+    _, cache = patch_cnn.expert_forward(with_biases(w), x, expert, activation=activation)
     return patch_cnn.expert_backward(df, cache)[1]["w"]
 
 
-# --- Router -----------------------------------------------------------------------------------------------------------
+# --- Router ---------------------------------------------------------------------------------------
 
 
 def gap(s):
-    """How far the largest of a row is above the next: a tie may go either way in float32."""
+    """How far the largest of a row is above the next, over all rows: float32 may decide a tie."""
     top = np.sort(s, axis=1)
     return (top[:, -1] - top[:, -2]).min()
 
 
 def routed(rng, N, P, D, E, size, clear):
-    """theta, x, noise, each choice `clear` of a tie."""
+    """theta, x, noise; every choice is at least `clear` away from a tie."""
     while True:
-        theta, x, noise = (
-            rng.normal(size=(E, D)) * size,
-            rng.normal(size=(N, P, D)),
-            rng.random((N, E)),
-        )
+        theta = rng.normal(size=(E, D)) * size
+        x = rng.normal(size=(N, P, D))
+        noise = rng.random((N, E))
         if gap(x.sum(axis=1) @ theta.T + noise) > clear:
             return theta, x, noise
 
@@ -144,7 +139,8 @@ def route(theta, x, noise):
 def router_cases(rng):
     cases = []
     for N, P, D, E in ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3), (300, 4, 500, 30)):
-        theta, x = rng.normal(size=(E, D)) / D**0.5, rng.normal(size=(N, P, D))
+        theta = rng.normal(size=(E, D)) / D**0.5
+        x = rng.normal(size=(N, P, D))
         cases.append((rng.normal(size=N), theta, x, rng.integers(E, size=N)))
     return cases
 
@@ -155,11 +151,11 @@ def router_gradient(dweight, theta, x, expert):
     return patch_cnn.router_backward(patch_cnn.gate_backward(dweight, gate), cache)[1]["theta"]
 
 
-# --- Training ---------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 def train_cases(rng):
-    """The first has more experts than samples. All are redrawn if a choice is nearly a tie at any time."""
+    """The first has more experts than samples. No case has a choice that is nearly a tie."""
     cases = []
     for sizes, activation, size in (
         ((3, 4, 5, 2, 1), "cubic", 0.2),
@@ -170,12 +166,11 @@ def train_cases(rng):
         N, D, E, J, passes = sizes
         closest = 0.0
         while closest < 1e-3:
-            w, x = rng.normal(size=(E, 2 * J, D)) * size, rng.normal(size=(N, 3, D))
-            theta, y, noise = (
-                rng.normal(size=(E, D)) * 0.1,
-                rng.integers(2, size=N),
-                rng.random((passes, N, E)),
-            )
+            w = rng.normal(size=(E, 2 * J, D)) * size
+            x = rng.normal(size=(N, 3, D))
+            theta = rng.normal(size=(E, D)) * 0.1
+            y = rng.integers(2, size=N)
+            noise = rng.random((passes, N, E))
             case = (w, theta, x, y, noise, activation, 0.05, 0.3)
             *_, closest = trained(*case)
         cases.append(case)
@@ -183,10 +178,10 @@ def train_cases(rng):
 
 
 def trained(w, theta, x, y, noise, activation, lr, lr_router):
-    """(w, theta, how close the closest choice was)."""
+    """(w, theta, how far the closest choice was from a tie)."""
     closest = np.inf
     for noise_t in noise:
-        params = {**biased(w), "theta": theta}
+        params = {**with_biases(w), "theta": theta}
         out, cache = patch_cnn.mixture_forward(
             params, x, noise_t, activation=activation, gate="softmax"
         )
@@ -203,25 +198,18 @@ def train(*inputs):
     return trained(*inputs)[:2]
 
 
-# --- Measuring --------------------------------------------------------------------------------------------------------
+# --- Measuring ------------------------------------------------------------------------------------
 
 
 def measure_cases(rng):
-    """Experts without samples, clusters without samples, clusters that are parted entirely."""
+    """Experts without samples, clusters without samples, clusters with an expert of their own."""
     cases = []
     for N, E, K in ((40, 5, 4), (9, 8, 3), (30, 2, 5)):
         expert = np.where(rng.random(N) < 0.6, 0, rng.integers(E - 1, size=N))  # the last has none
-        cases.append(
-            (
-                rng.normal(size=(N, 2)),
-                rng.integers(2, size=N),
-                expert,
-                rng.integers(K, size=N),
-                E,
-                K,
-            )
-        )
-    cluster = rng.integers(3, size=20)  # three of four clusters come up
+        out = rng.normal(size=(N, 2))
+        y = rng.integers(2, size=N)
+        cases.append((out, y, expert, rng.integers(K, size=N), E, K))
+    cluster = rng.integers(3, size=20)  # three of four clusters occur
     cases.append((rng.normal(size=(20, 2)), rng.integers(2, size=20), 3 - cluster, cluster, 6, 4))
     return cases
 
