@@ -22,7 +22,7 @@ from moe_np import plots
 from moe_np.base.numerics import logsumexp
 from moe_np.coursework import self_check
 from moe_np.data import inverse
-from moe_np.experiments.one_to_many import experiment as one_to_many
+from moe_np.experiments.one_to_many.runs import fit_mixture
 from moe_np.mixtures import jacobs1991
 from moe_np.show.steps import Steps, Trail
 from moe_np.show.view import view
@@ -250,10 +250,8 @@ assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 # **Predict.** Three straight lines, and a curve with three branches. Where will the gate believe in one expert alone?
 
 # %%
-settings = {"experts": 3, "spread": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
-starts = [
-    one_to_many.fit_mixture(np.random.default_rng(seed), x, d, **settings) for seed in range(10)
-]
+settings = {"experts": 3, "init_range": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
+starts = [fit_mixture(np.random.default_rng(seed), x, d, **settings) for seed in range(10)]
 likelihoods = np.array([found[2] for found in starts])
 params, sigma, _ = starts[likelihoods.argmax()]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from moe_np.coursework import self_check
 from moe_np.data import inverse
-from moe_np.experiments.one_to_many import experiment as one_to_many
+from moe_np.experiments.one_to_many.runs import fit_mixture
 from moe_np.mixtures import jacobs1991, nowlan1991
 
 # %% [markdown]
@@ -62,15 +62,13 @@ assert np.allclose([best.min(), best.max()], [-2, 2])
 # %%
 x, d = inverse.inverse_problem(300, np.random.default_rng(0))
 x_test, d_test = inverse.inverse_problem(4000, np.random.default_rng(1))
-settings = {"spread": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
+settings = {"init_range": 0.5, "sigma": 0.1, "rounds": 6, "max_iter": 200}
 
 
 def fitted(E):
     """(params, sigma) of the likeliest of eight starts."""
-    found = [
-        one_to_many.fit_mixture(np.random.default_rng(s), x, d, experts=E, **settings)
-        for s in range(8)
-    ]
+    rngs = [np.random.default_rng(seed) for seed in range(8)]
+    found = [fit_mixture(rng, x, d, experts=E, **settings) for rng in rngs]
     return max(found, key=lambda f: f[2])[:2]
 
 

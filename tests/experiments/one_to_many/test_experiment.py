@@ -1,3 +1,5 @@
+"""The inverse problem: results, verdicts of the report, and what net and mixture predict."""
+
 import json
 
 import numpy as np
@@ -5,71 +7,69 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
+from moe_np.experiments import one_to_many
 from moe_np.experiments.common.sweep import Sweep, to_json
-from moe_np.experiments.one_to_many import experiment
+from moe_np.experiments.one_to_many.runs import BEST, EM, FIRST, LINE, MODELS, NET, spec_of
 
-SHORT = experiment.Config(n_train=120, n_test=200, restarts=2, rounds=2, max_iter=60)
+SHORT = one_to_many.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
 def result():
     with Sweep(jobs=1, progress=False) as sweep:
-        return experiment.run(SHORT, seeds=2, sweep=sweep)
+        return one_to_many.run(sweep=sweep, **one_to_many.SMOKE)
 
 
 def test_a_result_has_what_the_contract_says(result):
     assert json.loads(to_json(result)) == json.loads(to_json(result))
     assert result["name"] == "one_to_many" and result["seeds"] == [0, 1] and result["paper"] == {}
     for run in result["runs"]:
-        assert set(run["systems"]) == set(experiment.SYSTEMS)
-        for one in run["systems"].values():
-            assert all(np.isfinite(v) for v in one.values())
-            assert one["log likelihood"] < run["exact"]
-            assert one["mean, distance"] >= 0 and 0 <= one["mode, impossible"] <= 100
-        line = run["systems"]["straight line"]
+        assert tuple(run["systems"]) == MODELS
+        for measures in run["systems"].values():
+            assert all(np.isfinite(v) for v in measures.values())
+            assert measures["log likelihood"] < run["exact"]
+            assert measures["mean, distance"] >= 0 and 0 <= measures["mode, impossible"] <= 100
+        line = run["systems"][LINE]
         assert line["mean, error"] == line["mode, error"]
-        best, first = (run["systems"][name] for name in (experiment.BEST, experiment.SYSTEMS[2]))
+        best, first = (run["systems"][name] for name in (BEST, FIRST))
         assert best != first or run["starts at the best"] >= 0.5
-    table = experiment.table(result)
-    assert table.count("| mode |") == 4 and "the exact density" in table and "nats a case" in table
+    text = one_to_many.report(result)
+    assert text.count("| mode |") == 4 and "the exact density" in text and "nats per case" in text
 
 
 def test_a_run_is_its_spec(result):
-    spec = experiment.spec_of(SHORT, 1)
+    spec = spec_of(SHORT, 1)
     with one_blas_thread():  # as a sweep runs it: two threads add up in another order
-        again = experiment.run_one(json.loads(json.dumps(spec)))
-    assert again == result["runs"][1]
+        repeated = one_to_many.run_one(json.loads(json.dumps(spec)))
+    assert repeated == result["runs"][1]
 
 
 def test_verdicts_come_from_the_numbers(result):
     swapped = json.loads(to_json(result))
     for run in swapped["runs"]:
-        run["systems"]["net"], run["systems"][experiment.BEST] = (
-            run["systems"][experiment.BEST],
-            run["systems"]["net"],
-        )
-    swapped["summary"] = experiment.summarise(swapped["runs"])
-    assert "likelier model in 0 of 2 seeds" in experiment.table(swapped)
+        systems = run["systems"]
+        systems[NET], systems[BEST] = systems[BEST], systems[NET]
+    swapped["summary"] = one_to_many.summarise(swapped["runs"])
+    assert "likelier model in 0 of 2 seeds" in one_to_many.report(swapped)
+
+
+def test_seeds_are_checked_and_there_are_no_systems_to_select():
+    assert len(one_to_many.specs()) == 25 and len(one_to_many.specs(quick=True)) == 5
+    with pytest.raises(InputError, match="seeds: wanted a whole number"):
+        one_to_many.specs(seeds=0)
+    with pytest.raises(InputError, match="one run of this experiment holds all systems"):
+        one_to_many.specs(only=(NET,))
 
 
 @pytest.mark.slow
 def test_the_mixture_answers_with_a_branch_and_the_net_between_them():
-    spec = experiment.spec_of(experiment.Config(restarts=4), 0)
+    spec = spec_of(one_to_many.Config(restarts=4), 0)
     with one_blas_thread():
-        run = experiment.run_one(spec)
-    net, best = run["systems"]["net"], run["systems"][experiment.BEST]
+        run = one_to_many.run_one(spec)
+    net, best, by_em = (run["systems"][name] for name in (NET, BEST, EM))
     assert best["log likelihood"] > net["log likelihood"] + 0.4
-    by_em = run["systems"][experiment.EM]
     assert abs(best["log likelihood"] - by_em["log likelihood"]) < 0.02  # two methods, one maximum
     assert best["mode, impossible"] < 10 < 20 < net["mean, impossible"]
     assert best["mode, distance"] < 0.5 * net["mean, distance"]
     assert net["mean, error"] < best["mode, error"]  # squared error asks for the mean
     assert run["forward"] > 0.85 > 0.7 > run["inverse"]
-
-
-def test_seeds_are_checked():
-    with (
-        Sweep(jobs=1, progress=False) as sweep,
-        pytest.raises(InputError, match="seeds: wanted a whole number"),
-    ):
-        experiment.run(SHORT, seeds=0, sweep=sweep)
