@@ -22,7 +22,9 @@ import numpy as np
 from moe_np import plots
 from moe_np.base.machine import one_blas_thread
 from moe_np.coursework import self_check
-from moe_np.experiments.training_methods import experiment, problems
+from moe_np.experiments.training_methods import problems
+from moe_np.experiments.training_methods.experiment import lines_of_code
+from moe_np.experiments.training_methods.runs import KNOBS, PAPER, Config, begin, spec_of, until
 from moe_np.routing import kmeans
 from moe_np.show import walk
 from moe_np.show.view import view
@@ -54,8 +56,8 @@ SIX = {  # module and colour
 # This is what popular articles say, with our numbers still to come:
 
 # %%
-lines = {name: experiment.lines_of_code(module) for name, (module, _) in SIX.items()}
-for name, claim in experiment.PAPER.items():
+lines = {name: lines_of_code(module) for name, (module, _) in SIX.items()}
+for name, claim in PAPER.items():
     print(f"{name:13} {claim}")
 print("\nlines of code of the method itself, here:", lines)
 assert min(lines, key=lines.get) == "joint"
@@ -92,10 +94,9 @@ plt.show()
 # **Predict.** How many steps of each method fit into 1000 passes?
 
 # %%
-KNOB = {
-    (p, s): value for p, s, value in experiment.KNOBS
-}  # step sizes: the best of a grid, on starts of their own
-config = dataclasses.replace(experiment.Config(), passes=1000)
+# learning rates, or σ of the first mutations: the best of a grid, on separate seeds
+KNOB = {(p, s): value for p, s, value in KNOBS}
+config = dataclasses.replace(Config(), passes=1000)
 
 
 class Seen(NamedTuple):
@@ -110,8 +111,8 @@ class Seen(NamedTuple):
 
 def run(name, seed, passes, problem="piecewise"):
     """The steps of a method from a start, until so many passes are used up: a list of Seen."""
-    spec = experiment.spec_of(config, problem, name, seed)
-    steps = experiment.until(experiment.start(spec)[2], passes)
+    spec = spec_of(config, problem, name, seed)
+    steps = until(begin(spec).steps, passes)
     return [Seen(s.number, s.passes, s.loss, s.updated, s.params) for s in steps]
 
 

@@ -1,20 +1,29 @@
-"""Ways to train the same mixture: how fast the loss falls (top), and what each start ends as
-(bottom).
+"""Ways to train the same mixture: how the loss falls (top), and where each run ends (bottom).
 
-What to see: no method is best on all three problems. EM is at the bottom of the pieces within a
-hundred passes, where gradients stop half-way in some runs and clusters of x alone mislead in all;
-on the patches it fits the training data as well as the rest, and generalises less well than joint
-training. Evolution needs ten times the passes.
+What to see: no method is best on all three problems. EM is at the lowest loss of the pieces within
+a hundred passes, where gradient methods stop half-way in some runs and clusters of x alone mislead
+in all; on the patches it fits the training data as well as the other methods, and generalises less
+well than joint training. Evolution needs ten times the passes.
 """
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from figures import Job
 from moe_np import plots
-from moe_np.experiments.training_methods import experiment
+from moe_np.experiments import training_methods
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.training_methods.runs import PROBLEMS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TITLE = "Ways to train a mixture, and what articles say of them"
 ORDER = 135
-LOOKS = {
+LOOKS = {  # colour and line
     "one expert": (plots.GREY, "-"),
     "joint": (plots.BLUE, "-"),
     "alternating": (plots.SKY, "-"),
@@ -27,78 +36,70 @@ LOOKS = {
     "CMA-ES": (plots.BLACK, "-"),
     "CMA-ES, 10 times": (plots.BLACK, ":"),
 }
+LEAST_QUALITY = -20  # a run below it is drawn there
 
 
-def curves(ax, result, problem):
-    """Median loss over the starts against passes, and the level; curves end where their budget
-    does.
-    """
-    found = result["summary"][problem]
-    for system, (colour, style) in LOOKS.items():
+def curves(ax: "Axes", result: Result, problem: str) -> None:
+    """Median loss of the runs against passes, to the end of the budget, and the level."""
+    summary = result["summary"][problem]
+    for system, (colour, line) in LOOKS.items():
         losses = np.median([run["losses"] for run in result["systems"][problem][system]], axis=0)
-        ax.plot(
-            result["checkpoints"][system],
-            losses,
-            style,
-            color=colour,
-            linewidth=2.4 if style == "-" else 2.8,
-        )
-    ax.axhline(found["level"], color=plots.GREY, linewidth=1, linestyle="--", zorder=0)
-    span = found["alone"] - found["best"]
-    ax.set(
-        xscale="log",
-        xlabel="passes over the data",
-        ylim=(found["best"] - 0.04 * span, found["alone"] + 0.25 * span),
-    )
+        width = 2.4 if line == "-" else 2.8
+        ax.plot(result["checkpoints"][system], losses, line, color=colour, linewidth=width)
+    level = summary["level"]
+    ax.axhline(level, color=plots.GREY, linewidth=1, linestyle="--", zorder=0)
+    span = summary["alone"] - summary["best"]
+    limits = (summary["best"] - 0.04 * span, summary["alone"] + 0.25 * span)
+    ax.set(xscale="log", xlabel="passes over the data", ylim=limits)
     ax.set_title(problem, fontsize=18, weight="bold")
-    ends = ax.get_xlim()
-    plots.label(ax, ends[1], found["level"], "level ", plots.GREY, size=11, ha="right", va="bottom")
+    right = ax.get_xlim()[1]
+    plots.label(ax, right, level, "level ", plots.GREY, size=11, ha="right", va="bottom")
 
 
-def ends(ax, result, problem, names):
-    """A row a method: the test quality of every start, crosses for failed ones, and their median."""
-    found, jitter = result["summary"][problem], np.random.default_rng(0)
+def ends(ax: "Axes", result: Result, problem: str, names: bool) -> None:
+    """One row per method: test quality of each run (crosses: failed), and the median."""
+    failure = result["summary"][problem]["failure"]
+    jitter = np.random.default_rng(0)
     for row, (system, (colour, _)) in enumerate(LOOKS.items()):
         quality = np.array([run["quality"] for run in result["systems"][problem][system]])
         height = row + jitter.uniform(-0.22, 0.22, len(quality))
-        bad = quality < found["failure"]
-        shown = np.maximum(quality, -20)
-        ax.scatter(shown[~bad], height[~bad], s=26, color=colour, alpha=0.55, linewidths=0)
-        ax.scatter(shown[bad], height[bad], s=26, color=colour, alpha=0.7, marker="x")
+        failed = quality < failure
+        shown = np.maximum(quality, LEAST_QUALITY)
+        ax.scatter(shown[~failed], height[~failed], s=26, color=colour, alpha=0.55, linewidths=0)
+        ax.scatter(shown[failed], height[failed], s=26, color=colour, alpha=0.7, marker="x")
         ax.plot([np.median(shown)] * 2, [row - 0.36, row + 0.36], color=colour, linewidth=3)
-    words = [system + (" (dotted)" if style == ":" else "") for system, (_, style) in LOOKS.items()]
+    words = [system + (" (dotted)" if line == ":" else "") for system, (_, line) in LOOKS.items()]
     ax.set_yticks(range(len(LOOKS)), words if names else [""] * len(LOOKS))
     for tick, (colour, _) in zip(ax.get_yticklabels(), LOOKS.values(), strict=True):
         tick.set_color(colour)
     ax.tick_params(axis="y", length=0)
-    ax.set(
-        ylim=(len(LOOKS) - 0.5, -0.5),
-        xlabel=f"test data: {result['measures'][problem]} (×: failed)",
-    )
+    ax.set(ylim=(len(LOOKS) - 0.5, -0.5))
+    ax.set(xlabel=f"test data: {result['measures'][problem]} (×: failed)")
 
 
-def draw(fig, result):
-    axes = fig.subplots(2, len(experiment.PROBLEMS))
-    for column, problem in enumerate(experiment.PROBLEMS):
+def draw(fig: "Figure", result: Result) -> np.ndarray:
+    """Curves and ends of all problems; returns the axes (2, problems)."""
+    axes = fig.subplots(2, len(PROBLEMS))
+    for column, problem in enumerate(PROBLEMS):
         curves(axes[0, column], result, problem)
         ends(axes[1, column], result, problem, column == 0)
-    axes[0, 0].set_ylabel("loss (median start)")
+    axes[0, 0].set_ylabel("loss (median run)")
     return axes
 
 
-def specs(job):
-    return experiment.run_one, experiment.plan(quick=job.quick)[2]
+def specs(job: Job) -> tuple[Callable[[Spec], Result], list[Spec]]:
+    """The runs of `make`."""
+    return training_methods.run_one, training_methods.specs(quick=job.quick)
 
 
-def make(job):
+def make(job: Job) -> str:
+    """Run the experiment and draw it; return its section of the report."""
     import matplotlib.pyplot as plt
 
-    result = experiment.run(sweep=job.sweep, quick=job.quick)
+    result = training_methods.run(sweep=job.sweep, quick=job.quick)
     with plots.style():
         fig = plt.figure(figsize=(18, 10.5))
         draw(fig, result)
         job.save(fig, "training_methods")
-    return (
-        "![loss against passes, and what the starts end as](training_methods.png)\n\n"
-        + experiment.table(result)
-    )
+    picture = "![loss against passes, and where the runs end](training_methods.png)"
+    return f"{picture}\n\n{training_methods.report(result)}"

@@ -11,7 +11,8 @@ from moe_np.base import gradcheck
 from moe_np.base.machine import one_blas_thread
 from moe_np.base.params import flatten
 from moe_np.coursework import self_check
-from moe_np.experiments.training_methods import experiment, problems
+from moe_np.experiments.training_methods import problems
+from moe_np.experiments.training_methods.runs import Config, begin, spec_of, until
 from moe_np.training.methods import em, evolutionary, joint, method
 from moe_np.training.methods.population import expert_of_entry, population_losses
 
@@ -50,15 +51,13 @@ assert self_check(chance_all_stuck, reference, cases)
 # whose gradient is to be had.
 
 # %%
-config = dataclasses.replace(experiment.Config(), passes=1000)
+config = dataclasses.replace(Config(), passes=1000)
 ends = []
 print("passes      1000    3000   10000")
 with one_blas_thread():
     for seed in range(4):
-        _, _, steps = experiment.start(
-            experiment.spec_of(config, "piecewise", "CMA-ES, 10 times", seed)
-        )
-        seen = [(s.passes, s.loss) for s in experiment.until(steps, 10_000)]
+        steps = begin(spec_of(config, "piecewise", "CMA-ES, 10 times", seed)).steps
+        seen = [(s.passes, s.loss) for s in until(steps, 10_000)]
         losses = [
             next(loss for passes, loss in reversed(seen) if passes <= n)
             for n in (1000, 3000, 10_000)
@@ -81,16 +80,12 @@ assert min(loss for *_, loss in ends) < -0.28 < min(loss for loss, *_ in ends)
 
 # %%
 with one_blas_thread():
-    _, _, steps = experiment.start(experiment.spec_of(config, "piecewise", "separate", 0))
-    *_, end = experiment.until(steps, 1000)
+    steps = begin(spec_of(config, "piecewise", "separate", 0)).steps
+    *_, end = until(steps, 1000)
     _, cache = method.forward(problem, end.params)
     grads = method.backward(problem, cache)
-    on = [
-        s.loss
-        for s in experiment.until(
-            joint.train(problem, np.random.default_rng(0), initial=end.params), 1000
-        )
-    ]
+    joint_steps = joint.train(problem, np.random.default_rng(0), initial=end.params)
+    on = [step.loss for step in until(joint_steps, 1000)]
 for part in method.PARTS:
     print(
         part,

@@ -1,96 +1,63 @@
-"""What popular articles say of the ways to train a mixture, each sentence against a number of the
-very run.
+"""What popular articles say of the ways to train a mixture, each claim with a number of the run.
 
 Every verdict is computed. On one problem a claim about two methods is
-    yes         where the difference goes its way and a one-sided test gives p < .05 (Mann-Whitney for numbers,
-                Fisher's exact test for counts)
+
+    yes         where the difference goes its way and a one-sided test gives p < .05 (Mann-Whitney
+                for numbers, Fisher's exact test for counts)
     reverse     where it goes the other way as clearly
     no          where neither is seen
-and as a whole it holds if it is yes on all problems, partly on some; mixed if on others the reverse is seen; without
-a yes it is reversed or not seen.
 
-    level       a loss a tenth of the way from the best that any run reached to the mean of one expert alone
-    stuck       a run that ends above the level and gained less than a hundredth of that way in its last fifth
-    unfinished  above the level, and still gaining
-    failed      test quality not even half-way from one expert alone to the best method's median
+and as a whole it holds if it is yes on all problems, partly if on some; it is mixed if on others
+the reverse is seen; without a yes it is reversed or not seen. `summary.py` says what level, stuck,
+unfinished and failed mean.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-P = 0.05
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.reports import decimal, p_value
+from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
+from moe_np.experiments.training_methods.summary import above_level
+
+ALPHA = 0.05  # of the tests
 SHARE = 0.1  # of the runs: "gets stuck" holds from here on
-LEVEL, GAIN, LAST, HALF = 0.1, 0.01, 0.8, 0.5
 EVOLUTIONARY = ("evolution strategy", "CMA-ES")
-LONGER = "CMA-ES, 10 times"
-NO_RIVALS = ("joint", "one expert", "separate, true regions", LONGER)
+NO_RIVALS = ("joint", SINGLE, "separate, true regions", LONGER)
+RESTARTS = 10  # joint runs with the budget of the long evolution
+
+AFTER = "nats that joint training still gains from there"
+PASSES = "median passes to the level"
+EQUAL_PASSES = "CMA-ES runs above the level, against joint, equal passes"
+TEN_TIMES = "the same with ten times the passes of joint"
+
+Answer = tuple[str, str]  # the numbers as text, and "yes", "no" or "reverse"
+Decide = Callable[[Result, str], Answer]  # of a result and a problem
 
 
-# --- one problem ----------------------------------------------------------------------------------
+class Measurement(NamedTuple):
+    """What is measured of a claim: in words, the systems it needs, and how it is decided."""
+
+    words: str
+    systems: tuple[str, ...]
+    decide: Decide
 
 
-def summarise(result, problem):
-    """{"level", "failure", "best", "systems": {system: {...}}} of one problem."""
-    systems, checkpoints = result["systems"][problem], result["checkpoints"]
-    finals = {system: np.array([run["loss"] for run in runs]) for system, runs in systems.items()}
-    quality = {
-        system: np.array([run["quality"] for run in runs]) for system, runs in systems.items()
-    }
-    alone, best = float(finals["one expert"].mean()), float(min(f.min() for f in finals.values()))
-    level = best + LEVEL * (alone - best)
-    median = max(float(np.median(q)) for q in quality.values())
-    failure = median - HALF * (median - float(quality["one expert"].mean()))
-    out = {}
-    for system, runs in systems.items():
-        losses = np.array([run["losses"] for run in runs])
-        points = np.asarray(checkpoints[system])
-        late = losses[:, np.searchsorted(points, LAST * points[-1])] - finals[system]
-        above = finals[system] > level
-        moving = late > GAIN * (alone - best)
-        reached = [
-            next((float(p) for p, loss in zip(points, own, strict=True) if loss <= level), None)
-            for own in losses
-        ]
-        out[system] = {
-            "stuck": int((above & ~moving).sum()),
-            "unfinished": int((above & moving).sum()),
-            "failed": int((quality[system] < failure).sum()),
-            "reached": reached,
-            "passes": middle(reached),
-            "seconds": None
-            if middle(reached) is None
-            else middle(reached) * result["seconds"][problem][system],
-            "whole": float(np.mean([run["passes"] for run in runs]))
-            * result["seconds"][problem][system],
-        }
-        for key in ("loss", "quality", "quality_hard", "specialisation", "idle", "variety"):
-            values = np.array([run[key] for run in runs], float)
-            sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            out[system][key] = {"mean": float(values.mean()), "sd": sd}
-        if "tuned_loss" in runs[0]:
-            gains = [run["loss"] - run["tuned_loss"] for run in runs]
-            out[system]["gains"] = gains
-            better = np.mean([run["tuned_quality"] - run["quality"] for run in runs])
-            out[system]["tuned"] = {"loss": float(np.median(gains)), "quality": float(better)}
-    return {"level": level, "failure": failure, "best": best, "alone": alone, "systems": out}
+def measured(words: str, *systems: str) -> Callable[[Decide], Measurement]:
+    """A decorator that makes a Measurement of a function (result, problem) -> Answer."""
+    return lambda decide: Measurement(words, systems, decide)
 
 
-def middle(reached):
-    """The median over runs, of which those that never got there count as infinite: a number, or
-    None for that.
-    """
-    values = sorted(math.inf if r is None else r for r in reached)
-    found = values[(len(values) - 1) // 2]
-    return None if math.isinf(found) else found
+# --- Tests ----------------------------------------------------------------------------------------
 
 
-# --- tests ----------------------------------------------------------------------------------------
+def p_greater(a: Sequence[float | None], b: Sequence[float | None]) -> float:
+    """One-sided p of Mann-Whitney that a tends to be greater than b; None counts as infinite.
 
-
-def greater(a, b):
-    """One-sided p of Mann-Whitney that a tends to be greater than b; None is infinite. 1 where all
-    values are equal.
+    1 where all values are equal.
     """
     from scipy import stats
 
@@ -100,280 +67,282 @@ def greater(a, b):
     return float(stats.mannwhitneyu(a, b, alternative="greater").pvalue)
 
 
-def more_often(a, b, n):
-    """One-sided p of Fisher's test that a of n is a larger share than b of n."""
+def p_more_often(a: int, b: int, n: int) -> float:
+    """One-sided p of Fisher's exact test that a of n is a larger share than b of n."""
     from scipy import stats
 
     return float(stats.fisher_exact([[a, n - a], [b, n - b]], alternative="greater").pvalue)
 
 
-def state(p, p_reverse):
-    return "yes" if p < P else "reverse" if p_reverse < P else "no"
+def answer(p: float, p_reverse: float) -> str:
+    """ "yes", "reverse" or "no", from the p of the claim and that of the reverse."""
+    return "yes" if p < ALPHA else "reverse" if p_reverse < ALPHA else "no"
 
 
-def best_of(above, n, k):
-    """The chance that k different runs of n, of which `above` did not get below the level, hold
-    none that did.
-    """
-    return math.comb(above, k) / math.comb(n, k)
+def chance_all_above(count: int, n: int, k: int) -> float:
+    """The chance that k different runs of n, of which `count` end above the level, all do."""
+    return math.comb(count, k) / math.comb(n, k)
 
 
-# --- the claims: (result, problem) -> (what was measured, "yes" | "no" | "reverse") ---------------
+# --- Words ----------------------------------------------------------------------------------------
 
 
-def claims(result):
-    """[{"about", "claim", "measured", "cells": {problem: text}, "found": {problem: state},
-    "verdict"}].
-
-    Claims about the programs and not about runs say the same for all problems.
-    """
-    out = []
-    for about, claim, measured, ask in CLAIMS:
-        answers = {problem: ask(result, problem) for problem in result["systems"]}
-        cells = {problem: text for problem, (text, _) in answers.items()}
-        found = {problem: state for problem, (_, state) in answers.items()}
-        one = {"about": about, "claim": claim, "measured": measured, "cells": cells, "found": found}
-        out.append({**one, "verdict": verdict(list(found.values()))})
-    return out
+def number_or_never(value: float | None, digits: int = 0) -> str:
+    """A median of passes or seconds; "never" for None."""
+    return decimal(value, digits, missing="never")
 
 
-def verdict(states):
-    if "yes" in states:
-        return "holds" if set(states) == {"yes"} else "mixed" if "reverse" in states else "partly"
-    return "reversed" if "reverse" in states else "not seen"
+def p_text(p: float, p_reverse: float = 1.0) -> str:
+    """p of the claim, or where the reverse is seen p of that."""
+    is_reverse = p_reverse < ALPHA <= p
+    text = p_value(p_reverse if is_reverse else p, name="p", coarse_below=1e-4)
+    return f"{text} the other way" if is_reverse else text
 
 
-def own(result, problem, system):
-    return result["summary"][problem]["systems"][system]
-
-
-def column(result, problem, system, key):
-    return [run[key] for run in result["systems"][problem][system]]
-
-
-def above(one):
-    return one["stuck"] + one["unfinished"]
-
-
-def simple(result, problem):
-    lines = result["lines"]
-    others = min(
-        n for system, n in result["lines"].items() if system not in ("joint", "one expert")
-    )
-    return f"{lines['joint']}, the next {others}", "yes" if lines["joint"] < others else "no"
-
-
-def efficient(result, problem):
-    """Yes if most joint runs get to the level and no other method is clearly faster."""
-    mine = own(result, problem, "joint")
-    others = {
-        s: one for s, one in result["summary"][problem]["systems"].items() if s not in NO_RIVALS
-    }
-    times = {s: one["passes"] for s, one in others.items() if one["passes"] is not None}
-    if not times:
-        return f"{number(mine['passes'])}, no other", "no" if mine["passes"] is None else "yes"
-    first = min(times, key=times.get)
-    p = greater(mine["reached"], others[first]["reached"])
-    text = f"{number(mine['passes'])}, {first} {times[first]:.0f}; {p_text(p)} the other way"
-    return text, "reverse" if p < P else "no" if mine["passes"] is None else "yes"
-
-
-def compared(key, a, b, form="{:.2f}"):
-    """A claim that the column `key` of the runs of a is greater than that of b: means, and the
-    test.
-    """
-
-    def ask(result, problem):
-        first, second = (column(result, problem, s, key) for s in (a, b))
-        p, back = greater(first, second), greater(second, first)
-        text = f"{form.format(np.mean(first))} against {form.format(np.mean(second))}"
-        return f"{text}; {p_text(p, back)}", state(p, back)
-
-    return ask
-
-
-def manageable(result, problem):
-    a, b = (own(result, problem, s) for s in ("separate", "joint"))
-    spread = [one["quality"]["sd"] for one in (a, b)]
-    text = f"SD {spread[0]:.1f} against {spread[1]:.1f}, failed {a['failed']} against {b['failed']}"
-    better, worse = (x < y for x, y in (spread, spread[::-1]))
-    if better and a["failed"] <= b["failed"]:
-        return text, "yes"
-    return text, "reverse" if worse and a["failed"] >= b["failed"] else "no"
-
-
-def gains(more, less, turned=False):
-    """A claim that joint training gains more from the ends of `more` than of `less` (turned: `less`
-    is named first).
-    """
-
-    def ask(result, problem):
-        a, b = (own(result, problem, s)["gains"] for s in (more, less))
-        p, back = greater(a, b), greater(b, a)
-        medians = [f"{np.median(v):.3f}" for v in ((b, a) if turned else (a, b))]
-        return f"{medians[0]} against {medians[1]}; {p_text(p, back)}", state(p, back)
-
-    return ask
-
-
-def slower(late, early):
-    def ask(result, problem):
-        a, b = (own(result, problem, s) for s in (late, early))
-        p, back = (greater(x["reached"], y["reached"]) for x, y in ((a, b), (b, a)))
-        return f"{number(a['passes'])} against {number(b['passes'])}; {p_text(p, back)}", state(
-            p, back
-        )
-
-    return ask
-
-
-def gradient_efficient(result, problem):
-    """Yes if both evolutionary methods take more passes; p is the larger of the two."""
-    mine, *others = (own(result, problem, s) for s in ("joint", *EVOLUTIONARY))
-    p = max(greater(one["reached"], mine["reached"]) for one in others)
-    back = max(greater(mine["reached"], one["reached"]) for one in others)
-    passes = ", ".join(number(one["passes"]) for one in others)
-    return f"{number(mine['passes'])} against {passes}; {p_text(p, back)}", state(p, back)
-
-
-def gets_stuck(result, problem):
-    one, n = own(result, problem, "joint"), len(result["seeds"])
-    text = f"{one['stuck']} of {n} stuck, {one['unfinished']} unfinished"
-    return text, "yes" if one["stuck"] >= SHARE * n else "no"
-
-
-def explores(result, problem):
-    """Yes if both evolutionary methods vary more; p is the larger of the two."""
-    mine = column(result, problem, "joint", "variety")
-    others = [column(result, problem, s, "variety") for s in EVOLUTIONARY]
-    p, back = max(greater(o, mine) for o in others), max(greater(mine, o) for o in others)
-    means = ", ".join(f"{np.mean(o):.0f}" for o in others)
-    return f"{means} % against {np.mean(mine):.0f} %; {p_text(p, back)}", state(p, back)
-
-
-def avoids(system):
-    def ask(result, problem):
-        n = len(result["seeds"])
-        a, b = (above(own(result, problem, s)) for s in (system, "joint"))
-        p, back = more_often(b, a, n), more_often(a, b, n)
-        return f"{a} of {n} against {b}; {p_text(p, back)}", state(p, back)
-
-    return ask
-
-
-def beats_restarts(result, problem):
-    """Ten times the budget for one evolution, or for ten joint runs of which the best is kept."""
-    n = len(result["seeds"])
-    chance = best_of(above(own(result, problem, "joint")), n, min(10, n))
-    share = above(own(result, problem, LONGER)) / n
-    found = "yes" if share < chance else "reverse" if share > chance else "no"
-    return f"{percent(share)} against {percent(chance)}", found
-
-
-def complicated(result, problem):
-    lines = result["lines"]
-    text = ", ".join(str(lines[s]) for s in EVOLUTIONARY) + f" against {lines['joint']}"
-    return text, "yes" if min(lines[s] for s in EVOLUTIONARY) > lines["joint"] else "no"
-
-
-def slow(result, problem):
-    """Seconds to the level, a run that never gets there counting as infinite; p is the larger of
-    the two.
-    """
-    seconds = result["seconds"][problem]
-    times = {
-        s: [None if r is None else r * seconds[s] for r in own(result, problem, s)["reached"]]
-        for s in ("joint", *EVOLUTIONARY)
-    }
-    mine, others = times["joint"], [times[s] for s in EVOLUTIONARY]
-    p, back = max(greater(o, mine) for o in others), max(greater(mine, o) for o in others)
-    found = ", ".join(number(own(result, problem, s)["seconds"], 2) for s in EVOLUTIONARY)
-    return (
-        f"{found} against {number(own(result, problem, 'joint')['seconds'], 2)}; {p_text(p, back)}",
-        state(p, back),
-    )
-
-
-def number(value, digits=0):
-    return "never" if value is None else f"{value:.{digits}f}"
-
-
-def p_text(p, back=1.0):
-    """p for the claim, or where the reverse is seen p for that."""
-    other = back < P <= p
-    p = back if other else p
-    return (f"p = {p:.2g}" if p >= 1e-4 else f"p = {p:.0e}") + (" the other way" if other else "")
-
-
-def percent(share):
+def percent(share: float) -> str:
+    """A share in percent, with one significant digit where it is below 1 %."""
     return f"{100 * share:.0f} %" if share in (0, 1) or share >= 0.01 else f"{100 * share:.1g} %"
 
 
-AFTER = "nats that joint training still gains from there"
-CLAIMS = (
-    ("joint", "simple", "lines of code", simple),
-    (
-        "joint",
-        "efficient",
-        "median passes to the level, and of the fastest other method",
-        efficient,
-    ),
-    (
-        "joint",
-        "experts may compete",
-        "idle experts, against separate",
-        compared("idle", "joint", "separate"),
-    ),
-    ("separate", "easy to manage", "spread of the quality and failures, against joint", manageable),
-    (
-        "separate",
-        "experts incompatible",
-        f"{AFTER}, against joint going on",
-        gains("separate", "joint"),
-    ),
-    (
-        "alternating",
-        "more compatible",
-        f"{AFTER}, against separate",
-        gains("separate", "alternating", True),
-    ),
-    (
-        "alternating",
-        "slower",
-        "median passes to the level, against joint",
-        slower("alternating", "joint"),
-    ),
-    (
-        "gradient",
-        "efficient",
-        "median passes to the level, joint against ES, CMA-ES",
-        gradient_efficient,
-    ),
-    ("gradient", "stuck in local optima", "joint runs that end above the level", gets_stuck),
-    (
-        "evolutionary",
-        "explores more",
-        "variety of the routings looked at, ES, CMA-ES against joint",
-        explores,
-    ),
-    (
-        "evolutionary",
-        "avoids local optima",
-        "CMA-ES runs above the level, against joint, equal passes",
-        avoids("CMA-ES"),
-    ),
-    (
-        "evolutionary",
-        "avoids them, given time",
-        "the same with ten times the passes of joint",
-        avoids(LONGER),
-    ),
-    (
-        "evolutionary",
-        "better than restarts",
-        "runs above the level: long CMA-ES, best of ten joint",
-        beats_restarts,
-    ),
-    ("evolutionary", "complex", "lines of code, ES, CMA-ES against joint", complicated),
-    ("evolutionary", "slow", "median seconds to the level, ES, CMA-ES against joint", slow),
+# --- The parts of a result ------------------------------------------------------------------------
+
+
+def summary_of(result: Result, problem: str, system: str) -> Result:
+    """The summary of a system on a problem."""
+    return result["summary"][problem]["systems"][system]
+
+
+def values_of(result: Result, problem: str, system: str, key: str) -> list[float]:
+    """The values of the runs of a system on a problem."""
+    return [run[key] for run in result["systems"][problem][system]]
+
+
+def against_all(joint: Sequence, rivals: Sequence[Sequence]) -> tuple[float, float]:
+    """(p, p of the reverse) that every rival is greater than joint training: the larger of all."""
+    return max(p_greater(r, joint) for r in rivals), max(p_greater(joint, r) for r in rivals)
+
+
+# --- Claims on joint training ---------------------------------------------------------------------
+
+
+@measured("lines of code", *SYSTEMS)
+def joint_is_simple(result: Result, problem: str) -> Answer:
+    """Yes if no other method has as few lines of code."""
+    lines = result["lines"]
+    shortest = min(n for system, n in lines.items() if system not in ("joint", SINGLE))
+    text = f"{lines['joint']}, the next {shortest}"
+    return text, "yes" if lines["joint"] < shortest else "no"
+
+
+@measured(f"{PASSES}, and of the fastest other method", *SYSTEMS)
+def joint_is_efficient(result: Result, problem: str) -> Answer:
+    """Yes if most joint runs get to the level and no other method is clearly faster."""
+    joint = summary_of(result, problem, "joint")
+    systems = result["summary"][problem]["systems"]
+    times = {
+        system: summary["passes"]
+        for system, summary in systems.items()
+        if system not in NO_RIVALS and summary["passes"] is not None
+    }
+    never = joint["passes"] is None
+    if not times:
+        return f"{number_or_never(joint['passes'])}, no other", "no" if never else "yes"
+    fastest = min(times, key=times.get)
+    p = p_greater(joint["reached"], systems[fastest]["reached"])
+    passes = f"{number_or_never(joint['passes'])}, {fastest} {times[fastest]:.0f}"
+    return f"{passes}; {p_text(p)} the other way", (
+        "reverse" if p < ALPHA else "no" if never else "yes"
+    )
+
+
+@measured("joint runs that end above the level", "joint", SINGLE)
+def joint_gets_stuck(result: Result, problem: str) -> Answer:
+    """Yes if a tenth of the joint runs or more end above the level without gaining."""
+    joint = summary_of(result, problem, "joint")
+    n = len(result["seeds"])
+    text = f"{joint['stuck']} of {n} stuck, {joint['unfinished']} unfinished"
+    return text, "yes" if joint["stuck"] >= SHARE * n else "no"
+
+
+def more_idle(a: str, b: str) -> Measurement:
+    """More experts are idle after training by a than by b."""
+
+    @measured(f"idle experts, against {b}", a, b)
+    def decide(result, problem):
+        first, second = (values_of(result, problem, system, "idle") for system in (a, b))
+        p = p_greater(first, second)
+        p_reverse = p_greater(second, first)
+        means = f"{np.mean(first):.2f} against {np.mean(second):.2f}"
+        return f"{means}; {p_text(p, p_reverse)}", answer(p, p_reverse)
+
+    return decide
+
+
+# --- Claims on separate and alternating training --------------------------------------------------
+
+
+@measured("spread of the quality and failures, against joint", "joint", "separate", SINGLE)
+def separate_is_manageable(result: Result, problem: str) -> Answer:
+    """Yes if the quality has a smaller deviation than that of joint training, and no more runs
+    fail; reverse if both go the other way.
+    """
+    separate, joint = (summary_of(result, problem, system) for system in ("separate", "joint"))
+    sd = separate["quality"]["sd"]
+    sd_joint = joint["quality"]["sd"]
+    failed = separate["failed"]
+    failed_joint = joint["failed"]
+    text = f"SD {sd:.1f} against {sd_joint:.1f}, failed {failed} against {failed_joint}"
+    if sd < sd_joint and failed <= failed_joint:
+        return text, "yes"
+    return text, "reverse" if sd > sd_joint and failed >= failed_joint else "no"
+
+
+def gains_more(a: str, b: str, words: str, turned: bool = False) -> Measurement:
+    """Joint training gains more from the ends of a than of b (turned: b is named first)."""
+
+    @measured(f"{AFTER}, against {words}", a, b)
+    def decide(result, problem):
+        gains_a, gains_b = (summary_of(result, problem, system)["gains"] for system in (a, b))
+        p = p_greater(gains_a, gains_b)
+        p_reverse = p_greater(gains_b, gains_a)
+        pair = (gains_b, gains_a) if turned else (gains_a, gains_b)
+        first, second = (f"{np.median(gains):.3f}" for gains in pair)
+        return f"{first} against {second}; {p_text(p, p_reverse)}", answer(p, p_reverse)
+
+    return decide
+
+
+def slower(a: str, b: str) -> Measurement:
+    """Training by a takes more passes to the level than by b."""
+
+    @measured(f"{PASSES}, against {b}", a, b, SINGLE)
+    def decide(result, problem):
+        late, early = (summary_of(result, problem, system) for system in (a, b))
+        p = p_greater(late["reached"], early["reached"])
+        p_reverse = p_greater(early["reached"], late["reached"])
+        passes = [number_or_never(summary["passes"]) for summary in (late, early)]
+        return f"{' against '.join(passes)}; {p_text(p, p_reverse)}", answer(p, p_reverse)
+
+    return decide
+
+
+# --- Claims on evolution --------------------------------------------------------------------------
+
+
+@measured(f"{PASSES}, joint against ES, CMA-ES", "joint", *EVOLUTIONARY, SINGLE)
+def gradients_are_efficient(result: Result, problem: str) -> Answer:
+    """Yes if both evolutionary methods take more passes than joint training."""
+    joint, *rivals = (summary_of(result, problem, s) for s in ("joint", *EVOLUTIONARY))
+    p, p_reverse = against_all(joint["reached"], [rival["reached"] for rival in rivals])
+    passes = ", ".join(number_or_never(rival["passes"]) for rival in rivals)
+    text = f"{number_or_never(joint['passes'])} against {passes}; {p_text(p, p_reverse)}"
+    return text, answer(p, p_reverse)
+
+
+@measured("variety of the routings looked at, ES, CMA-ES against joint", "joint", *EVOLUTIONARY)
+def evolution_explores(result: Result, problem: str) -> Answer:
+    """Yes if the routings of both evolutionary methods vary more than those of joint training."""
+    joint, *rivals = (
+        values_of(result, problem, system, "variety") for system in ("joint", *EVOLUTIONARY)
+    )
+    p, p_reverse = against_all(joint, rivals)
+    means = ", ".join(f"{np.mean(rival):.0f}" for rival in rivals)
+    text = f"{means} % against {np.mean(joint):.0f} %; {p_text(p, p_reverse)}"
+    return text, answer(p, p_reverse)
+
+
+def ends_below_level(system: str, words: str) -> Measurement:
+    """Fewer runs of a system end above the level than of joint training."""
+
+    @measured(words, system, "joint", SINGLE)
+    def decide(result, problem):
+        n = len(result["seeds"])
+        a, b = (above_level(summary_of(result, problem, name)) for name in (system, "joint"))
+        p = p_more_often(b, a, n)
+        p_reverse = p_more_often(a, b, n)
+        return f"{a} of {n} against {b}; {p_text(p, p_reverse)}", answer(p, p_reverse)
+
+    return decide
+
+
+@measured("runs above the level: long CMA-ES, best of ten joint", "joint", LONGER, SINGLE)
+def evolution_beats_restarts(result: Result, problem: str) -> Answer:
+    """Ten times the budget for one evolution, or for ten joint runs of which the best is kept."""
+    n = len(result["seeds"])
+    misses = above_level(summary_of(result, problem, "joint"))
+    chance = chance_all_above(misses, n, min(RESTARTS, n))
+    share = above_level(summary_of(result, problem, LONGER)) / n
+    verdict = "yes" if share < chance else "reverse" if share > chance else "no"
+    return f"{percent(share)} against {percent(chance)}", verdict
+
+
+@measured("lines of code, ES, CMA-ES against joint", "joint", *EVOLUTIONARY)
+def evolution_is_complex(result: Result, problem: str) -> Answer:
+    """Yes if both evolutionary methods have more lines of code than joint training."""
+    lines = result["lines"]
+    counts = [lines[system] for system in EVOLUTIONARY]
+    text = f"{', '.join(map(str, counts))} against {lines['joint']}"
+    return text, "yes" if min(counts) > lines["joint"] else "no"
+
+
+@measured("median seconds to the level, ES, CMA-ES against joint", "joint", *EVOLUTIONARY, SINGLE)
+def evolution_is_slow(result: Result, problem: str) -> Answer:
+    """Yes if both evolutionary methods take more seconds to the level; never counts as infinite."""
+    seconds = result["seconds"][problem]
+    summaries = {s: summary_of(result, problem, s) for s in ("joint", *EVOLUTIONARY)}
+    times = {
+        system: [None if passes is None else passes * seconds[system] for passes in s["reached"]]
+        for system, s in summaries.items()
+    }
+    p, p_reverse = against_all(times["joint"], [times[system] for system in EVOLUTIONARY])
+    medians = {system: number_or_never(s["seconds"], 2) for system, s in summaries.items()}
+    text = f"{', '.join(medians[system] for system in EVOLUTIONARY)} against {medians['joint']}"
+    return f"{text}; {p_text(p, p_reverse)}", answer(p, p_reverse)
+
+
+# --- All claims -----------------------------------------------------------------------------------
+
+
+CLAIMS = (  # (a key of PAPER, the claim, what is measured)
+    ("joint", "simple", joint_is_simple),
+    ("joint", "efficient", joint_is_efficient),
+    ("joint", "experts may compete", more_idle("joint", "separate")),
+    ("separate", "easy to manage", separate_is_manageable),
+    ("separate", "experts incompatible", gains_more("separate", "joint", "joint going on")),
+    ("alternating", "more compatible", gains_more("separate", "alternating", "separate", True)),
+    ("alternating", "slower", slower("alternating", "joint")),
+    ("gradient", "efficient", gradients_are_efficient),
+    ("gradient", "stuck in local optima", joint_gets_stuck),
+    ("evolutionary", "explores more", evolution_explores),
+    ("evolutionary", "avoids local optima", ends_below_level("CMA-ES", EQUAL_PASSES)),
+    ("evolutionary", "avoids them, given time", ends_below_level(LONGER, TEN_TIMES)),
+    ("evolutionary", "better than restarts", evolution_beats_restarts),
+    ("evolutionary", "complex", evolution_is_complex),
+    ("evolutionary", "slow", evolution_is_slow),
 )
+
+
+def claims(result: Result) -> list[Result]:
+    """All claims about the methods that were run.
+
+    [{"about", "claim", "measured", "cells": {problem: text}, "found": {problem: answer},
+    "verdict"}]. A claim about programs and not about runs has the same answer on all problems.
+    """
+    out = []
+    for subject, claim, measurement in CLAIMS:
+        if not set(measurement.systems) <= set(result["lines"]):
+            continue
+        decided = {problem: measurement.decide(result, problem) for problem in result["systems"]}
+        answers = {problem: word for problem, (_, word) in decided.items()}
+        words = {"about": subject, "claim": claim, "measured": measurement.words}
+        cells = {problem: text for problem, (text, _) in decided.items()}
+        answer_of_all = verdict(list(answers.values()))
+        out.append({**words, "cells": cells, "found": answers, "verdict": answer_of_all})
+    return out
+
+
+def verdict(answers: Sequence[str]) -> str:
+    """The verdict on a claim from the answers on the problems."""
+    if "yes" in answers:
+        return "holds" if set(answers) == {"yes"} else "mixed" if "reverse" in answers else "partly"
+    return "reversed" if "reverse" in answers else "not seen"

@@ -246,7 +246,7 @@ def fit_patch_gate(params: Params, x: ArrayNPD, resp: ArrayNE) -> tuple[Params, 
 
 
 def patches(n_experts: int) -> Task:
-    """The clusters of Chen et al. (2022), setting 1, small; there is no closed M step of experts."""
+    """The clusters of Chen et al. (2022), small; the M step of the experts has no closed form."""
     rng = np.random.default_rng(DATA_SEED)
     train, test = clusters(1, *SIZES["clusters"], rng, n_clusters=E, patch_len=PATCH)
     x, x_test = (data.x.astype(np.float64) / SCALE for data in (train, test))

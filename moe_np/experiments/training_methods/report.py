@@ -1,158 +1,195 @@
-"""The ways to train as Markdown: a table a problem, the articles' claims with their verdicts, what
-to make of them.
+"""The training methods in tables and words: one table per problem, the claims with their verdicts,
+what follows from them.
 """
 
-from moe_np.experiments.training_methods.claims import above, number
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.reports import basis, decimal, join, markdown_table, mean_sd
+from moe_np.experiments.training_methods.claims import number_or_never
+from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
+from moe_np.experiments.training_methods.summary import above_level
+
+COUNTS = ("failed", "stuck", "unfinished")
 
 
-def pm(one, digits=1):
-    return f"{plain(one['mean'], digits)} ± {one['sd']:.{digits}f}"
+def report(result: Result) -> str:
+    """One table per problem, the claims with their verdicts, and what else the run says.
 
-
-def plain(value, digits):
-    """No −0.000."""
-    return f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def table(result):
-    """A table a problem, the claims with their verdicts, and what else the run says. Markdown."""
+    Of some of the methods: their tables, and the claims that can be decided.
+    """
     parts = [heading(result)]
     parts += [problem_table(result, problem) for problem in result["systems"]]
-    return "\n\n".join([*parts, claims_table(result), remarks(result)])
+    if result["claims"]:
+        parts.append(claims_table(result))
+    if len(result["lines"]) == len(SYSTEMS):
+        parts += [disagreements(result), omissions(result), how_to_read(result)]
+    return "\n\n".join(parts)
 
 
-def heading(result):
-    config, n = result["config"], len(result["seeds"])
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def heading(result: Result) -> str:
+    """What the columns of the tables are."""
+    config = result["config"]
+    caption = basis(len(result["seeds"]), "initialisation", deviation="sample", sentence=True)
+    budget = f"{config['passes']} passes over the training data for each method"
+    if LONGER in result["lines"]:
+        budget += f" ({config['longer']} times as many for “{LONGER}”)"
+    text = (
+        f"{caption}; {budget}. Loss is minus the mean log likelihood of the training cases. "
+        "*First choice* is the quality if only the expert with the largest p answers. "
+        "*Specialised* is the information of the chosen expert about the region, in % of all there "
+        "is, less what chance gives. *Idle* experts are first choice for under 5 % of the cases."
+    )
+    if SINGLE in result["lines"]:
+        text += (
+            " *To the level*: median passes and seconds until the loss is within a tenth of the "
+            "way from the best to one expert alone; *stuck* and *unfinished* runs never are."
+        )
+    return text
+
+
+def problem_table(result: Result, problem: str) -> str:
+    """One row per method; without one expert alone there is no level, and no column for it."""
+    summary = result["summary"][problem]
+    n = len(result["seeds"])
+    has_level = summary["level"] is not None
+    best = decimal(summary["best"], 3, unsigned_zero=True)
+    words = [f"quality: {result['measures'][problem]} of the test data"]
+    if has_level:
+        words.append(f"failed is below {summary['failure']:.1f}")
+        words.append(f"best loss {best}, level {summary['level']:.3f}")
+    else:
+        words.append(f"best loss {best}")
+    head = ["method", "quality", "first choice", "loss", "specialised %", "idle"]
+    if has_level:
+        head += [*COUNTS, "passes to the level", "seconds to it"]
+    rows = []
+    for system, values in summary["systems"].items():
+        quality = mean_sd(values["quality"], 1, unsigned_zero=True)
+        cells = [system, quality, decimal(values["quality_hard"]["mean"], 1)]
+        cells.append(mean_sd(values["loss"], 3, unsigned_zero=True))
+        cells.append(mean_sd(values["specialisation"], 0, unsigned_zero=True))
+        cells.append(decimal(values["idle"]["mean"], 1))
+        if has_level:
+            cells += [f"{values[key]} of {n}" for key in COUNTS]
+            cells += [number_or_never(values["passes"]), number_or_never(values["seconds"], 3)]
+        rows.append([*cells, decimal(values["whole"])])
+    table = markdown_table([*head, "seconds per run"], rows)
+    return f"**{problem}** ({'; '.join(words)})\n\n{table}"
+
+
+def claims_table(result: Result) -> str:
+    """One row per claim: what was measured on each problem, and the verdict."""
+    names = list(result["systems"])
+    rows = []
+    for claim in result["claims"]:
+        cells = [f"**{claim['found'][name]}** {claim['cells'][name]}" for name in names]
+        words = [claim["about"], claim["claim"], claim["measured"]]
+        rows.append([*words, *cells, claim["verdict"]])
+    table = markdown_table(["of", "claim", "measured", *names, "verdict"], rows)
     return (
-        f"Mean ± SD over {n} start{'s' if n > 1 else ''}; {config['passes']} passes over the training data for each "
-        f"method ({config['longer']} times as many in the last row). Loss is minus the mean log likelihood of the "
-        "training cases. *First choice* is the quality if only the expert with the largest p answers. *Specialised* is "
-        "the information of the chosen expert about the region, in % of all there is, less what chance gives. *Idle* "
-        "experts are first choice for under 5 % of the cases. *To the level*: median passes and seconds until the loss "
-        "is within a tenth of the way from the best to one expert alone; *stuck* and *unfinished* runs never do."
+        "**What articles say, measured.** On a problem: yes, no (not seen) or reverse; p is "
+        f"one-sided, for the claim.\n\n{table}"
     )
 
 
-def problem_table(result, problem):
-    found, n = result["summary"][problem], len(result["seeds"])
-    lines = [
-        f"**{problem}** (quality: {result['measures'][problem]} of the test data; failed is below "
-        f"{found['failure']:.1f}; best loss {plain(found['best'], 3)}, level {found['level']:.3f})\n",
-        "| method | quality | first choice | loss | specialised % | idle | failed | stuck | unfinished | "
-        "passes to the level | seconds to it | seconds a run |",
-        "|---" * 12 + "|",
-    ]
-    for system, one in found["systems"].items():
-        cells = [pm(one["quality"]), f"{one['quality_hard']['mean']:.1f}", pm(one["loss"], 3)]
-        cells += [pm(one["specialisation"], 0), f"{one['idle']['mean']:.1f}"]
-        cells += [f"{one[key]} of {n}" for key in ("failed", "stuck", "unfinished")]
-        cells += [number(one["passes"]), number(one["seconds"], 3), f"{one['whole']:.2f}"]
-        lines.append(f"| {system} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+# --- Words ----------------------------------------------------------------------------------------
 
 
-def claims_table(result):
-    problems = list(result["systems"])
-    lines = [
-        "**What articles say, measured.** Of a problem: yes, no (not seen) or reverse, p one-sided for the claim.\n",
-        "| of | claim | measured | " + " | ".join(problems) + " | verdict |",
-        "|---" * (len(problems) + 4) + "|",
-    ]
-    for one in result["claims"]:
-        cells = [f"**{one['found'][p]}** {one['cells'][p]}" for p in problems]
-        row = [one["about"], one["claim"], one["measured"], *cells, one["verdict"]]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def remarks(result):
-    """Where the articles are wrong here, what they leave out, and how to read it, from the numbers
-    of this very run.
-    """
-    return "\n\n".join([wrong(result), left_out(result), reading(result)])
-
-
-def wrong(result):
+def disagreements(result: Result) -> str:
     """The claims that do not hold everywhere, by how far they are off."""
-    kinds = {"reverse": [], "nowhere": [], "somewhere": []}
-    for one in result["claims"]:
-        name, where = f"{one['about']}, “{one['claim']}”", {}
-        for problem, found in one["found"].items():
-            where.setdefault(found, []).append(problem)
-        if "reverse" in where:
-            kinds["reverse"].append(f"{name} ({', '.join(where['reverse'])})")
-        if "yes" not in where and "reverse" not in where:
-            kinds["nowhere"].append(name)
-        elif "yes" in where and "no" in where:
-            kinds["somewhere"].append(f"{name} (only {', '.join(where['yes'])})")
-    words = {
-        "reverse": "The reverse is seen",
-        "nowhere": "Seen nowhere",
-        "somewhere": "Seen on some problems",
-    }
-    text = [f"{words[kind]}: {'; '.join(found)}." for kind, found in kinds.items() if found]
+    parts = {"The reverse is seen": [], "Seen nowhere": [], "Seen on some problems": []}
+    for claim in result["claims"]:
+        name = f"{claim['about']}, “{claim['claim']}”"
+        problems = {}
+        for problem, answer in claim["found"].items():
+            problems.setdefault(answer, []).append(problem)
+        if "reverse" in problems:
+            parts["The reverse is seen"].append(f"{name} ({', '.join(problems['reverse'])})")
+        if "yes" not in problems and "reverse" not in problems:
+            parts["Seen nowhere"].append(name)
+        elif "yes" in problems and "no" in problems:
+            parts["Seen on some problems"].append(f"{name} (only {', '.join(problems['yes'])})")
+    sentences = [f"{words}: {'; '.join(names)}." for words, names in parts.items() if names]
     return (
-        "**Where the articles are wrong here.** "
-        + (" ".join(text) or "Nowhere.")
-        + " Where no joint run ends above the level there is nothing for evolution to avoid, and a “no” says no more."
+        f"**Where the articles are wrong here.** {' '.join(sentences) or 'Nowhere.'} Where no "
+        "joint run ends above the level there is nothing that evolution could avoid, and a “no” "
+        "means no more than that."
     )
 
 
-def left_out(result):
-    summary, n = result["summary"], len(result["seeds"]) * len(result["systems"])
-    systems = next(iter(summary.values()))["systems"]
-    missed = {s: sum(above(own["systems"][s]) for own in summary.values()) for s in systems}
-    failed = {s: sum(own["systems"][s]["failed"] for own in summary.values()) for s in systems}
-    order = sorted((s for s in systems if s != "one expert"), key=lambda s: (missed[s], failed[s]))
-    counts = ", ".join(f"{s} {missed[s]} and {failed[s]}" for s in order)
-    lowest = {p: by(own, "loss", min) for p, own in summary.items()}
-    highest = {p: by(own, "quality", max) for p, own in summary.items()}
-    differ = [p for p in summary if lowest[p] != highest[p]]
+def omissions(result: Result) -> str:
+    """What articles leave out: how many runs miss the level, and which method is best where."""
+    summaries = result["summary"]
+    n = len(result["seeds"]) * len(result["systems"])
+    lowest = {p: _extreme(summary, "loss", min) for p, summary in summaries.items()}
+    highest = {p: _extreme(summary, "quality", max) for p, summary in summaries.items()}
+    differ = [problem for problem in summaries if lowest[problem] != highest[problem]]
     good = [
-        f"{s} ({p})"
-        for p, own in summary.items()
-        for s in systems
-        if stuck_and_good(result, own["systems"], s)
+        f"{system} ({problem})"
+        for problem, summary in summaries.items()
+        for system in SYSTEMS
+        if above_level_and_good(summary["systems"], system, len(result["seeds"]))
     ]
-    return (
-        f"**What they leave out.** Of {n} runs on all problems, those above the level and those failed: {counts}. "
-        f"Lowest mean loss: {listed(lowest)}. Highest mean quality on test data: {listed(highest)}. "
-        + (
-            f"So fitting the training data best is not the same as being best ({', '.join(differ)}). "
-            if differ
-            else ""
-        )
-        + (
-            f"Mostly above the level and yet no worse on test data than joint training: {', '.join(good)}. "
-            if good
-            else ""
-        )
-        + "EM, which the articles do not name, has no step size to choose."
+    text = (
+        f"**What they leave out.** Of {n} runs on all problems, those above the level and those "
+        f"that failed: {_missed(summaries)}. Lowest mean loss: {_by_problem(lowest)}. Highest mean "
+        f"quality on test data: {_by_problem(highest)}. "
     )
+    if differ:
+        text += (
+            f"So the best fit of the training data is not the best on test data ({join(differ)}). "
+        )
+    if good:
+        text += (
+            "Mostly above the level and yet no worse on test data than joint training: "
+            f"{join(good)}. "
+        )
+    return f"{text}EM, which the articles do not name, has no learning rate to choose."
 
 
-def stuck_and_good(result, systems, system):
-    one, joint = systems[system], systems["joint"]
-    often = above(one) > len(result["seeds"]) / 2
-    return one is not joint and often and one["quality"]["mean"] >= joint["quality"]["mean"]
+def _missed(summaries):
+    """Per method, on all problems together, the runs above the level and those that failed."""
+    missed, failed = (
+        {s: sum(count(summary["systems"][s]) for summary in summaries.values()) for s in SYSTEMS}
+        for count in (above_level, lambda values: values["failed"])
+    )
+    ordered = sorted((s for s in SYSTEMS if s != SINGLE), key=lambda s: (missed[s], failed[s]))
+    return ", ".join(f"{system} {missed[system]} and {failed[system]}" for system in ordered)
 
 
-def by(own, key, pick):
-    return pick(own["systems"], key=lambda system: own["systems"][system][key]["mean"])
+def _extreme(summary, key, choose):
+    """The method with the least or the greatest mean."""
+    systems = summary["systems"]
+    return choose(systems, key=lambda system: systems[system][key]["mean"])
 
 
-def listed(names):
-    return ", ".join(f"{system} ({problem})" for problem, system in names.items())
+def _by_problem(systems):
+    return ", ".join(f"{system} ({problem})" for problem, system in systems.items())
 
 
-def reading(result):
+def above_level_and_good(systems: dict[str, Result], system: str, n: int) -> bool:
+    """Whether most of the n runs end above the level, at no lower quality than joint training."""
+    if system == "joint":
+        return False
+    values = systems[system]
+    is_good = values["quality"]["mean"] >= systems["joint"]["quality"]["mean"]
+    return above_level(values) > n / 2 and is_good
+
+
+def how_to_read(result: Result) -> str:
+    """What the numbers do not say."""
     return (
-        "**How to read it.** One set of data a problem: the spread is that of the starts. Gradient methods use Adam, "
-        "and every method's step size was the best of a grid on seeds of its own. Separate training trains the gate in "
-        "its second half only, and cannot get to the level sooner. A pass counts the same for experts that are "
-        "computed in vain: a layer that computes the chosen expert only would save separate training and REINFORCE "
-        "three quarters of the experts' work. Hard routing descends a bound on the loss and not the loss, and misses "
-        "the level for that reason too. Passes to the level are read off at checkpoints a seventh to a fifth apart. "
-        "Seconds are of one thread and small arrays, on the machine of the run. Lines are of our own files without "
-        f"docstrings; EM's {result['lines']['EM']} do not count its regressions."
+        "**How to read it.** There is one set of data per problem: the deviation is that of the "
+        "initialisations. Gradient methods use Adam, and the learning rate of every method (for "
+        "evolution σ of the first mutations) was the best of a grid on separate seeds. Separate "
+        "training trains the gating network in its second half only, and cannot get to the level "
+        "sooner. A pass counts the same for experts that are computed in vain: a layer that "
+        "computes only the chosen expert would save separate training and REINFORCE three quarters "
+        "of the experts' work. Hard routing descends a bound on the loss and not the loss, and "
+        "misses the level for that reason too. Passes to the level are read off at checkpoints "
+        "that are a seventh to a fifth apart. Seconds are of one thread and small arrays, on the "
+        "machine of the run. Lines are of our own files without docstrings; "
+        f"EM's {result['lines']['EM']} do not include its regressions."
     )
