@@ -192,7 +192,7 @@ class Expectation(NamedTuple):
 
 
 def e_step(problem: Problem, params: Params) -> Expectation:
-    """Responsibilities resp_i = g_i P_i / Σ_j g_j P_j, in logarithms."""
+    """The responsibilities h_i = g_i P_i / Σ_j g_j P_j of the paper, `resp`, in logarithms."""
     log_gate = log_softmax(gate_logits(params, problem.gate_inputs))
     log_density = problem.family.log_density(params, problem.inputs, problem.y)
     joint = log_gate + log_density

@@ -157,12 +157,12 @@ def posterior(log_g: Levels, log_p: ArrayNE) -> Posterior:
     for log_level in reversed(log_g):
         log_joint = log_level + below.reshape(log_level.shape)
         below = logsumexp(log_joint)
-        h.insert(0, np.exp(log_joint - below[:, :, None]))
+        h.insert(0, np.exp(log_joint - below[:, :, None]))  # h_j|i
         evidence.insert(0, below)
     joint = []
     parent = 1.0
     for level in h:
-        joint.append(parent * level)
+        joint.append(parent * level)  # h_i h_j|i: at the leaves h_ij
         parent = joint[-1].reshape(len(level), -1, 1)
     return Posterior(-below[:, 0], evidence, h, joint, parent[:, :, 0])
 
