@@ -95,13 +95,15 @@ def how_to_read(result: Result) -> str:
     published = {**result["paper"]["table1"], **result["paper"]["table2"]}
     order = " < ".join(sorted(error, key=error.get))
     published_order = " < ".join(sorted(ours, key=lambda name: published[name][0]))
-    return (
+    text = (
         "**How to read it.** The paper does not give the arm. The surrogate has the same joints, "
         "inputs and outputs, and ranges that were chosen so that the linear row comes out: **that "
         "row is no evidence**. How hard the rest is depends on the arm. So the order of the "
-        "learners can be compared, and no single error with the published one. From lowest to "
-        f"highest: here {order}; in the paper {published_order}."
+        "learners can be compared, and no single error with the published one."
     )
+    if len(error) < 2:
+        return text
+    return f"{text} From lowest to highest: here {order}; in the paper {published_order}."
 
 
 def passes_and_seconds(result: Result) -> str:
