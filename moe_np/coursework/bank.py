@@ -122,7 +122,7 @@ def changed(source: str, *changes: tuple[str, str]) -> str:
 def template(text: str, **parts: str) -> Callable[..., str]:
     """A function that fills the fields {name} of `text`, with `parts` or what it gets instead."""
 
-    def fill(**others: str) -> str:
-        return text.format(**{**parts, **others})
+    def fill(**replaced: str) -> str:
+        return text.format(**{**parts, **replaced})
 
     return fill
