@@ -19,10 +19,10 @@ from moe_np.models import patch_cnn
 ITEMS = {
     1: "the load estimator of noisy top-k leaves the expert itself out of the threshold",
     2: "the gradient through that threshold, and through its sigma",
-    3: "renormalised top-k is a softmax over the kept logits; not renormalised, every logit gets a gradient",
+    3: "top-k weights: renormalised, a softmax over kept logits; else all logits get a gradient",
     4: "k = 1 renormalised teaches the router nothing and is refused",
-    5: "squared coefficients of variation: population variance, over the squared mean, differentiable at balance",
-    6: "Switch's balance loss: f before capacity and constant, P the full softmax; 1 is not its minimum",
+    5: "squared coefficients of variation: population variance over the squared mean",
+    6: "Switch's load-balancing loss: f before capacity and constant, P the full softmax",
     7: "the z-loss is (ln E)² at zero logits; padding is left out, not set to zero",
     8: "a dropped token is no row and contributes exactly 0",
     9: "capacity is rounded up and at least 1, and does not see a constant on all logits",
@@ -60,7 +60,10 @@ def test_every_item_has_a_test():
 
 
 def test_the_index_notices_a_missing_test(tmp_path):
-    text = "def test_errata_03_a(): pass\ndef helper_errata_05(): pass\nclass A:\n    def test_errata_07(self): pass"
+    text = (
+        "def test_errata_03_a(): pass\ndef helper_errata_05(): pass\n"
+        "class A:\n    def test_errata_07(self): pass"
+    )
     (tmp_path / "test_a.py").write_text(text, encoding="utf-8")
     (tmp_path / "other.py").write_text("def test_errata_11():\n    pass", encoding="utf-8")
     assert covered(tmp_path) == {3, 7}

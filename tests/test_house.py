@@ -308,7 +308,7 @@ GLOSSARY = CHECKOUT / "lessons" / "site" / "glossary.md"
 
 
 def terms():
-    """(term, file) of the glossary: an entry ends with the file that owns the term, in backquotes."""
+    """(term, file) of the glossary: an entry ends with the file that owns the term."""
     text = GLOSSARY.read_text(encoding="utf-8")
     return re.findall(r"^\*\*(.+?)\*\*.*?`(moe_np/[\w/]+\.py)`", text, re.MULTILINE)
 

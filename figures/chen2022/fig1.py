@@ -27,7 +27,7 @@ GRID = 90
 
 
 def trained(activations, seed):
-    """(training samples, {activation: `snapshots` of the run that `run_one` makes from this seed})."""
+    """(training samples, {activation: `snapshots` of the run that `run_one` makes})."""
     data, _, _, _ = experiment.data(SETTING, CONFIG.data_seed, N, CONFIG.n_test)
     with one_blas_thread():
         return data, {activation: snapshots(data, activation, seed) for activation in activations}

@@ -47,7 +47,7 @@ def runs(ax, result):
 
 
 def curves(ax, result):
-    """Dispatch entropy of every run against the epoch, and the recorded mean ± SD of the last one."""
+    """Dispatch entropy of every run per epoch, and the recorded mean ± SD of the last epoch."""
     ax.axhline(np.log(4), color=plots.GREY, linewidth=1, linestyle=":")
     for kind, (_, colour) in KINDS.items():
         for curve in result[kind]["entropy_per_epoch"]:
@@ -90,7 +90,7 @@ def draw(results):
 
 
 def name(first, below, last, whisker):
-    """Labels at what they name: kinds, ring and dot in the first column, the diamonds in the last."""
+    """Labels: kinds, ring and dot in the first column, the diamonds in the last."""
     for ax, places in ((first, (97.1, 89.9)), (below, (0.42, 1.1))):
         for (text, colour), y in zip(KINDS.values(), places, strict=True):
             plots.label(

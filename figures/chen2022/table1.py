@@ -18,7 +18,8 @@ from moe_np.experiments.common.reports import mean_sd
 TITLE = "Chen et al. 2022, Table 1: accuracy and dispatch entropy"
 ORDER = 50
 FEW = 3  # runs of the variant that nobody published; ten with --full
-SINGLE = 2  # of a single cubic network, published without a spread, each as long as three mixtures; ten with --full
+# of a single cubic network, published without a spread; a run takes as long as three mixtures
+SINGLE = 2  # ten with --full
 COLOURS = {"moe_nonlinear": plots.BLUE, "moe_linear": plots.ORANGE}
 NAMES = {"moe_nonlinear": "cubic experts", "moe_linear": "linear experts"}
 
@@ -148,14 +149,18 @@ def make(job):
         job.save(picture(results), "chen2022_table1")
     code, paper = results[0]
     lost, of = astray(results)
-    head = "| setting | model | accuracy, published | `code` | `paper` | entropy, published | `code` | `paper` |\n"
+    head = (
+        "| setting | model | accuracy, published | `code` | `paper` "
+        "| entropy, published | `code` | `paper` |\n"
+    )
     return (
         "![accuracy and entropy](chen2022_table1.png)\n\n"
         + head
         + "|---" * 8
         + "|\n"
         + "\n".join(rows(results))
-        + "\n\nPercent of the test samples and nats, mean ± standard deviation. `code` is the authors' published "
+        + "\n\nPercent of the test samples and nats, mean ± population standard deviation. "
+        "`code` is the authors' published "
         f"program, which their numbers come from ({len(code['seeds'])} runs; single cubic networks "
         f"{len(code['models']['single_nonlinear']['accuracy'])}); `paper` is the algorithm as "
         "printed, "

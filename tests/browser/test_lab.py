@@ -1,7 +1,7 @@
 """A learner in a real browser: open lesson 04 in JupyterLab, run all, step on three times and back
 once.
 
-    python -m pytest -m browser tests/browser        with the extra `browser` and a Chromium on the machine
+    python -m pytest -m browser tests/browser     with the extra `browser` and a Chromium
 
 Takes chromium, chromium-browser or google-chrome, or what MOE_NP_BROWSER names. The lessons are
 copied first, since JupyterLab saves what it runs. Screenshots go to the folder MOE_NP_SCREENSHOTS,
@@ -123,7 +123,8 @@ def open_and_run(page, lab, name):
     page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
     page.wait_for_function(
         """() => {
-            const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+            const prompts = '.jp-Notebook .jp-CodeCell .jp-InputPrompt';
+            const cells = [...document.querySelectorAll(prompts)];
             return cells.length > 5 && cells.every(c => /\\[\\d+\\]/.test(c.textContent));
         }""",
         timeout=120_000,

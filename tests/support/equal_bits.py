@@ -1,14 +1,17 @@
-"""Does a change of the code change a number? Record what the package computes, change the code, and compare.
+"""Does a change of the code change a number? Record what the package computes, change the code, and
+compare.
 
-    python tests/support/equal_bits.py record FILE       digests of everything below, as JSON
-    python tests/support/equal_bits.py compare FILE      the same again; names what differs, exit status 1 if anything does
+    python tests/support/equal_bits.py record FILE     digests of everything below, as JSON
+    python tests/support/equal_bits.py compare FILE    the same again: names what differs (status 1)
 
-Recorded are: every experiment with `--quick` (without times and versions), the replay of the recorded runs of Chen et
-al. 2022 in setting 1, the arrays of `bench --quick`, and outputs and gradients of all routers, experts, layers and
-balance losses for a dozen shapes and seeds, with compiled and with NumPy kernels. `--only PART` (experiments, replay,
-bench, api) records one of them; `--package FOLDER` takes the package from another checkout.
+Recorded are: every experiment with `--quick` (without times and versions), the replay of the
+recorded runs of Chen et al. 2022 in setting 1, the arrays of `bench --quick`, and outputs and
+gradients of all routers, experts, layers and balance losses for a dozen shapes and seeds, with
+compiled and with NumPy kernels. `--only PART` (experiments, replay, bench, api) records one of
+them; `--package FOLDER` takes the package from another checkout.
 
-The script runs before and after the redesign of version 0.2: it knows the old module paths and options too.
+The script runs before and after the redesign of version 0.2: it knows the old module paths and
+options too.
 """
 
 import argparse
@@ -37,15 +40,8 @@ EXPERIMENTS = {
     "training_methods": ["training_methods"],
     "why_it_works": ["why_it_works"],
 }
-TIMES = {
-    "versions",
-    "milliseconds",
-    "seconds",
-    "seconds_per_epoch",
-    "time",
-    "times",
-    "milliseconds a step",
-}
+# times, and "lines": how long the source of a training method is
+TIMES = {"versions", "milliseconds", "seconds", "timing", "seconds an epoch", "whole", "lines"}
 
 
 def module(new, old):
@@ -81,7 +77,7 @@ def digest(value):
     return h.hexdigest()[:16]
 
 
-# --- experiments and the replay, by the command line ------------------------------------------------------------------
+# --- experiments and the replay, by the command line ----------------------------------------------
 
 
 def without_times(value):
@@ -127,7 +123,7 @@ def bench():
                 yield f"bench {kind} {tuple(shape)} {name}", digest(step(True))
 
 
-# --- routers, experts, layers, losses ---------------------------------------------------------------------------------
+# --- routers, experts, layers, losses -------------------------------------------------------------
 
 SHAPES = ((12, 5, 4), (64, 16, 8), (257, 32, 16), (1, 3, 4), (600, 48, 32), (0, 5, 4))
 
@@ -139,7 +135,9 @@ def redesigned():
 
 
 def router_cases(new):
-    """name -> (module, options of init, options of route): the same routings in the words of both versions."""
+    """name -> (module, options of init, options of route): the same routings in the words of both
+    versions.
+    """
     r = {
         name: importlib.import_module(f"moe_np.routing.{name}")
         for name in [
@@ -234,7 +232,8 @@ def routers(dtype):
             x = rng.normal(size=(N, D)).astype(dtype)
             dlogits = rng.normal(size=(N, E)).astype(dtype)
             for noise in (None, np.random.default_rng(seed + 7)):
-                key = f"router {name} {(N, D, E)} {np.dtype(dtype).name} {'evaluation' if noise is None else 'noise'}"
+                mode = "evaluation" if noise is None else "noise"
+                key = f"router {name} {(N, D, E)} {np.dtype(dtype).name} {mode}"
                 try:
                     routing, cache = router.route(params, x, **options, rng=noise)
                 except Exception as error:
@@ -292,7 +291,9 @@ def losses(dtype):
     top_k = importlib.import_module("moe_np.routing.top_k")
 
     def plain(result):
-        """The numbers of a loss in the words of both versions: value first, then its gradients that are not None."""
+        """The numbers of a loss in the words of both versions: value first, then its gradients that
+        are not None.
+        """
         return [part for part in tuple(result) if part is not None and not isinstance(part, str)]
 
     for seed, (N, D, E) in enumerate(SHAPES[:-1]):
@@ -302,7 +303,8 @@ def losses(dtype):
         valid = np.arange(N) % 5 != 4
         for name in ("importance", "switch", "gshard", "z_loss", "token_entropy", "mean_entropy"):
             for mask in (None, valid):
-                key = f"loss {name} {(N, D, E)} {np.dtype(dtype).name} {'padded' if mask is not None else ''}"
+                padded = "padded" if mask is not None else ""
+                key = f"loss {name} {(N, D, E)} {np.dtype(dtype).name} {padded}"
                 yield key, digest(plain(getattr(balance, name)(routing, valid=mask)))
         device = np.arange(E) % 2
         yield f"loss device {(N, E)}", digest(plain(balance.device_level(routing, device)))

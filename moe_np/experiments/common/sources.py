@@ -17,7 +17,7 @@ ROOT = pathlib.Path(moe_np.__file__).resolve().parent
 
 
 def file_of(name: str) -> pathlib.Path | None:
-    """The file of a module of the package by its dotted name; None where there is no such module."""
+    """The file of a module of the package by its dotted name; None if there is no such module."""
     head, *parts = name.split(".")
     if head != "moe_np":
         return None

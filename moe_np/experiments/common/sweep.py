@@ -65,7 +65,8 @@ def _interrupts_ignored():
 
 
 class Sweep:
-    """Runs specs, `jobs` at a time. Used as a context manager, it keeps its processes until the end.
+    """Runs specs, `jobs` at a time. Used as a context manager, it keeps its processes until the
+    end.
 
     store      folder of finished runs, or None to store nothing
     jobs       number of processes; 1 runs in this process
@@ -113,7 +114,8 @@ class Sweep:
 
     @staticmethod
     def key(run_one: Callable[[Spec], Result], spec: Spec) -> str:
-        """The name under which this run is stored: it changes with all that could change the result.
+        """The name under which this run is stored: it changes with all that could change the
+        result.
 
         The values of `spec` that name modules of the package ("moe_np.routing.top_k") count as
         imports of `run_one`. A `run_one` from outside the package counts as one that imports all.
@@ -131,7 +133,7 @@ class Sweep:
         return self.store / self.key(run_one, spec)
 
     def load(self, run_one: Callable[[Spec], Result], spec: Spec) -> Result | None:
-        """The stored result of this spec, or None if there is none. InputError for a damaged file."""
+        """The stored result of this spec, None if there is none; InputError for a damaged file."""
         if self.store is None:
             return None
         path = self.path(run_one, spec)
