@@ -2,13 +2,13 @@
 
     python3 run.py figures [NAME ...] [--quick]   every figure and table, into figures/out
     python3 run.py test [--quick] [--with EXTRA]  the tests; further arguments go to pytest
-    python3 run.py lab [NAME]                     the lessons, in JupyterLab; NAME is a lesson, such as 04
-    python3 run.py site                           the lessons and the reference as web pages, into lessons/site/out
+    python3 run.py lab [NAME]                     the lessons, in JupyterLab; NAME: such as 04
+    python3 run.py site                           lessons and reference as web pages, lessons/site/out
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
 
-Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows. The environment
-is the folder .venv beside this file, made anew when pyproject.toml changes. Delete the folder to
-start over.
+Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows, from any folder.
+The environment is the folder .venv beside this file, made anew when pyproject.toml changes. Delete
+the folder to start over.
 """
 
 import contextlib
@@ -17,19 +17,29 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCK = ROOT / ".venv.lock"
+LONGEST_WAIT = 15 * 60  # seconds that one call waits for the set-up of another
 
+# command -> (what Python runs, whether it runs in the folder of this file)
 COMMANDS = {
-    "figures": ["-m", "figures"],
-    "test": ["-m", "pytest"],
-    "lab": ["-m", "jupyter", "lab"],
-    "site": ["-m", "lessons.site"],
-    "moe-np": ["-m", "moe_np"],
+    "figures": (["-m", "figures"], True),
+    "test": (["-m", "pytest"], True),
+    "lab": (["-m", "jupyter", "lab"], True),
+    "site": (["-m", "lessons.site"], True),
+    # its paths are meant from where it is called; -P: no module is taken from that folder
+    "moe-np": (["-P", "-m", "moe_np"], False),
 }
+
+# settings of a person's pip that would install elsewhere than into .venv
+PIP_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PYTHONPATH")
+# settings of a person's Python that would bring in other code, or another Python
+PYTHON_ELSEWHERE = ("PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
 
 
 def installed():
@@ -42,82 +52,151 @@ def installed():
 
 
 def fingerprint():
-    what = (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
-    return hashlib.sha256(what).hexdigest()
+    """Changes with pyproject.toml, with the Python, and with the place of the project."""
+    parts = (ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(ROOT).encode()
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def environment(pip=False):
+    """The environment variables for what runs in .venv."""
+    variables = {k: v for k, v in os.environ.items() if k not in PYTHON_ELSEWHERE}
+    # a notebook's own back end does not exist outside of it
+    if variables.get("MPLBACKEND", "").startswith("module://"):
+        del variables["MPLBACKEND"]
+    if pip:
+        variables = {k: v for k, v in variables.items() if k not in PIP_ELSEWHERE}
+        variables["PIP_USER"] = "0"
+    return variables
+
+
+@contextlib.contextmanager
+def only_one():
+    """A lock between calls, so that two do not make .venv at the same time."""
+    start = time.monotonic()
+    while True:
+        try:
+            os.close(os.open(LOCK, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            if time.monotonic() - start > LONGEST_WAIT or not being_made():
+                with contextlib.suppress(OSError):
+                    LOCK.unlink()  # its owner is gone
+            elif time.monotonic() - start < 1:
+                print("waiting for another run.py to finish the set-up ...", file=sys.stderr)
+            time.sleep(1)
+        except OSError as error:
+            sys.exit(f"run.py: wanted to write into {ROOT}, got: {error}")
+    try:
+        LOCK.write_text(str(os.getpid()))
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            LOCK.unlink()
+
+
+def being_made():
+    """Whether the process that holds the lock still runs; True where that cannot be told."""
+    try:
+        owner = int(LOCK.read_text() or 0)
+    except (OSError, ValueError):
+        return True
+    if owner == 0 or os.name == "nt":
+        return True
+    try:
+        os.kill(owner, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def ensure(extras):
     """Make .venv if need be and install the package, editable, with the extras asked for so far."""
-    have = installed()
-    if have is not None and have >= set(extras):
+    if satisfied(extras):
         return
+    with only_one():
+        if not satisfied(extras):
+            set_up(extras)
+
+
+def satisfied(extras):
+    have = installed()
+    return have is not None and have >= set(extras)
+
+
+def set_up(extras):
+    """Make the environment and install into it, with one line per stage."""
+    have = installed()
     extras = sorted((have or set()) | set(extras))
-    print(f"setting up {VENV.name} (once; under a minute) ...", file=sys.stderr, flush=True)
+    if os.pathsep in str(ROOT):
+        sys.exit(f"run.py: wanted a folder without {os.pathsep!r} in its path, got {ROOT}")
+    start = time.monotonic()
     if have is None:
+        print(f"setting up {VENV.name}, once: an environment of its own ...", file=sys.stderr)
         try:
             venv.create(VENV, with_pip=True, clear=True)
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             sys.exit(
-                f"run.py: wanted to make {VENV}, got: {error} (on Debian and Ubuntu: apt install python3-venv)"
+                f"run.py: wanted to make {VENV}, got: {error} "
+                "(on Debian and Ubuntu: apt install python3-venv)"
             )
-    target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    command = [
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--editable",
-        target,
-    ]
-    if subprocess.run(command, cwd=ROOT).returncode:
+    names = f" and what {', '.join(extras)} need" if extras else ""
+    print(f"installing the package{names}; a few minutes at most ...", file=sys.stderr, flush=True)
+    target = f".[{','.join(extras)}]" if extras else "."  # no path: it may have any characters
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    command += ["--progress-bar", "on", "--editable", target]
+    if subprocess.run(command, cwd=ROOT, env=environment(pip=True)).returncode:
         sys.exit("run.py: pip could not install the package; its own words are above")
     (VENV / "stamp").write_text(" ".join([fingerprint(), *extras]))
+    print(f"set up in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def test_arguments(arguments):
-    """Ours are `--quick` (leave out the slow tests) and `--with EXTRA` (install it as well). The
-    rest is pytest's.
-    """
-    extras, rest = ["test"], list(arguments)
+    """Ours are `--quick` (without the slow tests) and `--with EXTRA` (install it as well)."""
+    extras = ["test"]
+    rest = list(arguments)
     while "--with" in rest[:-1]:
         at = rest.index("--with")
         extras.append(rest[at + 1])
         del rest[at : at + 2]
     if "--quick" in rest:
         rest[rest.index("--quick") : rest.index("--quick") + 1] = ["-m", "not slow"]
-    if not any(a.startswith("-n") for a in rest):
+    if not any(argument.startswith("-n") for argument in rest):
         rest = ["-n", str(min(4, os.cpu_count() or 1)), *rest]
     return extras, rest
 
 
 def lab_arguments(arguments):
-    """A lesson's number or name opens that lesson; what starts with a dash goes to JupyterLab."""
+    """A lesson's number or name opens that lesson; all that starts with a dash, and the value that
+    follows it, goes to JupyterLab.
+    """
     out = ["--ServerApp.root_dir=" + str(ROOT / "lessons")]
-    for argument in arguments:
-        if argument.startswith("-"):
+    lessons = sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))
+    for i, argument in enumerate(arguments):
+        before = arguments[i - 1] if i else ""
+        is_value = before.startswith("--") and "=" not in before and not before.startswith("--no-")
+        matches = [path for path in lessons if path.name.startswith(argument)]
+        if argument.startswith("-") or (is_value and len(matches) != 1):
             out.append(argument)
-            continue
-        found = sorted((ROOT / "lessons").glob(f"{argument}*.ipynb"))
-        if len(found) != 1:
-            there = ", ".join(path.stem for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb")))
-            sys.exit(f"run.py: wanted a lesson, got {argument!r}; there are {there}")
-        out.append(str(found[0]))
+        elif len(matches) == 1:
+            out.append(str(matches[0]))
+        else:
+            names = ", ".join(path.stem for path in lessons)
+            sys.exit(f"run.py: wanted a lesson, got {argument!r}; there are {names}")
     return out
 
 
-def run(command):
-    """Run to the end and return the exit status. Ctrl-C reaches the child as well: it answers, we
-    wait for it.
-    """
-    process = subprocess.Popen(command, cwd=ROOT)
+def run(command, cwd):
+    """Run to the end and return the exit status. The child answers Ctrl-C, and we wait for it."""
+    process = subprocess.Popen(command, cwd=cwd, env=environment())
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             return process.wait()
 
 
 def main(arguments):
+    """Set up what the command needs, run it, and return its exit status."""
     if not arguments or arguments[0] not in COMMANDS:
         print(__doc__.strip(), file=sys.stderr if arguments else sys.stdout)
         return 2 if arguments else 0
@@ -131,8 +210,12 @@ def main(arguments):
         extras, rest = ["lessons"], lab_arguments(rest)
     elif command == "site":
         extras = ["site"]
-    ensure(extras)
-    return run([PYTHON, *COMMANDS[command], *rest])
+    try:
+        ensure(extras)
+    except KeyboardInterrupt:
+        sys.exit("run.py: interrupted during the set-up; the same command starts it again")
+    program, here = COMMANDS[command]
+    return run([PYTHON, *program, *rest], ROOT if here else None)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,30 @@
 """The launcher: what it makes of its arguments, and when it makes its environment anew."""
 
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def launcher(tmp_path, monkeypatch):
+def load_launcher():
     spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
+    return run
+
+
+@pytest.fixture
+def launcher(tmp_path, monkeypatch):
+    run = load_launcher()
     monkeypatch.setattr(run, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(run, "LOCK", tmp_path / ".venv.lock")
     monkeypatch.setattr(run, "PYTHON", pathlib.Path(sys.executable))
     (tmp_path / ".venv").mkdir()
     return run
@@ -54,10 +63,80 @@ def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeyp
     launcher.ensure([])
     launcher.ensure(["test"])
     launcher.ensure([])
-    assert calls == ["create", str(launcher.ROOT), f"{launcher.ROOT}[test]"]
+    assert calls == ["create", ".", ".[test]"]
     monkeypatch.setattr(launcher, "fingerprint", lambda: "pyproject.toml was edited")
     launcher.ensure([])
-    assert calls[3:] == ["create", str(launcher.ROOT)]
+    assert calls[3:] == ["create", "."]
+
+
+def test_options_of_jupyterlab_keep_their_values(launcher, monkeypatch, tmp_path):
+    monkeypatch.setattr(launcher, "ROOT", tmp_path)
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "04_vowels.ipynb").touch()
+    opened = str(tmp_path / "lessons" / "04_vowels.ipynb")
+    assert launcher.lab_arguments(["--port", "8899"])[1:] == ["--port", "8899"]
+    assert launcher.lab_arguments(["--no-browser", "04"])[1:] == ["--no-browser", opened]
+    assert launcher.lab_arguments(["--port=8899", "04"])[1:] == ["--port=8899", opened]
+    with pytest.raises(SystemExit, match="wanted a lesson, got '9999'"):
+        launcher.lab_arguments(["9999"])
+
+
+def test_settings_of_the_person_do_not_move_the_installation(launcher, monkeypatch):
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"):
+        monkeypatch.setenv(name, "/elsewhere")
+    monkeypatch.setenv("PIP_USER", "1")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    for_pip = launcher.environment(pip=True)
+    assert for_pip["PIP_USER"] == "0"
+    assert not {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH"} & set(for_pip)
+    assert not {"PYTHONHOME", "MPLBACKEND"} & set(launcher.environment())
+    monkeypatch.setenv("MPLBACKEND", "svg")
+    assert launcher.environment()["MPLBACKEND"] == "svg"
+
+
+def test_two_calls_do_not_make_the_environment_at_once(launcher, monkeypatch):
+    """The second one waits, and then finds all that it needs."""
+    calls = []
+
+    def install(command, **_):
+        calls.append(command[-1])
+        time.sleep(0.3)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(launcher.venv, "create", lambda path, **_: calls.append("create"))
+    monkeypatch.setattr(launcher.subprocess, "run", install)
+    threads = [threading.Thread(target=launcher.ensure, args=([],)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == ["create", "."] and not launcher.LOCK.exists()
+
+
+def test_a_lock_of_a_process_that_is_gone_is_taken_over(launcher, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    launcher.LOCK.write_text(str(ended.pid))
+    with launcher.only_one():
+        assert launcher.LOCK.read_text() != str(ended.pid)
+    assert not launcher.LOCK.exists()
+
+
+def test_a_path_that_no_environment_can_have_is_one_line(launcher, monkeypatch):
+    monkeypatch.setattr(launcher, "ROOT", pathlib.Path(f"/a{os.pathsep}b"))
+    with pytest.raises(SystemExit, match="wanted a folder without"):
+        launcher.set_up([])
+
+
+def test_paths_of_the_command_line_are_meant_from_where_it_is_called(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('taken from the working folder')")
+    if not load_launcher().satisfied([]):
+        pytest.skip("no environment of run.py's own here")
+    command = [sys.executable, ROOT / "run.py", "moe-np", "count", "mixtral-8x7b", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    program, in_project = load_launcher().COMMANDS["moe-np"]
+    assert "-P" in program and not in_project
 
 
 def test_a_failed_installation_leaves_no_stamp(launcher, monkeypatch):
