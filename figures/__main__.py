@@ -17,6 +17,7 @@ these runs start early, so that no core waits while a picture is drawn.
 
 import argparse
 import importlib
+import os
 import pathlib
 import re
 import sys
@@ -126,6 +127,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--quick, --full: wanted one of them, got both")
     out = writable_folder(args.out or HERE / "out" / ("quick" if args.quick else ""))
 
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own back end would fail at the import
     import matplotlib
 
     matplotlib.use("Agg")

@@ -86,6 +86,9 @@ def _main(argv):
 def guarded(main: Callable[[list[str]], int | None], argv: list[str], prog: str) -> int:
     """Run `main(argv)`; turn a foreseeable failure into one line on stderr and an exit status."""
     resume = "finished runs are stored, the same command continues from there"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main(argv) or 0
     except InputError as error:

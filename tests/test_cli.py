@@ -123,3 +123,16 @@ def test_the_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.startswith("moe-np 0.")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_narrow_encoding_of_the_output_is_no_error(tmp_path, encoding):
+    """± is in cp1252 and not in ASCII."""
+    arguments = ("run", "one_to_many", "--seeds", "1", "--quick", "--out", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "moe_np", *arguments],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("±" if encoding == "cp1252" else r"\xb1") in done.stdout.decode(encoding)

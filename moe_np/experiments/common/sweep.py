@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
 import pathlib
 import signal
 import sys
@@ -64,6 +66,21 @@ def _interrupts_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+def _digest(result):
+    """A hash of a result, stored beside it: a file that was changed later is not believed."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _end_with_parent():
+    """In a worker: end when the parent has ended, however that came about."""
+
+    def wait():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
+
+
 class Sweep:
     """Runs specs, `jobs` at a time. Used as a context manager, it keeps its processes until the
     end.
@@ -108,7 +125,9 @@ class Sweep:
             # spawn, not fork: a forked child inherits locks of BLAS and Numba threads, and spawn is
             # the same everywhere
             self._processes = ProcessPoolExecutor(
-                self.jobs, mp_context=multiprocessing.get_context("spawn")
+                self.jobs,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_end_with_parent,
             )
         return self._processes
 
@@ -138,15 +157,17 @@ class Sweep:
             return None
         path = self.path(run_one, spec)
         try:
-            text = path.read_text(encoding="utf-8")
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            stored = json.loads(text)
+            stored = json.loads(content.decode("utf-8"))
             if stored["spec"] != json.loads(json.dumps(spec)):
                 raise ValueError("it belongs to another configuration")
+            if stored["digest"] != _digest(stored["result"]):
+                raise ValueError("its digest is that of another result")
             return stored["result"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: wanted a stored run, got a damaged file ({error}); "
                 "delete it to run it again"
@@ -155,7 +176,9 @@ class Sweep:
     def _save(self, run_one, spec, result):
         text = to_json(result)
         if self.store is not None:
-            write_atomically(self.path(run_one, spec), to_json({"spec": spec, "result": result}))
+            stored_result = json.loads(text)
+            stored = {"spec": spec, "result": stored_result, "digest": _digest(stored_result)}
+            write_atomically(self.path(run_one, spec), to_json(stored))
         return json.loads(text)  # the same types whether it was run now or read back
 
     def _in_process(self):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -92,16 +91,37 @@ def test_a_failure_keeps_what_is_finished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"spec": {"seed": 9}, "result": {}}', '{"result": {}}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"spec": {"seed": 9}, "result": {}}',
+        b'{"result": {}}',
+        b'{"spec": {"seed": 0}, "result": {}}',
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+    ],
 )
 def test_a_damaged_result_is_named_and_not_believed(tmp_path, content):
     with Sweep(tmp_path, progress=False) as sweep:
         sweep.map(noise, specs(1))
         path = sweep.path(noise, {"seed": 0})
-        path.write_text(content)
+        path.write_bytes(content)
         with pytest.raises(InputError, match="wanted a stored run, got a damaged file") as error:
             sweep.map(noise, specs(1))
         assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_changed_digit_is_noticed(tmp_path):
+    with Sweep(tmp_path, progress=False) as sweep:
+        (result,) = sweep.map(noise, specs(1))
+        path = sweep.path(noise, {"seed": 0})
+        digits = str(result["sum"])
+        changed = digits[:-1] + ("1" if digits[-1] != "1" else "2")
+        path.write_text(path.read_text().replace(digits, changed))
+        with pytest.raises(InputError, match="its digest is that of another result"):
+            sweep.map(noise, specs(1))
 
 
 def test_other_source_or_kernels_mean_other_results(tmp_path, monkeypatch):
@@ -191,3 +211,26 @@ def living(group):
         for row in rows
         if row.split()[:1] == [str(group)] and not row.split()[1].startswith("Z")
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path, how):
+    """A signal to the parent alone, as a batch system or a terminal sends it."""
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(SLOW_SWEEP))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "store"), "2"],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.rglob("*.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, how)
+    process.communicate(timeout=30)  # workers that live on would hold the pipe open
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not living(process.pid), "workers outlive their parent"
+    assert len(list(tmp_path.rglob("*.json"))) >= 3
