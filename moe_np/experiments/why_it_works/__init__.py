@@ -1,8 +1,16 @@
-"""Why a mixture works: eleven claims of articles and papers, each against numbers."""
+"""Why a mixture of experts works: eleven claims of articles and papers, each against numbers."""
 
-from moe_np.experiments.why_it_works.experiment import PAPER, Config, run, run_one, table
+from moe_np.experiments.why_it_works.experiment import (
+    OPTIONS,
+    PAPER,
+    SMOKE,
+    SYSTEMS,
+    run,
+    run_one,
+    specs,
+    summarise,
+)
+from moe_np.experiments.why_it_works.questions import Config
+from moe_np.experiments.why_it_works.report import report
 
-report = table
-SYSTEMS = ()
-OPTIONS = ()
 SUMMARY = "why a mixture works: eleven claims of articles and papers, each against numbers"

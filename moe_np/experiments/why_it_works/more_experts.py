@@ -5,86 +5,85 @@ curve of which one half is harder than the other), and the trained mixtures of J
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from moe_np.data import regimes
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import join
 from moe_np.experiments.jacobs1991 import runs as vowel_runs
-from moe_np.experiments.why_it_works.question import (
+from moe_np.experiments.why_it_works.questions import (
+    Config,
     Question,
-    differ,
-    fit_em,
     grouped,
-    listed,
-    markdown,
-    over,
-    pm,
+    means,
+    numbers,
+    sign_of_difference,
 )
-from moe_np.mixtures import jacobs1991 as model
+from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, is_front, vowels
+from moe_np.mixtures import jacobs1991
 
 # --- More and more experts ------------------------------------------------------------------------
 
 REGIONS = 4
+CASES = 100  # in training
+FALL = 0.1  # nats per case: a fall of the test likelihood that counts
 
 
-def more_specs(config, quick):
-    counts, seeds = ((1, 4, 8), 2) if quick else (config.experts, config.fits)
+def more_specs(config: Config, quick: bool) -> list[Spec]:
+    """Numbers of experts × seeds."""
+    counts = (1, 4, 8) if quick else config.experts
     return [
-        {"experts": E, "seed": seed, "n": 100, "noise": 0.3, "restarts": 4}
+        {"experts": E, "seed": seed, "n": CASES, "noise": 0.3, "restarts": 4}
         for E in counts
-        for seed in range(seeds)
+        for seed in range(2 if quick else config.fits)
     ]
 
 
-def more_run(spec):
-    """Log likelihood a case of a mixture by EM on few cases of a task with four regions, in
-    training and test.
+def more_run(spec: Spec) -> Result:
+    """Fit a mixture by EM to few cases of a task with four regions.
+
+    -> {"train" and "test": log likelihood per case, "error": squared error of the test data}.
     """
     rng = np.random.default_rng(spec["seed"])
     task = regimes.make_task(rng, n_regions=REGIONS, noise=spec["noise"])
     train, test = (regimes.draw(task, n, rng, clouds=False) for n in (spec["n"], 1000))
-    found = fit_em(rng, train.x, train.d, spec["experts"], spec["restarts"])
-    error = float(((test.d - found.predict(test.x)) ** 2).mean())
+    fit = fit_em(rng, train.x, train.d, spec["experts"], spec["restarts"])
     return {
-        "train": found.log_likelihood / len(train.x),
-        "test": found.score(test.x, test.d),
-        "error": error,
+        "train": fit.log_likelihood / len(train.x),
+        "test": fit.score(test.x, test.d),
+        "error": float(((test.d - fit.predict(test.x)) ** 2).mean()),
     }
 
 
-def more_summary(specs, runs):
-    return [
-        {
-            "experts": E,
-            **over(own, "train", "test", "error"),
-            "median test": float(np.median([r["test"] for r in own])),
-        }
-        for (E,), own in grouped(specs, runs, "experts").items()
-    ]
+def more_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per number of experts."""
+    cells = []
+    for (E,), runs in grouped(specs, results, "experts").items():
+        median = float(np.median([run["test"] for run in runs]))
+        cells.append({"experts": E, **means(runs, "train", "test", "error"), "median test": median})
+    return cells
 
 
-def more_rows(summary):
-    rows = [
-        [c["experts"], pm(c["train"]), pm(c["test"]), f"{c['median test']:.2f}", pm(c["error"])]
-        for c in summary
-    ]
-    return markdown(
-        ["experts", "training likelihood", "test likelihood", "its median", "test error"], rows
-    )
-
-
-def more_verdict(summary):
-    best = max(summary, key=lambda c: c["median test"])
-    last, least = summary[-1], min(summary, key=lambda c: c["error"][0])
+def more_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where the training likelihood rises all the way and that of the test data
+    falls after its best.
+    """
+    best = max(summary, key=lambda cell: cell["median test"])
+    first = summary[0]
+    last = summary[-1]
+    least = min(summary, key=lambda cell: cell["error"][0])
     rises = all(a["train"][0] < b["train"][0] for a, b in itertools.pairwise(summary))
-    falls = best["median test"] - last["median test"]
-    holds = "yes" if rises and falls > 0.1 else "partly" if falls > 0.1 else "no"
+    fall = best["median test"] - last["median test"]
+    holds = "yes" if rises and fall > FALL else "partly" if fall > FALL else "no"
     return holds, (
-        f"With {REGIONS} regions and 100 cases the test likelihood is highest (by its median) at {best['experts']} "
-        f"experts and {falls:.2f} nats a case lower at {last['experts']}, while the training likelihood "
-        f"{'rises all the way' if rises else 'does not rise all the way'}, from {summary[0]['train'][0]:.2f} to "
-        f"{last['train'][0]:.2f}. The squared error of the blend is lowest at {least['experts']} experts, "
-        f"{least['error'][0]:.2f}, and {last['error'][0]:.2f} at {last['experts']}."
+        f"With {REGIONS} regions and {CASES} cases the test likelihood is highest (by its median) "
+        f"at {best['experts']} experts and {fall:.2f} nats a case lower at {last['experts']}, "
+        f"while the training likelihood {'rises' if rises else 'does not rise'} all the way, from "
+        f"{first['train'][0]:.2f} to {last['train'][0]:.2f}. The squared error of the blend is "
+        f"lowest at {least['experts']} experts, {least['error'][0]:.2f}, and "
+        f"{last['error'][0]:.2f} at {last['experts']}."
     )
 
 
@@ -94,147 +93,133 @@ MORE = Question(
     more_specs,
     more_run,
     more_summary,
-    more_rows,
     more_verdict,
 )
 
 # --- Where do the experts go? ---------------------------------------------------------------------
 
+CURVE_EXPERTS = 6
+SHARE = 0.05  # of the cases of a half: an expert with as many is in use there
 
-def harder_specs(config, quick):
-    amplitudes, seeds = ((0.0, 1.0), 2) if quick else ((0.0, 0.25, 0.5, 1.0), config.fits)
+
+def harder_specs(config: Config, quick: bool) -> list[Spec]:
+    """Amplitudes × seeds on the curve, then 4 and 8 experts × seeds on the vowels."""
+    amplitudes = (0.0, 1.0) if quick else (0.0, 0.25, 0.5, 1.0)
     curve = [
-        {"task": "curve", "amplitude": a, "seed": seed, "restarts": 4}
-        for a in amplitudes
-        for seed in range(seeds)
+        {"task": "curve", "amplitude": amplitude, "seed": seed, "restarts": 4}
+        for amplitude in amplitudes
+        for seed in range(2 if quick else config.fits)
     ]
-    vowels = [
-        {"task": "vowels", "experts": E, "seed": s}
+    return curve + [
+        {"task": "vowels", "experts": E, "seed": seed}
         for E in (4, 8)
-        for s in range(2 if quick else config.seeds)
+        for seed in range(2 if quick else config.seeds)
     ]
-    return curve + vowels
 
 
-def harder_run(spec):
-    return harder_curve(spec) if spec["task"] == "curve" else harder_vowels(spec)
+def harder_run(spec: Spec) -> Result:
+    """How many experts there are in the easy and in the hard part of a task."""
+    return _harder_curve(spec) if spec["task"] == "curve" else _harder_vowels(spec)
 
 
-def harder_curve(spec):
+def _harder_curve(spec):
     """x on (−1, 1): a straight line on the left, the same with waves of some amplitude on the
     right. Six experts by EM: how many have 5 % of the cases of each half?
     """
     rng = np.random.default_rng(spec["seed"])
     x = rng.uniform(-1, 1, (300, 1))
     right = x[:, 0] > 0
-    d = (
-        0.5 * x
-        + spec["amplitude"] * np.where(x > 0, np.sin(3 * np.pi * x), 0)
-        + 0.1 * rng.normal(size=x.shape)
-    )
-    top = fit_em(rng, x, d, 6, spec["restarts"]).gate(x).argmax(axis=1)
-    counts = [int((np.bincount(top[half]) >= 0.05 * half.sum()).sum()) for half in (~right, right)]
-    return dict(zip(("easy", "hard"), counts, strict=True))
-
-
-def harder_vowels(spec):
-    """Jacobs et al.'s vowels: experts in use for the front and for the back pair, each pair's
-    errors, and how much the squared error rises without the experts that are not in use.
-    """
-    data = vowel_runs.task("IY+AH", 1, "file order", 0)
-    params = vowel_runs.start(f"{spec['experts']} experts", spec["seed"], 0.05, 1)
-    run = model.train_to_stop(params, data.x_train, data.d_train, lr=0.06)
-    o, p = (
-        model.experts_forward(run.params, data.x_train)[0][:, :, 0],
-        model.gate_forward(run.params, data.x_train)[0],
-    )
-    d, front = data.d_train[:, 0], np.isin(data.vowel_train, (0, 1))
-    wrong = ((p * o).sum(axis=1) > 0.5) != (d > 0.5)
-    active = model.active_experts(p)
-    share = p * active
-    without = ((d - (share * o).sum(axis=1) / share.sum(axis=1)) ** 2).mean() - (
-        (d - (p * o).sum(axis=1)) ** 2
-    ).mean()
+    waves = np.where(x > 0, np.sin(3 * np.pi * x), 0)
+    d = 0.5 * x + spec["amplitude"] * waves + 0.1 * rng.normal(size=x.shape)
+    fit = fit_em(rng, x, d, CURVE_EXPERTS, spec["restarts"])
+    expert = fit.gate(x).argmax(axis=1)
     return {
-        "in use": int(active.sum()),
-        "front": int(model.active_experts(p[front]).sum()),
-        "back": int(model.active_experts(p[~front]).sum()),
-        "front wrong": 100 * float(wrong[front].mean()),
-        "back wrong": 100 * float(wrong[~front].mean()),
-        "without the idle": float(without),
+        name: int((np.bincount(expert[half]) >= SHARE * half.sum()).sum())
+        for name, half in (("easy", ~right), ("hard", right))
     }
 
 
-def harder_summary(specs, runs):
-    pairs = list(zip(specs, runs, strict=True))
+def _harder_vowels(spec):
+    """Jacobs et al.'s vowels: experts in use for the front and for the back pair, each pair's
+    errors, and how much the squared error rises without the experts that are not in use.
+    """
+    data = vowels()
+    params = vowel_runs.start(f"{spec['experts']} experts", spec["seed"], 0.05, 1)
+    run = jacobs1991.train_to_stop(params, data.x_train, data.d_train, lr=LEARNING_RATES["mixture"])
+    o = jacobs1991.experts_forward(run.params, data.x_train)[0][:, :, 0]
+    p = jacobs1991.gate_forward(run.params, data.x_train)[0]
+    d = data.d_train[:, 0]
+    front = is_front(data.vowel_train)
+    y = (p * o).sum(axis=1)
+    errors = (y > 0.5) != (d > 0.5)
+    active = jacobs1991.active_experts(p)
+    share = p * active
+    y_active = (share * o).sum(axis=1) / share.sum(axis=1)
+    return {
+        "in use": int(active.sum()),
+        "front": int(jacobs1991.active_experts(p[front]).sum()),
+        "back": int(jacobs1991.active_experts(p[~front]).sum()),
+        "front wrong": 100 * float(errors[front].mean()),
+        "back wrong": 100 * float(errors[~front].mean()),
+        "without the idle": float(((d - y_active) ** 2).mean() - ((d - y) ** 2).mean()),
+    }
+
+
+def harder_summary(specs: Sequence[Spec], results: Sequence[Result]) -> Result:
+    """{"curve": one dict per amplitude, "vowels": one per number of experts}.
+
+    "more": the sign of the difference between the hard and the easy half.
+    """
     out = {"curve": [], "vowels": []}
-    for a in dict.fromkeys(s["amplitude"] for s in specs if s["task"] == "curve"):
-        own = [r for s, r in pairs if s.get("amplitude") == a]
-        more = differ([r["hard"] - r["easy"] for r in own])
-        out["curve"].append(
-            {"amplitude": a, **over(own, "easy", "hard"), "more": more, "n": len(own)}
-        )
-    for E in dict.fromkeys(s["experts"] for s in specs if s["task"] == "vowels"):
-        own = [r for s, r in pairs if s.get("experts") == E]
-        out["vowels"].append({"experts": E, **over(own, *own[0]), "n": len(own)})
+    keys = ("task", "amplitude", "experts")
+    completed = [{**dict.fromkeys(keys), **spec} for spec in specs]
+    for (task, amplitude, E), runs in grouped(completed, results, *keys).items():
+        if task == "curve":
+            sign = sign_of_difference([run["hard"] - run["easy"] for run in runs])
+            cell = {"amplitude": amplitude, **means(runs, "easy", "hard"), "more": sign}
+        else:
+            cell = {"experts": E, **means(runs, *runs[0])}
+        out[task].append({**cell, "n": len(runs)})
     return out
 
 
-def harder_rows(summary):
-    rows = [[f"{c['amplitude']:g}", pm(c["easy"], 1), pm(c["hard"], 1)] for c in summary["curve"]]
-    first = markdown(
-        ["waves on the right, amplitude", "experts on the straight half", "on the wavy half"], rows
+def harder_verdict(summary: Result) -> tuple[str, str]:
+    """The claim holds where waves attract experts, some experts are idle, and the pairs of vowels
+    have not one expert each.
+    """
+    curve = summary["curve"]
+    vowel_cells = summary["vowels"]
+    attracting = [cell["amplitude"] for cell in curve if cell["more"] > 0]
+    attracts = bool(attracting) and curve[0]["more"] == 0
+    single = all(cell[pair] == [1.0, 0.0] for cell in vowel_cells for pair in ("front", "back"))
+    idle = all(cell["in use"][0] < cell["experts"] for cell in vowel_cells)
+    holds = "yes" if attracts and idle and not single else "partly" if attracts or idle else "no"
+    hardest = curve[-1]
+    text = (
+        f"With waves of amplitude {hardest['amplitude']:g} the harder half has "
+        f"{hardest['hard'][0]:.1f} experts and the straight one {hardest['easy'][0]:.1f}; a "
+        "difference (p < .01) is there for "
+        f"{join(numbers(attracting), empty='no amplitude')}. "
     )
-    rows = [
-        [
-            c["experts"],
-            pm(c["in use"], 1),
-            pm(c["front"], 1),
-            pm(c["back"], 1),
-            pm(c["front wrong"], 1),
-            pm(c["back wrong"], 1),
-            f"{c['without the idle'][0]:+.4f}",
-        ]
-        for c in summary["vowels"]
-    ]
-    heads = [
-        "vowels: experts",
-        "in use",
-        "for [i] [ɪ]",
-        "for [ɑ] [ʌ]",
-        "% wrong there",
-        "and there",
-        "idle taken away",
-    ]
-    return first + "\n\n" + markdown(heads, rows)
+    return holds, text + _vowels_text(vowel_cells[0], vowel_cells[-1], single)
 
 
-def harder_verdict(summary):
-    hardest = summary["curve"][-1]
-    shows = [c for c in summary["curve"] if c["more"] > 0]
-    four, eight = summary["vowels"][0], summary["vowels"][-1]
-    one_each = all(c[k] == [1.0, 0.0] for c in summary["vowels"] for k in ("front", "back"))
-    idle = all(c["in use"][0] < c["experts"] for c in summary["vowels"])
-    attracts = bool(shows) and summary["curve"][0]["more"] == 0
-    holds = "yes" if attracts and idle and not one_each else "partly" if attracts or idle else "no"
-    curve = (
-        f"With waves of amplitude {hardest['amplitude']:g} the harder half has {hardest['hard'][0]:.1f} experts and "
-        f"the straight one {hardest['easy'][0]:.1f}; a difference (p < .01) is there for "
-        f"{listed([format(c['amplitude'], 'g') for c in shows]) if shows else 'no amplitude'}. "
-    )
-    vowels = (
-        "On the four vowels it does **not** show: the two pairs differ in difficulty "
-        f"({eight['front wrong'][0]:.1f} and {eight['back wrong'][0]:.1f} % wrong) and have one expert each in every "
-        "run. "
-        if one_each
-        else f"On the vowels the pairs have {eight['front'][0]:.1f} and {eight['back'][0]:.1f} experts of 8. "
-    )
-    return holds, (
-        curve
-        + vowels
-        + f"Some experts do contribute nothing: of 4 and 8 experts {four['in use'][0]:.1f} and "
-        f"{eight['in use'][0]:.1f} are in use, and without the others the squared error changes by "
-        f"{four['without the idle'][0]:+.4f} and {eight['without the idle'][0]:+.4f}."
+def _vowels_text(four, eight, single):
+    if single:
+        pairs = (
+            "On the four vowels it does **not** show: the two pairs differ in difficulty "
+            f"({eight['front wrong'][0]:.1f} and {eight['back wrong'][0]:.1f} % wrong) and have "
+            "one expert each in every run. "
+        )
+    else:
+        pairs = (
+            f"On the vowels the pairs have {eight['front'][0]:.1f} and {eight['back'][0]:.1f} "
+            "experts of 8. "
+        )
+    return (
+        f"{pairs}Some experts do contribute nothing: of 4 and 8 experts {four['in use'][0]:.1f} "
+        f"and {eight['in use'][0]:.1f} are in use, and without the others the squared error "
+        f"changes by {four['without the idle'][0]:+.4f} and {eight['without the idle'][0]:+.4f}."
     )
 
 
@@ -244,6 +229,5 @@ HARDER = Question(
     harder_specs,
     harder_run,
     harder_summary,
-    harder_rows,
     harder_verdict,
 )

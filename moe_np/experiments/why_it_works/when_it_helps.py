@@ -1,261 +1,224 @@
-"""When does a mixture help? The same task with its structure present and taken away, against a net
-of equal size.
+"""When does a mixture help, and what does its gating network learn?
 
+The same task with its structure present and taken away, against a network of equal size.
 `moe_np.data.regimes` separates two things that go by one name: clusters in the inputs, and a rule
 for each region. The clusters of Chen et al. (2022) add a third: whether anything tells the gate
 which region it is.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from moe_np.base.types import ArrayNC, ArrayND, Params, Rng
 from moe_np.data import regimes
-from moe_np.data.clusters import clusters
+from moe_np.data.clusters import Clusters, clusters
+from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.why_it_works.question import (
+from moe_np.experiments.common.reports import join
+from moe_np.experiments.why_it_works.questions import (
+    Config,
     Question,
-    differ,
-    fit_em,
     grouped,
-    listed,
-    markdown,
-    mean_sd,
-    over,
-    pm,
+    mean_and_sd,
+    means,
+    sign_of_difference,
 )
+from moe_np.experiments.why_it_works.tasks import fit_em
 from moe_np.layers import diagnostics
-from moe_np.mixtures import jacobs1991 as model
+from moe_np.mixtures.jacobs1991_net import init_net, net_backward, net_forward, net_predict
 from moe_np.models import patch_cnn, patch_cnn_training
 from moe_np.routing import kmeans
 
-
-def fit_net(rng, x, d, hidden, starts, max_iter):
-    """The best of `starts` nets with one hidden layer under squared error, by L-BFGS."""
-
-    def loss_and_grads(params):
-        loss, cache = model.net_forward(params, x, d, "linear")
-        return float(loss.mean()), model.net_backward(np.full(len(x), 1 / len(x)), cache)[1]
-
-    D, C = x.shape[1], d.shape[1]
-    nets = (model.init_net(rng, hidden, D, C, init_range=0.5) for _ in range(starts))
-    return min(
-        (minimise(loss_and_grads, net, max_iter=max_iter) for net in nets),
-        key=lambda found: found.loss,
-    ).params
-
-
-CELLS = {
+CELLS = {  # are the inputs clouds, has each region a rule -> words
     (True, True): "clouds, a rule for each",
     (True, False): "clouds, one smooth rule",
     (False, True): "one cloud, a rule for each region",
     (False, False): "one cloud, one smooth rule",
 }
+HIDDEN = 6  # units of the network: 25 parameters, where four linear experts have 24
+
+# --- When does a mixture help? --------------------------------------------------------------------
 
 
-def help_specs(config, quick):
+def help_specs(config: Config, quick: bool) -> list[Spec]:
+    """Cells × seeds, then patches with and without a sign of the cluster × seeds."""
+    options = {"n": 400, "restarts": 10, "max_iter": 2000}
     regression = [
-        {
-            "task": "regimes",
-            "clouds": clouds,
-            "rules": rules,
-            "seed": seed,
-            "n": 400,
-            "restarts": 10,
-            "max_iter": 2000,
-        }
+        {"task": "regimes", "clouds": clouds, "rules": rules, "seed": seed, **options}
         for clouds, rules in CELLS
         for seed in range(2 if quick else config.seeds)
     ]
-    sizes = (
-        {"n": 400, "epochs": 60, "single_epochs": 30}
-        if quick
-        else {"n": 2000, "epochs": 120, "single_epochs": 300}
-    )
+    sizes = {"n": 2000, "epochs": 120, "single_epochs": 300}
+    if quick:
+        sizes = {"n": 400, "epochs": 60, "single_epochs": 30}
     patches = [
-        {"task": "patches", "told": told, "seed": seed, **sizes}
-        for told in (True, False)
+        {"task": "patches", "told": sign, "seed": seed, **sizes}
+        for sign in (True, False)
         for seed in range(2 if quick else config.few)
     ]
     return regression + patches
 
 
-def help_run(spec):
-    return help_regimes(spec) if spec["task"] == "regimes" else help_patches(spec)
+def help_run(spec: Spec) -> Result:
+    """{"mixture", "net"}: test errors of a regression, or percent right on the patches."""
+    return _help_regimes(spec) if spec["task"] == "regimes" else _help_patches(spec)
 
 
-def help_regimes(spec):
-    """Test errors of 4 linear experts (24 parameters) and of a net with 6 hidden units (25)."""
+def fit_net(
+    rng: Rng, x: ArrayND, d: ArrayNC, *, hidden: int, restarts: int, max_iter: int
+) -> Params:
+    """The best of `restarts` networks with one hidden layer under squared error, by L-BFGS."""
+
+    def loss_and_grads(params):
+        loss, cache = net_forward(params, x, d, "linear")
+        return float(loss.mean()), net_backward(np.full(len(x), 1 / len(x)), cache)[1]
+
+    D = x.shape[1]
+    C = d.shape[1]
+    nets = (init_net(rng, hidden, D, C, init_range=0.5) for _ in range(restarts))
+    minima = (minimise(loss_and_grads, net, max_iter=max_iter) for net in nets)
+    return min(minima, key=lambda minimum: minimum.loss).params
+
+
+def _help_regimes(spec):
     rng = np.random.default_rng(spec["seed"])
     task = regimes.make_task(rng)
-    train, test = (
-        regimes.draw(task, n, rng, clouds=spec["clouds"], rules=spec["rules"])
-        for n in (spec["n"], 2000)
-    )
+    structure = {"clouds": spec["clouds"], "rules": spec["rules"]}
+    train, test = (regimes.draw(task, n, rng, **structure) for n in (spec["n"], 2000))
     mixture = fit_em(rng, train.x, train.d, 4, spec["restarts"])
-    net = fit_net(rng, train.x, train.d, hidden=6, starts=2, max_iter=spec["max_iter"])
-    errors = (mixture.predict(test.x), model.predict(net, test.x, "linear"))
-    return dict(
-        zip(("mixture", "net"), (float(((test.d - y) ** 2).mean()) for y in errors), strict=True)
-    )
+    max_iter = spec["max_iter"]
+    net = fit_net(rng, train.x, train.d, hidden=HIDDEN, restarts=2, max_iter=max_iter)
+    outputs = {"mixture": mixture.predict(test.x), "net": net_predict(net, test.x, "linear")}
+    return {name: float(((test.d - y) ** 2).mean()) for name, y in outputs.items()}
 
 
-def help_patches(spec):
-    """Percent right of 8 cubic experts and of a single cubic net of as many parameters; `told`: the
-    patch that names the cluster is there, or has been swapped with that of another sample drawn at
-    random.
+def _help_patches(spec):
+    """8 cubic experts, and a single cubic network of as many parameters. `told`: the patch that
+    names the cluster is there; otherwise it has been swapped with that of another sample.
     """
     rng = np.random.default_rng([spec["seed"], 7])
     parts = clusters(1, spec["n"], spec["n"], rng)
     if not spec["told"]:
-        parts = [untold(part, rng) for part in parts]
+        parts = [without_sign(part, rng) for part in parts]
     train, test = (patch_cnn_training.batch(part.x, part.y) for part in parts)
     E, J, D = 8, 8, train.x.shape[2]
     params = patch_cnn.init(rng, E, J, D, scale=1e-3, dtype=np.float32)
     options = {"activation": "cubic", "gate": "softmax"}
-    learn = {
-        "loss": "once",
-        "norm": "joint",
-        "lr": 3e-3,
-        "lr_router": 0.1,
-        "epochs": spec["epochs"],
-        "stop": False,
-    }
+    learning = {"loss": "once", "norm": "joint", "lr": 3e-3, "lr_router": 0.1, "stop": False}
     draw = patch_cnn_training.uniform_noise(rng)
     for step in patch_cnn_training.train_mixture(
-        params, train, parts[0].cluster, draw, **options, **learn
+        params, train, parts[0].cluster, draw, epochs=spec["epochs"], **options, **learning
     ):
         params = step.params
-    right = patch_cnn_training.accuracy(
-        patch_cnn_training.predict(params, test, None, **options)[0], test.y
-    )
+    out, _ = patch_cnn_training.predict(params, test, None, **options)
+    accuracy = float(patch_cnn_training.accuracy(out, test.y))
     filters = round((E * 2 * J * (D + 1) + E * D) / (2 * (D + 1)))
-    single = patch_cnn.init(rng, 1, filters, D, dtype=np.float32)
-    del single["theta"]
+    net_test, net_train = _single_network(rng, filters, train, test, spec["single_epochs"])
+    return {"mixture": accuracy, "net": net_test, "net, training": net_train}
+
+
+def _single_network(rng, filters, train, test, epochs):
+    """Percent right of a single cubic network: (test, training)."""
+    params = patch_cnn.init(rng, 1, filters, train.x.shape[2], dtype=np.float32)
+    del params["theta"]
     for step in patch_cnn_training.train_single(
-        single, train, epochs=spec["single_epochs"], activation="cubic", lr=1e-2
+        params, train, epochs=epochs, activation="cubic", lr=1e-2
     ):
-        single = step.params
-    alone, known = (
-        float(
-            patch_cnn_training.accuracy(
-                patch_cnn_training.single_predict(single, of, activation="cubic"), of.y
-            )
-        )
-        for of in (test, train)
-    )
-    return {"mixture": float(right), "net": alone, "net, training": known}
+        params = step.params
+    accuracies = []
+    for batch in (test, train):
+        out = patch_cnn_training.single_predict(params, batch, activation="cubic")
+        accuracies.append(float(patch_cnn_training.accuracy(out, batch.y)))
+    return accuracies
 
 
-def untold(part, rng):
-    """The same samples, but each with the centre patch of another one: nothing tells which cluster
-    it is.
-    """
+def without_sign(part: Clusters, rng: Rng) -> Clusters:
+    """The same samples, each with the centre patch of another one: the cluster cannot be told."""
     place = (part.x @ part.centers.T).max(axis=2).argmax(axis=1)
-    rows, x = np.arange(len(part.x)), part.x.copy()
+    rows = np.arange(len(part.x))
+    x = part.x.copy()
     x[rows, place] = part.x[rows, place][rng.permutation(len(part.x))]
     return part._replace(x=x)
 
 
-def help_summary(specs, runs):
+def help_summary(specs: Sequence[Spec], results: Sequence[Result]) -> Result:
+    """{"regimes": one dict per cell, "patches": one with and one without the sign}.
+
+    The errors of the regressions are compared by the log of their ratio.
+    """
     out = {"regimes": [], "patches": []}
-    pairs = list(zip(specs, runs, strict=True))
-    for cell in CELLS:
-        own = [r for s, r in pairs if s["task"] == "regimes" and (s["clouds"], s["rules"]) == cell]
-        ratio = np.log([r["mixture"] / r["net"] for r in own])
-        means = {k: float(np.exp(np.mean(np.log([r[k] for r in own])))) for k in ("mixture", "net")}
-        wins, better = int((ratio < 0).sum()), -differ(ratio)
-        one = {
-            "clouds": cell[0],
-            "rules": cell[1],
-            **means,
-            "log ratio": mean_sd(ratio),
-            "wins": wins,
-            "better": better,
-        }
-        out["regimes"].append({**one, "n": len(own)})
-    for told in (True, False):
-        own = [r for s, r in pairs if s["task"] == "patches" and s["told"] == told]
-        difference = [r["mixture"] - r["net"] for r in own]
-        one = {
-            "told": told,
-            **over(own, "mixture", "net", "net, training"),
-            "wins": sum(d > 0 for d in difference),
-        }
-        out["patches"].append({**one, "better": differ(difference), "n": len(own)})
+    keys = ("task", "clouds", "rules", "told")
+    completed = [{**dict.fromkeys(keys), **spec} for spec in specs]
+    for (task, clouds, rules, sign), runs in grouped(completed, results, *keys).items():
+        mixture, net = ([run[name] for run in runs] for name in ("mixture", "net"))
+        if task == "regimes":
+            ratio = np.log([a / b for a, b in zip(mixture, net, strict=True)])
+            cell = {"clouds": clouds, "rules": rules, "log ratio": mean_and_sd(ratio)}
+            cell |= {"mixture": geometric_mean(mixture), "net": geometric_mean(net)}
+            cell |= {"wins": int((ratio < 0).sum()), "better": -sign_of_difference(ratio)}
+        else:
+            difference = [a - b for a, b in zip(mixture, net, strict=True)]
+            cell = {"told": sign, **means(runs, "mixture", "net", "net, training")}
+            cell["wins"] = sum(value > 0 for value in difference)
+            cell["better"] = sign_of_difference(difference)
+        out[task].append({**cell, "n": len(runs)})
     return out
 
 
-def help_rows(summary):
-    rows = [
-        [
-            CELLS[c["clouds"], c["rules"]],
-            f"{c['mixture']:.4f}",
-            f"{c['net']:.4f}",
-            pm(c["log ratio"]),
-            f"{c['wins']} of {c['n']}",
-        ]
-        for c in summary["regimes"]
-    ]
-    first = markdown(
-        [
-            "regression, test error (geometric mean)",
-            "mixture",
-            "net",
-            "log ratio",
-            "mixture better",
-        ],
-        rows,
-    )
-    rows = [
-        [
-            "the centre patch names the cluster" if c["told"] else "it is another sample's",
-            pm(c["mixture"], 1),
-            f"{pm(c['net'], 1)} (training {c['net, training'][0]:.1f})",
-            f"{c['wins']} of {c['n']}",
-        ]
-        for c in summary["patches"]
-    ]
-    return (
-        first
-        + "\n\n"
-        + markdown(["Chen et al.'s clusters, % right", "mixture", "net", "mixture better"], rows)
-    )
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp of the mean of the logarithms."""
+    return float(np.exp(np.mean(np.log(values))))
 
 
-def help_verdict(summary):
-    at = {(c["clouds"], c["rules"]): c for c in summary["regimes"]}
-    ratio = {cell: c["log ratio"][0] for cell, c in at.items()}
-    clouds = 0.5 * (
-        ratio[True, True] + ratio[True, False] - ratio[False, True] - ratio[False, False]
-    )
-    rules = 0.5 * (
-        ratio[True, True] + ratio[False, True] - ratio[True, False] - ratio[False, False]
-    )
-    helps = [CELLS[cell] for cell, c in at.items() if c["better"] > 0]
-    hurts = [CELLS[cell] for cell, c in at.items() if c["better"] < 0]
-    told, untold_ = summary["patches"]
+def help_verdict(summary: Result) -> tuple[str, str]:
+    """The claim fails where a rule for each region lowers the log ratio of the errors, and by more
+    than clouds do; otherwise it holds where clouds lower it.
+    """
+    cells = {(cell["clouds"], cell["rules"]): cell for cell in summary["regimes"]}
+    both, clouds_only, rules_only, neither = (cells[key]["log ratio"][0] for key in CELLS)
+    clouds = 0.5 * (both + clouds_only - rules_only - neither)
+    rules = 0.5 * (both + rules_only - clouds_only - neither)
+    helps = [CELLS[key] for key, cell in cells.items() if cell["better"] > 0]
+    hurts = [CELLS[key] for key, cell in cells.items() if cell["better"] < 0]
     holds = "no" if rules < 0 and rules < clouds else "yes" if clouds < 0 else "partly"
     text = (
-        f"Against a net of equal size the mixture of linear experts is better where the data are: "
-        f"{listed(helps) if helps else 'nothing'}; worse where they are: {listed(hurts) if hurts else 'nothing'} "
-        f"(p < .01). Clouds in the inputs change the mean log ratio of the errors by {clouds:+.2f}, a rule for each "
-        f"region by {rules:+.2f}: "
+        "Against a net of equal size the mixture of linear experts is better where the data are: "
+        f"{join(helps)}; worse where they are: {join(hurts)} (p < .01). Clouds in the inputs "
+        f"change the mean log ratio of the errors by {clouds:+.2f}, a rule for each region by "
+        f"{rules:+.2f}: "
     )
-    text += (
-        "what makes a mixture worth having is that different rules hold in different regions, not that the inputs "
-        "form clusters."
-        if holds == "no"
-        else "clusters in the inputs do matter."
+    if holds == "no":
+        text += (
+            "what makes a mixture worth having is that different rules hold in different regions, "
+            "not that the inputs form clusters."
+        )
+    else:
+        text += "clusters in the inputs do matter."
+    return holds, text + _needed_or_enough(cells) + _sign_matters(summary["patches"])
+
+
+def _needed_or_enough(cells):
+    """Whether clusters are needed, and whether they are enough."""
+    refuted = {
+        "needed": cells[False, True]["better"] > 0,
+        "enough": cells[True, False]["better"] <= 0,
+    }
+    words = [word for word, is_refuted in refuted.items() if is_refuted]
+    if not words:
+        return ""
+    negation = "neither " if len(words) == 2 else "not "
+    return f" Clusters of inputs are {negation}{' nor '.join(words)}."
+
+
+def _sign_matters(patches):
+    with_sign, no_sign = patches
+    return (
+        " And the gate must be able to see the region: on Chen et al.'s clusters the mixture is "
+        f"right in {with_sign['mixture'][0]:.1f} % when a patch names the cluster and in "
+        f"{no_sign['mixture'][0]:.1f} % when that patch says nothing (a single net of equal size, "
+        f"{with_sign['net'][0]:.1f} and {no_sign['net'][0]:.1f} %)."
     )
-    needed, enough = at[False, True]["better"] <= 0, at[True, False]["better"] > 0
-    if not needed or not enough:
-        words = [word for word, wrong in (("needed", not needed), ("enough", not enough)) if wrong]
-        text += f" Clusters of inputs are {'neither ' if len(words) == 2 else 'not '}{' nor '.join(words)}."
-    text += (
-        " And the gate must be able to see the region: on Chen et al.'s clusters the mixture is right in "
-        f"{told['mixture'][0]:.1f} % when a patch names the cluster and in {untold_['mixture'][0]:.1f} % when that "
-        f"patch says nothing (a single net of equal size, {told['net'][0]:.1f} and {untold_['net'][0]:.1f} %)."
-    )
-    return holds, text
 
 
 HELP = Question(
@@ -264,14 +227,14 @@ HELP = Question(
     help_specs,
     help_run,
     help_summary,
-    help_rows,
     help_verdict,
 )
 
 # --- What does the gate learn? --------------------------------------------------------------------
 
 
-def learns_specs(config, quick):
+def learns_specs(config: Config, quick: bool) -> list[Spec]:
+    """Cells × seeds."""
     return [
         {"clouds": clouds, "rules": rules, "seed": seed, "n": 400, "restarts": 10}
         for clouds, rules in CELLS
@@ -279,62 +242,55 @@ def learns_specs(config, quick):
     ]
 
 
-def learns_run(spec):
-    """Bits about the nearest centre in the choice of the gate of 4 linear experts, and in k-means
-    of the inputs.
+def learns_run(spec: Spec) -> Result:
+    """{"gate", "k-means"}: bits about the nearest centre.
+
+    "gate" is the choice of the gate of 4 linear experts, "k-means" the clusters of the inputs.
     """
     rng = np.random.default_rng(spec["seed"])
     task = regimes.make_task(rng)
     cases = regimes.draw(task, spec["n"], rng, clouds=spec["clouds"], rules=spec["rules"])
-    gate = fit_em(rng, cases.x, cases.d, 4, spec["restarts"]).gate(cases.x).argmax(axis=1)
-    groups = kmeans.route(kmeans.fit(rng, cases.x, 4, rounds=20)[0], cases.x, k=1, weights="one")[
-        0
-    ].expert
-    found = (diagnostics.mutual_information(own, cases.region, rng).bits for own in (gate, groups))
-    return dict(zip(("gate", "k-means"), found, strict=True))
+    mixture = fit_em(rng, cases.x, cases.d, 4, spec["restarts"])
+    choice = mixture.gate(cases.x).argmax(axis=1)
+    centroids, _ = kmeans.fit(rng, cases.x, 4, rounds=20)
+    routing, _ = kmeans.route(centroids, cases.x, k=1, weights="one")
+    groups = {"gate": choice, "k-means": routing.expert}
+    return {
+        name: diagnostics.mutual_information(expert, cases.region, rng).bits
+        for name, expert in groups.items()
+    }
 
 
-def learns_summary(specs, runs):
-    out = []
-    for (clouds, rules), own in grouped(specs, runs, "clouds", "rules").items():
-        ahead = differ([r["gate"] - r["k-means"] for r in own])
-        out.append(
-            {
-                "clouds": clouds,
-                "rules": rules,
-                **over(own, "gate", "k-means"),
-                "ahead": ahead,
-                "n": len(own),
-            }
-        )
-    return out
+def learns_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per cell; "ahead": the sign of the difference between gate and k-means."""
+    cells = []
+    for (clouds, rules), runs in grouped(specs, results, "clouds", "rules").items():
+        ahead = sign_of_difference([run["gate"] - run["k-means"] for run in runs])
+        cell = {"clouds": clouds, "rules": rules, **means(runs, "gate", "k-means")}
+        cells.append({**cell, "ahead": ahead, "n": len(runs)})
+    return cells
 
 
-def learns_rows(summary):
-    rows = [[CELLS[c["clouds"], c["rules"]], pm(c["gate"]), pm(c["k-means"])] for c in summary]
-    return markdown(
-        ["bits about the nearest of four centres (2 at most)", "the gate", "k-means of the inputs"],
-        rows,
-    )
-
-
-def learns_verdict(summary):
-    at = {(c["clouds"], c["rules"]): c for c in summary}
-    clusters_only, rules_only = at[True, False], at[False, True]
-    follows_inputs = clusters_only["gate"][0] > 0.9 * clusters_only["k-means"][0]
+def learns_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where the gate follows the clouds and does not find the rules."""
+    cells = {(cell["clouds"], cell["rules"]): cell for cell in summary}
+    clouds_only = cells[True, False]
+    rules_only = cells[False, True]
+    follows_inputs = clouds_only["gate"][0] > 0.9 * clouds_only["k-means"][0]
     finds_rules = rules_only["ahead"] > 0
     holds = "yes" if follows_inputs and not finds_rules else "partly" if follows_inputs else "no"
-    return holds, (
-        f"Where the inputs form clouds but one rule holds in all of them, the gate's choice has "
-        f"{clusters_only['gate'][0]:.2f} bits about the cloud and k-means {clusters_only['k-means'][0]:.2f}; where "
-        f"there are no clouds but a rule for each region, the gate has {rules_only['gate'][0]:.2f} and k-means "
-        f"{rules_only['k-means'][0]:.2f}. "
-        + (
-            "The gate learns where each expert is right, which it can see only in the targets; it finds clusters where "
-            "they are also that."
-            if holds == "no"
-            else "The gate follows the clouds of the inputs."
+    conclusion = "The gate follows the clouds of the inputs."
+    if holds == "no":
+        conclusion = (
+            "The gate learns where each expert is right, which it can see only in the targets; it "
+            "finds clusters where they are also that."
         )
+    return holds, (
+        "Where the inputs form clouds but one rule holds in all of them, the gate's choice has "
+        f"{clouds_only['gate'][0]:.2f} bits about the cloud and k-means "
+        f"{clouds_only['k-means'][0]:.2f}; where there are no clouds but a rule for each region, "
+        f"the gate has {rules_only['gate'][0]:.2f} and k-means {rules_only['k-means'][0]:.2f}. "
+        f"{conclusion}"
     )
 
 
@@ -344,6 +300,5 @@ LEARNS = Question(
     learns_specs,
     learns_run,
     learns_summary,
-    learns_rows,
     learns_verdict,
 )

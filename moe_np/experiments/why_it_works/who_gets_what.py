@@ -1,184 +1,128 @@
-"""Who specialises in what: does it take time, is it random, does it follow the start of the gate?
+"""Who specialises in what: does it take time, is it random, does it follow the gate's beginning?
 
-Dense: eight experts on the four vowels of Jacobs et al. (1991), two regions, the front and the back
-pair. Sparse: eight cubic experts on the four clusters of Chen et al. (2022), one expert a sample,
-by the algorithm of their code. The data are the same in all runs; a run differs in its start, and
-in the noise of the routing where there is any.
+The runs are those of `allocation.py`: eight experts on the vowels, dense, and on the clusters of
+patches, sparse.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from moe_np.experiments.jacobs1991 import runs as vowel_runs
-from moe_np.experiments.why_it_works.gate_collapse import VARIANTS, patches
-from moe_np.experiments.why_it_works.question import (
+from moe_np.base.types import ArrayN
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import join
+from moe_np.experiments.why_it_works.allocation import (
+    E,
+    taken_patches,
+    taken_vowels,
+    train_patches,
+    train_vowels,
+)
+from moe_np.experiments.why_it_works.questions import (
+    LEVEL,
+    Config,
     Question,
     grouped,
-    listed,
-    markdown,
-    mean_sd,
-    over,
-    pm,
+    mean_and_sd,
+    means,
 )
+from moe_np.experiments.why_it_works.tasks import is_front, patches
 from moe_np.layers import diagnostics
-from moe_np.mixtures import jacobs1991 as model
-from moe_np.models import patch_cnn, patch_cnn_training
 
-E = 8
-RUNS = 25  # to a spec, where runs are many and short
-
-# --- one run of each ------------------------------------------------------------------------------
-
-
-def train_vowels(expert_seed, gate_seed=None, gate_spread=0.0, keep=False):
-    """Eight experts under eq. 3 to an error of .08: (data, Run). The gate starts at 0, or uniform
-    in ±gate_spread.
-    """
-    data = vowel_runs.task("IY+AH", 1, "file order", 0)
-    params = model.init_mixture(np.random.default_rng(expert_seed), E)
-    if gate_seed is not None:
-        rng = np.random.default_rng([gate_seed, 1])
-        params |= {k: rng.uniform(-gate_spread, gate_spread, params[k].shape) for k in ("U", "c")}
-    return data, model.train_to_stop(
-        params, data.x_train, data.d_train, lr=0.06, keep=keep, max_epochs=6000
-    )
-
-
-def taken_vowels(data, params):
-    """The expert that the gate prefers for each pair: [front, back]."""
-    p = model.gate_forward(params, data.x_train)[0]
-    front = np.isin(data.vowel_train, (0, 1))
-    return [int(p[own].mean(axis=0).argmax()) for own in (front, ~front)]
-
-
-def train_patches(experts, gate, noise, *, gate_scale=0.0, n=2000, epochs=120):
-    """Chen et al.'s code from three seeds, noise None for none. Yields each `chen2022.Step`."""
-    train, batch, _ = patches(n)
-    params = patch_cnn.init(
-        np.random.default_rng(experts), E, 8, batch.x.shape[2], scale=1e-3, dtype=np.float32
-    )
-    if gate_scale:
-        theta = gate_scale * np.random.default_rng([gate, 1]).normal(size=params["theta"].shape)
-        params["theta"] = theta.astype(np.float32)
-    draw = (
-        None
-        if noise is None
-        else patch_cnn_training.uniform_noise(np.random.default_rng([noise, 2]))
-    )
-    options = {"activation": "cubic", "lr": 3e-3, "lr_router": 0.1, "epochs": epochs, "stop": False}
-    yield from patch_cnn_training.train_mixture(
-        params, batch, train.cluster, draw, **options, **VARIANTS["code"]
-    )
-
-
-def taken_patches(cluster, expert):
-    """The expert that most samples of each cluster went to."""
-    return diagnostics.table(expert, cluster).argmax(axis=0).tolist()
-
+BLOCK = 25  # runs per spec, where runs are many and short
 
 # --- Does specialisation take time? ---------------------------------------------------------------
 
+TIMES = {"a tenth": 0.1, "half": 0.5, "nine tenths": 0.9}  # of the information at the end
 
-def time_specs(config, quick):
-    seeds, more = (
-        (2, {"n": 500, "epochs": 60}) if quick else (config.seeds, {"n": 2000, "epochs": 120})
-    )
+
+def time_specs(config: Config, quick: bool) -> list[Spec]:
+    """Tasks × seeds."""
+    sizes = {"n": 500, "epochs": 60} if quick else {"n": 2000, "epochs": 120}
     return [
-        {"task": task, "seed": seed, **more}
+        {"task": task, "seed": seed, **sizes}
         for task in ("vowels", "patches")
-        for seed in range(seeds)
+        for seed in range(2 if quick else config.seeds)
     ]
 
 
-def time_run(spec):
-    """What the choice of the expert tells about the region, in bits, every epoch (the vowels every
-    tenth).
+def time_run(spec: Spec) -> Result:
+    """What the choice of the expert tells about the region, in bits, during training.
+
+    -> {"bits" at the end, "epochs", the epochs until "a tenth", "half" and "nine tenths" of these
+    bits are there for good, "known at a tenth": their share after a tenth of the epochs, "curve"}.
+    The bits are computed every epoch, on the vowels every tenth.
     """
-    bits, every = [], 10 if spec["task"] == "vowels" else 1
     if spec["task"] == "vowels":
-        data, run = train_vowels(spec["seed"], keep=True)
-        front = np.isin(data.vowel_train, (0, 1)).astype(int)
-        for U, c in zip(run.history["U"][::every], run.history["c"][::every], strict=True):
-            bits.append(information((data.x_train @ U + c).argmax(axis=1), front))
-        length = run.epochs
+        every, kept_every = 10, 1
+        bits, length = _bits_on_vowels(spec, every)
     else:
-        cluster = patches(spec["n"])[0].cluster
-        for step in train_patches(
-            spec["seed"], 0, spec["seed"], n=spec["n"], epochs=spec["epochs"]
-        ):
-            bits.append(information(step.expert, cluster))
-        length = spec["epochs"]
-    bits = np.array(bits)
-    tenth, half, most = (every * for_good(bits, share * bits[-1]) for share in (0.1, 0.5, 0.9))
-    at_tenth = float(bits[int(0.1 * length / every)] / bits[-1]) if bits[-1] > 0 else 1.0
-    times = {
-        "a tenth": tenth,
-        "half": half,
-        "nine tenths": most,
-        "epochs": length,
-        "known at a tenth": at_tenth,
-    }
-    return {
-        **times,
-        "bits": float(bits[-1]),
-        "curve": bits[:: 1 if every == 10 else 2].round(4).tolist(),
-    }
+        every, kept_every = 1, 2
+        bits, length = _bits_on_patches(spec)
+    end = bits[-1]
+    result = {name: every * for_good(bits, share * end) for name, share in TIMES.items()}
+    at_tenth = float(bits[int(0.1 * length / every)] / end) if end > 0 else 1.0
+    result |= {"epochs": length, "known at a tenth": at_tenth, "bits": float(end)}
+    return {**result, "curve": bits[::kept_every].round(4).tolist()}
 
 
-def for_good(curve, level):
-    """The first place from which on the curve does not fall below the level again."""
+def _bits_on_vowels(spec, every):
+    data, run = train_vowels(spec["seed"], keep=True)
+    front = is_front(data.vowel_train).astype(int)
+    gates = zip(run.history["U"][::every], run.history["c"][::every], strict=True)
+    bits = [information((data.x_train @ U + c).argmax(axis=1), front) for U, c in gates]
+    return np.array(bits), run.epochs
+
+
+def _bits_on_patches(spec):
+    cluster = patches(spec["n"]).train.cluster
+    sizes = {"n": spec["n"], "epochs": spec["epochs"]}
+    steps = train_patches(spec["seed"], 0, spec["seed"], **sizes)
+    return np.array([information(step.expert, cluster) for step in steps]), spec["epochs"]
+
+
+def for_good(curve: ArrayN, level: float) -> int:
+    """The first place from which on the curve does not fall below the level."""
     below = np.flatnonzero(curve < level)
     return int(below[-1]) + 1 if len(below) else 0
 
 
-def information(expert, label):
-    """I(expert; label) in bits, without the permuted baseline of `diagnostics.mutual_information`
-    (here below .03).
+def information(expert: ArrayN, label: ArrayN) -> float:
+    """I(expert; label) in bits.
+
+    It is without the permuted baseline of `diagnostics.mutual_information`, here below .03.
     """
     p = diagnostics.table(expert, label) / len(label)
     independent = p.sum(axis=1, keepdims=True) * p.sum(axis=0)
     return float((p[p > 0] * np.log2(p[p > 0] / independent[p > 0])).sum())
 
 
-def time_summary(specs, runs):
-    out = []
-    for (task,), own in grouped(specs, runs, "task").items():
-        names = ("a tenth", "half", "nine tenths", "epochs", "known at a tenth", "bits")
-        one = {"task": task, "n": len(own), **over(own, *names)}
-        one["late"] = sum(r["known at a tenth"] < 0.5 for r in own)
-        out.append({**one, "curves": [r["curve"] for r in own]})
-    return out
+def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task; "late" runs know less than half after a tenth of the epochs."""
+    cells = []
+    for (task,), runs in grouped(specs, results, "task").items():
+        cell = {"task": task, "n": len(runs)}
+        cell |= means(runs, *TIMES, "epochs", "known at a tenth", "bits")
+        cell["late"] = sum(run["known at a tenth"] < 0.5 for run in runs)
+        cells.append({**cell, "curves": [run["curve"] for run in runs]})
+    return cells
 
 
-def time_rows(summary):
-    rows = [
-        [
-            c["task"],
-            pm(c["bits"]),
-            *(pm(c[k], 0) for k in ("a tenth", "half", "nine tenths", "epochs")),
-        ]
-        for c in summary
-    ]
-    heads = [
-        "",
-        "bits about the region, at the end",
-        "epochs until a tenth is there for good",
-        "half",
-        "nine tenths",
-        "of",
-    ]
-    return markdown(heads, rows)
-
-
-def time_verdict(summary):
-    late = [c["late"] > 0.9 * c["n"] for c in summary]
+def time_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where nine tenths of the runs are late on both tasks."""
+    late = [cell["late"] > 0.9 * cell["n"] for cell in summary]
     holds = "yes" if all(late) else "partly" if any(late) else "no"
-    parts = [
-        f"on the {c['task']}, half of what the choice of the expert says in the end is there for good after "
-        f"{c['half'][0]:.0f} ± {c['half'][1]:.0f} of {c['epochs'][0]:.0f} epochs; after a tenth of the epochs "
-        f"{100 * c['known at a tenth'][0]:.0f} % of it is, less than half in {c['late']} of {c['n']} runs"
-        for c in summary
-    ]
-    return holds, ("; ".join(parts) + ".").replace("on the", "On the", 1)
+    parts = []
+    for cell in summary:
+        mean, sd = cell["half"]
+        known = 100 * cell["known at a tenth"][0]
+        parts.append(
+            f"on the {cell['task']}, half of what the choice of the expert says in the end is "
+            f"there for good after {mean:.0f} ± {sd:.0f} of {cell['epochs'][0]:.0f} epochs; after "
+            f"a tenth of the epochs {known:.0f} % of it is, less than half in {cell['late']} of "
+            f"{cell['n']} runs"
+        )
+    return holds, f"{'; '.join(parts)}.".replace("on the", "On the", 1)
 
 
 TIME = Question(
@@ -187,94 +131,84 @@ TIME = Question(
     time_specs,
     time_run,
     time_summary,
-    time_rows,
     time_verdict,
 )
 
 # --- Is the allocation random? --------------------------------------------------------------------
 
-REGIONS = {
-    "vowels": ("[i] [ɪ]", "[ɑ] [ʌ]"),
-    "patches": ("cluster 1", "cluster 2", "cluster 3", "cluster 4"),
-}
-REGIONS["patches, no noise"] = REGIONS["patches"]
+CLUSTERS = ("cluster 1", "cluster 2", "cluster 3", "cluster 4")
+NO_NOISE = "patches, no noise"
+REGIONS = {"vowels": ("[i] [ɪ]", "[ɑ] [ʌ]"), "patches": CLUSTERS, NO_NOISE: CLUSTERS}
 
 
-def random_specs(config, quick):
-    blocks, n, epochs = (1, 500, 40) if quick else (config.blocks, 2000, 120)
-    runs = 4 if quick else RUNS
+def random_specs(config: Config, quick: bool) -> list[Spec]:
+    """Tasks × blocks of runs; one block without noise."""
+    blocks = 1 if quick else config.blocks
+    runs = 4 if quick else BLOCK
+    sizes = {"n": 500, "epochs": 40} if quick else {"n": 2000, "epochs": 120}
     return [
-        {"task": task, "first": runs * block, "runs": runs, "n": n, "epochs": epochs}
+        {"task": task, "first": runs * block, "runs": runs, **sizes}
         for task in REGIONS
-        for block in range(blocks if task != "patches, no noise" else 1)
+        for block in range(1 if task == NO_NOISE else blocks)
     ]
 
 
-def random_run(spec):
-    """Which expert took each region, a list for every run of the block."""
+def random_run(spec: Spec) -> Result:
+    """{"taken": [the expert that took each region] of every run of the block}."""
     taken = []
     for seed in range(spec["first"], spec["first"] + spec["runs"]):
         if spec["task"] == "vowels":
             data, run = train_vowels(seed)
             taken.append(taken_vowels(data, run.params))
         else:
-            noise = None if spec["task"].endswith("no noise") else seed
-            for step in train_patches(seed, 0, noise, n=spec["n"], epochs=spec["epochs"]):  # noqa: B007 - the last one
-                pass
-            taken.append(taken_patches(patches(spec["n"])[0].cluster, step.expert))
+            noise_seed = None if spec["task"] == NO_NOISE else seed
+            sizes = {"n": spec["n"], "epochs": spec["epochs"]}
+            taken.append(taken_patches(train_patches(seed, 0, noise_seed, **sizes), spec["n"]))
     return {"taken": taken}
 
 
-def random_summary(specs, runs):
+def random_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task: how often each expert took each region, and χ² tests against evenness.
+
+    "p" is the smallest of the regions times their number, "ways" the number of allocations.
+    """
     from scipy import stats
 
-    out = []
-    for (task,), own in grouped(specs, runs, "task").items():
-        taken = np.array([one for r in own for one in r["taken"]])
+    cells = []
+    for (task,), blocks in grouped(specs, results, "task").items():
+        taken = np.array([allocation for block in blocks for allocation in block["taken"]])
         counts = np.array([np.bincount(column, minlength=E) for column in taken.T])
-        chi = [stats.chisquare(row) for row in counts]
-        one = {
-            "task": task,
-            "n": len(taken),
-            "counts": counts.tolist(),
-            "chi2": [float(c.statistic) for c in chi],
-        }
-        one["p"] = float(min(1.0, len(chi) * min(c.pvalue for c in chi)))
-        one["ways"] = len({tuple(row) for row in taken.tolist()})
-        out.append(one)
-    return out
+        tests = [stats.chisquare(row) for row in counts]
+        cell = {"task": task, "n": len(taken), "counts": counts.tolist()}
+        cell["chi2"] = [float(test.statistic) for test in tests]
+        cell["p"] = float(min(1.0, len(tests) * min(test.pvalue for test in tests)))
+        cell["ways"] = len({tuple(row) for row in taken.tolist()})
+        cells.append(cell)
+    return cells
 
 
-def random_rows(summary):
-    rows = []
-    for c in summary:
-        for region, counts, chi2 in zip(REGIONS[c["task"]], c["counts"], c["chi2"], strict=True):
-            rows.append([c["task"], region, *counts, f"{chi2:.1f}"])
-    return markdown(["", "region", *(f"expert {e + 1}" for e in range(E)), "χ², 7 df"], rows)
-
-
-def random_verdict(summary):
-    usual, without = summary[:-1], summary[-1]
-    even = [c for c in usual if c["p"] > 0.01]
+def random_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where no task with noise is uneven."""
+    *usual, without = summary
+    even = [cell for cell in usual if cell["p"] > LEVEL]
     holds = "yes" if len(even) == len(usual) else "partly" if even else "no"
     parts = [
-        f"{c['task']}: p = {c['p']:.2g} ({c['ways']} allocations in {c['n']} runs)" for c in usual
+        f"{cell['task']}: p = {cell['p']:.2g} ({cell['ways']} allocations in {cell['n']} runs)"
+        for cell in usual
     ]
     text = (
-        "Against 'every expert is equally likely to take a region', the smallest p of the regions times their number: "
-        + "; ".join(parts)
-        + ". Experts start alike, so this has to be so; it is a check that nothing in the program prefers one. "
+        "Against 'every expert is equally likely to take a region', the smallest p of the regions "
+        f"times their number: {'; '.join(parts)}. Experts start alike, so this has to be so; it is "
+        "a check that nothing in the program prefers one. "
     )
-    if without["p"] < 0.01:
-        first = max(without["counts"][0])
-        text += (
-            "Without the routing noise the gate that starts at 0 ties everywhere and the lowest index wins: then it is "
-            f"not even at all (p = {without['p']:.1g}; {first} of {without['n']} runs give the first cluster to the "
-            "same expert)."
-        )
-    else:
-        text += f"Without the routing noise it is as even (p = {without['p']:.2g})."
-    return holds, text
+    if without["p"] >= LEVEL:
+        return holds, f"{text}Without the routing noise it is as even (p = {without['p']:.2g})."
+    return holds, (
+        f"{text}Without the routing noise the gate that starts at 0 ties everywhere and the lowest "
+        f"index wins: then it is not even at all (p = {without['p']:.1g}; "
+        f"{max(without['counts'][0])} of {without['n']} runs give the first cluster to the same "
+        "expert)."
+    )
 
 
 RANDOM = Question(
@@ -283,128 +217,94 @@ RANDOM = Question(
     random_specs,
     random_run,
     random_summary,
-    random_rows,
     random_verdict,
 )
 
-# --- Does it follow the start of the gate? --------------------------------------------------------
+# --- Does it follow the beginning of the gate? ----------------------------------------------------
 
-SCALES = {"vowels": (0.05, 0.5, 2.0), "patches": (0.001, 0.01, 0.1)}
-KEPT = {"vowels": ("experts", "gate"), "patches": ("experts", "gate", "noise")}
+SCALES = {"vowels": (0.05, 0.5, 2.0), "patches": (0.001, 0.01, 0.1)}  # of the gate's beginning
+SOURCES = {"vowels": ("experts", "gate"), "patches": ("experts", "gate", "noise")}  # of chance
 
 
-def start_specs(config, quick):
-    bases, sizes = (
-        (3, {"n": 500, "epochs": 40}) if quick else (config.bases, {"n": 2000, "epochs": 120})
-    )
+def start_specs(config: Config, quick: bool) -> list[Spec]:
+    """Tasks × scales × base runs."""
+    sizes = {"n": 500, "epochs": 40} if quick else {"n": 2000, "epochs": 120}
     return [
         {"task": task, "scale": scale, "seed": seed, **sizes}
         for task, scales in SCALES.items()
         for scale in (scales[1:] if quick else scales)
-        for seed in range(bases)
+        for seed in range(3 if quick else config.bases)
     ]
 
 
-def start_run(spec):
-    """One base run, and for each source of chance a run that keeps it and draws the others anew:
-    the share of regions that go to the same expert. "nothing" keeps none: what chance alone
-    gives.
+def start_run(spec: Spec) -> Result:
+    """The share of regions that go to the same expert as in a base run.
+
+    -> {source of chance: that share for a run that keeps it and draws the other sources anew,
+    "nothing": for a run that keeps none, which is what chance alone gives}.
     """
-    names = KEPT[spec["task"]]
-    base = dict.fromkeys(names, 1000 + spec["seed"])
-    wanted, same = allocation(spec, base), {}
-    for i, kept in enumerate((*names, "nothing")):
-        fresh = {
-            name: base[name] if name == kept else 2000 + 100 * i + spec["seed"] for name in names
-        }
-        same[kept] = float(np.mean(np.array(wanted) == np.array(allocation(spec, fresh))))
+    sources = SOURCES[spec["task"]]
+    base = dict.fromkeys(sources, 1000 + spec["seed"])
+    wanted = np.array(allocation(spec, base))
+    same = {}
+    for i, kept in enumerate((*sources, "nothing")):
+        fresh = 2000 + 100 * i + spec["seed"]
+        seeds = {source: base[source] if source == kept else fresh for source in sources}
+        same[kept] = float(np.mean(wanted == np.array(allocation(spec, seeds))))
     return same
 
 
-def allocation(spec, seeds):
+def allocation(spec: Spec, seeds: dict[str, int]) -> list[int]:
+    """The expert that takes each region, in a run with a seed per source of chance."""
     if spec["task"] == "vowels":
         data, run = train_vowels(seeds["experts"], seeds["gate"], spec["scale"])
         return taken_vowels(data, run.params)
     options = {"gate_scale": spec["scale"], "n": spec["n"], "epochs": spec["epochs"]}
-    for step in train_patches(seeds["experts"], seeds["gate"], seeds["noise"], **options):  # noqa: B007 - the last one
-        pass
-    return taken_patches(patches(spec["n"])[0].cluster, step.expert)
+    steps = train_patches(seeds["experts"], seeds["gate"], seeds["noise"], **options)
+    return taken_patches(steps, spec["n"])
 
 
-def start_summary(specs, runs):
-    out = []
-    for (task, scale), own in grouped(specs, runs, "task", "scale").items():
-        chance = 1 / E
-        agree = over(own, *own[0])
+def start_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task and scale; "explained" by a source: (share kept − 1/E) / (1 − 1/E)."""
+    chance = 1 / E
+    cells = []
+    for (task, scale), runs in grouped(specs, results, "task", "scale").items():
+        agree = means(runs, *runs[0])
         explained = {
-            kept: mean_sd([(r[kept] - chance) / (1 - chance) for r in own])[0]
-            for kept in own[0]
-            if kept != "nothing"
+            source: mean_and_sd([(run[source] - chance) / (1 - chance) for run in runs])[0]
+            for source in SOURCES[task]
         }
-        error = {kept: agree[kept][1] / np.sqrt(len(own)) / (1 - chance) for kept in explained}
-        out.append(
-            {
-                "task": task,
-                "scale": scale,
-                "n": len(own),
-                "agree": agree,
-                "explained": explained,
-                "se": error,
-            }
-        )
-    return out
+        error = {k: agree[k][1] / np.sqrt(len(runs)) / (1 - chance) for k in explained}
+        cell = {"task": task, "scale": scale, "n": len(runs), "agree": agree}
+        cells.append({**cell, "explained": explained, "se": error})
+    return cells
 
 
-def start_rows(summary):
-    rows = []
-    for c in summary:
-        cells = [
-            f"{100 * c['explained'][k]:.0f} ± {100 * c['se'][k]:.0f}"
-            if k in c["explained"]
-            else "–"
-            for k in ("experts", "gate", "noise")
-        ]
-        rows.append([c["task"], f"{c['scale']:g}", *cells, f"{100 * c['agree']['nothing'][0]:.0f}"])
-    heads = [
-        "",
-        "gate's start, scale",
-        "% explained by experts' start",
-        "by the gate's",
-        "by the noise",
-    ]
-    return markdown([*heads, "% the same with nothing kept"], rows)
-
-
-def start_verdict(summary):
-    follows = [
-        c
-        for c in summary
-        if max(c["explained"], key=c["explained"].get) == "gate" and c["explained"]["gate"] > 0.5
-    ]
-    holds = "yes" if len(follows) == len(summary) else "partly" if follows else "no"
+def start_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where the gate explains more than half, and more than any other source."""
+    follows = []
     parts = []
-    for c in summary:
-        most = max(c["explained"], key=c["explained"].get)
-        least = "" if c["explained"][most] > 0.1 else " (next to nothing)"
-        parts.append(
-            f"{c['task']}, {c['scale']:g}: {most}, {100 * c['explained'][most]:.0f} %{least}"
-        )
-    cells = [f"{c['task']} at {c['scale']:g}" for c in follows]
-    return holds, (
-        "The share of the allocation that is kept when one source of chance is kept and the others are drawn anew "
-        "(1 all, 0 as many as by chance). What explains most, by the scale of the gate's start: "
-        + "; ".join(parts)
-        + ". "
-        + (
-            f"The gate's start decides (more than half) for {listed(cells)}"
-            if cells
-            else "The gate's start never decides"
-        )
-        + (
-            "."
-            if len(cells) == len(summary)
-            else ": it has to be large beside what the experts' start and noise bring in."
-        )
+    for cell in summary:
+        explained = cell["explained"]
+        most = max(explained, key=explained.get)
+        if most == "gate" and explained["gate"] > 0.5:
+            follows.append(f"{cell['task']} at {cell['scale']:g}")
+        remark = "" if explained[most] > 0.1 else " (next to nothing)"
+        share = f"{100 * explained[most]:.0f} %"
+        parts.append(f"{cell['task']}, {cell['scale']:g}: {most}, {share}{remark}")
+    text = (
+        "The share of the allocation that is kept when one source of chance is kept and the others "
+        "are drawn anew (1 all, 0 as many as by chance). What explains most, by the scale of the "
+        f"gate's start: {'; '.join(parts)}. "
+    )
+    if follows:
+        text += f"The gate's start decides (more than half) for {join(follows)}"
+    else:
+        text += "The gate's start never decides"
+    if len(follows) == len(summary):
+        return "yes", f"{text}."
+    return "partly" if follows else "no", (
+        f"{text}: it has to be large beside what the experts' start and noise bring in."
     )
 
 
@@ -414,6 +314,5 @@ START = Question(
     start_specs,
     start_run,
     start_summary,
-    start_rows,
     start_verdict,
 )

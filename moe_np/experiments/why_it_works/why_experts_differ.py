@@ -1,81 +1,89 @@
-"""What keeps experts from becoming equal, and which error makes them help each other or compete?
+"""What keeps experts from becoming equal, and which error makes them cooperate or compete?
 
 Equal experts under an undecided gate get equal gradients, so only a difference that is there
-already can grow; how fast says the rate of ‖W_i − mean‖ while it is small. The errors of Jacobs et
-al. (1991) are compared from the same starts.
+already can grow; how fast it grows is the slope of log max |W_i − mean| while it is small. The
+errors of Jacobs et al. (1991) are compared from the same initial parameters.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from moe_np.base.optim import gradient_descent
+from moe_np.base.types import ArrayNC, ArrayNE, ArrayNEC
 from moe_np.data import regimes
+from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.jacobs1991 import runs as vowel_runs
-from moe_np.experiments.why_it_works.gate_collapse import EQUATIONS, STEPS
-from moe_np.experiments.why_it_works.question import (
+from moe_np.experiments.common.reports import join
+from moe_np.experiments.why_it_works.questions import (
+    Config,
     Question,
-    differ,
     grouped,
-    listed,
-    markdown,
-    mean_sd,
-    over,
-    pm,
+    mean_and_sd,
+    means,
+    sign_of_difference,
 )
-from moe_np.mixtures import jacobs1991 as model
+from moe_np.experiments.why_it_works.tasks import EQUATIONS, LEARNING_RATES, vowels
+from moe_np.mixtures import jacobs1991
 
 # --- What stops experts from becoming equal? ------------------------------------------------------
 
-STARTS = {"equal": 0.0, "1e-8 apart": 1e-8, "as usual": None}
+DISTANCES = {"equal": 0.0, "1e-8 apart": 1e-8, "as usual": None}  # of experts, at first
 EVERY = 20  # epochs between recorded differences
 
 
-def equal_specs(config, quick):
-    seeds, epochs = (2, 400) if quick else (min(config.few, 5), 3000)
+def equal_specs(config: Config, quick: bool) -> list[Spec]:
+    """Errors × initial experts, with the gate learning or held, × seeds."""
+    epochs = 400 if quick else 3000
     cells = [("equal", True), ("1e-8 apart", True), ("1e-8 apart", False), ("as usual", False)]
     return [
         {"error": error, "start": start, "gate learns": learns, "seed": seed, "epochs": epochs}
-        for error in STEPS
+        for error in LEARNING_RATES
         for start, learns in cells
-        for seed in range(seeds)
+        for seed in range(2 if quick else min(config.few, 5))
     ]
 
 
-def equal_run(spec):
-    """Four experts on the four vowels. How far apart they are every EVERY epochs: max |W_i − mean|,
-    biases too.
+def equal_run(spec: Spec) -> Result:
+    """Four experts on the four vowels.
+
+    -> {"apart": max |W_i − mean| (biases too) every EVERY epochs, "rate" of its growth, experts "in
+    use" at the end, "squared" error at the end}.
     """
-    rng, data = np.random.default_rng(spec["seed"]), vowel_runs.task("IY+AH", 1, "file order", 0)
-    params = model.init_mixture(rng, 4)
-    apart = STARTS[spec["start"]]
-    if apart is not None:
-        params |= {k: np.repeat(params[k][:1], 4, axis=0) for k in ("W", "b")}
-        params |= {k: params[k] + apart * rng.normal(size=params[k].shape) for k in ("W", "b")}
-    x, d, error, curve = data.x_train, data.d_train, spec["error"], []
-    for number in range(spec["epochs"] + 1):
-        loss, cache = model.system_forward(params, x, d, error)
-        if number % EVERY == 0:
-            curve.append(
-                max(float(np.abs(params[k] - params[k].mean(axis=0)).max()) for k in ("W", "b"))
-            )
-        grads = model.system_backward(np.ones_like(loss), cache)[1]
+    rng = np.random.default_rng(spec["seed"])
+    params = _initial(rng, DISTANCES[spec["start"]])
+    data = vowels()
+    curve = []
+    for epoch in range(spec["epochs"] + 1):
+        loss, cache = jacobs1991.system_forward(params, data.x_train, data.d_train, spec["error"])
+        if epoch % EVERY == 0:
+            spans = (np.abs(params[k] - params[k].mean(axis=0)).max() for k in ("W", "b"))
+            curve.append(max(float(span) for span in spans))
+        grads = jacobs1991.system_backward(np.ones_like(loss), cache)[1]
         if not spec["gate learns"]:
             grads |= {k: np.zeros_like(grads[k]) for k in ("U", "c")}
-        params = gradient_descent(params, grads, lr=STEPS[error])
-    error = float(((d - cache.y) ** 2).mean())
+        params = gradient_descent(params, grads, lr=LEARNING_RATES[spec["error"]])
     return {
         "apart": curve,
-        "in use": int(model.active_experts(cache.p).sum()),
-        "rate": rate(curve),
-        "squared": error,
+        "in use": int(jacobs1991.active_experts(cache.p).sum()),
+        "rate": growth_rate(curve),
+        "squared": float(((data.d_train - cache.y) ** 2).mean()),
     }
 
 
-def rate(curve, low=1e-7, high=1e-3):
-    """Growth of log difference an epoch: while it is between low and high; if it never gets there,
-    in its last half.
+def _initial(rng, distance):
+    """Four experts: as usual where distance is None, otherwise that far from the first."""
+    params = jacobs1991.init_mixture(rng, 4)
+    if distance is not None:
+        params |= {k: np.repeat(params[k][:1], 4, axis=0) for k in ("W", "b")}
+        params |= {k: params[k] + distance * rng.normal(size=params[k].shape) for k in ("W", "b")}
+    return params
 
-    None where the experts are exactly equal.
+
+def growth_rate(curve: Sequence[float], low: float = 1e-7, high: float = 1e-3) -> float | None:
+    """Growth of the log difference per epoch, while the difference is between low and high.
+
+    If it never is, in the last half of the epochs. None where the experts are exactly equal.
     """
     curve = np.asarray(curve)
     if not curve.all():
@@ -87,82 +95,56 @@ def rate(curve, low=1e-7, high=1e-3):
     return float(np.polyfit(epochs[inside], np.log(curve[inside]), 1)[0])
 
 
-def equal_summary(specs, runs):
-    out = []
-    for (error, start, learns), own in grouped(
-        specs, runs, "error", "start", "gate learns"
-    ).items():
-        one = {
-            "error": error,
-            "start": start,
-            "gate learns": learns,
-            "n": len(own),
-            **over(own, "in use", "squared"),
-        }
-        one["never apart"] = sum(not any(r["apart"]) for r in own)
-        one["first"], one["last"] = (
-            float(np.median([r["apart"][i] for r in own])) for i in (0, -1)
-        )
-        rates = [r["rate"] for r in own if r["rate"] is not None]
-        one["rate"] = mean_sd(rates) if rates else None
-        one["curve"] = np.median([r["apart"] for r in own], axis=0).tolist()
-        out.append(one)
-    return out
+def equal_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per error, initial experts and gate; "curve" is the median over the runs."""
+    cells = []
+    keys = ("error", "start", "gate learns")
+    for values, runs in grouped(specs, results, *keys).items():
+        cell = dict(zip(keys, values, strict=True))
+        cell |= {"n": len(runs), **means(runs, "in use", "squared")}
+        cell["never apart"] = sum(not any(run["apart"]) for run in runs)
+        for name, i in (("first", 0), ("last", -1)):
+            cell[name] = float(np.median([run["apart"][i] for run in runs]))
+        rates = [run["rate"] for run in runs if run["rate"] is not None]
+        cell["rate"] = mean_and_sd(rates) if rates else None
+        cell["curve"] = np.median([run["apart"] for run in runs], axis=0).tolist()
+        cells.append(cell)
+    return cells
 
 
-def equal_rows(summary):
-    rows = [
-        [
-            EQUATIONS[c["error"]],
-            c["start"],
-            "learns" if c["gate learns"] else "held at ¼",
-            f"{c['first']:.1e}" if c["first"] else "0",
-            f"{c['last']:.1e}" if c["last"] else "0",
-            "–" if c["rate"] is None else pm(c["rate"], 2, 100),
-            pm(c["in use"], 1),
-            f"{c['squared'][0]:.3f}",
-        ]
-        for c in summary
-    ]
-    heads = [
-        "error",
-        "experts start",
-        "gate",
-        "apart at first",
-        "at last",
-        "growth, % an epoch",
-        "experts in use",
-    ]
-    return markdown([*heads, "squared error"], rows)
-
-
-def equal_verdict(summary):
-    equal = [c for c in summary if c["start"] == "equal"]
-    tiny = {(c["error"], c["gate learns"]): c for c in summary if c["start"] == "1e-8 apart"}
-    usual = [c for c in summary if c["start"] == "as usual"]
-    never, runs = sum(c["never apart"] for c in equal), sum(c["n"] for c in equal)
-    grows = [error for error in STEPS if tiny[error, True]["rate"][0] > 0]
-    doubling = {EQUATIONS[error]: np.log(2) / tiny[error, True]["rate"][0] for error in grows}
-    shrinks = [EQUATIONS[error] for error in STEPS if tiny[error, False]["rate"][0] < 0]
-    together = [EQUATIONS[c["error"]] for c in usual if c["last"] < 0.1 * c["first"]]
-    holds = "no" if never == runs else "partly"
-    bad, good = (
-        np.mean([c["squared"][0] for c in some])
-        for some in (equal, [tiny[error, True] for error in STEPS])
+def equal_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim fails where equal experts stay equal in all runs."""
+    equal = [cell for cell in summary if cell["start"] == "equal"]
+    tiny = {
+        (cell["error"], cell["gate learns"]): cell
+        for cell in summary
+        if cell["start"] == "1e-8 apart"
+    }
+    usual = [cell for cell in summary if cell["start"] == "as usual"]
+    never = sum(cell["never apart"] for cell in equal)
+    n = sum(cell["n"] for cell in equal)
+    rates = {error: tiny[error, True]["rate"][0] for error in LEARNING_RATES}
+    epochs = ", ".join(
+        f"{np.log(2) / rate:.0f} ({EQUATIONS[error]})" for error, rate in rates.items() if rate > 0
     )
-    speeds = ", ".join(f"{v:.0f} ({name})" for name, v in doubling.items())
-    return holds, (
-        f"Nothing does, if they are equal: their difference is exactly 0 to the last epoch in {never} of {runs} runs "
-        f"under all three errors, at a squared error of {bad:.2f} where parted experts have {good:.2f}. A difference "
-        f"of 1e-8 grows while the gate learns, doubling every {speeds} epochs. With the gate held undecided it shrinks "
-        f"under {listed(shrinks) if shrinks else 'none of them'}"
-        + (
-            f", and experts that start as usual come ten times closer or more under {listed(together)}"
-            if together
-            else ""
+    shrinks = [EQUATIONS[e] for e in LEARNING_RATES if tiny[e, False]["rate"][0] < 0]
+    closer = [EQUATIONS[c["error"]] for c in usual if c["last"] < 0.1 * c["first"]]
+    error_equal = np.mean([cell["squared"][0] for cell in equal])
+    error_parted = np.mean([tiny[error, True]["squared"][0] for error in LEARNING_RATES])
+    text = (
+        "Nothing does, if they are equal: their difference is exactly 0 to the last epoch in "
+        f"{never} of {n} runs under all three errors, at a squared error of {error_equal:.2f} "
+        f"where parted experts have {error_parted:.2f}. A difference of 1e-8 grows while the gate "
+        f"learns, doubling every {epochs} epochs. With the gate held undecided it shrinks under "
+        f"{join(shrinks, empty='none of them')}"
+    )
+    if closer:
+        text += (
+            f", and experts that start as usual come ten times closer or more under {join(closer)}"
         )
-        + ". So experts part because chance made them differ and the gate follows that difference; bad performance "
-        "alone parts nobody."
+    return "no" if never == n else "partly", (
+        f"{text}. So experts part because chance made them differ and the gate follows that "
+        "difference; bad performance alone parts nobody."
     )
 
 
@@ -172,7 +154,6 @@ EQUAL = Question(
     equal_specs,
     equal_run,
     equal_summary,
-    equal_rows,
     equal_verdict,
 )
 
@@ -182,33 +163,36 @@ EQUAL = Question(
 SIGMA = 1 / 3
 
 
-def errors_specs(config, quick):
-    seeds, epochs, fits = (2, 300, 2) if quick else (config.few, 2500, config.fits)
+def errors_specs(config: Config, quick: bool) -> list[Spec]:
+    """Tasks × errors × seeds."""
+    epochs = 300 if quick else 2500
+    seeds = {"vowels": 2 if quick else config.few, "regression": 2 if quick else config.fits}
     return [
         {"task": task, "error": error, "seed": seed, "epochs": epochs}
-        for task, n in (("vowels", seeds), ("regression", fits))
-        for error in STEPS
+        for task, n in seeds.items()
+        for error in LEARNING_RATES
         for seed in range(n)
     ]
 
 
-def errors_run(spec):
-    return together(*(on_vowels(spec) if spec["task"] == "vowels" else on_regression(spec)))
+def errors_run(spec: Spec) -> Result:
+    """`dependence` of four experts that were trained under one of the errors."""
+    train = _train_on_vowels if spec["task"] == "vowels" else _train_on_regression
+    return dependence(*train(spec))
 
 
-def on_vowels(spec):
-    data = vowel_runs.task("IY+AH", 1, "file order", 0)
-    params = model.init_mixture(np.random.default_rng(spec["seed"]), 4)
-    for step in model.train(
-        params, data.x_train, data.d_train, lr=STEPS[spec["error"]], error=spec["error"]
-    ):
-        if step.number == spec["epochs"]:
-            return step.cache.o, step.cache.p, data.d_train
+def _train_on_vowels(spec):
+    data = vowels()
+    params = jacobs1991.init_mixture(np.random.default_rng(spec["seed"]), 4)
+    options = {"lr": LEARNING_RATES[spec["error"]], "error": spec["error"]}
+    for epoch in jacobs1991.train(params, data.x_train, data.d_train, **options):
+        if epoch.number == spec["epochs"]:
+            return epoch.cache.o, epoch.cache.p, data.d_train
 
 
-def on_regression(spec):
+def _train_on_regression(spec):
     """Four linear experts on four regions, to the minimum of each error (L-BFGS) from the same
-    start.
+    initial parameters.
     """
     rng = np.random.default_rng(spec["seed"])
     task = regimes.make_task(rng)
@@ -216,121 +200,108 @@ def on_regression(spec):
     unit = SIGMA if spec["error"] == "mixture" else 1.0  # eq. 3 of width σ is eq. 3 of d / σ
 
     def loss_and_grads(params):
-        loss, cache = model.system_forward(params, x, d / unit, spec["error"], "linear")
-        return float(loss.mean()), model.system_backward(np.full(len(x), 1 / len(x)), cache)[1]
+        loss, cache = jacobs1991.system_forward(params, x, d / unit, spec["error"], "linear")
+        dloss = np.full(len(x), 1 / len(x))
+        return float(loss.mean()), jacobs1991.system_backward(dloss, cache)[1]
 
-    params = minimise(
-        loss_and_grads, model.init_mixture(rng, 4, init_range=0.5), max_iter=spec["epochs"]
-    ).params
-    o, p = model.experts_forward(params, x, "linear")[0], model.gate_forward(params, x)[0]
+    initial = jacobs1991.init_mixture(rng, 4, init_range=0.5)
+    params = minimise(loss_and_grads, initial, max_iter=spec["epochs"]).params
+    o = jacobs1991.experts_forward(params, x, "linear")[0]
+    p = jacobs1991.gate_forward(params, x)[0]
     return o * unit, p, d
 
 
-def together(o, p, d):
-    """How much the experts depend on each other.
+def dependence(o: ArrayNEC, p: ArrayNE, d: ArrayNC) -> Result:
+    """How much experts with outputs o and mixture weights p depend on each other.
 
     blend, alone    squared error of Σ p_i o_i, and of the expert with the largest p
-    cancelled       1 − blend's error / Σ p_i ‖d − o_i‖²: the share of the experts' own errors that averaging takes away
-    without         squared error, weighted by use, when an expert is missing and the others share its part
+    cancelled       1 − error of the blend / Σ p_i ‖d − o_i‖²: the share of the experts' errors that
+                    averaging takes away
+    correlation     of the residuals, see `correlation`
+    without         squared error, weighted by use, when an expert is missing and the others share
+                    its part
+    in use          the number of experts in use
     """
     residual = d[:, None, :] - o
-    own = (residual**2).sum(axis=2)
-    blend = ((p[:, :, None] * residual).sum(axis=1) ** 2).sum(axis=1).mean()
-    use, without = p.mean(axis=0), []
+    squared = (residual**2).sum(axis=2)
+    blend = _blend_error(p, residual)
+    use = p.mean(axis=0)
+    without = []
     for e in range(p.shape[1]):
-        rest = p.copy()
-        rest[:, e] = 0
-        rest /= np.maximum(rest.sum(axis=1, keepdims=True), 1e-300)
-        without.append(((rest[:, :, None] * residual).sum(axis=1) ** 2).sum(axis=1).mean())
+        share = p.copy()
+        share[:, e] = 0
+        share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-300)
+        without.append(_blend_error(share, residual))
     return {
         "blend": float(blend),
-        "alone": float(own[np.arange(len(o)), p.argmax(axis=1)].mean()),
-        "cancelled": float(1 - blend / (p * own).sum(axis=1).mean()),
+        "alone": float(squared[np.arange(len(o)), p.argmax(axis=1)].mean()),
+        "cancelled": float(1 - blend / (p * squared).sum(axis=1).mean()),
         "correlation": correlation(residual[:, :, 0], p),
         "without": float(use @ np.array(without)),
-        "in use": int(model.active_experts(p).sum()),
+        "in use": int(jacobs1991.active_experts(p).sum()),
     }
 
 
-def correlation(residual, p):
-    """Of two experts' residuals about 0, pairs and cases weighted by p_i p_j: below 0 where one
-    corrects the other.
+def _blend_error(share, residual):
+    """The mean squared error of the blend with these shares (N, E)."""
+    return ((share[:, :, None] * residual).sum(axis=1) ** 2).sum(axis=1).mean()
+
+
+def correlation(residual: ArrayNE, p: ArrayNE) -> float:
+    """The correlation of two experts' residuals about 0, pairs and cases weighted by p_i p_j.
+
+    It is below 0 where one expert corrects the other.
     """
-    both = scale = 0.0
+    product = scale = 0.0
     for i in range(p.shape[1]):
         for j in range(i):
             weight = p[:, i] * p[:, j]
-            both += (weight * residual[:, i] * residual[:, j]).sum()
+            product += (weight * residual[:, i] * residual[:, j]).sum()
             scale += 0.5 * (weight * (residual[:, i] ** 2 + residual[:, j] ** 2)).sum()
-    return float(both / scale) if scale > 0 else 0.0
+    return float(product / scale) if scale > 0 else 0.0
 
 
-def errors_summary(specs, runs):
-    out = []
-    for (task, error), own in grouped(specs, runs, "task", "error").items():
-        one = {
-            "task": task,
-            "error": error,
-            "n": len(own),
-            **over(own, "cancelled", "correlation", "in use"),
-        }
-        one |= {k: float(np.median([r[k] for r in own])) for k in ("blend", "alone", "without")}
-        one["cancels"] = [r["cancelled"] for r in own]
-        one["dependent"] = sum(r["alone"] > 2 * r["blend"] for r in own)
-        out.append(one)
-    return out
+def errors_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task and error; "dependent" runs have twice the error with one expert alone."""
+    cells = []
+    for (task, error), runs in grouped(specs, results, "task", "error").items():
+        cell = {"task": task, "error": error, "n": len(runs)}
+        cell |= means(runs, "cancelled", "correlation", "in use")
+        for name in ("blend", "alone", "without"):
+            cell[name] = float(np.median([run[name] for run in runs]))
+        cell["cancels"] = [run["cancelled"] for run in runs]
+        cell["dependent"] = sum(run["alone"] > 2 * run["blend"] for run in runs)
+        cells.append(cell)
+    return cells
 
 
-def errors_rows(summary):
-    rows = [
-        [
-            c["task"],
-            EQUATIONS[c["error"]],
-            f"{c['blend']:.3f}",
-            f"{c['alone']:.3f}",
-            f"{c['dependent']} of {c['n']}",
-            pm(c["cancelled"], 1, 100),
-            pm(c["correlation"]),
-            f"{c['without']:.3g}",
-            pm(c["in use"], 1),
-        ]
-        for c in summary
-    ]
-    heads = [
-        "task",
-        "error",
-        "blend's (median)",
-        "one expert's",
-        "that more than twice it",
-        "% cancelled",
-        "correlation",
-    ]
-    return markdown([*heads, "one missing", "experts in use"], rows)
-
-
-def errors_verdict(summary):
-    at = {(c["task"], c["error"]): c for c in summary}
-    texts, shows = [], {}
+def errors_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The claim holds where averaging cancels more under eq. 1 than under eq. 3, on both tasks."""
+    cells = {(cell["task"], cell["error"]): cell for cell in summary}
+    sentences = []
+    shown = []
     for task in ("vowels", "regression"):
-        first, second, third = (at[task, error] for error in STEPS)
-        shows[task] = differ(first["cancels"], np.array(third["cancels"])) > 0
-        texts.append(
-            f"On the {task} averaging cancels {100 * first['cancelled'][0]:.1f} % of the experts' own errors under "
-            f"eq. 1, {100 * second['cancelled'][0]:.1f} % under eq. 2 and {100 * third['cancelled'][0]:.1f} % under "
-            f"eq. 3; the gate's first choice alone has more than twice the blend's error in {first['dependent']}, "
+        first, second, third = (cells[task, error] for error in LEARNING_RATES)
+        shown.append(sign_of_difference(first["cancels"], third["cancels"]) > 0)
+        percent = [f"{100 * cell['cancelled'][0]:.1f} %" for cell in (first, second, third)]
+        sentences.append(
+            f"On the {task} averaging cancels {percent[0]} of the experts' own errors under eq. 1, "
+            f"{percent[1]} under eq. 2 and {percent[2]} under eq. 3; the gate's first choice alone "
+            f"has more than twice the blend's error in {first['dependent']}, "
             f"{second['dependent']} and {third['dependent']} of {first['n']} runs"
         )
-    best = min(STEPS, key=lambda error: at["regression", error]["blend"])
-    holds = "yes" if all(shows.values()) else "partly" if any(shows.values()) else "no"
-    return holds, (
-        ". ".join(texts)
-        + f". The lowest median error of the blend on the regression is that of {EQUATIONS[best]} "
-        f"({at['regression', best]['blend']:.3f}). "
-        + (
-            "Eq. 1 makes experts that need each other, eq. 2 and 3 make experts that can answer alone."
-            if holds == "yes"
-            else "The difference does not show on both tasks."
+    blend = {error: cells["regression", error]["blend"] for error in LEARNING_RATES}
+    best = min(blend, key=blend.get)
+    holds = "yes" if all(shown) else "partly" if any(shown) else "no"
+    conclusion = "The difference does not show on both tasks."
+    if holds == "yes":
+        conclusion = (
+            "Eq. 1 makes experts that need each other, eq. 2 and 3 make experts that can answer "
+            "alone."
         )
+    return holds, (
+        f"{'. '.join(sentences)}. The lowest median error of the blend on the regression is that "
+        f"of {EQUATIONS[best]} ({blend[best]:.3f}). {conclusion}"
     )
 
 
@@ -340,6 +311,5 @@ ERRORS = Question(
     errors_specs,
     errors_run,
     errors_summary,
-    errors_rows,
     errors_verdict,
 )

@@ -1,0 +1,89 @@
+"""What the questions of `why_it_works` have in common: their form, and how their runs are compared.
+
+A question is a claim of articles or papers, the runs that test it, what they show, and a verdict
+that is computed from these numbers. Questions lie in
+
+    when_it_helps         when a mixture helps; what the gating network learns
+    gate_collapse         why not everything goes to one expert; one expert or two
+    why_experts_differ    what keeps experts apart; cooperation and competition
+    who_gets_what         whether specialisation takes time, is random, and follows the gate
+    more_experts          more and more experts; harder regions
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.resampling import paired_permutation_test
+from moe_np.experiments.common.statistics import describe, paired_t_test
+
+LEVEL = 0.01  # of the tests
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How many runs there are; what is run stands in the questions' files. All are our choices."""
+
+    seeds: int = 25
+    few: int = 8  # where a run is long, or hardly differs from the next
+    fits: int = 15  # of fits to their minimum
+    experts: tuple = (1, 2, 3, 4, 6, 8, 12)
+    blocks: int = 8  # of 25 runs, for the allocation
+    bases: int = 30  # runs whose allocation is compared with that of other runs
+
+
+class Question(NamedTuple):
+    """A question, what is claimed, and how it is answered.
+
+    specs       (config, quick) -> the specs of its runs, without the name of the question
+    run         (spec) -> the JSON-able result of one run
+    summarise   (specs, results) -> what they show, JSON-able
+    verdict     (summary) -> ("yes", "no" or "partly", sentences): whether the claim holds
+    """
+
+    title: str
+    claim: str
+    specs: Callable[[Config, bool], list[Spec]]
+    run: Callable[[Spec], Result]
+    summarise: Callable[[Sequence[Spec], Sequence[Result]], Any]
+    verdict: Callable[[Any], tuple[str, str]]
+
+
+def grouped(
+    specs: Sequence[Spec], results: Sequence[Result], *keys: str
+) -> dict[tuple, list[Result]]:
+    """{(spec[key], ...): results}, in the order of the specs."""
+    groups = {}
+    for spec, result in zip(specs, results, strict=True):
+        groups.setdefault(tuple(spec[key] for key in keys), []).append(result)
+    return groups
+
+
+def mean_and_sd(values: Sequence[float]) -> list[float]:
+    """[mean, sample standard deviation (n − 1)]; the deviation of one value is 0."""
+    return list(describe(values, single=0.0)[:2])
+
+
+def means(results: Sequence[Result], *names: str) -> dict[str, list[float]]:
+    """{name: [mean, sample standard deviation]} over the results."""
+    return {name: mean_and_sd([result[name] for result in results]) for name in names}
+
+
+def sign_of_difference(a: Sequence[float], b: Sequence[float] | float = 0.0) -> int:
+    """−1, 0 or 1: the sign of the mean of a − b where it differs from 0 with p < LEVEL, else 0.
+
+    The test is the paired t test; differences that are all the same are tested as signs.
+    """
+    test = paired_t_test(a, b)
+    p = test.p
+    if p is None:
+        p = paired_permutation_test(a, b, rng=np.random.default_rng(0)).p
+    return int(np.sign(test.difference)) if p < LEVEL else 0
+
+
+def numbers(values: Sequence[float]) -> list[str]:
+    """Numbers as text, without zeros at the end."""
+    return [f"{value:g}" for value in values]
