@@ -13,6 +13,7 @@ from moe_np import plots
 from moe_np.base.machine import one_blas_thread
 from moe_np.data.clusters import SCALE
 from moe_np.experiments.chen2022 import experiment
+from moe_np.experiments.chen2022.runs import data as draw_samples
 from moe_np.models import patch_cnn, patch_cnn_training
 
 TITLE = "Chen et al. 2022, Fig. 1: four experts and four clusters along training"
@@ -28,7 +29,7 @@ GRID = 90
 
 def trained(activations, seed):
     """(training samples, {activation: `snapshots` of the run that `run_one` makes})."""
-    data, _, _, _ = experiment.data(SETTING, CONFIG.data_seed, N, CONFIG.n_test)
+    data = draw_samples(SETTING, CONFIG.data_seed, N, CONFIG.n_test).train
     with one_blas_thread():
         return data, {activation: snapshots(data, activation, seed) for activation in activations}
 

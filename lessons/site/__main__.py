@@ -1,10 +1,10 @@
-"""All lessons rendered, the reference and the figures report as web pages: `python3 run.py site`.
+"""The site: `python3 run.py site` builds the lessons, run, and the reference as web pages.
 
     python -m lessons.site [--out DIR]
 
-The pages go to lessons/site/out; open index.html there. They need no network. Lessons are run, each
-in a kernel of its own, and run again only when they or the package change. The figures are those of
-figures/out, or quick ones, made now.
+The pages go to lessons/site/out; open index.html there. They need no network. Lessons and topics
+are run, each in a kernel of its own, and run again only when they or the package change. The
+figures are those of figures/out, or quick ones, made now. pages.py gathers what is built.
 """
 
 import argparse
@@ -22,29 +22,15 @@ ROOT = HERE.parents[1]
 
 def gather(source):
     """Put everything that Sphinx reads into one folder."""
-    from lessons.site import conf, reference
+    from lessons.site import conf, pages
 
-    for name in ("conf.py", "index.md"):
-        shutil.copy(HERE / name, source)
+    shutil.copy(HERE / "conf.py", source)
     shutil.copy(ROOT / "figures" / "readme.png", source / "cover.png")
     (source / "_static").mkdir()
     shutil.copy(HERE / "site.css", source / "_static")
     shutil.copy(conf.mathjax(), source / "_static")
-    copy(ROOT / "lessons", ["[0-9]*.ipynb", "references.md"], source / "lessons")
-    copy(
-        ROOT / "lessons" / "assignments",
-        ["TEACHING.md", "STUDENTS.md", "README.md"],
-        source / "teaching",
-    )
-    copy(report(), ["REPORT.md", "*.png"], source / "figures")
-    reference.write(source / "reference")
-
-
-def copy(folder, patterns, to):
-    to.mkdir(parents=True)
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
-            shutil.copy(path, to)
+    pages.write_texts(source)
+    pages.write_report(report(), source)
 
 
 def report():
@@ -59,54 +45,51 @@ def report():
 
 
 def fingerprint():
-    """Changes with the package, so that lessons are run again when it does."""
+    """A hash of the package: when it changes, lessons are run again."""
     files = sorted((ROOT / "moe_np").rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def fetched_from_outside(out):
-    """(page, address) of every script, style or picture that a browser would ask another machine
-    for.
-    """
-    pattern = re.compile(
-        r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']((?:https?:)?//[^\"']+)|"
-        r"<link\b[^>]*\brel=[\"'](?:stylesheet|preload|icon)[\"'][^>]*\bhref=[\"']((?:https?:)?//[^\"']+)"
-    )
-    for page in sorted(out.rglob("*.html")):
-        for found in pattern.finditer(page.read_text(encoding="utf-8")):
-            yield page.relative_to(out), found[1] or found[2]
-
-
-def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m lessons.site", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=HERE / "out", metavar="DIR", help="default: %(default)s"
-    )
-    out = parser.parse_args(argv).out.resolve()
-    try:
-        from sphinx.cmd.build import build_main
-    except ImportError:
-        sys.exit(
-            "lessons.site: wanted Sphinx (the extra `site`), got none; python3 run.py site installs it"
-        )
-    work = HERE / "build"
-    source = work / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    gather(source)
-    # of our own: no start-up scripts of the user's, no remarks on transport
+def prepare_kernels(work):
+    """Settings for the kernels that run the notebooks; returns the folder of their results."""
+    # a profile of their own: no start-up scripts of the user, no remarks on transport
     profile = work / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
-    (profile / "ipython_kernel_config.py").write_text(
-        "c.IPKernelApp.log_level = 40\n", encoding="utf-8"
-    )
+    settings = "c.IPKernelApp.log_level = 40\n"
+    (profile / "ipython_kernel_config.py").write_text(settings, encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(work / "ipython")
     os.environ["MOE_NP_VIEW"] = "page"  # a walk becomes one piece of HTML
     cache = work / f"cache-{fingerprint()}"
     for old in set(work.glob("cache-*")) - {cache}:
         shutil.rmtree(old)
+    return cache
+
+
+OUTSIDE = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']((?:https?:)?//[^\"']+)"
+    r"|<link\b[^>]*\brel=[\"'](?:stylesheet|preload|icon)[\"'][^>]*"
+    r"\bhref=[\"']((?:https?:)?//[^\"']+)"
+)
+
+
+def fetched_from_outside(out):
+    """(page, address) of every script, style or picture that a browser would fetch from another
+    machine.
+    """
+    for page in sorted(out.rglob("*.html")):
+        for match in OUTSIDE.finditer(page.read_text(encoding="utf-8")):
+            yield page.relative_to(out), match[1] or match[2]
+
+
+def build(work):
+    """Build the pages into work/html; returns the exit status."""
+    from sphinx.cmd.build import build_main
+
+    source = work / "source"
+    html = work / "html"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    gather(source)
     options = [
         "-q",
         "-W",
@@ -116,11 +99,27 @@ def main(argv):
         "-d",
         str(work / "trees"),
     ]
-    status = build_main([*options, "-D", f"nb_execution_cache_path={cache}", str(source), str(out)])
-    for page, address in fetched_from_outside(out):
+    options += ["-D", f"nb_execution_cache_path={prepare_kernels(work)}"]
+    status = build_main([*options, str(source), str(html)])
+    for page, address in fetched_from_outside(html):
         status = 1
         print(f"lessons.site: {page} would fetch {address}", file=sys.stderr)
+    return status
+
+
+def main(argv):
+    summary = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m lessons.site", description=summary)
+    place = {"type": pathlib.Path, "default": HERE / "out", "metavar": "DIR"}
+    parser.add_argument("--out", help="default: %(default)s", **place)
+    out = parser.parse_args(argv).out.resolve()
+    try:
+        import sphinx  # noqa: F401
+    except ImportError:
+        sys.exit("lessons.site: wanted Sphinx, got none; `python3 run.py site` installs it")
+    status = build(HERE / "build")
     if status == 0:
+        shutil.copytree(HERE / "build" / "html", out, dirs_exist_ok=True)
         print(out / "index.html")
     return status
 

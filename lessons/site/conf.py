@@ -1,5 +1,5 @@
-"""Sphinx's settings for the pages that `python3 run.py site` builds. Nothing is asked from outside,
-also when read.
+"""Sphinx's settings for the pages of `python3 run.py site`. Nothing is fetched from outside, neither
+when they are built nor when they are read.
 """
 
 import importlib.metadata
@@ -7,7 +7,6 @@ import pathlib
 
 project, author, copyright = "moe_np", "The moe_np authors", "The moe_np authors"
 extensions = ["myst_nb", "sphinx.ext.viewcode"]
-exclude_patterns = ["jupyter_execute", ".jupyter_cache", "out"]
 suppress_warnings = ["myst.header"]  # a lesson's headings may skip a level
 
 nb_execution_mode = "cache"
@@ -16,6 +15,10 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
+
+python_use_unqualified_type_names = True  # a type links to its module and shows its own name
+python_maximum_signature_line_length = 160  # modules of types counted
+add_module_names = False
 
 html_theme = "furo"
 html_title = "moe_np"
@@ -26,17 +29,12 @@ html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 mathjax_path = "tex-svg-full.js"  # one file without fonts, from the package sphinx-mathjax-offline
-mathjax3_config = {
-    "tex": {"inlineMath": [["$", "$"], ["\\(", "\\)"]]}
-}  # $: in the states that lessons print
+# $: in the states that lessons print
+mathjax3_config = {"tex": {"inlineMath": [["$", "$"], ["\\(", "\\)"]]}}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 
-def mathjax():
-    """Where pip put MathJax."""
-    found = (
-        f
-        for f in importlib.metadata.files("sphinx-mathjax-offline") or ()
-        if f.name == mathjax_path
-    )
-    return pathlib.Path(next(found).locate())
+def mathjax() -> pathlib.Path:
+    """The file of MathJax where pip has put it."""
+    files = importlib.metadata.files("sphinx-mathjax-offline") or ()
+    return pathlib.Path(next(file for file in files if file.name == mathjax_path).locate())

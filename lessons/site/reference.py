@@ -1,107 +1,154 @@
-"""The reference: a page for each module, its docstrings as they stand, since their tables are
-aligned for the eye.
+"""The reference: a page for each module, made from its source without importing it.
+
+Docstrings come as they stand, since their tables are aligned for the eye.
 """
 
-import importlib
+import ast
 import inspect
-import pkgutil
+import pathlib
 import re
+from typing import NamedTuple
 
-import moe_np
+from lessons.site import links
+from lessons.site.signatures import linked, signature, syntax, type_name, written
+from moe_np.experiments.common import sources
 
-SKIPPED = ("moe_np.__main__", "moe_np.coursework.sandbox.child")  # programs, not for import
-
-INDEX = """\
-Reference
-=========
-
-A module's page opens with its symbols: the paper's, the name here, the shape. Errors are `moe_np.base.checks.InputError`
-unless said otherwise.
-
-"""
+LONGEST_VALUE = 72  # of a constant, in characters: a longer one is not shown
 
 
-def modules():
-    """The names of all modules, in alphabetical order."""
-    found = (m.name for m in pkgutil.walk_packages(moe_np.__path__, "moe_np."))
-    return [name for name in sorted(found) if not name.startswith(SKIPPED)]
+def summary(module: str) -> str:
+    """The first paragraph of a module's docstring."""
+    return " ".join(ast.get_docstring(syntax(module)).partition("\n\n")[0].split())
 
 
-def described(text, indent):
-    """A docstring as reStructuredText: prose as prose, what is aligned or indented as it stands."""
-    lines = []
-    for block in re.split(r"\n\s*\n", inspect.cleandoc(text)):
-        own = block.splitlines()
-        if any(line.startswith(" ") or "  " in line for line in own):
-            lines += ["", ".. code-block:: text", "", *("   " + line for line in own), ""]
-        else:
-            lines += ["", prose(" ".join(own)), ""]
-    return [(" " * indent + line).rstrip() for line in lines]
+def package(module: str) -> str:
+    """The package that a module lies in, or is."""
+    is_package = sources.file_of(module).name == "__init__.py"
+    return module if is_package else module.rpartition(".")[0]
 
 
-def prose(text):
-    """A paragraph with `code` in it; nothing else in it is markup."""
-    parts = re.split(r"`([^`]+)`", text)
-    parts[::2] = (re.sub(r"([\\*|_`])", r"\\\1", part) for part in parts[::2])
-    parts[1::2] = (f"\\ ``{part}``\\ " for part in parts[1::2])
-    return "".join(parts)
+# --- what a module has ----------------------------------------------------------------------------
 
 
-def public(module):
-    """(name, object) of the functions and classes that a module defines, as they come in the file."""
-    own = [
-        (name, thing)
-        for name, thing in vars(module).items()
-        if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__
-    ]
-    return [
-        (n, t)
-        for n, t in own
-        if inspect.isclass(t) or inspect.isroutine(t) or hasattr(t, "py_func")
-    ]
+class Entry(NamedTuple):
+    """A public name of a module, as a directive of Sphinx."""
+
+    directive: str  # "py:function:: route(params, x)"
+    options: tuple[str, ...]  # ":value: 8"
+    text: str  # the docstring, or the comment beside a constant
+    fields: tuple[tuple[str, str, str], ...] = ()  # (name, type, comment) of a NamedTuple
 
 
-def signature(thing):
-    try:
-        text = str(inspect.signature(getattr(thing, "py_func", thing)))
-    except (TypeError, ValueError):
-        return "(...)"
-    return re.sub(r"<class 'numpy\.(\w+)'>|numpy\.(ndarray)", lambda m: m[1] or m[2], text)
+def public(module: str) -> list[Entry]:
+    """The public functions, classes with their methods, types and constants, as they come."""
+    lines = sources.file_of(module).read_text(encoding="utf-8").splitlines()
+    entries = []
+    for node in syntax(module).body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            entries += of_assignment(node, module, lines)
+        elif getattr(node, "name", "_").startswith("_"):
+            continue
+        elif isinstance(node, ast.FunctionDef):
+            directive = f"py:function:: {node.name}{signature(node, module)}"
+            entries.append(Entry(directive, (), ast.get_docstring(node) or ""))
+        elif isinstance(node, ast.ClassDef):
+            entries += of_class(node, module, lines)
+    return entries
 
 
-def entry(name, thing):
-    kind = "class" if inspect.isclass(thing) else "function"
-    lines = ["", f".. py:{kind}:: {name}{signature(thing)}", ""]
-    text = inspect.getdoc(thing) or ""
-    if kind == "class" and (text.startswith(f"{name}(") or text == inspect.getdoc(tuple)):
-        text = ""  # what Python writes by itself
-    return lines + (described(text, 3) if text else [])
+def of_class(node: ast.ClassDef, module: str, lines: list[str]) -> list[Entry]:
+    """A class with the fields that it declares, and its documented methods."""
+    declared = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    fields = [(part.target.id, written(part.annotation), comment(part, lines)) for part in declared]
+    text = ast.get_docstring(node) or ""
+    entries = [Entry(f"py:class:: {node.name}", (), text, tuple(fields))]
+    for part in node.body:
+        text = ast.get_docstring(part) if isinstance(part, ast.FunctionDef) else None
+        if text and not part.name.startswith("_"):
+            entries.append(Entry(of_method(part, node.name, module), (), text))
+    return entries
 
 
-def page(name):
-    """The module's page as reStructuredText, or None if there is nothing to say of it."""
-    module = importlib.import_module(name)
-    things = public(module)
-    if not module.__doc__ and not things:
-        return None
-    title = name.removeprefix("moe_np.")
-    lines = [
-        title,
-        "=" * len(title),
-        "",
-        f".. py:module:: {name}",
-        *described(module.__doc__ or "", 0),
-    ]
-    for own, thing in things:
-        lines += entry(own, thing)
+def of_method(node: ast.FunctionDef, owner: str, module: str) -> str:
+    """The directive of a method or property."""
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    if "property" in decorators:
+        return f"py:property:: {owner}.{node.name}"
+    shown = signature(node, module, is_bound="staticmethod" not in decorators)
+    return f"py:method:: {owner}.{node.name}{shown}"
+
+
+def of_assignment(node: ast.Assign | ast.AnnAssign, module: str, lines: list[str]) -> list[Entry]:
+    """A type, or constants: names with a capital, as `RELU` or `ERRORS`."""
+    if name := type_name(node):
+        options = (f":canonical: {linked(node.value, module)}",)
+        return [Entry(f"py:type:: {name}", options, comment(node, lines))]
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    parts = target.elts if isinstance(target, ast.Tuple) else [target]
+    names = [n.id for n in parts if isinstance(n, ast.Name) and re.match("[A-Z]", n.id)]
+    value = ast.unparse(node.value) if node.value and len(parts) == 1 else ""
+    options = (f":value: {value}",) if 0 < len(value) <= LONGEST_VALUE else ()
+    return [Entry(f"py:data:: {name}", options, comment(node, lines)) for name in names]
+
+
+def comment(node: ast.stmt, lines: list[str]) -> str:
+    """The comment that ends the line on which a statement ends."""
+    rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+    return rest.partition("#")[2].strip()
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def page(module: str, topic: tuple[str, str] | None = None) -> str:
+    """The page of a module as reStructuredText.
+
+    topic  (document, title) of the topic page that the module belongs to
+    """
+    title = module.removeprefix("moe_np.")
+    lines = [title, "=" * len(title), "", f".. py:module:: {module}", ""]
+    if topic:
+        lines += [f"Topic: :doc:`{topic[1]} </{topic[0]}>`", ""]
+    lines += described(ast.get_docstring(syntax(module)), 0, package(module))
+    for entry in public(module):
+        lines += entry_lines(entry, package(module))
     return "\n".join(lines) + "\n"
 
 
-def write(folder):
-    """All pages and their index, into `folder`."""
+def entry_lines(entry: Entry, where: str) -> list[str]:
+    """A public name as reStructuredText; `where` as in `described`."""
+    lines = ["", f".. {entry.directive}", *(f"   {option}" for option in entry.options), ""]
+    if entry.text:
+        lines += described(entry.text, 3, where)
+    if entry.fields:
+        rows = (f"      {row}" for row in aligned(entry.fields))
+        lines += ["   .. code-block:: text", "", *rows, ""]
+    return lines
+
+
+def aligned(fields: tuple[tuple[str, str, str], ...]) -> list[str]:
+    """The fields of a NamedTuple in columns: name, type, comment."""
+    widths = [max(len(field[column]) for field in fields) for column in (0, 1)]
+    return [f"{n:{widths[0]}}  {kind:{widths[1]}}  {text}".rstrip() for n, kind, text in fields]
+
+
+def described(text: str, indent: int, where: str) -> list[str]:
+    """A docstring as reStructuredText: prose as prose, what is aligned or indented as it stands.
+
+    where  the package of its module, for links to neighbours
+    """
+    lines = []
+    for block in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        parts = block.splitlines()
+        if any(line.startswith(" ") or "  " in line for line in parts):
+            lines += ["", ".. code-block:: text", "", *("   " + line for line in parts), ""]
+        else:
+            lines += ["", links.in_rst(" ".join(parts), where), ""]
+    return [(" " * indent + line).rstrip() for line in lines]
+
+
+def write(folder: pathlib.Path, topics: dict[str, tuple[str, str]]) -> None:
+    """The pages of all modules, into `folder`; topics {module: (document, title)}."""
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {name: text for name in modules() if (text := page(name))}
-    for name, text in pages.items():
-        (folder / f"{name}.rst").write_text(text, encoding="utf-8")
-    toc = "\n".join([".. toctree::", "   :maxdepth: 1", "", *(f"   {name}" for name in pages)])
-    (folder / "index.rst").write_text(INDEX + toc + "\n", encoding="utf-8")
+    for module in links.documented():
+        (folder / f"{module}.rst").write_text(page(module, topics.get(module)), encoding="utf-8")

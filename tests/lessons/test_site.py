@@ -1,12 +1,15 @@
-"""The pages: every module has one, docstrings come through unharmed, nothing is fetched from
-outside.
+"""The site: every module has a page and a topic, the code of the topics runs, links resolve,
+docstrings come through unharmed, and nothing is fetched from outside.
 
-CI builds all of it with warnings as errors (`python3 run.py site`); here is what can be said
+CI builds all of it with warnings as errors (`python3 run.py site`); here is what can be tested
 without Sphinx.
 """
 
 import importlib
+import inspect
+import json
 import pathlib
+import re
 import sys
 
 import pytest
@@ -14,38 +17,207 @@ import pytest
 sys.path.insert(
     0, str(pathlib.Path(__file__).resolve().parents[2])
 )  # lessons is a folder of the checkout
-reference = importlib.import_module("lessons.site.reference")
 builder = importlib.import_module("lessons.site.__main__")
+links = importlib.import_module("lessons.site.links")
+pages = importlib.import_module("lessons.site.pages")
+reference = importlib.import_module("lessons.site.reference")
+topics = importlib.import_module("lessons.site.topics")
+
+
+# --- pages of modules -----------------------------------------------------------------------------
+
+
+def defined(name):
+    """The public functions and classes that a module defines, as Python sees them."""
+    module = importlib.import_module(name)
+    for thing_name, thing in vars(module).items():
+        is_callable = (
+            inspect.isclass(thing) or inspect.isroutine(thing) or hasattr(thing, "py_func")
+        )
+        is_own = is_callable and (thing.__module__, thing.__name__) == (name, thing_name)
+        if is_own and not thing_name.startswith("_"):
+            yield thing_name
 
 
 def test_every_public_function_of_every_module_has_an_entry():
-    pytest.importorskip("numba")  # the kernels' pages need it
-    names = reference.modules()
-    assert (
-        "moe_np.routing.top_k" in names
-        and "moe_np.mixtures.em" in names
-        and "moe_np.__main__" not in names
-    )
+    pytest.importorskip("numba")  # to import the kernels
+    names = links.documented()
+    assert {"moe_np.routing.top_k", "moe_np.mixtures.em"} < set(names)
+    assert "moe_np.__main__" not in names
     for name in names:
-        page = reference.page(name)
-        for own, _ in reference.public(importlib.import_module(name)):
-            assert f":: {own}(" in page, (name, own)
+        text = reference.page(name)
+        for thing in defined(name):
+            assert re.search(rf":: {thing}(\(|$)", text, re.MULTILINE), (name, thing)
 
 
 def test_prose_stays_prose_and_tables_stay_as_they_are():
-    text = "Σ_i w* of `x_i`\nis |a|.\n\n    paper   here\n    x       y\n\nend  aligned"
-    lines = reference.described(text, 0)
-    assert r"Σ\_i w\* of \ ``x_i``\  is \|a\|." in lines
+    text = "Σ_i w* of `x_i`\nis |a|, *one* a*b*c.\n\n    paper   here\n    x       y\n\nend  aligned"
+    lines = reference.described(text, 0, "moe_np")
+    assert r"Σ\_i w\* of \ ``x_i``\  is \|a\|, *one* a\*b\*c." in lines
     assert "       paper   here" in lines and lines.count(".. code-block:: text") == 2
 
 
-def test_a_signature_names_types_shortly():
+def test_a_signature_has_the_names_of_its_types():
     page = reference.page("moe_np.routing.top_k")
-    assert (
-        "dtype=float64)" in page
-        and "<class" not in page
-        and ".. py:function:: route(params, x, *, k, ren" in page
-    )
+    types = "moe_np.base.types"
+    assert f".. py:function:: route(params: {types}.Params, x: {types}.ArrayND, *, k: int," in page
+    assert "-> tuple[moe_np.routing.contract.Routing, moe_np.routing.top_k.Cache]" in page
+    assert f"dtype: {types}.DType = np.float64" in page
+    for name in links.documented():
+        entries = [line for line in reference.page(name).splitlines() if ".. py:" in line]
+        assert not [line for line in entries if "Annotated[" in line or "<class" in line], name
+
+
+def test_a_class_shows_its_fields_and_methods_and_a_module_its_constants():
+    contract = reference.page("moe_np.routing.contract")
+    assert re.search(r"^ +token +ArrayA +row of x$", contract, re.MULTILINE)
+    assert ".. py:method:: Fit.bic() -> float" in reference.page("moe_np.mixtures.em_fit")
+    types = reference.page("moe_np.base.types")
+    assert ".. py:type:: ArrayND\n   :canonical: Array['N, D']" in types
+    experts = reference.page("moe_np.layers.experts.linear")
+    assert ".. py:data:: LINEAR\n   :value: Expert(" in experts
+
+
+def test_a_type_is_traced_to_the_module_that_defines_it():
+    home = importlib.import_module("lessons.site.signatures").home
+    assert home("moe_np.layers.balance", "BalanceLoss") == "moe_np.routing.contract.BalanceLoss"
+    assert home("moe_np.layers.balance", "noisy_top_k.Cache") == "moe_np.routing.noisy_top_k.Cache"
+    assert home("moe_np.plots", "Axes") == "matplotlib.axes.Axes"
+    assert home("moe_np.plots", "np.ndarray") == "np.ndarray"
+
+
+# --- topics ---------------------------------------------------------------------------------------
+
+
+def test_every_topic_page_has_its_place_in_the_order():
+    files = {path.stem for path in topics.FOLDER.glob("*.md")} - {"index"}
+    assert sorted(files) == sorted(topics.names())
+
+
+def test_every_module_stands_in_exactly_one_topic():
+    lines = [line for topic in topics.names() for line in topics.listed(topic)]
+    assert len(lines) == len(set(lines))
+    unknown = [n for n in lines if not n.endswith(".*") and n not in links.documented()]
+    assert not unknown
+    modules = [name for topic in topics.names() for name in topics.modules(topic)]
+    assert sorted(modules) == sorted(links.documented()), "add what is missing to a topic page"
+
+
+def test_the_longest_line_lists_a_module():
+    assert topics.lines_of_modules()["moe_np.routing.contract"] == "moe_np.routing.contract"
+    assert topics.lines_of_modules()["moe_np.routing"] == "moe_np.routing.*"
+    assert topics.fits("moe_np.routing.new", "moe_np.routing.*")
+    assert not topics.fits("moe_np.routing_new", "moe_np.routing.*")
+
+
+@pytest.mark.parametrize("topic", topics.names())
+def test_a_topic_is_short_and_complete(topic):
+    text = topics.text(topic)
+    assert len(text.splitlines()) <= 60
+    assert topics.code(topic) and topics.listed(topic)
+    assert "](../reference/" in topics.page(topic)
+
+
+@pytest.mark.parametrize("topic", topics.names())
+def test_the_code_of_a_topic_runs(topic, monkeypatch):
+    if "% needs numba" in topics.text(topic):
+        pytest.importorskip("numba")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.close("all")
+    monkeypatch.setenv("MOE_NP_VIEW", "text")
+    with plt.rc_context({"backend": "Agg"}):
+        exec(compile(topics.code(topic), f"{topic}.md", "exec"), {"__name__": topic})
+    for ax in (ax for number in plt.get_fignums() for ax in plt.figure(number).axes):
+        is_colorbar = ax.get_label() == "<colorbar>"
+        assert ax.get_xlabel() or ax.get_ylabel() or is_colorbar, "wanted the names of the axes"
+    plt.close("all")
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("(errata 3)", "([errata 3](../lessons/errata.md#errata-3))"),
+        (
+            "errata 7, 17",
+            "[errata 7](../lessons/errata.md#errata-7), [17](../lessons/errata.md#errata-17)",
+        ),
+        ("Lessons 07 and 99", "[Lessons 07](../lessons/07_sparse.ipynb) and 99"),
+        (
+            "Lessons 01 to 02",
+            "[Lessons 01](../lessons/01_why_one_averages.ipynb) to [02](../lessons/02_gate.ipynb)",
+        ),
+        ("arXiv 2401.04088", "[arXiv 2401.04088](https://arxiv.org/abs/2401.04088)"),
+        (
+            "`moe_np.routing.top_k`",
+            "[`moe_np.routing.top_k`](../reference/moe_np.routing.top_k.rst)",
+        ),
+        (
+            "`moe_np/routing/top_k.py`",
+            "[`moe_np/routing/top_k.py`](../reference/moe_np.routing.top_k.rst)",
+        ),
+        ("`top_k.route` and `errata 3`", "`top_k.route` and `errata 3`"),
+        ("# errata 3", "# errata 3"),
+        ("```\nerrata 3\n```", "```\nerrata 3\n```"),
+        ("[errata 3](there.md)", "[errata 3](there.md)"),
+    ],
+)
+def test_links_are_added_to_markdown(text, wanted):
+    assert links.in_markdown(text, "../") == wanted
+
+
+def test_links_are_added_to_docstrings():
+    text = links.in_rst("see top_k.py (errata 13), and `k`", "moe_np.routing")
+    assert r":doc:`top\_k.py </reference/moe_np.routing.top_k>`" in text
+    assert ":ref:`errata 13 <errata-13>`" in text and "``k``" in text
+
+
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(?:#([\w-]+))?\)")
+MADE_LATER = ("REPORT.md", "numbers.md", "cover.png")  # of the figures, when the site is built
+
+
+def markdown(path):
+    """The Markdown of a page or of a notebook's cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+    return "\n".join("".join(cell["source"]) for cell in cells)
+
+
+def in_toctrees(text):
+    """The documents that the toctrees of a page name, as paths without a suffix."""
+    for tree in re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield from (line for line in tree.splitlines() if line and line[0] != ":")
+
+
+def test_links_resolve(tmp_path):
+    pages.write_texts(tmp_path)
+    sources = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".md", ".ipynb")]
+    assert len(sources) > 40
+    for path in sources:
+        text = markdown(path)
+        for target, anchor in LINK.findall(text):
+            file = path.parent / target
+            assert file.name in MADE_LATER or file.exists(), f"{path.name}: {target}"
+            if anchor.startswith("errata-"):
+                assert f"({anchor})=" in file.read_text(encoding="utf-8"), f"{path.name}: {anchor}"
+        for name in in_toctrees(text):
+            made_later = f"{name}.md".endswith(MADE_LATER)
+            assert made_later or [*path.parent.glob(f"{name}*")], f"{path.name}: {name}"
+
+
+# --- what is shipped ------------------------------------------------------------------------------
+
+
+def test_numbers_are_the_tables_of_the_report_that_have_published_values():
+    one = "## One\n\nOurs, and published ones.\n\n| a |\n|---|\n| 1 |\n\nMore.\n\n"
+    two = "## Two\n\nOnly ours.\n\n| b |\n|---|\n| 2 |\n"
+    text = pages.tables(f"# R\n\n**Made with `--quick`: few seeds.**\n\n{one}{two}")
+    assert text.startswith("**Made with `--quick`") and "### One" in text and "| 1 |" in text
+    assert "Two" not in text and "More." not in text
 
 
 def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
@@ -55,5 +227,5 @@ def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
     (tmp_path / "b.html").write_text(
         '<link rel="stylesheet" href="//x/s.css"><img src="c.png">', encoding="utf-8"
     )
-    found = [(str(page), address) for page, address in builder.fetched_from_outside(tmp_path)]
-    assert found == [("a.html", "https://x/y.js"), ("b.html", "//x/s.css")]
+    fetched = [(str(page), address) for page, address in builder.fetched_from_outside(tmp_path)]
+    assert fetched == [("a.html", "https://x/y.js"), ("b.html", "//x/s.css")]
