@@ -190,7 +190,9 @@ def markdown(path):
 def in_toctrees(text):
     """The documents that the toctrees of a page name, as paths without a suffix."""
     for tree in re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield from (line for line in tree.splitlines() if line and line[0] != ":")
+        for line in tree.splitlines():
+            if line and not line.startswith(":"):
+                yield line.rpartition("<")[2].rstrip(">")
 
 
 def test_links_resolve(tmp_path):
