@@ -125,10 +125,8 @@ def _collapse_sparse(spec):
 
 def _first_gradients(params, batch, noise, options):
     """Before training: lengths of gradients, and what the experts without samples get."""
-    gate, loss = options["gate"], options["loss"]
-    _, expert, grads = patch_cnn_training.gradients(
-        params, batch, noise, activation="cubic", gate=gate, loss=loss
-    )
+    options = {"activation": "cubic", "gate": options["gate"], "loss": options["loss"]}
+    _, expert, grads = patch_cnn_training.gradients(params, batch, noise, **options)
     unused = np.bincount(expert, minlength=SPARSE_EXPERTS) == 0
     return {
         "gate gradient": length([grads["theta"]]),

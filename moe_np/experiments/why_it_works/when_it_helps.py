@@ -37,6 +37,8 @@ CELLS = {  # are the inputs clouds, has each region a rule -> words
     (False, False): "one cloud, one smooth rule",
 }
 HIDDEN = 6  # units of the network: 25 parameters, where four linear experts have 24
+E = 8  # cubic experts
+J = 8  # filters per class of a cubic expert
 
 # --- When does a mixture help? --------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ def _help_patches(spec):
     if not spec["told"]:
         parts = [without_sign(part, rng) for part in parts]
     train, test = (patch_cnn_training.batch(part.x, part.y) for part in parts)
-    E, J, D = 8, 8, train.x.shape[2]
+    D = train.x.shape[2]
     params = patch_cnn.init(rng, E, J, D, scale=1e-3, dtype=np.float32)
     options = {"activation": "cubic", "gate": "softmax"}
     learning = {"loss": "once", "norm": "joint", "lr": 3e-3, "lr_router": 0.1, "stop": False}

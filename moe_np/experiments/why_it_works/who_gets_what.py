@@ -53,17 +53,14 @@ def time_run(spec: Spec) -> Result:
     bits are there for good, "known at a tenth": their share after a tenth of the epochs, "curve"}.
     The bits are computed every epoch, on the vowels every tenth.
     """
-    if spec["task"] == "vowels":
-        every, kept_every = 10, 1
-        bits, length = _bits_on_vowels(spec, every)
-    else:
-        every, kept_every = 1, 2
-        bits, length = _bits_on_patches(spec)
+    dense = spec["task"] == "vowels"
+    every = 10 if dense else 1  # epochs
+    bits, length = _bits_on_vowels(spec, every) if dense else _bits_on_patches(spec)
     end = bits[-1]
     result = {name: every * for_good(bits, share * end) for name, share in TIMES.items()}
     at_tenth = float(bits[int(0.1 * length / every)] / end) if end > 0 else 1.0
     result |= {"epochs": length, "known at a tenth": at_tenth, "bits": float(end)}
-    return {**result, "curve": bits[::kept_every].round(4).tolist()}
+    return {**result, "curve": bits[:: 1 if dense else 2].round(4).tolist()}
 
 
 def _bits_on_vowels(spec, every):
