@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, Loss, Params, Rng
 
@@ -43,6 +44,8 @@ def random_direction(g: Array, rng: Rng) -> Array:
 
     It is drawn again as long as Σ g·v is so small that rounding would hide it.
     """
+    largest = np.abs(g).max(initial=0)
+    g = g / largest if largest > 0 else g  # so that no square overflows or becomes 0
     while True:
         v = rng.normal(size=g.shape)
         v /= np.linalg.norm(v)
@@ -64,25 +67,34 @@ def gradient_error(
     below 1e-7 for a right gradient of a smooth loss, near 1 for an unrelated one, and 1 − 1/N for
     one that is N times too large. Slopes under 4e-5 of the loss itself (at the default step) are
     divided by that instead, because rounding of the loss hides a smaller slope.
-    Raises InputError for other keys or shapes, and for parameters that are not float64.
+    Raises InputError for other keys or shapes, for parameters that are not float64, and for NaN or
+    infinity in parameters, gradients or the loss.
     """
+    checks.mapping("params", params)
+    checks.mapping("grads", grads)
+    checks.generator("rng", rng)
+    step = checks.number("step", step, greater_than=0)
     if set(params) != set(grads):
         raise InputError(f"grads: wanted the keys of params, {sorted(params)}, got {sorted(grads)}")
+    params = {name: checks.array(f"params[{name!r}]", p, None) for name, p in params.items()}
     errors = {}
     for name, x in params.items():
-        g = np.asarray(grads[name])
+        g = checks.array(f"grads[{name!r}]", grads[name], None)
         if x.dtype != np.float64:
             raise InputError(f"params[{name!r}]: wanted float64, got {x.dtype}")
         if g.shape != x.shape:
             raise InputError(f"grads[{name!r}]: wanted shape {x.shape}, got {g.shape}")
+        g = g.astype(np.float64, copy=False)
         if x.size == 0:
             errors[name] = 0.0
             continue
         v = random_direction(g, rng)
+        at = checks.number("loss(params)", float(loss(params)))
         numeric = slope(lambda moved, name=name: float(loss({**params, name: moved})), x, v, step)
-        analytic = float((g * v).sum())
+        checks.number(f"the slope of the loss along params[{name!r}]", numeric)
+        analytic = checks.number(f"Σ grads[{name!r}]·v", float((g * v).sum()))
         # a difference cannot show less than the rounding of the loss
-        rounding = 16 * np.finfo(np.float64).eps * abs(float(loss(params))) / step
+        rounding = 16 * np.finfo(np.float64).eps * abs(at) / step
         size = max(abs(numeric), abs(analytic), 1e7 * rounding)
         errors[name] = abs(numeric - analytic) / size if size > 0 else 0.0
     return errors

@@ -16,6 +16,8 @@ import importlib.util
 import os
 import sys
 
+import numpy as np
+
 from moe_np.base.checks import InputError
 
 TWINS = ("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online")
@@ -51,3 +53,10 @@ def backend():
         return "numpy"
     jit_off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     return "numba" if asked == "numba" or not jit_off else "numpy"
+
+
+def compiled(dtype):
+    """Whether the compiled loops are used for arrays of this dtype: with Numba, for float32 and
+    float64. Half precision and long double have no compiled loops; they run in NumPy.
+    """
+    return dtype in (np.float32, np.float64) and backend() == "numba"

@@ -172,9 +172,8 @@ def rank(problem: Problem, run: Fit) -> tuple[bool, float]:
     if isinstance(problem.family, Categorical):
         return True, run.history[-1]
     var = run.params["var"]
-    smallest = np.linalg.eigvalsh(var)[:, 0] if var.ndim == 3 else var
     few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
-    collapsed = few & (smallest <= 1.01 * problem.family.floor)
+    collapsed = few & (problem.family.smallest(var) <= 1.01)
     return not collapsed.any(), run.history[-1]
 
 
@@ -197,6 +196,11 @@ def e_step(problem: Problem, params: Params) -> Expectation:
     log_density = problem.family.log_density(params, problem.inputs, problem.y)
     joint = log_gate + log_density
     total = logsumexp(joint, keepdims=True)
+    if not np.isfinite(total).all():
+        raise checks.InputError(
+            "y: wanted cases with a density above 0, got one that is infinitely far from every "
+            "expert at these parameters"
+        )
     log_likelihood = float(total.sum())
     value = log_likelihood - penalty(problem, params)
     return Expectation(log_gate, log_density, np.exp(joint - total), log_likelihood, value)

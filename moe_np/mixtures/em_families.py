@@ -31,9 +31,15 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.machine import one_blas_thread
-from moe_np.base.types import ArrayN, ArrayNC, ArrayNE, ArrayNEC, Params, Rng
+from moe_np.base.types import Array, ArrayE, ArrayN, ArrayNC, ArrayNE, ArrayNEC, Params, Rng
 from moe_np.mixtures.irls import multinomial_irls
-from moe_np.mixtures.least_squares import Coef, Design, weighted_least_squares
+from moe_np.mixtures.least_squares import (
+    Coef,
+    Design,
+    check_magnitude,
+    is_constant,
+    weighted_least_squares,
+)
 
 ArrayECN = Annotated[np.ndarray, "E, C, N"]
 
@@ -78,13 +84,15 @@ class Gaussian(NamedTuple):
                 "expert"  σ_e² I, one learned σ_e² per expert
                 "full"    one learned covariance matrix per expert
     variance    used by "fixed"
-    floor       lower bound of variances (eigenvalues of Σ_e); None is 1e-6 of the variance of y,
-                averaged over the outputs
+    floor       lower bound of variances (of the eigenvalues of Σ_e); None is 1e-6 of the variance of
+                y, averaged over the outputs. With "full" it is 1e-6 of the variance of each output:
+                Σ_e is nowhere below the diagonal matrix of these, so that the unit of an output
+                does not matter
     """
 
     covariance: str = "expert"
     variance: float = 1.0
-    floor: float | None = None
+    floor: float | tuple[float, ...] | None = None
 
     def resolve(self, y: ArrayNC) -> tuple["Gaussian", ArrayNC]:
         """(family with its floor, y in float64). Raises InputError for bad settings or y."""
@@ -93,8 +101,23 @@ class Gaussian(NamedTuple):
         if not y.shape[1]:
             raise checks.InputError(f"y: wanted at least one output, got shape {y.shape}")
         checks.number("variance", self.variance, greater_than=0)
-        floor = 1e-6 * (y.var(axis=0).mean() or 1.0) if self.floor is None else self.floor
-        return self._replace(floor=checks.number("floor", floor, greater_than=0)), y
+        check_magnitude("y", y)
+        return self._replace(floor=self._floor(y)), y
+
+    def _floor(self, y):
+        """A number, or a tuple of one per output."""
+        if isinstance(self.floor, tuple):
+            checks.array("floor", self.floor, (y.shape[1],))
+            return tuple(checks.number("floor", value, greater_than=0) for value in self.floor)
+        if self.floor is not None:
+            return checks.number("floor", self.floor, greater_than=0)
+        variance = y.var(axis=0)
+        variance[is_constant(y)] = 0  # what is left of it is rounding
+        if self.covariance != "full" or len(variance) == 1:
+            return 1e-6 * float(variance.mean() or 1.0)
+        size = np.abs(y).max(axis=0, initial=0)
+        instead = np.where(size > 1e-150, size, 1) ** 2  # an output that is constant
+        return tuple((1e-6 * np.where(variance > 0, variance, instead)).tolist())
 
     @one_blas_thread()
     def log_density(self, params: Params, design: Design, y: ArrayNC) -> ArrayNE:
@@ -173,12 +196,25 @@ class Gaussian(NamedTuple):
         n = resp.sum(axis=0)
         scatter = (resp.T[:, None, :] * residual) @ residual.swapaxes(1, 2)
         scatter += ridge * W.swapaxes(1, 2) @ W
-        common = np.einsum("ecc->", scatter) / (C * n.sum()) * np.eye(C)
+        common = np.diag(np.einsum("ecc->c", scatter) / n.sum())
         used = (n > NEGLIGIBLE)[:, None, None]
         divisor = np.where(used, n[:, None, None], 1)
-        size, axes = np.linalg.eigh(np.where(used, scatter / divisor, common))
-        var = (axes * np.maximum(size, self.floor)[:, None, :]) @ axes.swapaxes(1, 2)
-        return 0.5 * (var + var.swapaxes(1, 2))
+        var = np.where(used, scatter / divisor, common)
+        # in the unit in which the floor is 1, the eigenvalues below it are raised to it
+        unit = np.sqrt(self.floor)
+        low = self.smallest(var) < 1
+        var = _raised(var, np.zeros(C) if unit.ndim else self.floor)
+        if unit.ndim and low.any():
+            raised = _raised(var[low] / np.outer(unit, unit), 1.0)
+            var[low] = raised * np.outer(unit, unit)
+        return var
+
+    def smallest(self, var: Array) -> ArrayE:
+        """The smallest variance of each expert in any direction, as a multiple of the floor."""
+        if var.ndim < 3:
+            return var / self.floor
+        unit = np.broadcast_to(np.sqrt(self.floor), var.shape[1])
+        return np.linalg.eigvalsh(var / np.outer(unit, unit))[:, 0]
 
     def penalty(self, params: Params, ridge: float) -> float:
         """½ ridge Σ_e tr(W_e Σ_e⁻¹ W_eᵀ)."""
@@ -214,6 +250,13 @@ class Gaussian(NamedTuple):
         E, D, C = params["W"].shape
         of_variance = {"fixed": 0, "shared": 1, "expert": E, "full": E * C * (C + 1) // 2}
         return E * (D + 1) * C + of_variance[self.covariance]
+
+
+def _raised(var, floor):
+    """Covariance matrices whose eigenvalues are at least the floor."""
+    size, axes = np.linalg.eigh(var)
+    var = (axes * np.maximum(size, floor)[:, None, :]) @ axes.swapaxes(1, 2)
+    return 0.5 * (var + var.swapaxes(1, 2))
 
 
 def _residual(params, design, y):

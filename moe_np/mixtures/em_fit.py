@@ -49,6 +49,7 @@ class Fit(NamedTuple):
 
     def score(self, x: ArrayND, y: ArrayNC | ArrayN, gate_x: Array | None = None) -> float:
         """The mean over the cases of log P(y | x), in nats per case."""
+        x = checks.array("x", x, ("N", "D"))
         if not len(x):
             raise checks.InputError("x: wanted at least one case, got none")
         return float(logsumexp(self._log_joint(x, y, gate_x)).mean())
@@ -93,7 +94,14 @@ class Fit(NamedTuple):
         if y.shape != wanted:
             raise checks.InputError(f"y: wanted shape {wanted}, got {y.shape}")
         log_gate = log_softmax(gate_logits(self.params, gate_inputs))
-        return log_gate + self.family.log_density(self.params, inputs, y)
+        with np.errstate(over="ignore"):
+            joint = log_gate + self.family.log_density(self.params, inputs, y)
+        if not np.isfinite(joint.max(axis=1)).all():
+            raise checks.InputError(
+                "y: wanted cases with a density above 0, got one that is infinitely far from every "
+                "expert"
+            )
+        return joint
 
 
 def gate_logits(params: Params, design: Design) -> ArrayNE:

@@ -87,6 +87,8 @@ def multinomial_irls(
     checks.integer("max_steps", max_steps, minimum=0)
     tol = checks.number("tol", tol, minimum=0)
     ridge = checks.number("ridge", ridge, minimum=0)
+    target = checks.array("target", target, None)
+    weight = None if weight is None else checks.array("weight", weight, None)
     stacked = np.ndim(target) == 3 or (weight is not None and np.ndim(weight) == 2)
     stack = make_stack(design, target, weight, ridge)
     point = evaluate(stack, initial_theta(stack, initial, stacked))

@@ -28,6 +28,7 @@ Coef = Annotated[np.ndarray, "M, D + 1, C"]
 
 MAX_PRODUCTS = 1 << 23  # numbers (64 MB): up to this many, the products of the inputs are kept
 CONSTANT = 16 * np.finfo(float).eps  # an input with a range below this part of its size is constant
+LARGEST = 1e150  # in size: the square root of the largest number, and some room for sums
 SINGULAR = 1e-6  # a pivot √(1 − R²) of an input on the others below this counts as 0
 
 
@@ -45,17 +46,34 @@ def make_design(x: ArrayND | Design) -> Design:
     if isinstance(x, Design):
         return x
     x = checks.array("x", x, ("N", "D")).astype(np.float64)
+    check_magnitude("x", x)
     N, D = x.shape
     mean = x.mean(axis=0) if N else np.zeros(D)
     xt = np.ones((D + 1, N))
     xt[:D] = (x - mean).T
-    extent = x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf)
-    constant = extent <= CONSTANT * np.abs(x).max(axis=0, initial=0)
-    xt[:D][constant] = 0  # what is left of a constant input after subtracting its mean is rounding
+    xt[:D][is_constant(x)] = (
+        0  # what is left of a constant input after subtracting its mean is rounding
+    )
     products = None
     if N * (D + 1) * (D + 2) // 2 <= MAX_PRODUCTS:
         products = np.concatenate([xt[k] * xt[k:] for k in range(D + 1)])
     return Design(xt, products, mean)
+
+
+def is_constant(x: ArrayND) -> Annotated[np.ndarray, "D"]:
+    """(D,) bool: the columns of x (N, D) that do not vary by more than rounding."""
+    extent = x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf)
+    return extent <= CONSTANT * np.abs(x).max(axis=0, initial=0)
+
+
+def check_magnitude(name: str, x: ArrayND) -> None:
+    """Check that sums of squares of x are finite numbers."""
+    largest = np.abs(x).max(initial=0)
+    if largest > LARGEST:
+        raise checks.InputError(
+            f"{name}: wanted numbers of at most {LARGEST:g}, got {largest:g}: sums of their squares "
+            "would overflow"
+        )
 
 
 def gram(

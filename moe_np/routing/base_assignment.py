@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks, numerics
+from moe_np.base import numerics
 from moe_np.base.types import (
     ArrayA,
     ArrayDE,
@@ -65,9 +65,7 @@ def init(
     """{"w": (D, E)}: `scale` times orthonormal columns (with E > D orthonormal rows, because the
     columns cannot be orthonormal).
     """
-    checks.generator("rng", rng)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
     q, r = np.linalg.qr(rng.normal(size=(max(D, E), min(D, E))))
     q = q * np.sign(np.diag(r))  # without this the directions are not uniform
     return {"w": (scale * (q if D >= E else q.T)).astype(dtype)}
@@ -108,12 +106,11 @@ def route(
 
     The demand of a token is the expert that it was assigned to.
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w = contract.check_inputs(params, x)
     training, _ = contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     token = np.flatnonzero(valid)
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.sigmoid(logits)
     expert = assign(logits[token]) if training else logits[token].argmax(axis=1)
     weight = probs[token, expert]
@@ -126,6 +123,7 @@ def route(
 def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
     """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The assignment is held."""
     dscore = np.zeros((len(cache.x), cache.w.shape[1]), cache.x.dtype)
+    dweight = weighting.check_dweight(dweight, len(cache.token))
     dscore[cache.token, cache.expert] = numerics.sigmoid_backward(dweight, cache.weight)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)
 

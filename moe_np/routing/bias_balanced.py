@@ -87,6 +87,20 @@ def best_groups(scores: ArrayNE, n_group: int, topk_group: int, group_best: int)
     return np.where(kept[:, :, None], groups, -np.inf).reshape(N, E)
 
 
+def best(scores: ArrayNE, logits: ArrayNE, k: int) -> ArrayNK:
+    """The k largest scores of each token (N, k), best first.
+
+    A sigmoid near 0 or 1 and a bias add up to equal scores where the sigmoids differ by less than
+    rounding: among equal scores the larger logit is taken, then the lowest index.
+    """
+    choice = contract.top_k(scores, k)
+    falling = -np.sort(-scores, axis=1)
+    tied = (falling[:, 1:] == falling[:, :-1])[:, :k].any(axis=1)
+    if tied.any():
+        choice[tied] = np.lexsort((-logits[tied], -scores[tied]), axis=1)[:, :k]
+    return choice
+
+
 def check_groups(
     n_experts: int, k: int, n_group: int, topk_group: int, group_best: int | None
 ) -> int:
@@ -124,19 +138,19 @@ def route(
 
     Raises InputError for k = 1 renormalised and for groups that do not fit.
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w, bias = contract.check_inputs(params, x, {"w": ("D", "E"), "bias": ("E",)})
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
     contract.check_training(training, rng)
+    routed_scale = checks.number("routed_scale", routed_scale)
     valid = contract.check_padding(valid, len(x))
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.sigmoid(logits)
-    scores = probs + params["bias"]
+    scores = probs + bias
     group_best = check_groups(w.shape[1], k, n_group, topk_group, group_best)
     if n_group > 1:
         scores = best_groups(scores, n_group, topk_group, group_best)
-    choice = contract.top_k(scores, k)
+    choice = best(scores, logits, k)
     if renormalise:
         log_s = -numerics.softplus(-np.take_along_axis(logits, choice, axis=1))
         share = numerics.softmax(log_s)
@@ -180,13 +194,22 @@ def update_bias(
     new params.
 
     speed is γ, DeepSeek-V3's bias update speed. Padding (valid[n] = False) is not counted. An
-    expert at the mean keeps its bias.
+    expert at the mean keeps its bias. Raises InputError where speed is so small, or the bias so
+    large, that the change would be lost to rounding (in half precision above 2).
     """
+    speed = checks.number("speed", speed)
+    bias = checks.params("params", params, {"bias": (routing.demand.shape[1],)})["bias"]
     valid = contract.check_valid(valid, len(routing.demand))
     count = routing.demand[valid].sum(axis=0)
     # in whole numbers, as the mean itself may not be one
     direction = np.sign(count.sum() - count * len(count))
-    return {**params, "bias": params["bias"] + (speed * direction).astype(params["bias"].dtype)}
+    new = bias + (speed * direction).astype(bias.dtype)
+    if speed and ((new == bias) & (direction != 0)).any():
+        raise InputError(
+            f"params['bias']: wanted numbers that {bias.dtype} can change by {speed:g}, got "
+            f"{np.abs(bias).max()}: the change is lost to rounding"
+        )
+    return {**params, "bias": new}
 
 
 # --- the stages, for the step view ----------------------------------------------------------------

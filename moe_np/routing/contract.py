@@ -49,6 +49,7 @@ not change `x`; no argument is changed in place; the dtype is that of x.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -65,6 +66,7 @@ from moe_np.base.types import (
     ArrayND,
     ArrayNE,
     ArrayNK,
+    DType,
     Options,
     Params,
     Rng,
@@ -143,17 +145,47 @@ class Router(Protocol):
 # --- checks of what comes in ----------------------------------------------------------------------
 
 
-def check_tokens(x: Array, params: Params, name: str = "w", *, finite: bool = True) -> ArrayND:
-    """Check x (N, D) against the router matrix params[name] (D, E); return x as an array."""
+ROUTER_MATRIX = {"w": ("D", "E")}
+
+
+def check_inputs(
+    params: Params,
+    x: ArrayND,
+    axes: Mapping[str, tuple[str, ...]] = ROUTER_MATRIX,
+    *,
+    finite: bool = True,
+) -> tuple[Array, ...]:
+    """Check the parameters against each other, and x (N, D) against the first of them: return x and
+    the parameters in the order of `axes`, as arrays.
+
+    axes     {name: axes}, as in `checks.params`; the first parameter has D
+    finite   whether x is checked for NaN and infinity; the parameters are in any case
+
+    Raises InputError for what is missing, does not fit, or is not finite, and without an expert.
+    """
+    arrays = checks.params("params", params, axes)
+    name, w = next(iter(arrays.items()))
+    if w.shape[axes[name].index("D") - 1] == 0:
+        raise InputError(f"params[{name!r}]: wanted at least one expert, got none")
     x = checks.array("x", x, ("N", "D"), finite=finite)
-    w = params[name]
-    if x.shape[1] != w.shape[0]:
+    D = w.shape[axes[name].index("D")]
+    if x.shape[1] != D:
         raise InputError(
-            f"x: wanted {w.shape[0]} features per token, as params[{name!r}] has, got {x.shape[1]}"
+            f"x: wanted {D} features per token, as params[{name!r}] has, got {x.shape[1]}"
         )
     if x.dtype != w.dtype:
         raise InputError(f"x: wanted {w.dtype}, the type of params[{name!r}], got {x.dtype}")
-    return x
+    return x, *arrays.values()
+
+
+def check_init(
+    rng: Rng, d_model: int, n_experts: int, scale: float = 1.0, dtype: DType = np.float64
+) -> tuple[int, int]:
+    """Check the arguments that the `init` of all routers have in common; return D and E."""
+    checks.generator("rng", rng)
+    checks.number("scale", scale, minimum=0)
+    checks.float_type("dtype", dtype)
+    return checks.integer("d_model", d_model), checks.integer("n_experts", n_experts)
 
 
 def check_k(k: int, n_experts: int) -> int:
@@ -167,6 +199,7 @@ def check_renormalise(renormalise: bool, k: int) -> None:
     """k = 1 renormalised gives every token the weight 1: the router would get a task gradient of
     exactly 0 (errata 4).
     """
+    checks.boolean("renormalise", renormalise)
     if renormalise and k == 1:
         raise InputError(
             "renormalise: with k = 1 the renormalised weight is always 1, so the task's gradient "
@@ -203,12 +236,7 @@ def check_valid(valid: ArrayN | None, n_tokens: int) -> ArrayN:
     """
     if valid is None:
         return np.ones(n_tokens, bool)
-    valid = np.asarray(valid)
-    if valid.dtype != bool or valid.shape != (n_tokens,):
-        raise InputError(
-            f"valid: wanted bool of shape ({n_tokens},), got {valid.dtype} of shape {valid.shape}"
-        )
-    return valid
+    return checks.mask("valid", valid, (n_tokens,))
 
 
 def check_padding(valid: ArrayN | None, n_tokens: int) -> ArrayN | None:
@@ -275,6 +303,9 @@ def demand_of(choice: ArrayNK, n_experts: int, valid: ArrayN | None = None) -> A
 # --- the capacity of the experts ------------------------------------------------------------------
 
 
+MOST = 2.0**53  # a capacity above this is no limit to any number of tokens
+
+
 def capacity(n_tokens: int, n_experts: int, k: int, factor: float) -> int:
     """Expert capacity C = ceil(factor · N · k / E), at least 1, from the capacity factor: the most
     tokens that one expert takes (Switch, section 2.2).
@@ -282,7 +313,9 @@ def capacity(n_tokens: int, n_experts: int, k: int, factor: float) -> int:
     Rounding down would give 0, every token dropped, for short sequences (errata 9).
     """
     factor = checks.number("capacity_factor", factor, greater_than=0)
-    return max(1, math.ceil(factor * n_tokens * k / n_experts))
+    C = min(factor * int(n_tokens) * k / n_experts, MOST)
+    # 1.1 · 10 is 11.000000000000002: what rounding adds is not a place more
+    return max(1, math.ceil(C - 4 * np.finfo(float).eps * C))
 
 
 def within_capacity(expert: ArrayA, n_experts: int, C: int) -> ArrayA:
@@ -305,9 +338,34 @@ def within_capacity(expert: ArrayA, n_experts: int, C: int) -> ArrayA:
 LARGE = 1 << 18  # multiplications from which on the compiled product is used
 
 
+def linear(x: ArrayND, w: ArrayDE, name: str = "w") -> ArrayNE:
+    """logits = x · w. Raises InputError where finite x and w have a product that is not finite.
+
+    name   of w in params, for the message
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = x @ w
+    check_logits(logits, name)
+    return logits
+
+
+def check_logits(logits: ArrayNE, name: str = "w") -> None:
+    """Check that the logits are finite: x and w may be so and their product overflow."""
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"x: wanted numbers whose product with params[{name!r}] is below "
+            f"{np.finfo(logits.dtype).max:.1e}, the largest of {logits.dtype}, got larger ones"
+        )
+
+
 def linear_backward(dlogits: ArrayNE, x: ArrayND, w: ArrayDE) -> tuple[ArrayND, ArrayDE]:
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
     # for a small product BLAS takes one thread anyway
-    if x.size * w.shape[1] >= LARGE and kernels.backend() == "numba":
+    if x.size * w.shape[1] >= LARGE and _same_type(dlogits, x, w):
         return kernels.top_k.linear_backward(dlogits, x, w)
     return dlogits @ w.T, x.T @ dlogits
+
+
+def _same_type(dlogits, x, w):
+    """Whether the compiled product knows these arrays: one type, for which there is a loop."""
+    return dlogits.dtype == x.dtype == w.dtype and kernels.compiled(x.dtype)

@@ -52,11 +52,10 @@ def route(
     rng: Rng | None = None,
 ) -> tuple[Routing, Cache]:
     """Send each token to all experts: x (N, D) -> (Routing with A = N·E, cache). No noise."""
-    x = contract.check_tokens(x, params)
+    x, w = contract.check_inputs(params, x)
     contract.check_training(training, rng)
     valid = contract.check_padding(valid, len(x))
-    w = params["w"]
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     choice = np.tile(np.arange(w.shape[1]), (len(x), 1))
     demand = contract.demand_of(choice, w.shape[1], valid)

@@ -149,15 +149,14 @@ def route(
     C = min(ceil(N·capacity_factor/E), N), N without padding. Raises InputError for a cap that
     leaves too few places. A row of demand is what the token got: no token asks for an expert.
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w = contract.check_inputs(params, x)
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     checks.choice("solver", solver, SOLVERS)
     cap = None if cap is None else checks.integer("cap", cap)
     n_valid = int(valid.sum())
     C = min(contract.capacity(n_valid, w.shape[1], 1, capacity_factor), n_valid)
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     demand = np.zeros(probs.shape, bool)
     demand[valid] = pick(probs[valid], C, cap, solver)

@@ -93,8 +93,7 @@ def route(
     A = N, or N·E with rows="all" (straight-through only), where the weight of those not chosen is
     0; `demand` is the choice either way.
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w = contract.check_inputs(params, x)
     checks.choice("estimator", estimator, ESTIMATORS)
     if checks.choice("rows", rows, ROWS) == "all" and estimator == "reinforce":
         raise InputError(
@@ -103,7 +102,7 @@ def route(
         )
     training, rng = contract.check_training(training, rng, "the choice of an expert")
     valid = contract.check_valid(valid, len(x))
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     onehot = np.zeros(probs.shape, bool)
     onehot[np.flatnonzero(valid), draw(probs[valid], rng)] = True
@@ -142,8 +141,16 @@ def reinforce(routing: Routing, loss: ArrayN, baseline: float | ArrayN = 0.0) ->
     choices drawn with an rng. Padding has no choice h; the router's backward pass leaves it out.
     """
     loss = checks.array("loss", loss, (len(routing.demand),))
+    baseline = _check_baseline(baseline, loss.shape)
     advantage = (loss - baseline)[:, None]
     return (advantage * (routing.demand - routing.probs)).astype(routing.probs.dtype)
+
+
+def _check_baseline(baseline, shape):
+    """A finite number, or an array of them of this shape."""
+    if isinstance(baseline, (list, tuple, np.ndarray)) and np.ndim(baseline):
+        return checks.array("baseline", baseline, shape)
+    return checks.number("baseline", baseline)
 
 
 def best_baseline(routing: Routing, loss: ArrayN) -> float:
@@ -165,7 +172,9 @@ def bernoulli(a: Array, rng: Rng | None = None) -> tuple[Array, Array]:
     """h = 1 with probability σ(a), else 0; without rng h = 1 where σ(a) > ½. -> (h, sigma), both
     shaped as a.
     """
-    sigma = numerics.sigmoid(a)
+    if rng is not None:
+        checks.generator("rng", rng)
+    sigma = numerics.sigmoid(checks.array("a", a, None))
     u = 0.5 if rng is None else rng.random(np.shape(a))
     return (u < sigma).astype(sigma.dtype), sigma
 
@@ -174,7 +183,10 @@ def bernoulli_reinforce(
     h: Array, sigma: Array, loss: Array, baseline: float | Array = 0.0
 ) -> Array:
     """da = (h − σ)(L − baseline): without bias the gradient of σ L(1) + (1 − σ) L(0)."""
-    return (h - sigma) * (loss - baseline)
+    h = checks.array("h", h, None)
+    sigma = checks.array("sigma", sigma, h.shape)
+    loss = checks.array("loss", loss, None)
+    return (h - sigma) * (loss - _check_baseline(baseline, loss.shape))
 
 
 def bernoulli_straight_through(dh: Array, sigma: Array | None = None) -> Array:

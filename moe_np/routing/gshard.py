@@ -87,7 +87,7 @@ def route(
 
     In evaluation the second choice is always sent. The group of the paper is the batch here.
     """
-    x, choice, gates, logits = top_2(params, x)
+    x, w, choice, gates, logits = top_2(params, x)
     checks.choice("variant", variant, ("paper", "code"))
     _, rng = contract.check_training(training, rng, "the random second expert")
     valid = contract.check_valid(valid, len(x))
@@ -100,7 +100,7 @@ def route(
         sent[:, 1] &= 2 * gates[:, 1] > rnd
     C = places(valid, logits.shape[1], capacity_factor)
     kept = sent & placed(choice, sent if variant == "code" else both, logits.shape[1], C)
-    cache = Cache(x, params["w"], choice, gates, rnd, C, kept, valid)
+    cache = Cache(x, w, choice, gates, rnd, C, kept, valid)
     return assignments(choice, gates, sent, kept, logits), cache
 
 
@@ -109,7 +109,7 @@ def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> A
     are held.
     """
     dgates = np.zeros_like(cache.gates)
-    dgates[cache.kept] = dweight
+    dgates[cache.kept] = weighting.check_dweight(dweight, np.count_nonzero(cache.kept))
     n_experts = cache.w.shape[1]
     dscore = weighting.renormalised_backward(dgates, cache.gates, cache.choice, n_experts)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)
@@ -128,19 +128,18 @@ def route_backward(
 # --- what every top-2 gate does (ST-MoE uses it too) ----------------------------------------------
 
 
-def top_2(params: Params, x: ArrayND) -> tuple[ArrayND, ArrayN2, ArrayN2, ArrayNE]:
-    """x -> x checked, the experts of the two largest logits (N, 2), their softmax (N, 2), all
+def top_2(params: Params, x: ArrayND) -> tuple[ArrayND, ArrayDE, ArrayN2, ArrayN2, ArrayNE]:
+    """x -> x and w checked, the experts of the two largest logits (N, 2), their softmax (N, 2), all
     logits (N, E).
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w = contract.check_inputs(params, x)
     if w.shape[1] < 2:
         raise InputError(
             f"params['w']: wanted at least 2 experts for two choices, got {w.shape[1]}"
         )
-    logits = x @ w
+    logits = contract.linear(x, w)
     choice = contract.top_k(logits, 2)
-    return x, choice, weighting.renormalised(logits, choice), logits
+    return x, w, choice, weighting.renormalised(logits, choice), logits
 
 
 def places(valid: ArrayN, n_experts: int, capacity_factor: float | None) -> int | None:

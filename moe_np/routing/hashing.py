@@ -75,7 +75,8 @@ def clustered(rng: Rng, embeddings: Annotated[np.ndarray, "V, D"], n_experts: in
     balanced.
     """
     params, _ = kmeans.fit(rng, embeddings, n_experts)
-    return {"table": kmeans.distances(np.asarray(embeddings), params["centroids"]).argmin(axis=1)}
+    embeddings = checks.array("embeddings", embeddings, ("V", "D"))
+    return {"table": kmeans.distances(embeddings, params["centroids"]).argmin(axis=1)}
 
 
 def route(
@@ -95,6 +96,7 @@ def route(
     """
     x = checks.array("x", x, ("N", "D"))
     ids = checks.array("ids", ids, (len(x),), kind="i")
+    checks.mapping("params", params, ("table",))
     table = checks.array("params['table']", params["table"], ("V",), kind="i")
     E = checks.integer("n_experts", n_experts)
     if len(table) and (table.min() < 0 or table.max() >= E):

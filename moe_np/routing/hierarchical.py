@@ -89,9 +89,7 @@ def init(
 
     Raises InputError where the groups cannot be equally large.
     """
-    checks.generator("rng", rng)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
     a = checks.integer("groups", groups, maximum=E)
     if E % a:
         raise InputError(f"groups: wanted a divisor of the {E} experts, got {a}")
@@ -118,17 +116,21 @@ def route(
     Raises InputError for a renormalised level with one choice of several: its gate would learn
     nothing from the task.
     """
-    x = contract.check_tokens(x, params, "w_primary")
-    w_primary, w_secondary = params["w_primary"], params["w_secondary"]
+    axes = {"w_primary": ("D", "a"), "w_secondary": ("D", "E")}
+    x, w_primary, w_secondary = contract.check_inputs(params, x, axes)
     N, a = len(x), w_primary.shape[1]
     E = w_secondary.shape[1]
+    if E % a or not E:
+        raise InputError(
+            f"params['w_secondary']: wanted equally many experts for {a} groups, got {E} in all"
+        )
     shape = N, k_primary, k_secondary
     _check_level("k_primary", k_primary, a, renormalise)
     _check_level("k_secondary", k_secondary, E // a, renormalise)
     contract.check_training(training, rng)
     valid = contract.check_padding(valid, N)
-    primary = x @ w_primary
-    secondary = (x @ w_secondary).reshape(N, a, E // a)
+    primary = contract.linear(x, w_primary, "w_primary")
+    secondary = contract.linear(x, w_secondary, "w_secondary").reshape(N, a, E // a)
     inside = numerics.softmax(secondary)
     outer = level_forward(primary, k_primary, renormalise)
     chosen = np.take_along_axis(secondary, outer.choice[:, :, None], axis=1)  # (N, k1, b)
@@ -161,6 +163,7 @@ def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> L
     dsecondary = np.zeros_like(cache.inside)
     np.put_along_axis(dsecondary, cache.outer_choice[:, :, None], dchosen, axis=1)
     if dlogits is not None:
+        dlogits = weighting.check_dlogits(dlogits, (N, a * b))
         dleaf = weighting.without_padding(dlogits, cache.valid).reshape(N, a, b)
         total = dleaf.sum(axis=2)
         dprimary = dprimary + total
@@ -205,6 +208,7 @@ def level_backward(
 
 
 def _check_level(name, k, n_options, renormalise):
+    checks.boolean("renormalise", renormalise)
     if checks.integer(name, k) > n_options:
         raise InputError(f"{name}: wanted at most the {n_options} there are, got {k}")
     if renormalise and k == 1 < n_options:

@@ -46,9 +46,14 @@ from moe_np.routing.contract import Routing, Stage
 ArrayED = Annotated[np.ndarray, "E, D"]
 
 WEIGHTS = ("one", "softmax")
+FAR = 30  # an offset is subtracted if it is this many times the spread
+CANCELS = 1e3  # a difference of less than this number of roundings of its terms is not trusted
 
 CAUSAL = True
 EXAMPLE: Options = {"k": 2, "weights": "softmax"}
+
+
+CENTROIDS = {"centroids": ("E", "D")}
 
 
 class Cache(NamedTuple):
@@ -71,16 +76,43 @@ def init(
     """{"centroids": (E, D)}, normal with standard deviation `scale`. Where there are tokens, `fit`
     gives better initial centroids.
     """
-    checks.generator("rng", rng)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
     return {"centroids": (rng.normal(size=(E, D)) * scale).astype(dtype)}
 
 
 def distances(x: ArrayND, centroids: ArrayED) -> ArrayNE:
-    """‖x_n − c_m‖² = ‖x_n‖² − 2 x_n·c_m + ‖c_m‖² (N, E), never below 0 in spite of rounding."""
-    squares = (x * x).sum(1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(1)
-    return np.maximum(squares, 0)
+    """‖x_n − c_m‖² (N, E), never below 0.
+
+    Computed as ‖x_n‖² − 2 x_n·c_m + ‖c_m‖². Where this difference is so small that the rounding of
+    its terms shows (tokens far from 0 and close to the centroid), it is the sum of the squares of
+    x_n − c_m instead.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        of_x = (x * x).sum(1)[:, None]
+        of_c = (centroids * centroids).sum(1)
+        squares = np.maximum(of_x - 2 * x @ centroids.T + of_c, 0)
+        rounding = CANCELS * np.finfo(squares.dtype).eps * (of_x + of_c)
+        unsure = ~(squares >= rounding)
+        for m in np.flatnonzero(unsure.any(axis=0)):
+            rows = unsure[:, m]
+            squares[rows, m] = ((x[rows] - centroids[m]) ** 2).sum(axis=1)
+    if not np.isfinite(squares).all():
+        raise InputError(
+            "x: wanted numbers whose squared distance from the centroids is below "
+            f"{np.finfo(squares.dtype).max:.1e}, the largest of {squares.dtype}, got larger ones"
+        )
+    return squares
+
+
+def offset(points: ArrayND) -> Annotated[np.ndarray, "D"]:
+    """What to subtract from points (N, D) before differences of sums of them are taken: their mean
+    where they are far from 0 and close together, so that these sums would lose the differences to
+    rounding; else 0.
+    """
+    middle = points.mean(axis=0) if len(points) else np.zeros(points.shape[1], points.dtype)
+    spread = np.abs(points - middle).max(initial=0)
+    is_far = np.abs(middle).max(initial=0) > FAR * spread
+    return middle if is_far and len(points) > 1 else np.zeros_like(middle)
 
 
 def route(
@@ -100,8 +132,7 @@ def route(
 
     Raises InputError for renormalise with weights="one", and for a temperature that is not above 0.
     """
-    centroids = params["centroids"]
-    x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
+    x, centroids = contract.check_inputs(params, x, CENTROIDS)
     k = contract.check_k(k, len(centroids))
     checks.choice("weights", weights, WEIGHTS)
     contract.check_renormalise(renormalise, k)
@@ -151,6 +182,8 @@ def route_backward(
     """
     x, centroids = cache.x, cache.centroids
     pull = logits_backward(dweight, dlogits, cache) * (2 / cache.temperature)
+    middle = offset(centroids)
+    x, centroids = x - middle, centroids - middle
     dx = pull @ centroids - x * pull.sum(axis=1, keepdims=True)
     return dx, {"centroids": pull.T @ x - centroids * pull.sum(axis=0)[:, None]}
 
@@ -189,6 +222,8 @@ def fit(rng: Rng, x: ArrayND, n_experts: int, *, rounds: int = 100) -> tuple[Par
     """
     x = checks.array("x", x, ("N", "D"))
     E = checks.integer("n_experts", n_experts)
+    middle = offset(x)
+    x = x - middle
     if len(x) < E:
         raise InputError(
             f"x: wanted at least {E} tokens, the number of the centroids, got {len(x)}"
@@ -205,7 +240,7 @@ def fit(rng: Rng, x: ArrayND, n_experts: int, *, rounds: int = 100) -> tuple[Par
         total, count = sums(x, expert, E)
         centroids = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], centroids)
         before = expert
-    return {"centroids": centroids}, inertia
+    return {"centroids": centroids + middle}, inertia
 
 
 def online(
@@ -218,14 +253,18 @@ def online(
     Token by token this is MacQueen's rule; a batch is assigned as one. A `rate` in place of 1/n_m
     forgets: c_m ← c_m + rate · (mean of its new tokens − c_m).
     """
-    centroids = params["centroids"]
-    x = contract.check_tokens(x, {"centroids": centroids.T}, "centroids")
+    x, centroids = contract.check_inputs(params, x, CENTROIDS)
     E = len(centroids)
     count = np.ones(E, x.dtype) if count is None else checks.array("count", count, (E,))
-    total, new = sums(x, distances(x, centroids).argmin(axis=1), E)
+    if (count < 0).any():
+        raise InputError(f"count: wanted numbers of at least 0, got {count.min()}")
+    if rate is not None:
+        rate = checks.number("rate", rate, minimum=0)
+    middle = offset(centroids)
+    total, new = sums(x - middle, distances(x, centroids).argmin(axis=1), E)
     count = count + new
     factor = 1 / np.maximum(count, 1) if rate is None else rate / np.maximum(new, 1)
-    change = (factor[:, None] * (total - new[:, None] * centroids)).astype(x.dtype)
+    change = (factor[:, None] * (total - new[:, None] * (centroids - middle))).astype(x.dtype)
     return {"centroids": centroids + change}, count
 
 

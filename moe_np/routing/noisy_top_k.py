@@ -99,8 +99,7 @@ def init(
 
     scale 0 is appendix A: no signal and some noise.
     """
-    checks.generator("rng", rng)
-    shape = checks.integer("d_model", d_model), checks.integer("n_experts", n_experts)
+    shape = contract.check_init(rng, d_model, n_experts, scale, dtype)
     return {
         name: (rng.normal(size=shape) * scale / np.sqrt(shape[0])).astype(dtype)
         for name in ("w", "w_noise")
@@ -123,8 +122,8 @@ def route(
     In evaluation the logits are the clean ones. Raises InputError for k = 1 of several experts,
     whose weight is always 1.
     """
-    x = contract.check_tokens(x, params)
-    w, w_noise = params["w"], params["w_noise"]
+    x, w, w_noise = contract.check_inputs(params, x, {"w": ("D", "E"), "w_noise": ("D", "E")})
+    noise_epsilon = checks.number("noise_epsilon", noise_epsilon, minimum=0)
     E = w.shape[1]
     k = contract.check_k(k, E)
     if k == 1 < E:
@@ -134,15 +133,16 @@ def route(
         )
     _, rng = contract.check_training(training, rng, "the noise on the logits")
     valid = contract.check_valid(valid, len(x))
-    clean = x @ w
+    clean = contract.linear(x, w)
     raw = sigma = noise = None
     noisy = clean
     if rng is not None:
-        raw = x @ w_noise
+        raw = contract.linear(x, w_noise, "w_noise")
         sigma = numerics.softplus(raw) + x.dtype.type(noise_epsilon)
         noise = np.zeros_like(clean)
         noise[valid] = rng.normal(size=(valid.sum(), E))
         noisy = clean + noise * sigma
+        contract.check_logits(noisy, "w_noise")
     ranked = contract.top_k(noisy, min(k + 1, E))
     choice = ranked[:, :k]
     runner_up = ranked[:, k] if k < E else None
@@ -226,6 +226,7 @@ def load_logits_backward(dload: ArrayE, cache: Cache) -> tuple[ArrayNE, ArrayNE]
     """
     if cache.noise is None or cache.runner_up is None:
         return np.zeros_like(cache.clean), np.zeros_like(cache.clean)
+    dload = checks.array("dload", dload, (cache.clean.shape[1],), finite=False)
     z, inverse = _distance(cache)
     bell = np.exp(-0.5 * z * z)
     root = z.dtype.type(np.sqrt(2 * np.pi))

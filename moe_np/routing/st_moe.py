@@ -69,7 +69,7 @@ def route(
     capacity_factor   C = ceil(factor · 2N/E) places per expert, N without padding; None: no limit.
                       The authors' code has no 2: its 1.25 is 0.625 here
     """
-    x, choice, gates, logits = gshard.top_2(params, x)
+    x, w, choice, gates, logits = gshard.top_2(params, x)
     threshold = checks.number("threshold", threshold, minimum=0, maximum=1)
     checks.choice("of", of, ("first", "pair"))
     checks.choice("second", second, ("threshold", "random"))
@@ -86,7 +86,7 @@ def route(
     sent = np.stack([valid, valid & (share > bar)], axis=1)
     C = gshard.places(valid, logits.shape[1], capacity_factor)
     kept = sent & gshard.placed(choice, sent, logits.shape[1], C)
-    cache = Cache(x, params["w"], choice, gates, of, share, threshold, rnd, C, kept, valid)
+    cache = Cache(x, w, choice, gates, of, share, threshold, rnd, C, kept, valid)
     return gshard.assignments(choice, gates, sent, kept, logits), cache
 
 

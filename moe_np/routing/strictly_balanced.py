@@ -88,13 +88,12 @@ def route(
                goes to the earlier token
     training   True: the batchwise mask of eq. (18); False: the threshold mask of eq. (19)
     """
-    x = contract.check_tokens(x, params)
-    w, threshold = params["w"], params["threshold"]
+    x, w, threshold = contract.check_inputs(params, x, {"w": ("D", "E"), "threshold": ("E",)})
     k = contract.check_k(k, w.shape[1])
     training, _ = contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     m = min(contract.capacity(valid.sum(), w.shape[1], k, 1.0), int(valid.sum()))
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     by_threshold = (probs > threshold) & valid[:, None]
     kept = _batch_mask(logits, m, valid) if training else by_threshold
@@ -107,7 +106,7 @@ def route(
 def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
     """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The mask is held."""
     dgate = np.zeros_like(cache.weight)
-    dgate[cache.kept] = dweight
+    dgate[cache.kept] = weighting.check_dweight(dweight, np.count_nonzero(cache.kept))
     dscore = numerics.softmax_backward(dgate, cache.weight)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)
 

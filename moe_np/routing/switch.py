@@ -26,7 +26,6 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from moe_np.base import checks, numerics
-from moe_np.base.checks import InputError
 from moe_np.base.types import (
     ArrayA,
     ArrayDE,
@@ -65,9 +64,7 @@ def init(
 
     Section 2.4 states the variance, s/D with s = 0.1: scale is √s.
     """
-    checks.generator("rng", rng)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
     cut = ndtri(rng.uniform(ndtr(-2), ndtr(2), size=(D, E)))
     return {"w": (cut * np.sqrt(scale**2 / D)).astype(dtype)}
 
@@ -89,17 +86,13 @@ def route(
     jitter            ε: in training the router's input is multiplied by uniform numbers in
                       [1 − ε, 1 + ε]
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
-    if not (isinstance(jitter, (int, float)) and 0 <= jitter < 1):
-        raise InputError(
-            f"jitter: wanted a number from 0 up to but not including 1, got {jitter!r}"
-        )
+    x, w = contract.check_inputs(params, x)
+    jitter = checks.number("jitter", jitter, minimum=0, less_than=1)
     _, rng = contract.check_training(training, rng, "the jitter" if jitter > 0 else None)
     valid = contract.check_valid(valid, len(x))
     factor = _jitter(jitter, x, valid, rng) if rng is not None and jitter > 0 else None
     seen = x if factor is None else x * factor
-    logits = seen @ w
+    logits = contract.linear(seen, w)
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, 1)[:, 0]
     token = np.flatnonzero(valid)

@@ -55,9 +55,7 @@ def init(
     rng: Rng, d_model: int, n_experts: int, *, scale: float = 1.0, dtype: DType = np.float64
 ) -> Params:
     """{"w": (D, E)}, normal with standard deviation scale/√D."""
-    checks.generator("rng", rng)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
     return {"w": (rng.normal(size=(D, E)) * scale / np.sqrt(D)).astype(dtype)}
 
 
@@ -75,16 +73,19 @@ def route(
 
     Raises InputError for k = 1 renormalised, where the router would learn nothing.
     """
-    compiled = kernels.backend() == "numba"
-    x = contract.check_tokens(x, params, finite=not compiled)
-    w = params["w"]
+    # the compiled loop looks for NaN and infinity in x while it reads it
+    x, w = contract.check_inputs(params, x, finite=False)
+    compiled = kernels.compiled(x.dtype)
+    if not compiled:
+        checks.array("x", x, x.shape)
     k = contract.check_k(k, w.shape[1])
     contract.check_renormalise(renormalise, k)
     contract.check_training(training, rng)
     valid = contract.check_padding(valid, len(x))
     gate = (kernels.top_k.forward if compiled else forward_numpy)(x, w, k, renormalise)
     if gate is None:  # a number of x is not finite
-        contract.check_tokens(x, params)
+        checks.array("x", x, x.shape)
+    contract.check_logits(gate[0])
     logits, probs, choice, weight, demand = gate
     if valid is not None:
         demand &= valid[:, None]
@@ -98,7 +99,7 @@ def forward_numpy(
     """The gate in NumPy: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N,
     E).
     """
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if renormalise:
@@ -124,8 +125,9 @@ def route_backward(
 ) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The choice is held."""
     x, w = cache.x, cache.w
-    if cache.renormalise and dlogits is None and kernels.backend() == "numba":  # k of E logits
+    if cache.renormalise and dlogits is None and kernels.compiled(x.dtype):  # k of E logits
         dchosen = weighting.rows_backward(dweight, cache.choice.shape, cache.valid)
+        dchosen = dchosen.astype(x.dtype, copy=False)
         dx, dw = kernels.top_k.backward(dchosen, cache.weight, cache.choice, x, w)
     else:
         dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), x, w)

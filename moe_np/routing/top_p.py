@@ -66,18 +66,20 @@ def route(
     With p = 1 a token takes all experts, but for those at the end that add nothing to the sum at
     this precision.
     """
-    x = contract.check_tokens(x, params)
-    w = params["w"]
+    x, w = contract.check_inputs(params, x)
     p = checks.number("p", p, greater_than=0, maximum=1)
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
-    logits = x @ w
+    logits = contract.linear(x, w)
     probs = numerics.softmax(logits)
     order = contract.top_k(logits, w.shape[1])
     ranked = np.take_along_axis(probs, order, axis=1)
     before = np.zeros_like(ranked)
     before[:, 1:] = np.cumsum(ranked, axis=1)[:, :-1]
-    kept = (before < p) & valid[:, None]
+    # a sum of up to E numbers that should be p is not less than it by rounding alone
+    kept = before < p - w.shape[1] * np.finfo(x.dtype).eps
+    kept[:, 0] = True
+    kept &= valid[:, None]
     token = np.nonzero(kept)[0]
     expert = order[kept]
     demand = np.zeros(probs.shape, bool)

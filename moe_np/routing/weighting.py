@@ -9,7 +9,7 @@ the probabilities as they are probs          (N, E)    Switch, DeepSeekMoE
 
 import numpy as np
 
-from moe_np.base import numerics
+from moe_np.base import checks, numerics
 from moe_np.base.types import ArrayA, ArrayN, ArrayNE, ArrayNK
 
 
@@ -24,6 +24,8 @@ def rows(choice: ArrayNK, weight: ArrayNK, valid: ArrayN | None) -> tuple[ArrayA
 
 def rows_backward(dweight: ArrayA, shape: tuple[int, int], valid: ArrayN | None) -> ArrayNK:
     """dweight (A,) of `rows` -> (N, k), 0 for padding."""
+    n_tokens = shape[0] if valid is None else np.count_nonzero(valid)
+    dweight = check_dweight(dweight, n_tokens * shape[1])
     if valid is None:
         return dweight.reshape(shape)
     dchosen = np.zeros(shape, dweight.dtype)
@@ -51,6 +53,8 @@ def probs_backward(dweight: ArrayA, token: ArrayA, expert: ArrayA, probs: ArrayN
 
     The three first arguments have one shape, (A,), or shapes that broadcast to one, as (N, k).
     """
+    shape = np.broadcast_shapes(np.shape(token), np.shape(expert))
+    dweight = checks.array("dweight", dweight, shape, finite=False)
     dprobs = np.zeros_like(probs)
     dprobs[token, expert] = dweight
     return numerics.softmax_backward(dprobs, probs)
@@ -60,9 +64,21 @@ def with_dlogits(dscore: ArrayNE, dlogits: ArrayNE | None, valid: ArrayN | None)
     """The gradient that came through the weights plus that of the losses on the logits (None: there
     is none); padding gets 0.
     """
-    return dscore if dlogits is None else dscore + without_padding(dlogits, valid)
+    if dlogits is None:
+        return dscore
+    return dscore + without_padding(check_dlogits(dlogits, dscore.shape), valid)
 
 
 def without_padding(dlogits: ArrayNE, valid: ArrayN | None) -> ArrayNE:
     """dlogits with rows of 0 for padding."""
     return dlogits if valid is None else np.where(valid[:, None], dlogits, 0)
+
+
+def check_dweight(dweight: ArrayA, n_assignments: int) -> ArrayA:
+    """Check the gradient of the weights (A,) that comes from the layer; return it as an array."""
+    return checks.array("dweight", dweight, (n_assignments,), finite=False)
+
+
+def check_dlogits(dlogits: ArrayNE, shape: tuple[int, ...]) -> ArrayNE:
+    """Check the gradient of the logits (N, E) that comes from losses; return it as an array."""
+    return checks.array("dlogits", dlogits, shape, finite=False)

@@ -83,3 +83,76 @@ def test_generator():
 
 def test_numpy_integers_are_integers():
     assert checks.integer("E", np.int64(3)) == 3
+
+
+def test_a_masked_entry_is_refused_and_an_unmasked_array_is_taken():
+    """The mask would be lost, and the hidden value used."""
+    hidden = np.ma.masked_equal(np.array([[1.0, -999.0]]), -999)
+    message = r"^x: wanted an array without masked entries, got 1 of 2 masked"
+    for kind, value in (("f", hidden), ("i", hidden.astype(int))):
+        with pytest.raises(checks.InputError, match=message):
+            checks.array("x", value, ("N", 2), kind=kind)
+    np.testing.assert_array_equal(checks.array("x", np.ma.array([[1.0, 2]]), ("N", 2)), [[1, 2]])
+
+
+def test_integers_of_every_type_become_int64():
+    for dtype in (np.int8, np.uint8, np.uint64, np.int32, ">i4"):
+        out = checks.array("y", np.array([0, 100], dtype), ("N",), kind="i")
+        assert out.dtype == np.int64 and out[1] == 100
+    message = r"^y: wanted whole numbers of at most 9223372036854775807, got 18446744073709551615$"
+    with pytest.raises(checks.InputError, match=message):
+        checks.array("y", np.array([2**64 - 1], np.uint64), ("N",), kind="i")
+
+
+def test_a_foreign_byte_order_becomes_the_native_one():
+    x = np.arange(3.0)
+    for dtype in (">f8", "<f8", ">f4"):
+        out = checks.array("x", x.astype(dtype), ("N",))
+        assert out.dtype.isnative and out.dtype.itemsize == np.dtype(dtype).itemsize
+        np.testing.assert_array_equal(out, x)
+
+
+def test_parameters_are_checked_against_each_other():
+    axes = {"w": ("D", "E"), "bias": ("E",)}
+    w, bias = np.ones((2, 3)), np.ones(3)
+    arrays = checks.params("params", {"w": w, "bias": bias, "more": 1}, axes)
+    assert list(arrays) == ["w", "bias"] and arrays["w"] is w and arrays["bias"] is bias
+    bad = [
+        (None, r"params: wanted a dict of arrays, got 'NoneType'"),
+        ([w], r"params: wanted a dict of arrays, got 'list'"),
+        ({"w": w}, r"params: wanted the keys w, bias; got w"),
+        ({"w": w, "bias": np.ones(2)}, r"params\['bias'\]: wanted shape \(3,\), got \(2,\)"),
+        ({"w": w, "bias": bias.astype("f4")}, r"params\['bias'\]: wanted float64, the type of"),
+        ({"w": w, "bias": bias * np.nan}, r"params\['bias'\]: wanted finite numbers, got nan"),
+    ]
+    for value, message in bad:
+        with pytest.raises(checks.InputError, match=message):
+            checks.params("params", value, axes)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), np.float32(np.inf)])
+def test_a_number_too_large_for_a_float(value):
+    with pytest.raises(checks.InputError, match=r"^lr: wanted a finite number, got [^\n]{1,90}$"):
+        checks.number("lr", value)
+
+
+@pytest.mark.parametrize("value", ["no", 1, None, np.ones(2), 0.0])
+def test_boolean(value):
+    with pytest.raises(checks.InputError, match="renormalise: wanted True or False, got"):
+        checks.boolean("renormalise", value)
+    assert checks.boolean("renormalise", np.True_) is True
+
+
+@pytest.mark.parametrize("value", [int, "i4", bool, "nonsense", None, complex, object])
+def test_float_type(value):
+    with pytest.raises(checks.InputError, match="dtype: wanted a type of floating point numbers"):
+        checks.float_type("dtype", value)
+    assert checks.float_type("dtype", "f4") == np.float32
+
+
+@pytest.mark.parametrize("value", [np.ones(2), {}, ["a"], {"a"}])
+def test_a_choice_that_cannot_be_compared(value):
+    with pytest.raises(checks.InputError, match="mode: wanted one of a, b; got"):
+        checks.choice("mode", value, ("a", "b"))
+    with pytest.raises(checks.InputError, match="mode: wanted one of a; got"):
+        checks.choice("mode", value, {"a": 1})

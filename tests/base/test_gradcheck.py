@@ -93,3 +93,34 @@ def test_bad_input_is_named(params, grads, words):
 
 def test_the_docstring_is_true():
     assert doctest.testmod(gradcheck).failed == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_named(bad):
+    """A NaN in the gradient has no random direction: the search for one never ended."""
+    rng = np.random.default_rng(0)
+    params, grads = {"w": np.ones(3)}, {"w": 2 * np.ones(3)}
+    wrong = np.array([1.0, bad, 1.0])
+
+    def square(p):
+        return (p["w"] ** 2).sum()
+
+    with pytest.raises(InputError, match=rf"grads\['w'\]: wanted finite numbers, got {bad}"):
+        gradcheck.gradient_error(square, params, {"w": wrong}, rng)
+    with pytest.raises(InputError, match=rf"params\['w'\]: wanted finite numbers, got {bad}"):
+        gradcheck.gradient_error(square, {"w": wrong}, grads, rng)
+    with pytest.raises(InputError, match=rf"loss\(params\): wanted a finite number, got {bad}"):
+        gradcheck.gradient_error(lambda p: bad, params, grads, rng)
+
+
+def test_gradients_of_every_size_have_a_direction():
+    rng = np.random.default_rng(0)
+    for size in (1e200, 1e-200, 5e-324):
+        v = gradcheck.random_direction(np.full(3, size), rng)
+        assert np.linalg.norm(v) == pytest.approx(1)
+    assert (
+        gradcheck.gradient_error(
+            lambda p: (p["w"] ** 2).sum(), {"w": [1.0, 2.0]}, {"w": [2, 4]}, rng
+        )["w"]
+        < 1e-9
+    )

@@ -355,3 +355,27 @@ def test_the_gradient_names_bad_parameters():
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             em.gradient(bad_params, x, y, family=em.Gaussian())
+
+
+def test_a_masked_case_is_refused():
+    """The mask was lost and the hidden outlier used: log likelihood −1040 in place of 142."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 1))
+    y = np.ma.array(x.copy())
+    y[3] = np.ma.masked
+    with pytest.raises(InputError, match="y: wanted an array without masked entries, got 1 of 20"):
+        em.fit(x, y, 2, family=em.Gaussian(), rng=rng)
+    with pytest.raises(InputError, match="x: wanted an array without masked entries, got 1 of 20"):
+        em.fit(y, x, 2, family=em.Gaussian(), rng=rng)
+
+
+def test_numbers_whose_squares_overflow_are_named():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 1))
+    for name, arguments in (("x", (x * 1e200, x)), ("y", (x, x * 1e200))):
+        with pytest.raises(InputError, match=rf"^{name}: wanted numbers of at most 1e\+150, got"):
+            em.fit(*arguments, 2, family=em.Gaussian(), rng=rng)
+    fit = em.fit(x, x + rng.normal(size=(20, 1)), 2, family=em.Gaussian(), rng=rng, restarts=2)
+    with pytest.raises(InputError, match=r"^y: wanted numbers of at most 1e\+150"):
+        fit.responsibilities(x[:1], [[1e200]])
+    assert np.isfinite(fit.responsibilities(x[:1], [[1e12]])).all()

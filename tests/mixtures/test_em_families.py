@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moe_np.base.checks import InputError
 from moe_np.mixtures import em
 from moe_np.mixtures.em_families import affine, affine_backward, draw_category, pack, unpack
 from moe_np.mixtures.least_squares import make_design
@@ -69,3 +70,65 @@ def test_categories_are_drawn_with_their_probabilities():
     probs = np.tile([0.2, 0.0, 0.5, 0.3], (20_000, 1))
     column = draw_category(probs, np.random.default_rng(0))
     np.testing.assert_allclose(np.bincount(column, minlength=4) / 20_000, probs[0], atol=0.01)
+
+
+def two_outputs(scale, rng):
+    x = rng.normal(size=(400, 1))
+    slope = np.where(rng.random(400) < 0.5, 1, -1)[:, None]
+    y = np.hstack([slope * x, slope * x + 1]) + 0.1 * rng.normal(size=(400, 2))
+    return x, y * [1, scale]
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e3, 1e5])
+def test_the_unit_of_an_output_does_not_matter_to_full_covariances(scale):
+    """The floor of an output is in its own unit: it was the mean over the outputs, far above the
+    variance of one in a small unit.
+    """
+    reference, scaled = (
+        em.fit(
+            *two_outputs(s, np.random.default_rng(0)),
+            2,
+            family=em.Gaussian("full"),
+            rng=np.random.default_rng(0),
+            restarts=4,
+        )
+        for s in (1, scale)
+    )
+    units = np.outer([1, scale], [1, scale])
+    np.testing.assert_allclose(scaled.params["var"] / units, reference.params["var"], rtol=1e-4)
+    np.testing.assert_allclose(np.sqrt(scaled.params["var"][:, 0, 0]), 0.1, rtol=0.2)
+    np.testing.assert_allclose(scaled.resp, reference.resp, atol=1e-4)
+    change = scaled.log_likelihood + 400 * np.log(scale) - reference.log_likelihood
+    assert abs(change) < 1e-3
+
+
+@pytest.mark.parametrize("covariance", ["shared", "expert", "full"])
+@pytest.mark.parametrize("value", [0.37, 0.1, 1e6 / 3])
+def test_a_constant_output_is_constant_within_rounding(covariance, value):
+    """Its variance is rounding, and no floor: the log likelihood fell by 15."""
+    x = np.random.default_rng(0).normal(size=(30, 1))
+    family = em.Gaussian(covariance)
+    for y in (np.full((30, 1), value), np.hstack([np.full((30, 1), value), x])):
+        fit = em.fit(x, y, 2, family=family, rng=np.random.default_rng(1), restarts=3)
+        assert (np.diff(fit.history) >= -1e-9 * np.abs(fit.history[1:])).all()
+        assert np.min(fit.family.floor) > 1e6 * (value * np.finfo(float).eps) ** 2
+
+
+def test_covariances_are_raised_to_the_floor_of_each_output():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 1)), np.empty((40, 2))
+    y[:, 0] = x[:, 0]  # fitted exactly: its variance is the floor
+    y[:, 1] = 1e4 * (x[:, 0] + rng.normal(size=40))
+    fit = em.fit(x, y, 1, family=em.Gaussian("full"), rng=rng, restarts=1)
+    floor = np.array(fit.family.floor)
+    np.testing.assert_allclose(floor, 1e-6 * y.var(axis=0), rtol=1e-12)
+    var = fit.params["var"][0]
+    assert var[0, 0] == pytest.approx(floor[0], rel=1e-3)
+    scaled = var / np.sqrt(np.outer(floor, floor))
+    assert np.linalg.eigvalsh(scaled)[0] == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("floor", [(1.0,), (1.0, -1.0), (1.0, np.nan), -1.0, "1"])
+def test_the_floor_is_checked(floor):
+    with pytest.raises(InputError, match="floor"):
+        em.Gaussian("full", floor=floor).resolve(np.ones((3, 2)))

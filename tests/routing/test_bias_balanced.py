@@ -210,3 +210,37 @@ def test_errata_11_ties():
 def test_bad_options(options, words):
     with pytest.raises(InputError, match=words):
         bias_balanced.route(*problem(), **options)
+
+
+@pytest.mark.parametrize("name", ["w", "bias"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_refused(name, bad):
+    """A NaN in the bias was the first choice of every token, with finite weights."""
+    rng = np.random.default_rng(0)
+    params = bias_balanced.init(rng, 4, 8)
+    params[name][..., 3] = bad
+    with pytest.raises(InputError, match=rf"params\['{name}'\]: wanted finite numbers, got {bad}"):
+        bias_balanced.route(params, rng.normal(size=(5, 4)), k=2, renormalise=True)
+
+
+@pytest.mark.parametrize(
+    ("bias", "logits"), [(12, [-18, -17, -16, -15]), (0, [20, 25, 30, 40]), (0, [25, 40, 20, 30])]
+)
+def test_scores_that_round_to_the_same_are_ordered_by_the_logit(bias, logits):
+    x = np.array([logits], np.float32)
+    params = {"w": np.eye(4, dtype=np.float32), "bias": np.full(4, bias, np.float32)}
+    routing, _ = bias_balanced.route(params, x, k=2, renormalise=True)
+    np.testing.assert_array_equal(routing.expert, np.argsort(-x[0], kind="stable")[:2])
+
+
+def test_a_change_of_the_bias_that_rounding_would_lose_is_refused():
+    rng = np.random.default_rng(0)
+    params = bias_balanced.init(rng, 4, 4, dtype=np.float16)
+    x = rng.normal(size=(5, 4)).astype(np.float16)
+    routing, _ = bias_balanced.route(params, x, k=1, renormalise=False)
+    params["bias"] += np.float16(4)
+    with pytest.raises(InputError, match="the change is lost to rounding"):
+        bias_balanced.update_bias(params, routing, speed=1e-3)
+    for speed in (np.nan, np.inf, "1", None):
+        with pytest.raises(InputError, match="speed: wanted a finite number"):
+            bias_balanced.update_bias(params, routing, speed=speed)

@@ -5,7 +5,7 @@ import pytest
 
 from moe_np import routing
 from moe_np.base.checks import InputError
-from moe_np.routing import contract
+from moe_np.routing import base_assignment, contract, top_k
 
 
 def test_errata_09_capacity_rounds_up_and_is_at_least_one():
@@ -105,3 +105,47 @@ def test_the_routers_are_the_files_with_a_route():
     names = list(routing.routers())
     assert {"top_k", "hashing"} <= set(names) and names == sorted(names)
     assert not {"contract", "stages", "weighting"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "n_experts", "k", "factor", "wanted"),
+    [(10, 1, 1, 1.1, 11), (100, 10, 1, 1.1, 11), (70, 7, 1, 1.1, 11), (3, 1, 1, 1.01, 4)],
+)
+def test_rounding_of_the_factor_adds_no_place(n_tokens, n_experts, k, factor, wanted):
+    """1.1 · 10 is 11.000000000000002."""
+    assert contract.capacity(n_tokens, n_experts, k, factor) == wanted
+
+
+def test_a_capacity_factor_without_limit_is_large_or_refused():
+    assert contract.capacity(8, 4, 2, 1e308) >= 8
+    for factor in (10**400, np.inf, np.nan, 0, "1"):
+        with pytest.raises(InputError, match="capacity_factor: wanted a finite number above 0"):
+            contract.capacity(8, 4, 2, factor)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_product_that_overflows_is_named(monkeypatch, compiled):
+    monkeypatch.setenv("MOE_NP_KERNELS", "" if compiled else "numpy")
+    x, w = np.full((2, 3), 1e30, np.float32), np.full((3, 4), 1e20, np.float32)
+    with pytest.raises(InputError, match=r"x: wanted numbers whose product with params\['w'\]"):
+        top_k.route({"w": w}, x, k=2, renormalise=True)
+    with pytest.raises(InputError, match=r"x: wanted numbers whose product with params\['w'\]"):
+        base_assignment.route({"w": w}, x, training=True)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, ">f8", ">f4"])
+def test_types_without_a_compiled_loop_run_in_numpy(monkeypatch, compiled, dtype):
+    monkeypatch.setenv("MOE_NP_KERNELS", "" if compiled else "numpy")
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(8, 4)).astype(dtype), rng.normal(size=(6, 8)).astype(dtype)
+    routing, cache = top_k.route({"w": w}, x, k=2, renormalise=True)
+    exact, exact_cache = top_k.route({"w": w.astype(float)}, x.astype(float), k=2, renormalise=True)
+    np.testing.assert_array_equal(routing.expert, exact.expert)
+    tol = 16 * max(float(np.finfo(x.dtype).eps), np.finfo(float).eps)
+    np.testing.assert_allclose(routing.weight.astype(float), exact.weight, rtol=tol, atol=tol)
+    assert routing.weight.dtype == x.dtype.newbyteorder("=")
+    dx, grads = top_k.route_backward(np.ones(12, x.dtype), None, cache)
+    wanted, wanted_grads = top_k.route_backward(np.ones(12), None, exact_cache)
+    np.testing.assert_allclose(dx.astype(float), wanted, atol=20 * tol)
+    np.testing.assert_allclose(grads["w"].astype(float), wanted_grads["w"], atol=20 * tol)

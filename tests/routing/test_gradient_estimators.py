@@ -263,3 +263,11 @@ def test_bernoulli_estimators():
 def test_bernoulli_without_an_rng_is_a_threshold():
     h, _ = gradient_estimators.bernoulli(np.array([-1.0, -1e-9, 1e-9, 2.0]))
     assert h.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("baseline", [np.nan, "0", None, [1.0, 2.0], 1j])
+def test_the_baseline_is_checked(baseline):
+    params = gradient_estimators.init(np.random.default_rng(0), 4, 3)
+    routing, _ = gradient_estimators.route(params, np.ones((3, 4)), estimator="reinforce")
+    with pytest.raises(InputError, match="baseline: wanted"):
+        gradient_estimators.reinforce(routing, np.ones(3), baseline)

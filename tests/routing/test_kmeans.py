@@ -228,3 +228,48 @@ def test_the_gradient_at_the_logits_moves_tokens_and_centroids_apart_or_together
     pull = 2 / cache.temperature * at_logits[:, :, None] * apart
     np.testing.assert_allclose(grads["centroids"], pull.sum(axis=0), rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(dx, -pull.sum(axis=1), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("offset", [0, 1e2, 1e3, 1e4])
+def test_an_offset_common_to_tokens_and_centroids_changes_no_choice(offset):
+    """‖x‖² − 2 x·c + ‖c‖² loses everything where x and c are far from 0 and close together."""
+    rng = np.random.default_rng(0)
+    c = (rng.normal(size=(8, 4)) + offset).astype(np.float32)
+    x = (rng.normal(size=(500, 4)) + offset).astype(np.float32)
+    exact = ((x[:, None].astype(float) - c.astype(float)) ** 2).sum(axis=2)
+    # the differences of float32 numbers are exact here: relative errors are those of the squares
+    np.testing.assert_allclose(kmeans.distances(x, c), exact, rtol=2e-3, atol=1e-4)
+    routing, cache = kmeans.route({"centroids": c}, x, weights="softmax")
+    assert (routing.expert == exact.argmin(axis=1)).mean() > 0.998
+    dweight = rng.normal(size=500).astype(np.float32)
+    dx, grads = kmeans.route_backward(dweight, None, cache)
+    pull = 2 * kmeans.logits_backward(dweight, None, cache).astype(float)
+    difference = x[:, None].astype(float) - c
+    np.testing.assert_allclose(dx, -(pull[:, :, None] * difference).sum(axis=1), atol=1e-4)
+    wanted = (pull[:, :, None] * difference).sum(axis=0)
+    np.testing.assert_allclose(grads["centroids"], wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_clusters_far_from_0_are_found(offset):
+    rng = np.random.default_rng(0)
+    cluster = np.arange(300) % 3
+    x = (4 * np.eye(3)[cluster] + 0.1 * rng.normal(size=(300, 3)) + offset).astype(np.float32)
+    params, inertia = kmeans.fit(rng, x, 3)
+    expert = kmeans.route(params, x, weights="one")[0].expert
+    assert [len(set(expert[cluster == m])) for m in range(3)] == [1, 1, 1]
+    mean = np.array([x[cluster == m].mean(axis=0, dtype=float) for m in range(3)])
+    np.testing.assert_allclose(np.sort(params["centroids"], 0), np.sort(mean, 0), atol=3e-3)
+    assert inertia[-1] == pytest.approx(9, rel=0.3)
+    moved, _ = kmeans.online(params, x, np.full(3, 1e6))
+    np.testing.assert_allclose(moved["centroids"], params["centroids"], atol=2e-3)
+
+
+def test_a_distance_that_overflows_and_bad_counts_are_refused():
+    params = {"centroids": np.zeros((2, 3))}
+    with pytest.raises(InputError, match="squared distance"):
+        kmeans.route(params, np.full((2, 3), 1e200), weights="one")
+    with pytest.raises(InputError, match="count: wanted numbers of at least 0"):
+        kmeans.online(params, np.ones((2, 3)), [-1, 0])
+    with pytest.raises(InputError, match="rate: wanted a finite number of at least 0"):
+        kmeans.online(params, np.ones((2, 3)), rate=np.nan)

@@ -259,3 +259,11 @@ def test_padding_adds_nothing_to_the_load():
     np.testing.assert_allclose(dx[valid], dx0, atol=1e-13)
     for name in grads:
         np.testing.assert_allclose(grads[name], grads0[name], atol=1e-13)
+
+
+@pytest.mark.parametrize("epsilon", [np.nan, -5, 1j, "0", -1e308])
+def test_noise_epsilon_is_checked(epsilon):
+    rng = np.random.default_rng(0)
+    params = noisy_top_k.init(rng, 4, 4)
+    with pytest.raises(InputError, match="noise_epsilon: wanted a finite number of at least 0"):
+        noisy_top_k.route(params, np.ones((2, 4)), k=2, noise_epsilon=epsilon, rng=rng)

@@ -26,13 +26,6 @@ learned = over({name: case for name, case in CASES.items() if case.learned})
 linear = over({name: case for name, case in CASES.items() if case.linear})
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
-
-
 # --- gradients ------------------------------------------------------------------------------------
 
 
@@ -338,3 +331,43 @@ def test_the_signatures_are_those_of_the_contract(router):
     assert all(p.kind == p.KEYWORD_ONLY for p in list(of_init.values())[3:])
     for backward in (router.logits_backward, router.route_backward):
         assert list(inspect.signature(backward).parameters)[:3] == ["dweight", "dlogits", "cache"]
+
+
+@every
+def test_arguments_of_the_wrong_kind_are_input_errors(case):
+    """Parameters, options, generators and gradients are checked in every router."""
+    params, x = setup(case)
+    chosen = options(case, x)
+    for bad in (None, [1], {}, 3, dict.fromkeys(params, 1), dict.fromkeys(params)):
+        with pytest.raises(InputError):
+            case.router.route(bad, x, **chosen)
+    for option, value in (("rng", 0), ("rng", np.random.RandomState(0)), ("training", "no")):
+        with pytest.raises(InputError, match=f"{option}: wanted"):
+            case.router.route(params, x, **chosen | {option: value})
+    if "renormalise" in chosen:
+        with pytest.raises(InputError, match="renormalise: wanted True or False, got 'no'"):
+            case.router.route(params, x, **chosen | {"renormalise": "no"})
+    for value in (0, None, np.random.RandomState(0)):
+        with pytest.raises(InputError, match=r"rng: wanted a numpy\.random\.Generator"):
+            case.router.init(value, 5, 4, **case.init)
+
+
+@learned
+def test_parameters_and_gradients_are_checked(case):
+    params, x = setup(case)
+    chosen = options(case, x)
+    for name, p in params.items():
+        for bad in (p * np.nan, p.astype(np.float32), p[None], p[..., :0], p + 0j):
+            with pytest.raises(InputError, match=r"(params\[|x: wanted)"):
+                case.router.route({**params, name: bad}, x, **chosen)
+    routing, cache = route(case, params, x)
+    for dlogits in (np.ones((3, 2)), np.ones(4), "no"):
+        with pytest.raises(InputError, match="dlogits: wanted"):
+            case.router.route_backward(np.ones(len(routing.weight)), dlogits, cache)
+
+
+@learned
+@pytest.mark.parametrize("option", [{"scale": np.nan}, {"scale": "2"}, {"dtype": int}])
+def test_options_of_init_are_checked(case, option):
+    with pytest.raises(InputError, match=next(iter(option)) + ": wanted"):
+        case.router.init(np.random.default_rng(0), 5, 4, **case.init | option)

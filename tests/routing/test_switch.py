@@ -128,6 +128,14 @@ def test_start_is_a_cut_normal_of_small_scale():
 def test_jitter_is_checked(jitter):
     params, x = problem()
     with pytest.raises(
-        InputError, match="jitter: wanted a number from 0 up to but not including 1"
+        InputError, match="jitter: wanted a finite number of at least 0 and below 1"
     ):
         switch.route(params, x, jitter=jitter)
+
+
+@pytest.mark.parametrize("jitter", [np.float32(0.5), np.float64(0.5), np.int64(0)])
+def test_numbers_of_numpy_are_numbers(jitter):
+    params, x = problem()
+    routing, _ = switch.route(params, x, jitter=jitter, rng=np.random.default_rng(1))
+    wanted, _ = switch.route(params, x, jitter=float(jitter), rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(routing.logits, wanted.logits)

@@ -149,3 +149,23 @@ def test_the_entropy_loss_lowers_the_number_of_experts():
         _, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
         params = {"w": params["w"] - 0.5 * grads["w"]}
     assert number[-1] < 1.3 < 2 < number[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("probs", "p", "wanted"),
+    [
+        ([0.3, 0.1, 0.1, 0.5], 0.8, 2),
+        ([1 / 12] * 12, 0.5, 6),
+        ([0.1] * 10, 0.8, 8),
+        ([0.1] * 10, 0.801, 9),
+        ([0.7, 0.3], 1e-30, 1),
+    ],
+)
+def test_a_sum_that_equals_p_is_enough(dtype, probs, p, wanted):
+    """Rounding of the running sum does not add an expert."""
+    logits = np.log([probs]).astype(dtype)
+    routing, _ = top_p.route({"w": np.eye(len(probs), dtype=dtype)}, logits, p=p)
+    assert len(routing.token) == wanted
+    routing, _ = top_p.route({"w": np.eye(len(probs), dtype=dtype)}, logits, p=np.float64(p))
+    assert len(routing.token) == wanted

@@ -49,10 +49,9 @@ def route(
     rng: Rng | None = None,
 ) -> tuple[Routing, Cache]:
     """Send each token to the expert of the smallest angle: x (N, D) -> (Routing, cache)."""
-    x = contract.check_tokens(x, params)
+    x, w = contract.check_inputs(params, x)
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
-    w = params["w"]
     x_unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     w_unit = w / np.linalg.norm(w, axis=0)
     cosine = x_unit @ w_unit
