@@ -67,8 +67,8 @@ def _notebook(cells, facts):
     )
     return Notebook(
         name=facts["assignment"],
-        allowed=tuple(facts["allowed"]),
-        libraries=tuple(facts["libraries"]),
+        allowed=tuple(map(str, facts["allowed"])),
+        libraries=tuple(map(str, facts["libraries"])),
         questions=tuple(questions),
         cells=tuple(c._replace(source=given.get(c.grade_id, c.source)) for c in cells),
     )

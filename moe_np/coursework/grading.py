@@ -5,10 +5,12 @@ process or fills the memory is left out; the child is started again, and the oth
 graded.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import moe_np
@@ -119,6 +121,7 @@ class Session:
         self._first_child = child
         self.failed = {}  # number of a cell -> message of the last run
         self.left_out = {}  # number of a cell -> why it is not run any more
+        self.disturbed = set()  # questions that load on the machine can have cost
 
     def start(self) -> None:
         """Make sure that there is a child in which all cells have run that can."""
@@ -160,20 +163,21 @@ class Session:
 
         def call(*inputs):
             nonlocal spent
-            self.start()
-            start = time.monotonic()
             seconds = max(question.seconds - spent, 0.01)
+            start = time.monotonic()
             try:
+                self.start()
+                start = time.monotonic()
                 value, inputs_after = self.child.call(question.function, inputs, seconds)
             except Refused as error:
                 raise Refused(self.explain(str(error))) from None
-            except TimedOut:
+            except ChildError as error:
+                self.disturbed.add(question.name)
                 self.close()
+                if not isinstance(error, TimedOut):
+                    raise
                 # the whole time, not what was left of it: the message is then always the same
                 raise TimedOut(f"no answer within {question.seconds:g} s") from None
-            except ChildError:
-                self.close()
-                raise
             spent += time.monotonic() - start
             if not equal_values(inputs, inputs_after):
                 raise InputsChanged
@@ -209,6 +213,9 @@ def grade(
 ) -> GradedNotebook:
     """Grade the bytes of a notebook. It raises nothing for what a student did.
 
+    What may be lost by chance, because the machine was busy (no answer in time, a lost race, a
+    process that ended), is tried a second time while nothing else is graded.
+
     drawn   what `assignments.draw_all` returned
     """
     try:
@@ -219,17 +226,73 @@ def grade(
     run = runnable_cells(assignment, cells)
     if any("matplotlib" in source for _, source in run):
         sandbox.find_fonts()
-    session = Session(sandbox, run)
-    try:
-        marks = [grade_question(session, q, drawn, cells) for q in assignment.questions]
-        broken = {**session.failed, **session.left_out}
-    finally:
-        session.close()
+    with _TURNS.together():
+        marks, broken, again = _grade_questions(assignment, drawn, Session(sandbox, run), cells)
+    if again:
+        repeated = assignment._replace(questions=again)
+        with _TURNS.alone():
+            new, broken_again, _ = _grade_questions(repeated, drawn, Session(sandbox, run), cells)
+        by_name = {mark.name: mark for mark in new}
+        marks = [by_name.get(mark.name, mark) for mark in marks]
+        broken = broken_again
     problems = [
         clean_text(f"Cell {number}: {explain_import(reason, assignment)}.")
         for number, reason in sorted(broken.items())
     ]
     return GradedNotebook([_cleaned(mark, assignment) for mark in marks], problems)
+
+
+def _grade_questions(assignment, drawn, session, cells):
+    """(marks, {number of a cell: why it failed}, questions that may be lost by chance)."""
+    try:
+        marks = [grade_question(session, q, drawn, cells) for q in assignment.questions]
+        broken = {**session.failed, **session.left_out}
+    finally:
+        session.close()
+    lost = {mark.name for mark in marks if mark.earned == 0}
+    if not session.left_out:  # a cell that is left out may have cost any of them
+        lost &= session.disturbed
+    again = tuple(q for q in assignment.questions if q.function and q.name in lost)
+    return marks, broken, again
+
+
+class _Turns:
+    """Many threads grade together, or one grades alone. Who wants to be alone goes first."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._together = 0
+        self._alone = 0  # who is alone, or waits for it
+        self._one = threading.Lock()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._together += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._together -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._alone += 1
+        try:
+            with self._one:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._together)
+                yield
+        finally:
+            with self._changed:
+                self._alone -= 1
+                self._changed.notify_all()
+
+
+_TURNS = _Turns()
 
 
 def grade_question(
@@ -242,6 +305,8 @@ def grade_question(
             return no_points(question, NOT_ANSWERED)
         return Mark(question.name, question.points, None, "", text)
     verdict = examine(question, session.answer(question), None, drawn=drawn[question.name])
+    if verdict.too_slow:
+        session.disturbed.add(question.name)
     earned = question.points if verdict.passed else 0
     return Mark(question.name, question.points, earned, verdict.message)
 
@@ -269,7 +334,7 @@ def clean_text(text: str, longest: int = LONGEST_MESSAGE, kept: str = "") -> str
 
     kept   control characters that stay; without "\\n" the text becomes one line
     """
-    text = text.encode("utf-8", "replace").decode()
+    text = text[: longest + 1].encode("utf-8", "replace").decode()
     text = "".join(c if c.isprintable() or c in kept else " " for c in text)
     return text if len(text) <= longest else text[:longest] + " ..."
 

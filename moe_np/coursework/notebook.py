@@ -12,9 +12,11 @@ marker is no cell. Four keys say what a cell is for; `with_roles` makes nbgrader
     by_hand="NAME"    a text answer that is marked by hand, with the model answer
 """
 
+import codecs
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +28,10 @@ TEXT_STUB = "YOUR ANSWER HERE"
 ROLES = ("given", "answer", "test", "by_hand")
 LARGEST = 20_000_000  # bytes of a notebook, most of which are pictures in outputs
 MOST_CELLS = 1000
+MOST_VALUES = 500_000  # lists, dicts and what follows a comma, in a notebook with its outputs
+LONGEST_CODE = 1_000_000  # characters of all cells of code
+
+_ONE_AT_A_TIME = threading.Lock()  # notebooks are parsed, for the sake of memory
 
 
 class Cell(NamedTuple):
@@ -208,20 +214,35 @@ def read(raw: bytes) -> tuple[list[Cell], dict]:
     """(cells, metadata) of a notebook's bytes, without outputs. Raises InputError if it is none."""
     if len(raw) > LARGEST:
         raise InputError(f"wanted a notebook of at most {LARGEST // 10**6} MB, got more")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("wanted a Jupyter notebook in UTF-8, got one in UTF-16")
+    # before it is parsed: what takes much memory and time is many values, not many bytes
+    if sum(raw.count(mark) for mark in (b"{", b"[", b",")) > MOST_VALUES:
+        wanted = f"at most {MOST_VALUES:,} values; clear the outputs"
+        raise InputError(f"wanted a notebook of {wanted}")
     try:
-        notebook = json.loads(raw.decode("utf-8-sig"))
-        cells = [_cell_from_json(cell) for cell in notebook["cells"][:MOST_CELLS]]
+        with _ONE_AT_A_TIME:
+            notebook = json.loads(raw.decode("utf-8-sig"))
+        if isinstance(notebook, dict) and "worksheets" in notebook:
+            raise InputError("wanted a Jupyter notebook of format 4, got one of format 3 or older")
+        if len(notebook["cells"]) > MOST_CELLS:
+            raise InputError(f"wanted a notebook of at most {MOST_CELLS} cells, got more")
+        cells = [_cell_from_json(cell) for cell in notebook["cells"]]
         metadata = notebook.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise TypeError("metadata")
-        return cells, metadata
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"something else ({type(error).__name__})"
         raise InputError(f"wanted a Jupyter notebook, got {what}") from None
+    if sum(len(cell.source) for cell in cells if cell.kind == "code") > LONGEST_CODE:
+        raise InputError(f"wanted at most {LONGEST_CODE:,} characters of code, got more")
+    return cells, metadata
 
 
 def _cell_from_json(cell):
-    source = cell["source"]
+    source = cell["source"] or ""
     source = source if isinstance(source, str) else "".join(source)
     metadata = cell.get("metadata") or {}
     nbgrader = metadata.get("nbgrader") or {}

@@ -7,6 +7,7 @@ in a sandbox and returns plain values).
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ class Verdict(NamedTuple):
 
     passed: bool
     message: str  # "" if passed, otherwise what came and what was wanted, without the hidden input
+    too_slow: bool = False  # right, but slow: load on the machine can be the cause
 
     def __bool__(self):
         return self.passed
@@ -76,16 +78,61 @@ def _difference(wanted, got, name, rtol, atol):
     return next((message for message in differences if message), "")
 
 
-def _array_difference(wanted, got, name, rtol, atol):
+def as_numbers(value: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
+    """(the array of real numbers of this shape that a value is, ""), or (None, what it is).
+
+    The value is an array or a number, or lists of them. Lengths and types are compared first, so
+    that nothing becomes an array that is not of the wanted size, and no text does.
+    """
+    if other := _other_shape(value, shape):
+        return None, other
     try:
-        got = np.asarray(got)
+        array = np.asarray(value)
     except ValueError:
-        return f"{name}: wanted an array, got {type(got).__name__}"
-    if got.dtype.kind not in "fiub":
-        what = type(got.item()).__name__ if got.shape == () else got.dtype
-        return f"{name}: wanted real numbers, got {what}"
-    if got.shape != wanted.shape:
-        return f"{name}: wanted the shape {wanted.shape}, got {got.shape}"
+        return None, f"wanted an array, got {type(value).__name__}"
+    if array.dtype.kind not in "fiub":
+        what = type(array.item()).__name__ if array.shape == () else array.dtype
+        return None, f"wanted real numbers, got {what}"
+    if array.shape != shape:
+        return None, f"wanted the shape {shape}, got {array.shape}"
+    return array, ""
+
+
+def _other_shape(value, shape, wanted=None):
+    """Why a value is no array of this shape, part of the shape `wanted`; "" if it may be one."""
+    wanted = shape if wanted is None else wanted
+    if isinstance(value, (tuple, list, range)):
+        if shape and len(value) == shape[0]:
+            parts = (_other_shape(item, shape[1:], wanted) for item in value)
+            return next(filter(None, parts), "")
+        return f"wanted the shape {wanted}, got {_nested(value, len(wanted) - len(shape))}"
+    if isinstance(value, (str, bytes, dict, set, type(None))):
+        return f"wanted real numbers, got {type(value).__name__}"
+    got = getattr(value, "shape", ())
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "fiub":
+        return f"wanted real numbers, got {value.dtype}"
+    if got == shape:
+        return ""
+    if len(wanted) == len(shape):
+        return f"wanted the shape {wanted}, got {got}"
+    return f"wanted the shape {wanted}, got rows of the shape {got}"
+
+
+def _nested(value, depth):
+    """In words: lists whose lengths are wrong, `depth` levels below the result."""
+    if depth:
+        return f"a row of {len(value)} values"
+    lengths = []
+    while isinstance(value, (tuple, list, range)) and len(lengths) < 9:
+        lengths.append(len(value))
+        value = value[0] if len(value) else None
+    return f"{(*lengths, *getattr(value, 'shape', ()))}"
+
+
+def _array_difference(wanted, got, name, rtol, atol):
+    got, other = as_numbers(got, wanted.shape)
+    if other:
+        return f"{name}: {other}"
     differs = ~np.isclose(got.astype(float), wanted.astype(float), rtol, atol)
     if not differs.any():
         return ""
@@ -211,12 +258,42 @@ def _try_case(question, answer, case):
 
 
 def compare_result(question: Question, wanted: Any, got: Any, inputs: tuple) -> str:
-    """The comparison's message. If the comparison itself fails, the result is wrong."""
+    """The comparison's message. If the comparison itself fails, the result is wrong.
+
+    A result that is much larger than the wanted one, or text, does not get to the comparison.
+    """
+    if _is_oversized(wanted, got):
+        other = _difference(wanted, got, "the result", 0, 0)
+        return other or "the result: wanted fewer values, and no text"
     try:
         with np.errstate(all="ignore"):
             return question.compare(wanted, got, inputs)
     except Exception as error:
         return f"the result cannot be compared ({type(error).__name__}: {error})"
+
+
+def _is_oversized(wanted, got):
+    """Is there text where only numbers are wanted, or several times as many values?"""
+    numbers, text = _count(wanted, math.inf)
+    most = 4 * numbers + 1000
+    got_numbers, got_text = _count(got, most)
+    return got_numbers > most or (got_text and not text)
+
+
+def _count(value, most):
+    """(how many values and lists, counted until there are more than `most`; whether text is one)"""
+    count = 0
+    text = False
+    left = [value]
+    while left and count <= most:
+        item = left.pop()
+        count += max((1, item.size, *item.shape)) if isinstance(item, np.ndarray) else 1
+        if isinstance(item, dict):
+            left += item.values()
+        elif isinstance(item, (tuple, list)):
+            left += item
+        text |= isinstance(item, (str, bytes))
+    return count, text
 
 
 # One race at a time: a baseline in Python would hold up students who are graded side by side.
@@ -248,7 +325,8 @@ def _race(question, answer, cases):
     if ratio >= question.faster:
         return Verdict(True, "")
     wanted = f"wanted {question.faster:g} times"
-    return Verdict(False, f"right, but {ratio:.1f} times as fast as the baseline: {wanted}")
+    message = f"right, but {ratio:.1f} times as fast as the baseline: {wanted}"
+    return Verdict(False, message, too_slow=True)
 
 
 def self_check(

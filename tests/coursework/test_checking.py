@@ -1,5 +1,7 @@
 """The visible checks, as a student runs them."""
 
+import json
+
 import pytest
 
 from moe_np.coursework import checking
@@ -44,6 +46,24 @@ def test_a_notebook_that_was_not_released_is_refused(tmp_path):
         checking.read(path)
     with pytest.raises(ValueError, match="wanted a notebook, got No such file"):
         checking.read(tmp_path / "none.ipynb")
+
+
+@pytest.mark.parametrize("library", ["evil.x", "this.x", 5, "moe_np"])
+def test_what_a_notebook_names_as_a_library_is_not_run(tmp_path, monkeypatch, capsys, library):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "__init__.py").write_text("print('this code was run')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "student.ipynb"
+    assignment = coursework.assignment()
+    raw = simulated.notebook_bytes(assignment, simulated.solved(assignment))
+    content = json.loads(raw)
+    content["metadata"]["moe_np"]["libraries"] = [library]
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert moe_np("check", path) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and "wanted names of libraries without a dot" in output.err
 
 
 @pytest.mark.slow

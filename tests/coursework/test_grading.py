@@ -1,8 +1,88 @@
 """One submission: texts of students, answers in words."""
 
+import threading
+import time
+
+import pytest
+
 from moe_np.coursework import grading, notebook
-from moe_np.coursework.question import Question
+from moe_np.coursework.question import Question, Verdict
+from moe_np.coursework.sandbox import Child, ChildError, TimedOut
 from tests.support import coursework
+
+
+def graded_first_question():
+    """A right answer to the first question, graded: its mark, and problems of the notebook."""
+    assignment = coursework.assignment()
+    cells = coursework.simulate_class().solved(assignment)
+    assignment = assignment._replace(questions=assignment.questions[:1])
+    raw = coursework.notebook_bytes(cells)
+    with coursework.sandbox_of() as sandbox:
+        marked = grading.grade(assignment, coursework.drawn(), sandbox, raw)
+    return marked.marks[0], marked.problems
+
+
+def failing_at_first(times, error, function):
+    """The function, which raises in its first calls."""
+    calls = []
+
+    def call(*arguments):
+        calls.append(arguments)
+        if len(calls) <= times:
+            raise error
+        return function(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("error", [TimedOut("late"), ChildError("the process ended")])
+@pytest.mark.parametrize("method", ["call", "cell", "clear"])
+def test_what_may_be_lost_by_chance_is_tried_again_alone(monkeypatch, method, error):
+    monkeypatch.setattr(Child, method, failing_at_first(1, error, getattr(Child, method)))
+    mark, problems = graded_first_question()
+    assert (mark.earned, mark.message, problems) == (2, "", [])
+
+
+def test_a_lost_race_is_tried_again_and_what_fails_twice_is_lost(monkeypatch):
+    calls = []
+    verdicts = iter([Verdict(False, "slow", True), Verdict(True, "")])
+    monkeypatch.setattr(grading, "examine", lambda *a, **k: next(verdicts))
+    assert graded_first_question()[0].earned == 2
+    monkeypatch.setattr(grading, "examine", lambda *a, **k: calls.append(1) or Verdict(False, "no"))
+    assert graded_first_question()[0].message == "no" and calls == [1], "a wrong answer is not"
+    monkeypatch.undo()
+    late = failing_at_first(2, TimedOut("late"), Child.call)
+    monkeypatch.setattr(Child, "call", late)
+    assert graded_first_question()[0].message == "no answer within 10 s"
+
+
+def test_who_grades_alone_waits_for_the_others_and_they_for_it():
+    turns = grading._Turns()
+    running = []
+    seen = []
+
+    def work(kind):
+        with getattr(turns, kind)():
+            running.append(kind)
+            time.sleep(0.02)
+            seen.append(tuple(running))
+            running.remove(kind)
+
+    kinds = ["together", "together", "alone", "together", "alone", "together"] * 3
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(seen) == len(kinds)
+    assert all(kinds == ("alone",) for kinds in seen if "alone" in kinds)
+    assert max(map(len, seen)) > 1, "the others run side by side"
+
+
+def test_a_long_text_is_cut_before_it_is_cleaned():
+    start = time.perf_counter()
+    assert grading.clean_text("x\n" * 10_000_000).startswith("x x")
+    assert time.perf_counter() - start < 0.5
 
 
 def test_what_students_write_is_made_safe():

@@ -1,6 +1,8 @@
 """Cells: from py:percent text to notebooks, with roles, without solutions and hidden tests."""
 
+import json
 import re
+import tracemalloc
 
 import pytest
 
@@ -78,6 +80,45 @@ def test_jupytext_keeps_the_metadata_of_nbgrader(name):
     written = jupytext.reads(text, "py:percent").cells
     ours = [{**c.nbgrader, "cell_type": c.kind} if c.nbgrader else {} for c in cells]
     assert [cell.metadata.get("nbgrader", {}) for cell in written] == ours
+
+
+def in_json(cells=(), **more):
+    return json.dumps({"cells": list(cells), "nbformat": 4, **more})
+
+
+CODE = {"cell_type": "code", "source": "x = 1", "metadata": {}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"[" + b'{"a":0},' * 500_000 + b"1]", "at most 500,000 values; clear the outputs"),
+        (b"[" * 600_000, "at most 500,000 values"),
+        (in_json([CODE] * 1001).encode(), "at most 1000 cells, got more"),
+        (in_json([{**CODE, "source": "x" * 1_000_001}]).encode(), "1,000,000 characters of code"),
+        (in_json([CODE]).encode("utf-16"), "a Jupyter notebook in UTF-8, got one in UTF-16"),
+        (in_json(worksheets=[]).encode(), "of format 4, got one of format 3 or older"),
+        (b" " * 20_000_001, "at most 20 MB, got more"),
+        (in_json([{**CODE, "source": [1]}]).encode(), "got something else (TypeError)"),
+        (b"\xff\xfe\x00", "in UTF-8"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_within_bounds(raw, words):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            notebook.read(raw)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_outputs_and_empty_cells_are_read():
+    picture = {"output_type": "display_data", "data": {"image/png": "A" * 15_000_000}}
+    table = {"output_type": "display_data", "data": {"x": [1.5] * 100_000}}
+    cells = [{**CODE, "outputs": [picture, table]}, {**CODE, "source": None}]
+    raw = in_json(cells).encode("utf-8-sig")
+    assert [cell.source for cell in notebook.read(raw)[0]] == ["x = 1", ""]
 
 
 def test_a_solution_that_does_not_end_is_refused():

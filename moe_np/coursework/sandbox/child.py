@@ -7,7 +7,9 @@ it gains is to send other values, and the grader compares values with what only 
 program, not for import: it is started by its path and finds `wire.py` beside it.
 """
 
+import ast
 import importlib.util
+import inspect
 import json
 import linecache
 import os
@@ -21,7 +23,10 @@ from typing import Any, BinaryIO
 
 CONFIG = json.loads(sys.argv[1])
 LONGEST_MESSAGE = 600  # characters of an error that are sent back
-MAGIC_LINE = r"(?m)^([ \t]*)([%!].*|\??[\w.]+\?+)$"  # of IPython: %matplotlib, !ls, print?
+# of IPython: %matplotlib, !ls, print?, ?print, and names = !ls, where the name stays, as None
+MAGIC_LINE = r"(?m)^([ \t]*)([%!].*|\?[\w.?]+|[\w.]+\?+)$"
+MAGIC_VALUE = r"(?m)^([ \t]*[\w, \t]+=)[ \t]*[%!].*$"
+CELL_NAME = re.compile(r"<ipython-input-(\d+)>")  # so that Numba can cache what a cell defines
 CELLS_WITH_CODE = ("%%time", "%%timeit", "%%capture")  # cell magic that has Python below it
 
 
@@ -76,11 +81,57 @@ unframe = wire.unframe
 read_frame = wire.read_frame
 
 
+class Silent:
+    """What Jupyter has to show things: each part can be called with anything and does nothing."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Silent()
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Do nothing."""
+
+    def __contains__(self, name: str) -> bool:
+        return False
+
+
+def add_ipython() -> None:
+    """Stand-ins for the modules of IPython that notebooks import to show things."""
+
+    def module(name, **content):
+        made = types.ModuleType(name)
+        made.__dict__.update(content)
+        sys.modules[name] = made
+        return made
+
+    def show(*arguments, **options):
+        pass
+
+    shell = Silent()
+    shown = ("HTML", "Image", "Markdown", "Math", "Latex", "SVG", "JSON", "Code", "Audio", "IFrame")
+    classes = {name: type(name, (Silent,), {}) for name in (*shown, "Video", "YouTubeVideo")}
+    functions = dict.fromkeys(("display", "clear_output", "set_matplotlib_formats"), show)
+    display = module("IPython.display", **functions, **classes)
+    paths = module("IPython.paths", get_ipython_cache_dir=lambda: os.environ["HOME"])  # for Numba
+    tools = module("IPython.core.pylabtools", backend2gui={})  # for Matplotlib
+    core = module("IPython.core", pylabtools=tools)
+    ipython = {"get_ipython": lambda: shell, "version_info": (9, 0), "__path__": []}
+    module("IPython", display=display, paths=paths, core=core, **ipython)
+
+
 def new_notebook() -> dict[str, Any]:
     """The names of an empty notebook: a module called __main__."""
+    add_ipython()
+    ipython = sys.modules["IPython"]
     module = types.ModuleType("__main__")
     module.__dict__.update(
-        __builtins__=__builtins__, display=lambda *a, **k: None, get_ipython=lambda: None
+        __builtins__=__builtins__,
+        display=ipython.display.display,
+        get_ipython=ipython.get_ipython,
     )
     sys.modules["__main__"] = module
     return module.__dict__
@@ -91,13 +142,14 @@ def describe_error(error: BaseException) -> str:
     place = ""
     trace = error.__traceback__
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if name.startswith("<cell "):
-            place = f" (cell {name[6:-1]}, line {trace.tb_lineno})"
+        cell = CELL_NAME.fullmatch(trace.tb_frame.f_code.co_filename)
+        if cell:
+            place = f" (cell {cell[1]}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    if isinstance(error, SyntaxError) and (error.filename or "").startswith("<cell "):
+    cell = CELL_NAME.fullmatch(str(getattr(error, "filename", "")))
+    if isinstance(error, SyntaxError) and cell:
         text = error.msg
-        place = f" (cell {error.filename[6:-1]}, line {error.lineno})"
+        place = f" (cell {cell[1]}, line {error.lineno})"
     else:
         text = str(error)[:LONGEST_MESSAGE]
     return f"{type(error).__name__}: {text}{place}"[: 2 * LONGEST_MESSAGE]
@@ -105,19 +157,27 @@ def describe_error(error: BaseException) -> str:
 
 def compile_cell(source: str, name: str) -> types.CodeType:
     """The code of a cell; where IPython's magic makes it invalid Python, without the magic."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        return compile(source, name, "exec")
+        return compile(source, name, "exec", flags)
     except SyntaxError:
         if source.lstrip().startswith("%%") and source.split()[0] not in CELLS_WITH_CODE:
             return compile("", name, "exec")
-        return compile(re.sub(MAGIC_LINE, r"\1pass", source), name, "exec")
+        source = re.sub(MAGIC_VALUE, r"\1 None", re.sub(MAGIC_LINE, r"\1pass", source))
+        return compile(source, name, "exec", flags)
 
 
 def run_cell(namespace: dict[str, Any], number: int, source: str) -> None:
     """Run one cell. What it assigns stays in `namespace`."""
-    name = f"<cell {number}>"
+    name = f"<ipython-input-{number}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    exec(compile_cell(source, name), namespace)
+    code = compile_cell(source, name)
+    if not code.co_flags & inspect.CO_COROUTINE:
+        exec(code, namespace)
+        return
+    import asyncio  # only where a cell says `await`
+
+    asyncio.run(eval(code, namespace))
 
 
 def call_function(namespace: dict[str, Any], function: str, inputs: tuple) -> dict[str, Any]:

@@ -5,7 +5,9 @@ import dataclasses
 import itertools
 import os
 import queue
+import select
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ from moe_np.coursework.sandbox.visible_files import VisibleFiles, interpreter
 
 MB = 1 << 20
 LONGEST_ERROR = 1200  # characters of a message from the child
+LATE_LOOKS = 10  # for an answer that has arrived but is not read yet when the time is over
 _numbers = itertools.count()
 
 
@@ -141,29 +144,49 @@ class Child:
     def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send a message and return the reply to it.
 
-        Raises ChildError if there is none within `seconds`.
+        Raises ChildError if there is none within `seconds`. What has arrived by then counts as in
+        time, even where this process was too busy to look.
         """
         self._last_id += 1
         self._requests.put(wire.frame({"id": self._last_id, **message}))
         start = time.monotonic()
+        looks = LATE_LOOKS
         while True:
             passed = time.monotonic() - start
-            if passed >= seconds:
-                raise TimedOut(f"no answer within {seconds:g} s")
+            late = passed >= seconds
+            looks -= late
             pause = 0.3 if passed < 0.3 else 0.05  # most answers come before the first look
+            timeout = pause if late and self._bytes_wait() else max(min(seconds - passed, pause), 0)
             try:
-                body = self._replies.get(timeout=min(seconds - passed, pause))
+                body = self._replies.get(timeout=timeout)
             except queue.Empty:
+                if late and (looks <= 0 or not self._bytes_wait()):
+                    raise TimedOut(f"no answer within {seconds:g} s") from None
                 self._check_usage()
                 continue
-            if isinstance(body, ChildError):
-                raise body
-            try:
-                reply = wire.unframe(body)
-            except wire.WireError as error:
-                raise ChildError(f"what came back is no answer ({error})") from None
-            if self._is_reply(reply):
+            reply = self._reply_of(body)
+            if reply is not None:
                 return reply
+            if looks <= 0:
+                raise TimedOut(f"no answer within {seconds:g} s")
+
+    def _bytes_wait(self):
+        """Is there something in the pipe that the reading thread has not taken yet?"""
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # Windows has no poll
+            poll = select.poll()
+            poll.register(self.process.stdout.fileno(), select.POLLIN)
+            return any(events & select.POLLIN for _, events in poll.poll(0))
+        return False
+
+    def _reply_of(self, body):
+        """The reply to the last message in what came back, None if it is no such reply."""
+        if isinstance(body, ChildError):
+            raise body
+        try:
+            reply = wire.unframe(body, wire.LONGEST_TEXT)
+        except wire.WireError as error:
+            raise ChildError(f"what came back is no answer ({error})") from None
+        return reply if self._is_reply(reply) else None
 
     def _is_reply(self, reply):
         """Is it a reply to the last message? Others are ignored."""
@@ -225,9 +248,22 @@ class Child:
         if sys.platform == "linux" and self.resident() > limits.resident:
             self.kill()
             raise ChildError(f"more than {limits.resident // MB} MB of memory")
-        if self.sandbox.mode in ("user", "process") and _folder_size(self.folder) > limits.folder:
+        if self.sandbox.mode in ("user", "process") and self._bytes_of_files() > limits.folder:
             self.kill()
             raise ChildError(f"more than {limits.folder // MB} MB of files, or too many of them")
+
+    def _bytes_of_files(self):
+        """Bytes in the working folder, and in files that have no name there any more but are used.
+
+        Of a file that is only mapped into memory nothing but its number can be seen: it counts as
+        a file of the largest size.
+        """
+        total = _folder_size(self.folder)
+        if sys.platform == "linux":
+            pids = (self.process.pid, *descendants(self.process.pid))
+            opened, mapped = _files_without_name(pids, str(self.folder))
+            total += sum(opened.values()) + len(mapped) * self.sandbox.limits.file
+        return total
 
     def resident(self) -> int:
         """Bytes of memory in use by the child and all that it started."""
@@ -305,6 +341,30 @@ def _folder_size(folder, most=4000, deepest=30):
                 else:
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
+
+
+def _files_without_name(pids, folder):
+    """({(device, inode): bytes} of open files, inodes of others in memory) that were removed."""
+    opened = {}
+    mapped = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    file = os.stat(entry.path)
+                    if stat.S_ISREG(file.st_mode) and not file.st_nlink:
+                        opened[file.st_dev, file.st_ino] = file.st_blocks * 512
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(f"/proc/{pid}/maps", errors="replace") as file,
+        ):
+            lines = [line.split(None, 5) for line in file]
+            mapped.update(
+                int(words[4])
+                for words in lines
+                if words[-1].startswith(folder) and words[-1].rstrip().endswith("(deleted)")
+            )
+    return opened, mapped - {inode for _, inode in opened}
 
 
 def _kill_user(uid):

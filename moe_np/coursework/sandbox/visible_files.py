@@ -7,7 +7,7 @@ serves all children.
 """
 
 import glob
-import importlib.util
+import importlib.machinery
 import os
 import pathlib
 import shutil
@@ -49,9 +49,11 @@ def module_files(name: str) -> list[pathlib.Path]:
 
     Raises InputError where there is no such module.
     """
-    path = PACKAGE.joinpath(*name.split(".")[1:])
+    parts = name.split(".")
+    path = PACKAGE.joinpath(*(part for part in parts[1:] if part.isidentifier()))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if name.split(".")[0] != "moe_np" or not source.is_file():
+    named = parts[0] == "moe_np" and all(part.isidentifier() for part in parts)
+    if not named or not source.is_file():
         raise InputError(f"ALLOWED: wanted modules of moe_np, got {name}")
     return [source, *(p for p in source.parent.iterdir() if p.suffix in (".csv", ".json", ".npz"))]
 
@@ -71,11 +73,20 @@ def copy_modules(names: Iterable[str], target: pathlib.Path) -> None:
 
 
 def library_paths(names: Iterable[str]) -> dict[str, str]:
-    """{top-level name: its path} of the libraries, and of what they need, that are installed."""
+    """{top-level name: its path} of the libraries, and of what they need, that are installed.
+
+    Nothing is imported to find them, and nothing is looked for in the current folder. Raises
+    InputError for a name with a dot, and for this package, of which only modules are shown.
+    """
     paths = {}
+    here = os.path.realpath(os.getcwd())
+    places = [path for path in sys.path if path and os.path.realpath(path) != here]
     for name in dict.fromkeys(part for n in names for part in (n, *REQUIREMENTS.get(n, ()))):
-        spec = importlib.util.find_spec(name)
-        if spec is None:
+        if not name.isidentifier() or name == "moe_np":
+            wanted = "names of libraries without a dot"
+            raise InputError(f"LIBRARIES: wanted {wanted}, got {name[:50]!r}")
+        spec = importlib.machinery.PathFinder.find_spec(name, places)
+        if spec is None or not (spec.submodule_search_locations or spec.origin):
             continue
         path = (spec.submodule_search_locations or [spec.origin])[0]
         paths[name] = os.path.realpath(path)
@@ -144,16 +155,20 @@ class VisibleFiles:
         secret: Iterable[str | os.PathLike] = (),
     ):
         self.base = pathlib.Path(os.path.realpath(tempfile.mkdtemp(prefix="moe_np_")))
-        self.base.chmod(0o755)
-        for name in ("site", "programs", "root", "fonts"):
-            (self.base / name).mkdir()
-        copy_modules(PROGRAMS, self.base / "programs")
-        copy_modules((TYPES, *allowed), self.base / "site")
-        self.libraries = library_paths(libraries)
-        self.shown, self.links = system_paths()
-        self.hidden = folders_to_hide(self.shown, secret)
-        for path in self.base.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        try:
+            self.base.chmod(0o755)
+            for name in ("site", "programs", "root", "fonts"):
+                (self.base / name).mkdir()
+            copy_modules(PROGRAMS, self.base / "programs")
+            copy_modules((TYPES, *allowed), self.base / "site")
+            self.libraries = library_paths(libraries)
+            self.shown, self.links = system_paths()
+            self.hidden = folders_to_hide(self.shown, secret)
+            for path in self.base.rglob("*"):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+        except BaseException:
+            self.close()
+            raise
 
     def path_in_child(self, name: str, new_root: bool) -> str:
         """Where the child finds one of the folders, with a root of its own or in the system's."""

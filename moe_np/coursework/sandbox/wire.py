@@ -23,6 +23,7 @@ MOST_DEPTH = 12  # of nesting
 MOST_VALUES = 100_000
 MOST_JSON = 4_000_000  # bytes
 MOST_AXES = 16
+LONGEST_TEXT = 10_000  # characters of a text in a reply
 LARGEST_INTEGER = 4000  # bits
 
 
@@ -78,14 +79,17 @@ def _array_tree(value, blobs):
 # --- From bytes -----------------------------------------------------------------------------------
 
 
-def unframe(body: bytes) -> Any:
-    """The value of a frame's body. WireError if it is not well formed."""
+def unframe(body: bytes, longest_text: int | None = None) -> Any:
+    """The value of a frame's body. WireError if it is not well formed, or holds longer text."""
     try:
         (length,) = struct.unpack_from("<Q", body)
         if length > min(len(body) - 8, MOST_JSON):
             raise WireError("cut short, or too large")
-        reader = _Reader(body, 8 + length)
-        return reader.value(json.loads(bytes(body[8 : 8 + length])), 0)
+        text = bytes(body[8 : 8 + length])
+        # no value has more than three: nothing larger is parsed
+        if longest_text is not None and text.count(b"[") + text.count(b"{") > 3 * MOST_VALUES:
+            raise WireError("too large")
+        return _Reader(body, 8 + length, longest_text).value(json.loads(text), 0)
     except Exception as error:  # whatever hostile bytes lead to
         raise WireError(f"not a frame ({type(error).__name__})") from None
 
@@ -93,16 +97,19 @@ def unframe(body: bytes) -> Any:
 class _Reader:
     """Makes values of JSON; the bytes of arrays follow each other from `position` on."""
 
-    def __init__(self, body, position):
+    def __init__(self, body, position, longest_text):
         self.body = body
         self.position = position
+        self.longest_text = longest_text
         self.values_left = MOST_VALUES
 
     def value(self, tree, depth):
         self.values_left -= 1
         if depth > MOST_DEPTH + 1 or self.values_left < 0:
             raise WireError("too large")
-        if tree is None or isinstance(tree, (bool, str)):
+        if isinstance(tree, str):
+            return self.text(tree)
+        if tree is None or isinstance(tree, bool):
             return tree
         ((kind, content),) = tree.items()
         if kind == "int":
@@ -113,10 +120,17 @@ class _Reader:
             items = (self.value(item, depth + 1) for item in content)
             return tuple(items) if kind == "tuple" else list(items)
         if kind == "dict":
-            return {str(key): self.value(item, depth + 1) for key, item in content}
+            return {self.text(key): self.value(item, depth + 1) for key, item in content}
         if kind not in ("array", "number"):
             raise WireError("unknown kind")
         return self.array(*content, scalar=kind == "number")
+
+    def text(self, text):
+        if type(text) is not str:
+            raise WireError("not a text")
+        if self.longest_text is not None and len(text) > self.longest_text:
+            raise WireError("too large")
+        return text
 
     def array(self, dtype, shape, scalar):
         if dtype not in DTYPES or len(shape) > MOST_AXES:

@@ -1,6 +1,7 @@
 """The program that runs student code, started by its path and without a sandbox."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,11 +18,12 @@ PROGRAM = pathlib.Path(visible_files.__file__).with_name("child.py")
 def ask(tmp_path):
     """A function that sends a message and returns the reply."""
     config = json.dumps(
-        {"site": str(tmp_path), "libraries": visible_files.library_paths(["numpy"])}
+        {"site": str(tmp_path), "libraries": visible_files.library_paths(["numpy", "numba"])}
     )
     command = [sys.executable, "-P", "-B", str(PROGRAM), config]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+    variables = {**os.environ, "HOME": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, **pipes) as process:
 
         def send(**message):
             process.stdin.write(wire.frame({"id": 7, **message}))
@@ -66,11 +68,46 @@ def test_an_error_names_its_line(ask, source, error):
 
 
 @pytest.mark.parametrize(
-    "source", ["%matplotlib inline\nx = 1", "%%time\nx = 1", "!ls\nx = 1", "print?\nx = 1"]
+    "source",
+    [
+        "%matplotlib inline\nx = 1",
+        "%%time\nx = 1",
+        "!ls\nx = 1",
+        "print?\nx = 1",
+        "?print\nx = 1",
+        "files = !ls\nx = 1",
+        "def f():\n    t = %timeit -o 1\n    return 1\nx = f()",
+    ],
 )
 def test_magic_of_ipython_is_left_out(ask, source):
     assert ask(**cell(source))["ok"]
     assert ask(**cell("assert x == 1"))["ok"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "get_ipython().run_line_magic('matplotlib', 'inline')",
+        "from IPython.display import HTML, Markdown, clear_output, display\ndisplay(HTML('x'))",
+        "import IPython\nIPython.get_ipython().events.register('x', 1)",
+        "import asyncio\nawait asyncio.sleep(0)",
+    ],
+)
+def test_what_jupyter_shows_and_awaits_costs_nothing(ask, source):
+    assert ask(**cell(source)) == {"id": 7, "ok": True}
+    assert ask(**cell("x = 1")) == ask(**cell("assert x == 1"))
+
+
+def test_an_error_in_a_cell_that_awaits_names_its_line(ask):
+    reply = ask(**cell("import asyncio\nawait asyncio.sleep(0)\n1 / 0", number=4))
+    assert reply["error"] == "ZeroDivisionError: division by zero (cell 4, line 3)"
+
+
+def test_numba_caches_what_a_cell_defines(ask):
+    pytest.importorskip("numba")
+    source = "import numba\n@numba.njit(cache=True)\ndef f(x):\n    return x + 1"
+    assert ask(**cell(source, number=22)) == {"id": 7, "ok": True}
+    assert ask(do="call", function="f", inputs=(3,))["value"] == 4
 
 
 def test_a_value_that_cannot_be_sent_is_an_error(ask):

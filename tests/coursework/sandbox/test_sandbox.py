@@ -1,8 +1,10 @@
 """Hostile code in the sandbox leaves no trace, sees no secret, and the next child works."""
 
+import contextlib
 import os
 import pathlib
 import platform
+import socket
 import sys
 import time
 
@@ -317,14 +319,26 @@ def test_answers_and_other_peoples_work_cannot_be_read(sandbox, tmp_path):
             attack(child, source)
 
 
+ABSTRACT = f"moe_np_test_{os.getpid()}"
+
+
 def forbidden(pid, file, mode):
     """{name: an expression that does what is forbidden, or raises}; C functions return -1 then."""
     tgkill = syscalls.number("tgkill")
+    path = repr(str(file.with_name("socket")))
+    bytes_of_file = os.fsencode(file)
     file = repr(str(file))
 
     def succeeds(function, *arguments):
         return f"1 / (1 + ctypes.CDLL(None).{function}({', '.join(map(str, arguments))}))"
 
+    def call(number, *arguments):
+        return succeeds("syscall", f"ctypes.c_long({number})", *arguments)
+
+    pair = "__import__('socket').socketpair(1, 2)[0]"  # AF_UNIX, SOCK_DGRAM
+    name = repr(b"\0" + ABSTRACT.encode())
+    truncated = f"os.open({file}, os.O_TRUNC | "
+    no_attributes = "struct.pack('QII', 0, 0, 0)"
     return {
         "socket": "__import__('socket').socket()",
         "unshare": succeeds("unshare", 0x10000000),
@@ -334,6 +348,22 @@ def forbidden(pid, file, mode):
         "signal": f"os.kill({pid}, 0)",
         "thread": succeeds("syscall", f"ctypes.c_long({tgkill})", pid, pid, 0),
         "pipe": f"__import__('fcntl').fcntl(os.pipe()[0], 8, {pid})",  # F_SETOWN: whom it signals
+        "signals by ioctl": f"__import__('fcntl').ioctl({pair}, 0x8901, struct.pack('i', {pid}))",
+        "a service": f"{pair}.sendto(b'x', {path})",
+        "an abstract service": f"{pair}.sendto(b'x', {name})",
+        "a message": f"{pair}.sendmsg([b'x'], [], 0, {path})",
+        "a name": f"{pair}.bind('')",
+        "news of a folder": succeeds("inotify_init"),
+        "news of a folder, in the old way": "__import__('fcntl').fcntl(os.open('.', 0), 1026, 1)",
+        "setxattrat": call(463, -100, bytes_of_file, 0, b"user.x", no_attributes, 16),
+        "removexattrat": call(466, -100, bytes_of_file, 0, b"user.x"),
+        "file_setattr": call(469, -100, bytes_of_file, "bytes(24)", 24, 0),
+        "openat2": call(437, -100, b".", "bytes(24)", 24),
+        "length, to be read": truncated + "os.O_RDONLY)",
+        "length, for nothing": truncated + "3)",
+        "shared memory of others": succeeds("shmctl", 0, 2, "ctypes.create_string_buffer(512)"),
+        "a queue of others": succeeds("mq_unlink", b"/moe_np_test"),
+        "attributes": "__import__('fcntl').ioctl(os.open(os.__file__, 0), 0x40086602, bytes(8))",
         "outliving": succeeds("prctl", 1, 0, 0, 0, 0),
         "limits": f"__import__('resource').prlimit({pid}, 0, (1, 1))",
         "priority": f"os.setpriority(0, {pid}, 19)",
@@ -347,6 +377,18 @@ def forbidden(pid, file, mode):
     }
 
 
+@contextlib.contextmanager
+def local_services(path):
+    """Two that anybody may send to: at a path, and at a name without one."""
+    kind = (socket.AF_UNIX, socket.SOCK_DGRAM)
+    with socket.socket(*kind) as at_path, socket.socket(*kind) as without:
+        for service, name in ((at_path, str(path)), (without, "\0" + ABSTRACT)):
+            service.bind(name)
+            service.setblocking(False)
+        path.chmod(0o666)
+        yield at_path, without
+
+
 @LINUX
 def test_no_network_no_tracing_no_new_namespaces_no_access_to_others(sandbox, tmp_path):
     filtered = platform.machine() in seccomp.AUDIT_ARCHITECTURES
@@ -354,12 +396,16 @@ def test_no_network_no_tracing_no_new_namespaces_no_access_to_others(sandbox, tm
         pytest.skip("TEACHING.md says what is open then")
     file = tmp_path / "file"
     file.write_text("unharmed")
-    with sandbox.child() as child:
+    file.chmod(0o666)
+    with local_services(tmp_path / "socket") as services, sandbox.child() as child:
         for name, line in forbidden(os.getpid(), file, sandbox.mode).items():
-            source = f"import os, ctypes\ndef attack():\n    {line}\n    return '{name}'"
+            source = f"import os, ctypes, struct\ndef attack():\n    {line}\n    return '{name}'"
             with pytest.raises(Refused):
                 attack(child, source)
-    assert file.read_text() == "unharmed" and file.stat().st_mode & 0o600 == 0o600
+        for service in services:
+            with pytest.raises(BlockingIOError):
+                service.recv(9)
+    assert file.read_text() == "unharmed" and file.stat().st_mode & 0o777 == 0o666
 
 
 REPEATS = """

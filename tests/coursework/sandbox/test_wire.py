@@ -1,5 +1,7 @@
 """Values as bytes: what is not well formed is refused. Values that go to a child: test_sandbox."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,25 @@ def test_what_is_not_well_formed_is_refused(body):
 def test_what_is_no_value_is_not_sent(value, words):
     with pytest.raises(wire.WireError, match=words):
         wire.frame(value)
+
+
+def test_long_text_and_many_brackets_of_a_reply_are_refused_before_they_are_decoded():
+    longest = wire.LONGEST_TEXT
+    for value in ("x" * longest, {"x" * longest: 1}, ["a"] * 1000):
+        assert wire.unframe(wire.frame(value)[12:], longest) == value
+    for value in ("x" * (longest + 1), ["x" * 3_500_000], {"x" * (longest + 1): 1}):
+        with pytest.raises(wire.WireError):
+            wire.unframe(wire.frame(value)[12:], longest)
+        assert wire.unframe(wire.frame(value)[12:]) == value, "a cell of code may be longer"
+    brackets = b"[" + b"{}," * 1_000_000 + b"1]"
+    body = len(brackets).to_bytes(8, "little") + brackets
+    tracemalloc.start()
+    try:
+        with pytest.raises(wire.WireError):
+            wire.unframe(body, longest)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000  # parsed it takes 70 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_value_without_end_is_not_sent():

@@ -1,0 +1,100 @@
+"""One child: when an answer is late, and what counts as its files."""
+
+import sys
+import time
+import types
+
+import pytest
+
+from moe_np.coursework.sandbox import ChildError, Limits, Sandbox, TimedOut, possible_modes, process
+from moe_np.coursework.sandbox.process import MB
+
+LIMITS = Limits(folder=4 * MB, file=2 * MB, memory=1024 * MB, resident=400 * MB, cpu=20)
+
+
+def sandbox_in(mode):
+    try:
+        return Sandbox((), ("numpy",), limits=LIMITS, mode=mode)
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=possible_modes())
+def sandbox(request):
+    """A sandbox in each mode that works on this system."""
+    with sandbox_in(request.param) as working:
+        yield working
+
+
+def busy_from_second_look(seconds):
+    """A clock for a grader that is kept busy between two looks, so long that the time is over."""
+    looks = []
+
+    def monotonic():
+        looks.append(1)
+        if len(looks) == 2:
+            time.sleep(seconds)
+        return 0.0 if len(looks) < 2 else 1000.0
+
+    return types.SimpleNamespace(monotonic=monotonic)
+
+
+def test_an_answer_that_arrived_while_the_grader_was_busy_is_not_late(sandbox, monkeypatch):
+    with sandbox.child() as child:
+        child.cell(1, "def f(x): return x + 1")
+        monkeypatch.setattr(process, "time", busy_from_second_look(0.5))
+        assert child.call("f", (1,), seconds=10)[0] == 2
+
+
+def test_an_answer_that_the_reader_has_not_taken_yet_is_not_late(monkeypatch):
+    with sandbox_in(possible_modes()[-1]) as sandbox, sandbox.child() as child:
+        child.cell(1, "def f(x): return x + 1")
+        put = child._put_reply
+        monkeypatch.setattr(child, "_put_reply", lambda body: time.sleep(0.3) or put(body))
+        child.cell(2, "", seconds=9)
+        monkeypatch.setattr(child, "_bytes_wait", lambda: True)
+        assert child.call("f", (1,), seconds=0.01)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: pass",
+        "time.sleep(9)",
+        "while True:\n        for fd in range(3, 9):\n            try: os.write(fd, FRAME)\n"
+        "            except OSError: pass",
+    ],
+)
+def test_what_never_answers_is_late_in_time(sandbox, body):
+    """The last writes replies to no question without end."""
+    frame = 'import os, time\nFRAME = b"moe\\x01\\x0c" + bytes(7) + b"\\x04" + bytes(7) + b"null"'
+    with sandbox.child() as child:
+        child.cell(1, f"{frame}\ndef f():\n    {body}")
+        start = time.monotonic()
+        with pytest.raises(TimedOut, match=r"no answer within 0\.4 s"):
+            child.call("f", (), seconds=0.4)
+        assert time.monotonic() - start < 3
+
+
+WITHOUT_NAME = """
+import mmap, os, time
+kept = []
+def f(mapped):
+    for i in range(20):
+        fd = os.open(f"f{i}", os.O_CREAT | os.O_RDWR)
+        os.write(fd, bytes(10**6))
+        if mapped:
+            kept.append(mmap.mmap(fd, 4096))
+            os.close(fd)
+        os.unlink(f"f{i}")
+    time.sleep(2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="README.md says what is enforced elsewhere")
+@pytest.mark.parametrize("mapped", [False, True])
+def test_removed_files_that_are_in_use_count(sandbox, mapped):
+    with sandbox.child() as child:
+        child.cell(1, WITHOUT_NAME)
+        with pytest.raises(ChildError, match=r"more than 4 MB of files|No space left"):
+            child.call("f", (mapped,), seconds=8)
