@@ -1,12 +1,23 @@
-"""Hypothesis draws the same examples in every run, so that a red test is red for everybody.
+"""What all tests share: the profiles of Hypothesis, and both kernels as a fixture.
 
-HYPOTHESIS_PROFILE=search draws fresh ones.
+Hypothesis draws the same examples in every run, so that a test that fails, fails everywhere.
+HYPOTHESIS_PROFILE=search draws other ones.
 """
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request, monkeypatch):
+    """Both kernels; with the JIT switched off the compiled loops run in the interpreter."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
+    return request.param

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from moe_np.base import numerics
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import top_k
-from tests.layers.test_sparse_layer import KINDS, random_routing
+from tests.support.layers import KINDS, random_routing
 
 numba = pytest.importorskip("numba")
 from moe_np.kernels import sparse_layer as dispatch  # noqa: E402 - needs Numba

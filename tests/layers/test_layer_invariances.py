@@ -12,13 +12,7 @@ from moe_np.routing import contract, expert_choice, hashing, hierarchical
 from tests.support.chain import KINDS, OUT, chain, close, make_experts, over
 from tests.support.routers import CASES, route, setup
 
-
-@pytest.fixture(params=["numpy", "numba"], autouse=True)
-def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
-
+pytestmark = pytest.mark.usefixtures("backend")
 
 # --- what must not matter -------------------------------------------------------------------------
 

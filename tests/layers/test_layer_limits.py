@@ -35,13 +35,7 @@ from tests.support.chain import (
 )
 from tests.support.routers import CASES, Case, route, setup
 
-
-@pytest.fixture(params=["numpy", "numba"], autouse=True)
-def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
-
+pytestmark = pytest.mark.usefixtures("backend")
 
 # --- the ends of the range ------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ import pytest
 from moe_np.base.gradcheck import gradient_error
 from moe_np.layers import experts, nested, sparse_layer
 from moe_np.routing import top_k
-from tests.layers.test_sparse_layer import D, backend, random_routing
+from tests.support.layers import D, random_routing
 
-__all__ = ["backend"]  # every test here runs with both kernels
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def setup(n_tokens=14):

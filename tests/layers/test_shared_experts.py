@@ -1,11 +1,12 @@
 """Shared experts: the layer with their routing is a sum of dense layers."""
 
 import numpy as np
+import pytest
 
 from moe_np.layers import shared_experts, sparse_layer
-from tests.layers.test_sparse_layer import backend, setup
+from tests.support.layers import setup
 
-__all__ = ["backend"]  # every test here runs with both kernels
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def test_they_are_a_sum_of_dense_layers():

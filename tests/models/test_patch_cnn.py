@@ -9,18 +9,7 @@ import pytest
 from moe_np.base import gradcheck
 from moe_np.base.checks import InputError
 from moe_np.models import patch_cnn, patch_cnn_training
-
-N, P, D, J, E = 23, 3, 5, 2, 4
-ALL = list(itertools.product(patch_cnn.ACTIVATIONS, patch_cnn.GATES, patch_cnn.LOSSES))
-
-
-def problem(seed=0, n=N, dtype=np.float64):
-    rng = np.random.default_rng(seed)
-    params = patch_cnn.init(rng, E, J, D, scale=1.5, dtype=dtype)
-    params["theta"] = (0.3 * rng.normal(size=(E, D))).astype(dtype)
-    x, y, noise = rng.normal(size=(n, P, D)), rng.integers(0, 2, n), rng.random((n, E))
-    return params, x.astype(dtype), y, noise.astype(dtype), rng
-
+from tests.support.patch_cnn import VARIANTS, D, E, J, N, P, problem
 
 # --- gradients ------------------------------------------------------------------------------------
 
@@ -63,7 +52,7 @@ def test_gradient_of_gate(gate):
     assert gradcheck.gradient_error(weight, {"h": h}, {"h": dh}, rng, step=1e-4)["h"] < 1e-7
 
 
-@pytest.mark.parametrize(("activation", "gate", "loss"), ALL)
+@pytest.mark.parametrize(("activation", "gate", "loss"), VARIANTS)
 def test_gradient_of_mixture_and_loss(activation, gate, loss):
     params, x, y, noise, rng = problem()
 
@@ -103,7 +92,7 @@ def naive(params, x, y, noise, activation, gate, loss):
     return total / len(x), experts
 
 
-@pytest.mark.parametrize(("activation", "gate", "loss"), ALL)
+@pytest.mark.parametrize(("activation", "gate", "loss"), VARIANTS)
 def test_naive_loop(activation, gate, loss):
     params, x, y, noise, _ = problem()
     value, expert = naive(params, x, y, noise, activation, gate, loss)

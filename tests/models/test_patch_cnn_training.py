@@ -7,7 +7,7 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.models import patch_cnn, patch_cnn_training
-from tests.models.test_patch_cnn import ALL, D, E, N, problem
+from tests.support.patch_cnn import VARIANTS, D, E, N, problem
 
 PUBLISHED = {"activation": "cubic", "gate": "raw", "loss": "twice"}  # as in the authors' code
 JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
@@ -33,7 +33,7 @@ def test_permuting_experts_changes_names_only():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("activation", "gate", "loss"), ALL)
+@pytest.mark.parametrize(("activation", "gate", "loss"), VARIANTS)
 def test_compiled_pass_equals_numpy(activation, gate, loss, dtype):
     compiled = pytest.importorskip("moe_np.kernels.patch_cnn", exc_type=ImportError)
     # blocks of the router and a short one; full bins and others

@@ -3,21 +3,14 @@
 import numpy as np
 import pytest
 
-from moe_np.experiments.layer_speed import contestants
-from moe_np.experiments.layer_speed.contestants import EXPERTS, Shape, problem
+from moe_np.experiments.layer_speed import numpy_contestants, torch_contestants
+from moe_np.experiments.layer_speed.problem import EXPERTS, Shape, problem
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import top_k
 from moe_np.routing.contract import Routing
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.parity
-
-
-@pytest.fixture(params=["numpy", "numba"], autouse=True)
-def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("backend")]
 
 
 def compare(result, expected, tolerance):
@@ -39,7 +32,7 @@ def test_layer_and_router(kind, shape):
     rng = np.random.default_rng(1)
     params = {name: v + 0.3 * rng.normal(size=v.shape) for name, v in p.params.items()}
     p = p._replace(params=params)
-    compare(contestants.moe_np(p)(True), contestants.torch_loop(p)(True), 1e-10)
+    compare(numpy_contestants.moe_layer(p)(True), torch_contestants.torch_loop(p)(True), 1e-10)
 
 
 @pytest.mark.parametrize("kind", ["gelu", "relu", "swiglu"])
@@ -87,14 +80,14 @@ def test_mixtral_block_of_transformers(implementation):
     logits = np.sort(p.x @ p.router["w"], axis=1)
     margin = (logits[:, -2] - logits[:, -3]).min()
     assert margin > 1e-5, "a tie, which the two may break differently"
-    mixtral = contestants.transformers_mixtral(p, implementation)
-    compare(contestants.moe_np(p)(True), mixtral(True), 1e-5)
+    mixtral = torch_contestants.transformers_mixtral(p, implementation)
+    compare(numpy_contestants.moe_layer(p)(True), mixtral(True), 1e-5)
 
 
 def test_the_router_of_mixtral():
     pytest.importorskip("transformers", minversion="5.0")
     p = problem("swiglu", Shape(50, 16, 8))
-    block = contestants.mixtral_block(p, "eager")
+    block = torch_contestants.mixtral_block(p, "eager")
     _, weight, chosen = block.gate(torch.tensor(p.x))
     routing, _ = top_k.route(p.router, p.x, k=2, renormalise=True)
     np.testing.assert_array_equal(routing.expert, chosen.numpy().ravel())

@@ -25,17 +25,10 @@ from moe_np.routing import bias_balanced, switch, top_k
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers", "4.57")
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("backend")]
 
 B, L, D, H, E = 3, 16, 12, 20, 8
 N = B * L
-
-
-@pytest.fixture(params=["numpy", "numba"], autouse=True)
-def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    monkeypatch.setenv("MOE_NP_KERNELS", request.param)
 
 
 def classes(module, *names):

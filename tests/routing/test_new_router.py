@@ -3,23 +3,16 @@ that works for all routers works for it.
 """
 
 import json
-import os
 import pathlib
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-import moe_np
 from moe_np.base.gradcheck import gradient_error
 from moe_np.layers import balance, diagnostics, sparse_layer
 from moe_np.layers.experts import GELU
 from tests.support import cosine
-
-PACKAGE = pathlib.Path(moe_np.__file__).parent
-TESTS = pathlib.Path(__file__).parents[1]
+from tests.support.checkout import Checkout
 
 TEST_OF_COSINE = '''"""The cosine gate."""
 
@@ -41,33 +34,24 @@ def test_cosine_does_not_depend_on_the_length_of_a_token():
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A folder with a copy of package and tests, to which the router and its test are added."""
-    folder = tmp_path_factory.mktemp("copy")
-    skipped = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
-    shutil.copytree(PACKAGE, folder / "moe_np", ignore=skipped)
-    for part in ("support", "routing", "show"):
-        shutil.copytree(TESTS / part, folder / "tests" / part, ignore=skipped)
-    (folder / "tests" / "__init__.py").touch()
-    shutil.copy(cosine.__file__, folder / "moe_np" / "routing" / "cosine.py")
-    (folder / "tests" / "routing" / "test_cosine.py").write_text(TEST_OF_COSINE, encoding="utf-8")
-    return folder
+    """A copy of the checkout, to which the router and its test are added."""
+    checkout = Checkout(tmp_path_factory.mktemp("copy"))
+    add_router(checkout)
+    return checkout
 
 
-def run(copy, *arguments):
-    """`python -m ...` in the copy, with the NumPy kernels, which need no compiling."""
-    environment = {**os.environ, "PYTHONPATH": str(copy), "MOE_NP_KERNELS": "numpy"}
-    command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def add_router(checkout):
+    """The cosine router and its test."""
+    router = pathlib.Path(cosine.__file__).read_text(encoding="utf-8")
+    checkout.write("moe_np/routing/cosine.py", router)
+    checkout.write("tests/routing/test_cosine.py", TEST_OF_COSINE)
 
 
 def test_the_tests_of_all_routers_run_on_it(copy):
     """Among them those of the walk: with equations, and all axes named."""
     files = ["routing/test_routers.py", "routing/test_stages.py", "routing/test_cosine.py"]
     files += ["routing/test_invariances.py", "show/walk/test_routers.py"]
-    paths = [str(copy / "tests" / file) for file in files]
-    report = run(copy, "pytest", "-v", "-p", "no:cacheprovider", "-n", "0", "-k", "cosine", *paths)
+    report = copy.test("-k", "cosine", *(f"tests/{file}" for file in files))
     for name in ("test_gradient[0-cosine]", "test_errata_13_causality[cosine]"):
         assert f"{name} PASSED" in report
     assert "test_every_router_walks_there_and_back[cosine-noise] PASSED" in report
@@ -77,18 +61,18 @@ def test_the_tests_of_all_routers_run_on_it(copy):
 
 def test_a_router_without_cases_is_noticed(copy):
     """Without its test file the tests of all routers cannot be collected."""
-    file = copy / "tests" / "routing" / "test_cosine.py"
+    file = copy.folder / "tests" / "routing" / "test_cosine.py"
     file.rename(file.with_suffix(".away"))
     try:
         with pytest.raises(AssertionError, match="No module named"):
-            run(copy, "pytest", "-q", "-n", "0", str(copy / "tests/routing/test_stages.py"))
+            copy.test("tests/routing/test_stages.py")
     finally:
         file.with_suffix(".away").rename(file)
 
 
 def test_the_zoo_trains_it(copy):
-    words = "run router_zoo --quick --only cosine --jobs 1 --json --out out"
-    result = json.loads(run(copy, "moe_np", *words.split()))
+    words = "-m moe_np run router_zoo --quick --only cosine --jobs 1 --json --out results"
+    result = json.loads(copy.run(*words.split()))
     assert list(result["systems"]) == ["cosine"]
     assert result["summary"]["cosine"]["perplexity"]["mean"] < 64, "better than chance"
     assert result["summary"]["cosine"]["experts"]["mean"] == 1

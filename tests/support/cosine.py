@@ -13,8 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks
-from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
+from moe_np.base.types import (
+    ArrayA,
+    ArrayDE,
+    ArrayN,
+    ArrayND,
+    ArrayNE,
+    DType,
+    Options,
+    Params,
+    Rng,
+)
 from moe_np.routing import contract, weighting
 from moe_np.routing.contract import Routing, Stage
 
@@ -34,10 +43,12 @@ class Cache(NamedTuple):
     valid: ArrayN
 
 
-def init(rng: Rng, d_model: int, n_experts: int, *, dtype: type = np.float64) -> Params:
-    """{"w": (D, E)}, standard normal."""
-    checks.generator("rng", rng)
-    return {"w": rng.normal(size=(d_model, n_experts)).astype(dtype)}
+def init(
+    rng: Rng, d_model: int, n_experts: int, *, scale: float = 1.0, dtype: DType = np.float64
+) -> Params:
+    """{"w": (D, E)}, normal with standard deviation scale/√D."""
+    D, E = contract.check_init(rng, d_model, n_experts, scale, dtype)
+    return {"w": (rng.normal(size=(D, E)) * (scale / np.sqrt(D))).astype(dtype)}
 
 
 def route(
