@@ -52,6 +52,10 @@ def _add_grade_arguments(grade):
     grade.add_argument("--seed", type=int, metavar="N", help=help_)
     help_ = "submissions at a time (default: 1)"
     grade.add_argument("--jobs", type=int, default=1, metavar="N", help=help_)
+    help_ = "Moodle's grading worksheet, filled in DIR/moodle.csv"
+    grade.add_argument("--worksheet", metavar="FILE", help=help_)
+    help_ = 'the column of DIR/canvas.csv (default: "NAME total"), as "Homework 1 (98765)"'
+    grade.add_argument("--canvas", metavar="TITLE", help=help_)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -101,28 +105,39 @@ def _check(args):
 
 
 def _grade(args):
-    from moe_np.coursework import feedback, gradebook
+    from moe_np.coursework import exports, feedback, gradebook, tables
 
     assignment = assignments.load(args.name, args.assignments)
     if args.seed is not None:
         integer("--seed", args.seed, minimum=0)
     jobs = integer("--jobs", args.jobs)
+    worksheet = args.worksheet and pathlib.Path(args.worksheet)
+    try:
+        worksheet = worksheet and tables.read(worksheet, exports.WORKSHEET)
+    except FileNotFoundError:
+        raise InputError(f"--worksheet: {args.worksheet} does not exist") from None
     start = time.perf_counter()
     out = writable_folder(args.out)
     given = [pathlib.Path(path) for path in args.submissions]
     graded = gradebook.grade_class(
         assignment, given, out, seed=args.seed, jobs=jobs, mode=args.protection
     )
-    for remark in gradebook.write_books(assignment, graded, out):
+    remarks = gradebook.write_books(
+        assignment, graded, out, canvas=args.canvas, worksheet=worksheet
+    )
+    for remark in remarks:
         print(remark, file=sys.stderr)
     print(feedback.class_table(assignment, graded.rows))
     facts = (
-        f"{len(graded.rows)} submissions in {time.perf_counter() - start:.1f} s",
+        f"{graded.count} submissions in {time.perf_counter() - start:.1f} s",
         f"seed {graded.seed}, protection {graded.mode}",
-        f"wrote {out / 'grades.csv'}, summary.md, and results.json and feedback.html of each "
-        f"student in students/",
+        f"wrote {out / 'grades.csv'}, canvas.csv, summary.md, and results.json and feedback.html "
+        f"of each student in students/",
     )
     print(*facts, sep="; ", file=sys.stderr)
+    if graded.not_graded:
+        print(f"{graded.not_graded} not graded, see above: no marks", file=sys.stderr)
+    return 1 if graded.not_graded else None
 
 
 def _prove(args):

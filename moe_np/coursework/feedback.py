@@ -1,9 +1,7 @@
 """What teachers and students read: grades.csv, results and a page per student, a summary."""
 
 import collections
-import csv
 import html
-import io
 import json
 import re
 import statistics
@@ -12,10 +10,12 @@ from typing import Any
 
 from moe_np.coursework.assignments import Assignment
 from moe_np.coursework.grading import GradedNotebook
-from moe_np.coursework.submissions import Submission
+from moe_np.coursework.submissions import Submission, printable
+from moe_np.coursework.tables import cell, text_of_rows
 
 Rows = Sequence[tuple[Submission, GradedNotebook]]
-# the names are Canvas's; Moodle asks what each column is
+# Canvas's names
+BY_HAND = "marked by hand"
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
@@ -24,24 +24,36 @@ def number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def cell(text: str) -> str:
-    """A text as a spreadsheet may safely show it: never a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def person(submission: Submission) -> list[str]:
+    """The cells of COLUMNS."""
+    names = (submission.student, submission.id, "", submission.login, submission.section)
+    return [cell(printable(name)) for name in names]
 
 
 def grades_csv(assignment: Assignment, rows: Rows) -> str:
-    """One row per student, one column per question, and the total.
+    """One row per person: one column per question, the total, and what was odd.
 
-    A question that waits for marks by hand is empty.
+    A question that waits for marks by hand is empty, and so is the whole row of work that the
+    grader could not grade.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(question.name for question in assignment.questions), "total"])
+    questions = [question.name for question in assignment.questions]
+    lines = [[*COLUMNS, *questions, "total", "remark"]]
     for submission, graded in rows:
-        student = [cell(submission.student), submission.id, "", cell(submission.login), ""]
         marks = ["" if mark.earned is None else number(mark.earned) for mark in graded.marks]
-        writer.writerow([*student, *marks, number(graded.total)])
-    return text.getvalue()
+        total = number(graded.total) if graded.is_graded else ""
+        lines.append([*person(submission), *marks, total, cell(remark(submission, graded))])
+    return text_of_rows(lines)
+
+
+def remark(submission: Submission, graded: GradedNotebook) -> str:
+    """What was odd about one person's work, in one line; "" for most."""
+    texts = list(submission.remarks)
+    if not graded.is_graded:
+        texts.append("not graded")
+    waiting = [mark.name for mark in graded.marks if mark.earned is None and mark.text]
+    if waiting:
+        texts.append(f"{', '.join(waiting)} marked by hand: total so far")
+    return "; ".join(texts)
 
 
 # --- One student ----------------------------------------------------------------------------------
@@ -49,7 +61,7 @@ def grades_csv(assignment: Assignment, rows: Rows) -> str:
 
 def results_json(assignment: Assignment, graded: GradedNotebook) -> str:
     """The file that Gradescope reads: one test per question, which the student sees."""
-    total = f"{number(graded.total)} of {number(assignment.points)} points."
+    total = f"{number(graded.total)} of {number(assignment.points)} points{_so_far(graded)}."
     results = {
         "score": graded.total,
         "output": "\n".join(graded.problems) or total,
@@ -61,10 +73,18 @@ def results_json(assignment: Assignment, graded: GradedNotebook) -> str:
     return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
 
 
+def _so_far(graded):
+    return "" if graded.is_complete else " so far"
+
+
 def _result(mark):
     result = {"name": mark.name, "score": mark.earned or 0, "max_score": mark.points}
     if mark.earned is None:
-        return {**result, "output": "marked by hand", "output_format": "text"}
+        output = BY_HAND if mark.text else mark.message
+        return {**result, "output": output, "output_format": "text"}
+    if mark.text:
+        output = f"{BY_HAND}: {mark.message}" if mark.message else BY_HAND
+        return {**result, "output": output, "output_format": "text"}
     status = "passed" if mark.earned == mark.points else "failed"
     output = mark.message or "right"
     return {**result, "status": status, "output": output, "output_format": "text"}
@@ -80,7 +100,7 @@ td,th{{padding:.4em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-a
 .n{{text-align:right;white-space:nowrap}}.right{{color:#176b2c}}.wrong{{color:#a32020}}
 code{{font-size:90%;overflow-wrap:anywhere}}</style></head><body>
 <h1>{title}</h1>
-<p>{student}: <b>{total} of {points} points</b></p>
+<p>{student}: <b>{total} of {points} points{so_far}</b></p>
 <table><tr><th>question</th><th class=n>points</th><th></th></tr>
 {rows}
 </table>
@@ -98,6 +118,7 @@ def page(assignment: Assignment, submission: Submission, graded: GradedNotebook)
         title=html.escape(assignment.title),
         student=html.escape(submission.student),
         total=number(graded.total),
+        so_far=_so_far(graded),
         points=number(assignment.points),
         rows="\n".join(_page_row(mark) for mark in graded.marks),
         problems=f"<h2>The notebook</h2><ul>{problems}</ul>" if problems else "",
@@ -105,12 +126,14 @@ def page(assignment: Assignment, submission: Submission, graded: GradedNotebook)
 
 
 def _page_row(mark):
-    if mark.earned is None:
-        style, earned, text = "hand", "–", "is marked by hand"
+    earned = "–" if mark.earned is None else number(mark.earned)
+    if mark.text or mark.earned is None:
+        style = "hand"
+        text = html.escape(mark.message) or f"is {BY_HAND}"
     elif mark.earned == mark.points:
-        style, earned, text = "right", number(mark.earned), "right"
+        style = text = "right"
     else:
-        style, earned = "wrong", number(mark.earned)
+        style = "wrong"
         text = f"<code>{html.escape(mark.message)}</code>"
     points = f"<td class=n>{earned} / {number(mark.points)}</td>"
     return f"<tr><td>{html.escape(mark.name)}</td>{points}<td class={style}>{text}</td></tr>"
@@ -134,7 +157,7 @@ def summary(assignment: Assignment, rows: Rows, facts: Iterable[tuple[str, Any]]
     ]
     for i, question in enumerate(assignment.questions):
         lines.append(_summary_row(question, [graded.marks[i] for _, graded in rows]))
-    totals = [graded.total for _, graded in rows] or [0]
+    totals = [graded.total for _, graded in rows if graded.is_graded] or [0]
     mean = statistics.fmean(totals)
     median = number(statistics.median(totals))
     lines.append(f"| total | {number(assignment.points)} | {mean:.2f} | median {median} | |")
@@ -149,7 +172,9 @@ def _summary_row(question, marks):
     graded = [mark for mark in marks if mark.earned is not None]
     mean = sum(mark.earned for mark in graded) / len(graded) if graded else 0
     full = sum(mark.earned == mark.points for mark in graded)
-    messages = collections.Counter(_without_numbers(m.message) for m in graded if m.message)
+    messages = collections.Counter(
+        _without_numbers(m.message) for m in graded if m.message and not m.text
+    )
     common = "".join(f"{count} × {_markdown(text)}" for text, count in messages.most_common(1))
     points = number(question.points)
     return f"| {question.name} | {points} | {mean:.2f} | {full} of {len(graded)} | {common} |"
@@ -161,7 +186,9 @@ def _without_numbers(message):
 
 
 def _markdown(text):
-    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "'")
+    """Text that Markdown shows as it is: no table, link, picture or emphasis."""
+    text = html.escape(printable(text), quote=False).replace("`", "'")
+    return re.sub(r"([\\|\[\]!*_<>])", r"\\\1", text)
 
 
 def class_table(assignment: Assignment, rows: Rows) -> str:
@@ -172,5 +199,6 @@ def class_table(assignment: Assignment, rows: Rows) -> str:
     for submission, graded in rows:
         texts = ["–" if mark.earned is None else number(mark.earned) for mark in graded.marks]
         marks = " ".join(f"{text:>4}" for text in texts)
-        lines.append(f"{submission.student:{width}}  {marks}  {number(graded.total):>5}")
+        total = number(graded.total) if graded.is_graded else "–"
+        lines.append(f"{printable(submission.student):{width}}  {marks}  {total:>5}")
     return "\n".join(lines)

@@ -4,14 +4,12 @@ grading.json                       the assignment, the seed of the hidden inputs
 students/*/marks.json              the store: what is there for this seed is not graded again
 students/*/results.json, .html     for Gradescope, for the student
 by_hand.csv                        answers in words, for the teacher to give points
-grades.csv, summary.md             the class
+grades.csv, summary.md             the class: everybody who was graded into this folder
+canvas.csv, moodle.csv             the totals as these platforms take them
 """
 
 import concurrent.futures
 import contextlib
-import csv
-import hashlib
-import io
 import json
 import os
 import pathlib
@@ -22,15 +20,23 @@ from typing import NamedTuple
 
 from moe_np.base.checks import InputError
 from moe_np.base.files import write_atomically
-from moe_np.coursework import assignments, feedback, grading, notebook
+from moe_np.coursework import (
+    assignments,
+    exports,
+    feedback,
+    grading,
+    hand_marks,
+    submissions,
+    tables,
+)
 from moe_np.coursework.assignments import Assignment
 from moe_np.coursework.grading import GradedNotebook, Mark
 from moe_np.coursework.question import Case
 from moe_np.coursework.sandbox import Sandbox, protection
-from moe_np.coursework.submissions import Submission, collect, printable
+from moe_np.coursework.submissions import Submission, printable
+from moe_np.coursework.tables import Table
 
-NO_NOTEBOOK = "There is no notebook."
-HAND_COLUMNS = ("student", "question", "of", "points", "key", "answer")
+NOT_IN_THIS_CALL = "not in this call"
 
 
 class GradedClass(NamedTuple):
@@ -40,6 +46,12 @@ class GradedClass(NamedTuple):
     seed: int
     remarks: list[str]
     mode: str  # of the sandbox
+    count: int  # of the submissions of this call; the rows of earlier calls are there as well
+
+    @property
+    def not_graded(self) -> int:
+        """How many people have no marks, since the grader could not read or grade their work."""
+        return sum(not graded.is_graded for _, graded in self.rows)
 
 
 class Setup(NamedTuple):
@@ -81,11 +93,60 @@ def grade_class(
     mode: str | None = None,
     progress: bool = True,
 ) -> GradedClass:
-    """Grade `given` (notebooks or folders) into `out`. What is there for this seed is kept."""
-    entries, remarks = collect(given, assignment.name, out)
+    """Grade `given` (notebooks or folders) into `out`. What is there for this seed is kept.
+
+    People who were graded into `out` before and are not in this call keep their rows.
+    """
+    entries, remarks = submissions.collect(given, assignment.name, out, cell_names(assignment))
+    return grade_submissions(
+        assignment,
+        entries,
+        out,
+        remarks=remarks,
+        secret=given,
+        seed=seed,
+        jobs=jobs,
+        mode=mode,
+        progress=progress,
+    )
+
+
+def grade_one(assignment: Assignment, folder: pathlib.Path, out: pathlib.Path) -> GradedClass:
+    """Grade the one submission that a folder holds into `out`, for Gradescope."""
+    submission = submissions.collect_one(folder, assignment.name, cell_names(assignment))
+    entries = [(submission, submission.slug)]
+    remarks = list(submission.remarks)
+    return grade_submissions(
+        assignment, entries, out, remarks=remarks, secret=[folder], progress=False
+    )
+
+
+def cell_names(assignment: Assignment) -> frozenset[str]:
+    """The names (grade_ids) of an assignment's cells, by which its notebooks are known."""
+    return frozenset(cell.grade_id for cell in assignment.cells if cell.grade_id)
+
+
+def grade_submissions(
+    assignment: Assignment,
+    entries: Sequence[tuple[Submission, str]],
+    out: pathlib.Path,
+    *,
+    remarks: list[str],
+    secret: Sequence[str | os.PathLike],
+    seed: int | None = None,
+    jobs: int = 1,
+    mode: str | None = None,
+    progress: bool = True,
+) -> GradedClass:
+    """Grade submissions that are collected: [(submission, slug)].
+
+    remarks   those of collecting; others are added
+    secret    folders that student code must not see, besides those of the assignment and of `out`
+    """
+    hand_marks.read(out)  # a file that is not understood stops the command before the work
     seed = choose_seed(out, assignment.name, seed)
     drawn = assignments.draw_all(assignment, seed)
-    secret = [assignment.folder.parent, out, *given]
+    secret = [assignment.folder.parent, out, *secret]
     with Sandbox(assignment.allowed, assignment.libraries, secret=secret, mode=mode) as sandbox:
         facts = {"assignment": assignment.name, "seed": seed, "protection": sandbox.mode}
         write_atomically(out / "grading.json", json.dumps(facts, indent=1) + "\n")
@@ -94,9 +155,14 @@ def grade_class(
         for what, holds in protection.report(sandbox, assignment.folder.parent):
             if not holds:
                 remarks.append(f"not protected here ({sandbox.mode}): {what}")
-    slugs = [slug for _, slug in entries]
-    rows = apply_hand_marks(assignment, out, [rows[slug] for slug in slugs], slugs)
-    return GradedClass(rows, seed, remarks, sandbox.mode)
+    rows |= _earlier_rows(setup, rows, remarks)
+    slugs = sorted(rows, key=lambda slug: (rows[slug][0].student, rows[slug][0].id, slug))
+    rows = [rows[slug] for slug in slugs]
+    marked, changes = hand_marks.apply(assignment, out, rows, slugs)
+    for slug, row in zip(slugs, marked, strict=True):
+        if any(mark.text for mark in row[1].marks):
+            _write_feedback(out / "students" / slug, assignment, *row)
+    return GradedClass(marked, seed, remarks + changes, sandbox.mode, len(entries))
 
 
 def _grade_all(setup, entries, remarks, jobs, progress):
@@ -126,44 +192,114 @@ def _grade_all(setup, entries, remarks, jobs, progress):
 def _grade_or_report(setup, submission, slug, remarks):
     """The graded notebook. A fault of the grader must not stop the class, nor be stored."""
     try:
-        return _grade_submission(setup, submission, setup.out / "students" / slug)
+        return _grade_submission(setup, submission, setup.out / "students" / slug, remarks)
     except OSError:
         raise  # from the grader's own files
     except Exception as error:
         fault = f"the grader itself failed ({type(error).__name__}: {error}); please report it"
         remarks.append(f"{submission.student}: {fault}")
-        questions = setup.assignment.questions
-        return GradedNotebook([grading.no_points(q, "not graded") for q in questions], [fault])
+        return _not_graded(setup.assignment, fault)
 
 
-def _grade_submission(setup, submission, folder):
+def _not_graded(assignment, reason):
+    """A notebook without marks: what the grader could not do is nobody's 0."""
+    marks = [Mark(q.name, q.points, None, "not graded") for q in assignment.questions]
+    return GradedNotebook(marks, [reason])
+
+
+def _grade_submission(setup, submission, folder, remarks):
     """The graded notebook of one submission, from the store or graded now."""
     assignment = setup.assignment
     if submission.path is None:
         marks = [grading.no_points(question) for question in assignment.questions]
-        graded = GradedNotebook(marks, [NO_NOTEBOOK])
-        _store(folder, "", assignment, submission, graded)
+        problem = submission.remarks[-1] if submission.remarks else "there is no notebook"
+        graded = GradedNotebook(marks, [f"{problem[:1].upper()}{problem[1:]}."])
+        _store(setup, folder, "", submission, graded)
         return graded
     try:
-        with open(submission.path, "rb") as file:
-            raw = file.read(notebook.LARGEST + 1)
+        raw = submissions.read(submission)
     except OSError as error:
-        raw = f"{error.strerror}".encode()  # graded as a notebook that cannot be read
+        fault = f"{submission.path} cannot be read by the grader ({error.strerror}): no marks"
+        remarks.append(f"{submission.student}: {fault}")
+        return _not_graded(assignment, fault)
     key = grading.marks_key(assignment, setup.drawn, setup.seed, raw)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((folder / "marks.json").read_text(encoding="utf-8"))
-        if stored["key"] == key:
-            return GradedNotebook([Mark(**mark) for mark in stored["marks"]], stored["problems"])
-    graded = grading.grade(assignment, setup.drawn, setup.sandbox, raw)
-    _store(folder, key, assignment, submission, graded)
+    stored = _stored(folder)
+    graded = _marks_in(stored) if stored and stored.get("key") == key else None
+    if graded is None:
+        graded = grading.grade(assignment, setup.drawn, setup.sandbox, raw)
+    elif stored.get("submission") == _facts_about(submission):
+        return graded
+    _store(setup, folder, key, submission, graded)
     return graded
 
 
-def _store(folder, key, assignment, submission, graded):
+# --- The store ------------------------------------------------------------------------------------
+
+
+def _stored(folder):
+    """What marks.json of a student's folder holds, None if there is none or it is damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        stored = json.loads((folder / "marks.json").read_text(encoding="utf-8"))
+        return stored if isinstance(stored, dict) else None
+    return None
+
+
+def _marks_in(stored):
+    """The graded notebook that is stored, None if it is damaged."""
+    with contextlib.suppress(KeyError, TypeError):
+        return GradedNotebook([Mark(**mark) for mark in stored["marks"]], stored["problems"])
+    return None
+
+
+def _facts_about(submission):
+    """What is stored of a submission: all but where the file was."""
+    facts = submission._replace(path=None, member="")._asdict()
+    return {**facts, "path": None, "remarks": list(submission.remarks)}
+
+
+def _earlier_rows(setup, rows, remarks):
+    """{slug: (submission, graded notebook)} of those who were graded into `out` in other calls."""
+    earlier = {}
+    other = []
+    for path in sorted((setup.out / "students").glob("*/marks.json")):
+        slug = path.parent.name
+        stored = None if slug in rows else _stored(path.parent)
+        if stored is None or not isinstance(stored.get("submission"), dict):
+            continue
+        graded = _marks_in(stored)
+        settings = [setup.assignment.fingerprint, setup.seed]
+        if graded is None or stored.get("settings") != settings:
+            other.append(slug)
+            continue
+        submission = Submission(**stored["submission"])
+        texts = [text for text in submission.remarks if text != NOT_IN_THIS_CALL]
+        submission = submission._replace(remarks=(*texts, NOT_IN_THIS_CALL))
+        earlier[slug] = (submission, graded)
+    place = setup.out / "students"
+    if earlier:
+        names = ", ".join(earlier)
+        remarks.append(
+            f"of earlier calls and kept: {names} (to leave one out delete its folder in {place})"
+        )
+    if other:
+        names = ", ".join(other)
+        remarks.append(
+            f"graded earlier with another seed or other questions, so not in the "
+            f"grades: {names}; give their notebooks again"
+        )
+    return earlier
+
+
+def _store(setup, folder, key, submission, graded):
     """Write the student's files; the marks last, since they say that all the others are there."""
-    _write_feedback(folder, assignment, submission, graded)
-    marks = [mark._asdict() for mark in graded.marks]
-    stored = {"key": key, "marks": marks, "problems": graded.problems}
+    _write_feedback(folder, setup.assignment, submission, graded)
+    stored = {
+        "key": key,
+        "settings": [setup.assignment.fingerprint, setup.seed],
+        "submission": _facts_about(submission),
+        "marks": [mark._asdict() for mark in graded.marks],
+        "problems": graded.problems,
+    }
     text = json.dumps(stored, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / "marks.json", text)
 
@@ -173,75 +309,37 @@ def _write_feedback(folder, assignment, submission, graded):
     write_atomically(folder / "feedback.html", feedback.page(assignment, submission, graded))
 
 
-def write_books(assignment: Assignment, graded: GradedClass, out: pathlib.Path) -> list[str]:
-    """Write grades.csv and summary.md. Returns the remarks, fit for a terminal."""
-    facts = [("Seed", graded.seed), ("Protection", graded.mode)]
-    write_atomically(out / "grades.csv", feedback.grades_csv(assignment, graded.rows))
-    write_atomically(out / "summary.md", feedback.summary(assignment, graded.rows, facts))
-    return [printable(remark) for remark in graded.remarks]
-
-
-# --- Marked by hand -------------------------------------------------------------------------------
-
-
-def apply_hand_marks(
+def write_books(
     assignment: Assignment,
+    graded: GradedClass,
     out: pathlib.Path,
-    rows: Sequence[tuple[Submission, GradedNotebook]],
-    slugs: Sequence[str],
-) -> list[tuple[Submission, GradedNotebook]]:
-    """The rows with the points that a teacher wrote into by_hand.csv.
+    *,
+    canvas: str | None = None,
+    worksheet: Table | None = None,
+) -> list[str]:
+    """Write grades.csv, summary.md and the platforms' files. Returns remarks, fit for a terminal.
 
-    The file is written anew with all answers in words. Where it was filled in, the points count;
-    an answer that has changed since then waits for new ones. Raises InputError for points that are
-    no number from 0 to the question's.
+    canvas      the title of Canvas's column for the total, "Homework 1 (98765)"
+    worksheet   Moodle's grading worksheet, for moodle.csv
+
+    Raises InputError if the worksheet is not one of this class.
     """
-    path = out / "by_hand.csv"
-    given = _read_hand_marks(path)
-    marked = []
-    waiting = []  # the rows of the new file
-    for (submission, graded), slug in zip(rows, slugs, strict=True):
-        marks = []
-        for mark in graded.marks:
-            if mark.text:
-                key = "a" + hashlib.sha256(mark.text.encode()).hexdigest()[:10]  # of this answer
-                points = given.get((slug, mark.name, key), "")
-                most = feedback.number(mark.points)
-                waiting.append((slug, mark.name, most, points, key, feedback.cell(mark.text)))
-                mark = mark._replace(earned=_parse_points(f"{path}: {slug}", points, mark))
-            marks.append(mark)
-        row = (submission, GradedNotebook(marks, graded.problems))
-        marked.append(row)
-        if marks != graded.marks:
-            _write_feedback(out / "students" / slug, assignment, *row)
+    facts = [("Seed", graded.seed), ("Protection", graded.mode)]
+    rows = graded.rows
+    write_atomically(out / "grades.csv", feedback.grades_csv(assignment, rows))
+    write_atomically(out / "summary.md", feedback.summary(assignment, rows, facts))
+    total, questions = exports.canvas_csv(assignment, rows, canvas)
+    write_atomically(out / "canvas.csv", total)
+    write_atomically(out / "canvas_questions.csv", questions)
+    remarks = list(graded.remarks)
+    if worksheet is not None:
+        filled, about_moodle = exports.fill_worksheet(assignment, rows, worksheet)
+        tables.write(out / "moodle.csv", filled)
+        remarks += about_moodle
+    waiting = sum(graded.is_graded and not graded.is_complete for _, graded in rows)
     if waiting:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([HAND_COLUMNS, *waiting])
-        write_atomically(path, text.getvalue())
-    return marked
-
-
-def _read_hand_marks(path):
-    """{(student, question, key): points as text} of a file that a spreadsheet may have written."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return {}
-    delimiter = ";" if text.startswith("student;") else ","
-    return {
-        (row.get("student"), row.get("question"), row.get("key")): (row.get("points") or "").strip()
-        for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    }
-
-
-def _parse_points(place, text, mark):
-    if not text:
-        return None
-    try:
-        value = float(text.replace(",", "."))
-        if not 0 <= value <= mark.points:
-            raise ValueError
-        return value
-    except ValueError:
-        wanted = f"points from 0 to {feedback.number(mark.points)}"
-        raise InputError(f"{place}: {mark.name}: wanted {wanted}, got {text!r}") from None
+        remarks.append(
+            f"{waiting} wait for points in {out / hand_marks.FILE}: their totals are so far, and "
+            f"are not in the files for Canvas and Moodle"
+        )
+    return [printable(remark) for remark in remarks]

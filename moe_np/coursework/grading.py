@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import moe_np
 from moe_np.base.checks import InputError
-from moe_np.coursework import notebook
+from moe_np.coursework import notebook, text_answers
 from moe_np.coursework.assignments import Assignment
 from moe_np.coursework.notebook import Cell
 from moe_np.coursework.question import Case, InputsChanged, Question, equal_values, examine
@@ -50,6 +50,16 @@ class GradedNotebook:
     def total(self) -> float:
         """The points earned."""
         return sum(mark.earned or 0 for mark in self.marks)
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether every question has points, or an answer that waits for points by hand."""
+        return all(mark.earned is not None or mark.text for mark in self.marks)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every question has its points, so that the total is final."""
+        return all(mark.earned is not None for mark in self.marks)
 
 
 class Allowed(Protocol):
@@ -224,6 +234,7 @@ def grade(
         marks = [no_points(question) for question in assignment.questions]
         return GradedNotebook(marks, [f"The notebook cannot be read: {error}."])
     run = runnable_cells(assignment, cells)
+    cells = text_answers.gather(assignment, cells)
     if any("matplotlib" in source for _, source in run):
         sandbox.find_fonts()
     with _TURNS.together():

@@ -163,10 +163,9 @@ name, base = sys.argv[1], pathlib.Path(sys.argv[2])
 assignment = assignments.load(name, base / "source" / "assignments")
 with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder, "out")
-    notebooks = sorted(p for p in (base / "submission").rglob("*.ipynb") if not p.is_symlink())
-    given = pathlib.Path(folder, "submission.ipynb")  # one student, whatever the files are called
-    given.write_bytes(notebooks[-1].read_bytes() if notebooks else b"")
-    graded = gradebook.grade_class(assignment, [given], out, progress=False)
+    graded = gradebook.grade_one(assignment, base / "submission", out)
+    if graded.not_graded:
+        sys.exit("\\n".join(["not graded", *graded.remarks]))  # Gradescope shows that it failed
     shutil.copyfile(next(out.rglob("results.json")), base / "results" / "results.json")
 print(f"protection: {graded.mode}", *graded.remarks, sep="\\n", file=sys.stderr)
 '''

@@ -1,6 +1,7 @@
 """What teachers and students read holds no code of a student."""
 
 import csv
+import json
 
 from moe_np.coursework import feedback
 from moe_np.coursework.grading import GradedNotebook, Mark
@@ -20,3 +21,25 @@ def test_names_and_messages_make_no_formulas_and_no_markup():
     assert not any(row[0].startswith("=") for row in csv.reader(text.splitlines()))
     assert "<script>" not in feedback.page(assignment, students[0], graded)
     assert "<b>" not in feedback.summary(assignment, rows, [])
+    picture = GradedNotebook(marks, ["![x](http://example.org/beacon)"])
+    assert "![" not in feedback.summary(assignment, [(students[0], picture)], [])
+
+
+def test_points_by_hand_are_no_failure_and_a_total_is_so_far_until_then():
+    assignment = coursework.assignment()
+    submission = Submission("ada", "", "ada", None)
+    marks = [Mark(q.name, q.points, q.points, "") for q in assignment.questions[:-1]]
+
+    def shown(mark):
+        graded = GradedNotebook([*marks, mark], [])
+        page = feedback.page(assignment, submission, graded)
+        results = json.loads(feedback.results_json(assignment, graded))
+        return page, results["tests"][-1], feedback.grades_csv(assignment, [(submission, graded)])
+
+    page, test, table = shown(Mark("q7_report", 3, None, "", "words"))
+    assert "17 of 20 points so far" in page and "q7_report marked by hand: total so far" in table
+    page, test, table = shown(Mark("q7_report", 3, 2.5, "well <argued>", "words"))
+    assert "19.5 of 20 points</b>" in page and "2.5 / 3" in page
+    assert "<td class=hand>well &lt;argued&gt;</td>" in page and "class=wrong" not in page
+    assert test["output"] == "marked by hand: well <argued>" and "status" not in test
+    assert table.endswith(",2.5,19.5,\n")

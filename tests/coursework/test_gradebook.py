@@ -11,9 +11,8 @@ import time
 
 import pytest
 
-from moe_np.coursework import gradebook, grading, notebook
-from moe_np.coursework.grading import GradedNotebook, Mark
-from moe_np.coursework.submissions import Submission
+from moe_np.base import files
+from moe_np.coursework import grading, notebook, submissions
 from tests.support import coursework
 from tests.support.coursework import NAME, files_below, moe_np, write_class
 
@@ -34,7 +33,7 @@ def test_a_class_is_graded_the_same_to_the_bit_for_any_number_of_jobs(tmp_path, 
     rows = table(tmp_path / "a" / "grades.csv")
     questions = [question.name for question in coursework.assignment().questions]
     assert list(rows[0])[:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
-    assert list(rows[0])[5:] == [*questions, "total"]
+    assert list(rows[0])[5:] == [*questions, "total", "remark"]
     for row in rows:
         student = row["Student"]
         assert [name for name in questions if row[name] == "0"] == lost[student]
@@ -117,7 +116,8 @@ def test_files_that_are_no_notebooks_cost_their_own_student(tmp_path, capsys, mo
     (folder / "surrogate.ipynb").write_text(surrogate)
     assert moe_np("grade", NAME, folder, "--out", tmp_path / "out") == 0
     rows = {row["Student"]: row["total"] for row in table(tmp_path / "out" / "grades.csv")}
-    students = ("large", "odd", "surrogate", "folder.ipynb")
+    students = {"large", "odd", "surrogate", "folder.ipynb", "pipe"}
+    students -= set() if hasattr(os, "mkfifo") else {"pipe"}
     assert rows == {"honest0": "20", **dict.fromkeys(students, "0")}
 
 
@@ -127,38 +127,107 @@ def test_a_fault_of_the_grader_is_reported_and_not_stored(tmp_path, capsys, monk
     arguments = ("grade", NAME, tmp_path / "in", "--out", tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr(grading, "grade", lambda *a: 1 / 0)
-        assert moe_np(*arguments) == 0
+        assert moe_np(*arguments) == 1
+        (row,) = table(tmp_path / "out" / "grades.csv")
+        assert row["total"] == row["q1_softmax"] == "" and row["remark"] == "not graded"
         assert "honest0: the grader itself failed (ZeroDivisionError" in capsys.readouterr().err
     assert moe_np(*arguments) == 0
-    assert ",20\n" in (tmp_path / "out" / "grades.csv").read_text()
+    assert ",20,\n" in (tmp_path / "out" / "grades.csv").read_text()
 
 
-def test_points_given_by_hand_are_put_in(tmp_path):
-    assignment = coursework.assignment()
-    submission = Submission("ada", "", "ada", None)
-    path = tmp_path / "by_hand.csv"
+def unreadable(monkeypatch, name):
+    """Let the system refuse to read a submission of this name."""
+    read = submissions.read
 
-    def graded():
-        marks = [Mark(q.name, q.points, q.points, "") for q in assignment.questions[:-1]]
-        return GradedNotebook([*marks, Mark("q7_report", 3, None, "", "because\nof this")], [])
+    def refuse(submission):
+        if submission.path.name == name:
+            raise PermissionError(13, "Permission denied", str(submission.path))
+        return read(submission)
 
-    def apply():
-        rows = [(submission, graded())]
-        ((_, result),) = gradebook.apply_hand_marks(assignment, tmp_path, rows, ["ada"])
-        return result
+    monkeypatch.setattr(submissions, "read", refuse)
 
-    first = apply()
-    assert first.marks[-1].earned is None and first.total == 17
-    text = path.read_text()
-    assert text.splitlines()[0] == "student,question,of,points,key,answer" and "because" in text
-    path.write_text(text.replace("ada,q7_report,3,,", "ada,q7_report,3,2.5,"))
-    assert apply().total == 19.5
-    assert "2.5 / 3" in (tmp_path / "students" / "ada" / "feedback.html").read_text()
-    spreadsheet = path.read_text().replace(",", ";").replace("2.5", "2,5")
-    spreadsheet = spreadsheet.replace("because\nof", "weil\xe4\r\n")
-    path.write_bytes(spreadsheet.encode("latin-1"))
-    assert apply().total == 19.5, "whatever a spreadsheet makes of the words"
-    assert "because" in path.read_text()
-    path.write_text(path.read_text().replace("2,5", "7"))
-    with pytest.raises(ValueError, match="ada: q7_report: wanted points from 0 to 3, got '7'"):
-        apply()
+
+def test_a_file_that_the_grader_cannot_read_is_no_0(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "in"
+    write_class(folder, kinds=("untouched",), honest=0)
+    (folder / "shut.ipynb").write_text("{}")
+    arguments = ("grade", NAME, folder, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        unreadable(patch, "shut.ipynb")
+        assert moe_np(*arguments) == 1
+    error = capsys.readouterr().err
+    assert "shut.ipynb cannot be read by the grader (Permission denied): no marks" in error
+    shut, untouched = table(tmp_path / "out" / "grades.csv")
+    assert {shut[q] for q in shut if q.startswith("q") or q == "total"} == {""}
+    assert shut["remark"] == "not graded" and untouched["total"] == "0"
+    assert not (tmp_path / "out" / "students" / "shut").exists(), "nothing is stored"
+    assert moe_np(*arguments) == 0
+
+
+def test_who_was_graded_in_another_call_keeps_the_row_and_the_points(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write_class(folder, kinds=("untouched", "not_a_notebook"), honest=0)
+    write_class(tmp_path / "late", kinds=("syntax_error",), honest=0)
+    out = tmp_path / "out"
+    assert moe_np("grade", NAME, folder, "--out", out) == 0
+    before = {row["Student"]: row["total"] for row in table(out / "grades.csv")}
+    assert moe_np("grade", NAME, tmp_path / "late", "--out", out) == 0
+    error = capsys.readouterr().err
+    assert "of earlier calls and kept: not_a_notebook, untouched" in error
+    rows = {row["Student"]: row for row in table(out / "grades.csv")}
+    assert set(rows) == {*before, "syntax_error"}
+    assert {name: rows[name]["total"] for name in before} == before
+    assert rows["untouched"]["remark"] == "not in this call"
+    assert moe_np("grade", NAME, folder, "--out", out, "--seed", 9) == 0
+    assert "another seed or other questions, so not in the grades: syntax_error" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_by_hand_file_that_is_not_understood_stops_before_grading(tmp_path, capsys):
+    write_class(tmp_path / "in", kinds=("untouched",), honest=0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "by_hand.csv").write_text("student-question-points\nada-q7-3\n")
+    assert moe_np("grade", NAME, tmp_path / "in", "--out", tmp_path / "out") == 2
+    assert "by_hand.csv: wanted a CSV file with the columns" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["by_hand.csv"]
+
+
+def test_odd_work_has_a_remark_and_platforms_their_files(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write_class(folder, kinds=("untouched",), honest=0)
+    raw = (folder / "untouched.ipynb").read_bytes()
+    (folder / "untouched.ipynb").unlink()
+    for name in ("Ada L", "Bob M"):
+        path = folder / f"{name}_20{len(name)}_assignsubmission_file_"
+        path.mkdir()
+        (path / "work.pdf").write_text("words")
+    (path / "1_mixture.ipynb.txt").write_bytes(raw)
+    (folder / "Cyd N_LATE_101_5001_1_mixture.ipynb").write_bytes(raw)
+    sheet = tmp_path / "Grades.csv"
+    sheet.write_text("Identifier,Full name,Grade,Maximum Grade\nParticipant 205,A,,20\n")
+    arguments = ("grade", NAME, folder, "--out", tmp_path / "out", "--worksheet", sheet)
+    assert moe_np(*arguments, "--canvas", "Homework 1 (98765)") == 0
+    rows = {row["Student"]: row for row in table(tmp_path / "out" / "grades.csv")}
+    assert rows["Ada L"]["remark"].startswith("there is no notebook; handed in: Ada L_205")
+    assert rows["Bob M"]["remark"].endswith(
+        "1_mixture.ipynb.txt is no .ipynb; it is graded as a notebook"
+    )
+    assert rows["Cyd N"]["remark"] == "late"
+    assert ",Homework 1 (98765)\n    Points Possible,,,,,20\n" in (
+        (tmp_path / "out" / "canvas.csv").read_text()
+    )
+    assert "Participant 205,A,0,20" in (tmp_path / "out" / "moodle.csv").read_text()
+    assert "not in the worksheet: Cyd N" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o027])
+def test_grades_are_as_private_as_the_teacher_wants(tmp_path, mask):
+    old = os.umask(mask)
+    try:
+        files.write_atomically(tmp_path / "new" / "grades.csv", "x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new" / "grades.csv").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o777 & ~mask

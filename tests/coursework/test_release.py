@@ -2,6 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
+
+import pytest
 
 from tests.support import coursework
 from tests.support.coursework import NAME, files_below, moe_np
@@ -40,3 +44,21 @@ def test_the_autograder_holds_the_package_and_one_assignment(tmp_path, capsys):
     compile(files["grade_one.py"], "grade_one.py", "exec")
     for name in ("setup.sh", "run_autograder"):
         assert os.name == "nt" or os.access(tmp_path / name, os.X_OK)
+
+
+@pytest.mark.slow
+def test_gradescope_grades_the_newest_notebook_whatever_a_mac_adds(tmp_path):
+    simulated = coursework.simulate_class()
+    assignment = coursework.assignment()
+    assert moe_np("gradescope", NAME, tmp_path / "source") == 0
+    folder = tmp_path / "submission"
+    (folder / "__MACOSX").mkdir(parents=True)
+    solved = simulated.notebook_bytes(assignment, simulated.solved(assignment))
+    (folder / "1_mixture.ipynb").write_bytes(b"{}")
+    (folder / "1_mixture-1.ipynb").write_bytes(solved)
+    for name in ("._1_mixture-1.ipynb", "__MACOSX/._z.ipynb"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    command = [sys.executable, "-P", tmp_path / "source" / "grade_one.py", NAME, tmp_path]
+    subprocess.run(list(map(str, command)), check=True, stderr=subprocess.DEVNULL)
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert results["score"] == 20
