@@ -180,8 +180,8 @@ assert all(np.isclose(e, 1 - 2 / out.size) for e in wrong.values())
 # The wrong one has the right direction, so training would still go down, at another pace than you think. The check does
 # not forgive it. Every backward pass in this package has to pass it, and so will yours.
 #
-# > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient. (The number is that of a list
-# > of twenty such mistakes; `tests/test_errata.py` has the list and a test for each.)
+# > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient. (The number is that of the
+# > list of [twenty such mistakes](errata.md), each of which has tests.)
 #
 # ## Your turn
 #

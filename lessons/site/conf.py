@@ -1,5 +1,6 @@
-"""Sphinx's settings for the pages of `python3 run.py site`. Nothing is fetched from outside, neither
-when they are built nor when they are read.
+"""Sphinx's settings for the pages of `python3 run.py site`.
+
+Nothing is fetched from outside, neither when they are built nor when they are read.
 """
 
 import importlib.metadata

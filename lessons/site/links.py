@@ -120,7 +120,9 @@ def in_rst(text: str, package: str) -> str:
     for match in WORDS.finditer(text):
         out += [_escaped(text[end : match.start()]), _rst_word(match, package)]
         end = match.end()
-    return "".join([*out, _escaped(text[end:])])
+    paragraph = "".join([*out, _escaped(text[end:])])
+    starts_a_list = re.match(r"(\(?\w{1,3}[.)]|[-+•]) ", paragraph)  # as in "M. I. Jordan"
+    return "\\" + paragraph if starts_a_list else paragraph
 
 
 def _escaped(text):

@@ -90,7 +90,10 @@ def write_report(report: pathlib.Path, source: pathlib.Path) -> None:
 
 
 def tables(text: str) -> str:
-    """The tables of the report that have published numbers beside ours, each under its title."""
+    """The tables of the report that have published numbers beside ours, each under its title.
+
+    Not those of figures, which repeat the numbers of the paper's tables.
+    """
     head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     warning = re.search(r"^\*\*Made with `--quick`.*$", head, re.MULTILINE)
     parts = [warning[0]] if warning else []
@@ -98,7 +101,10 @@ def tables(text: str) -> str:
         title, _, body = section.partition("\n")
         blocks = body.strip().split("\n\n")
         for before, table in itertools.pairwise(blocks):
-            if table.startswith("|") and "published" in before + table.partition("\n")[0]:
-                parts += [f"### {title}", before, table]
+            head = table.partition("\n")[0]
+            has_both = "published value" in before or re.search("published|recorded", head)
+            if table.startswith("|") and has_both and "Fig." not in title:
+                basis = [] if before.startswith("![") else [before]
+                parts += [f"### {title}", *basis, table]
                 break
     return "\n\n".join(parts)

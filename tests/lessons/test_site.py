@@ -51,7 +51,9 @@ def test_every_public_function_of_every_module_has_an_entry():
 
 
 def test_prose_stays_prose_and_tables_stay_as_they_are():
-    text = "Σ_i w* of `x_i`\nis |a|, *one* a*b*c.\n\n    paper   here\n    x       y\n\nend  aligned"
+    text = (
+        "Σ_i w* of `x_i`\nis |a|, *one* a*b*c.\n\n    paper   here\n    x       y\n\nend  aligned"
+    )
     lines = reference.described(text, 0, "moe_np")
     assert r"Σ\_i w\* of \ ``x_i``\  is \|a\|, *one* a\*b\*c." in lines
     assert "       paper   here" in lines and lines.count(".. code-block:: text") == 2
@@ -172,6 +174,7 @@ def test_links_are_added_to_docstrings():
     text = links.in_rst("see top_k.py (errata 13), and `k`", "moe_np.routing")
     assert r":doc:`top\_k.py </reference/moe_np.routing.top_k>`" in text
     assert ":ref:`errata 13 <errata-13>`" in text and "``k``" in text
+    assert links.in_rst("M. I. Jordan", "moe_np") == r"\M. I. Jordan", "not a list"
 
 
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(?:#([\w-]+))?\)")
@@ -215,11 +218,11 @@ def test_links_resolve(tmp_path):
 
 
 def test_numbers_are_the_tables_of_the_report_that_have_published_values():
-    one = "## One\n\nOurs, and published ones.\n\n| a |\n|---|\n| 1 |\n\nMore.\n\n"
+    one = "## One\n\n![p](p.png)\n\nThe published values.\n\n| a |\n|---|\n| 1 |\n\nMore.\n\n"
     two = "## Two\n\nOnly ours.\n\n| b |\n|---|\n| 2 |\n"
     text = pages.tables(f"# R\n\n**Made with `--quick`: few seeds.**\n\n{one}{two}")
     assert text.startswith("**Made with `--quick`") and "### One" in text and "| 1 |" in text
-    assert "Two" not in text and "More." not in text
+    assert "Two" not in text and "More." not in text and "p.png" not in text
 
 
 def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
