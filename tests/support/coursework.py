@@ -1,5 +1,6 @@
 """What the tests of coursework share: the assignments, a sandbox for each, notebooks of cells."""
 
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -12,7 +13,7 @@ from moe_np import cli
 from moe_np.coursework import assignments, notebook
 from moe_np.coursework.assignments import Assignment
 from moe_np.coursework.notebook import Cell
-from moe_np.coursework.question import Case
+from moe_np.coursework.question import Case, draw
 from moe_np.coursework.sandbox import Sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,6 +33,14 @@ def assignment(name: str = NAME) -> Assignment:
 def drawn(name: str = NAME, seed: int = SEED) -> dict[str, list[Case]]:
     """The cases of an assignment's questions."""
     return assignments.draw_all(assignment(name), seed)
+
+
+@functools.cache
+def drawn_one(name: str, question: str, seed: int) -> list[Case]:
+    """The cases of one question, without those of its race."""
+    asked = next(q for q in assignment(name).questions if q.name == question)
+    seeds = assignments.seed_of(seed, name, question)
+    return draw(dataclasses.replace(asked, baseline=None), seeds)
 
 
 def bank(name: str = NAME) -> dict[str, dict]:

@@ -65,9 +65,13 @@ s = np.array([[0.0, np.log(3.0)], [2.0, 2.0]])
 p = softmax(s)
 assert p is not None, "softmax returned nothing"
 assert np.allclose(p, [[0.25, 0.75], [0.5, 0.5]]), f"exp(s) shared out by rows, got {p}"
-assert np.allclose(softmax(s + 1000), p), "adding a constant to all totals of a row changes nothing"
+message = "adding a constant to all totals of a row changes nothing"
+assert np.allclose(softmax(s + np.array([[1000], [0]])), p, atol=1e-3), message
 p = softmax(np.array([[-np.inf, 1.0, 1.0]]))
 assert np.allclose(p, [[0, 0.5, 0.5]]), "a total of −inf has p = 0"
+assert np.allclose(softmax(s[0]), [0.25, 0.75]), "one axis only: the last one is the first, too"
+message = "three axes: the softmax is over the last one"
+assert np.allclose(softmax(np.array([s, s[::-1]]))[1], [[0.5, 0.5], [0.25, 0.75]]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -116,7 +120,7 @@ got = gate_backward(weight, x, U, e / e.sum(axis=1, keepdims=True))
 assert got is not None, "gate_backward returned nothing"
 grads = dict(zip(("x", "U", "c"), got, strict=True))
 errors = gradient_error(gate_loss, {"x": x, "U": U, "c": c}, grads, rng)
-assert max(errors.values()) < 1e-6, f"the gradient check: relative errors {errors}"
+assert max(errors.values()) < 1e-4, f"the gradient check: relative errors {errors}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -151,14 +155,13 @@ def mixture_loss(o, p, d):
 
 # %% test="q3_mixture_loss"
 # visible checks of q3_mixture_loss
-o = np.array([[[0.0], [2.0]]])
-p = np.array([[0.5, 0.5]])
-loss = mixture_loss(o, p, np.array([[1.0]]))
+o = np.array([[[0.0], [2.0]], [[0.0], [2.0]]])
+p = np.array([[0.5, 0.5], [0.5, 0.5]])
+loss = mixture_loss(o, p, np.array([[1.0], [102.0]]))
 assert loss is not None, "mixture_loss returned nothing"
-assert np.shape(loss) == (1,), f"one value per case, got the shape {np.shape(loss)}"
-assert np.allclose(loss, 0.5), "halfway, both outputs are at distance 1: E = −log exp(−½) = ½"
-loss = mixture_loss(o, p, np.array([[102.0]]))
-assert np.allclose(loss, 5000 + np.log(2)), "far away, only the nearer output counts"
+assert np.shape(loss) == (2,), f"one value per case, got the shape {np.shape(loss)}"
+assert np.allclose(loss[0], 0.5), "halfway, both outputs are at distance 1: E = −log exp(−½) = ½"
+assert np.allclose(loss[1], 5000 + np.log(2)), "far away, only the nearer output counts"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -179,7 +182,7 @@ hidden_test("1_mixture", "q3_mixture_loss", mixture_loss)
 def responsibilities(o, p, d):
     """resp_i = p_i exp(−½ ‖d − o_i‖²) / Σ_j p_j exp(−½ ‖d − o_j‖²). -> (N, E)
 
-    o (N, E, C), p (N, E), d (N, C)
+    o (N, E, C), p (N, E), d (N, C), as in question 3
     """
     ### BEGIN SOLUTION
     with np.errstate(divide="ignore"):
@@ -199,7 +202,7 @@ wanted = [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]
 assert np.allclose(resp[0], wanted), "exact for expert 1, off by 2 for expert 0"
 assert np.allclose(resp[1], p[1]), "both are as far away: the gate decides"
 resp = responsibilities(o, p, np.array([[300.0], [300.0]]))
-assert np.allclose(resp.sum(axis=1), 1), "they sum to 1, far away as well"
+assert np.allclose(np.sum(resp, axis=1), 1), "they sum to 1, far away as well"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -221,7 +224,7 @@ hidden_test("1_mixture", "q4_responsibilities", responsibilities)
 def mixture_backward(o, p, d):
     """Gradients of Σ_n E_n: -> do (N, E, C), and ds (N, E) at the gate's totals.
 
-    o (N, E, C), p (N, E), d (N, C)
+    o (N, E, C), p (N, E), d (N, C), as in question 3
     """
     ### BEGIN SOLUTION
     with np.errstate(divide="ignore"):
@@ -248,7 +251,7 @@ got = mixture_backward(o, np.exp(s) / np.exp(s).sum(axis=1, keepdims=True), d)
 assert got is not None, "mixture_backward returned nothing"
 grads = dict(zip(("o", "s"), got, strict=True))
 errors = gradient_error(total_loss, {"o": o, "s": s}, grads, rng)
-assert max(errors.values()) < 1e-6, f"the gradient check: relative errors {errors}"
+assert max(errors.values()) < 1e-4, f"the gradient check: relative errors {errors}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -317,7 +320,7 @@ assert unchanged, "the parameters that came in were changed"
 assert set(after) == set(start), f"wanted W, b, U and c, got {sorted(after)}"
 grads = {name: (start[name] - after[name]) / 0.01 for name in start}
 errors = gradient_error(system_loss, start, grads, rng)
-assert max(errors.values()) < 1e-6, f"the gradient check of one step: relative errors {errors}"
+assert max(errors.values()) < 1e-3, f"the gradient check of one step: relative errors {errors}"
 after = train(start, x, d, 0.01, 50)
 assert system_loss(after) < system_loss(start), "fifty small steps lower the loss"
 ### BEGIN HIDDEN TESTS

@@ -10,8 +10,8 @@ BANK = {
             """
 def softmax(s):
     out = np.empty(s.shape, dtype=np.float32)
-    for n, row in enumerate(s):
-        e = [np.exp(v - max(row)) for v in row]
+    for n in np.ndindex(s.shape[:-1]):
+        e = [np.exp(v - max(s[n])) for v in s[n]]
         out[n] = np.array(e) / sum(e)
     return out
 """,
@@ -47,6 +47,21 @@ def softmax(s):
     s /= s.sum(axis=-1, keepdims=True)
     return s
 """,
+            "axis 1, not the last": """
+def softmax(s):
+    e = np.exp(s - s.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+""",
+            "two axes only": """
+def softmax(s):
+    e = np.exp(s - s.max(axis=-1)[:, None])
+    return e / e.sum(axis=-1)[:, None]
+""",
+            "totals clipped": """
+def softmax(s):
+    e = np.exp(np.clip(s, -500, 500))
+    return e / e.sum(axis=-1, keepdims=True)
+""",
             "its logarithm": """
 def softmax(s):
     s = s - s.max(axis=-1, keepdims=True)
@@ -81,6 +96,12 @@ def gate_backward(dp, x, U, p):
             "mean over cases, N times too small": """
 def gate_backward(dp, x, U, p):
     ds = p * (dp - (dp * p).sum(axis=1, keepdims=True)) / 3
+    return ds @ U.T, x.T @ ds, ds.sum(axis=0)
+""",
+            "through the logarithm of p": """
+def gate_backward(dp, x, U, p):
+    dlog = (dp * p) / p
+    ds = p * (dlog - (dlog * p).sum(axis=1, keepdims=True))
     return ds @ U.T, x.T @ ds, ds.sum(axis=0)
 """,
             "the opposite sign": """
@@ -168,7 +189,8 @@ def responsibilities(o, p, d):
             """
 def responsibilities(o, p, d):
     o, p, d = o.astype(np.float32), p.astype(np.float32), d.astype(np.float32)
-    a = np.log(np.maximum(p, np.float32(1e-38))) - 0.5 * np.einsum("nec->ne", (d[:, None] - o) ** 2)
+    log_p = np.where(p > 0, np.log(np.where(p > 0, p, 1)), -np.inf)
+    a = log_p - 0.5 * np.einsum("nec->ne", (d[:, None] - o) ** 2)
     return np.exp(a - np.logaddexp.reduce(a, axis=1)[:, None])
 """,
         ],
@@ -219,7 +241,8 @@ def mixture_backward(o, p, d):
             """
 def mixture_backward(o, p, d):
     o, p, d = o.astype(np.float32), p.astype(np.float32), d.astype(np.float32)
-    a = np.log(np.maximum(p, np.float32(1e-38))) - 0.5 * np.einsum("nec->ne", (d[:, None] - o) ** 2)
+    log_p = np.where(p > 0, np.log(np.where(p > 0, p, 1)), -np.inf)
+    a = log_p - 0.5 * np.einsum("nec->ne", (d[:, None] - o) ** 2)
     h = np.exp(a - np.logaddexp.reduce(a, axis=1)[:, None])
     return np.einsum("ne,nec->nec", h, o - d[:, None]), p - h
 """,
@@ -265,6 +288,43 @@ def mixture_backward(o, p, d):
         },
     },
 }
+
+# Mistakes in what questions 3 to 5 share: a_i = log p_i - ½ ‖d - o_i‖², and its largest
+SHARES = """
+    squares = {squares}
+    a = {log_p} - 0.5 * squares
+    top = {top}
+    share = np.exp(a - top)
+    total = share.sum(axis=1, keepdims=True)
+    h = share / total
+"""
+_shares = template(
+    SHARES,
+    squares="((d[:, None, :] - o) ** 2).sum(axis=2)",
+    log_p="np.log(p)",
+    top="a.max(axis=1, keepdims=True)",
+)
+SHARED = {
+    "one maximum for the whole batch": _shares(top="np.full((len(d), 1), a.max())"),
+    "one maximum for each expert": _shares(top="a.max(axis=0, keepdims=True)"),
+    "log(p + 1e-12)": _shares(log_p="np.log(p + 1e-12)"),
+    "log of at least 1e-12": _shares(log_p="np.log(np.maximum(p, 1e-12))"),
+    "log of at least 1e-38": _shares(log_p="np.log(np.maximum(p, 1e-38))"),
+    "log of at least 1e-300": _shares(log_p="np.log(np.maximum(p, 1e-300))"),
+    "distance from the first output only": _shares(squares="(d[:, None, 0] - o[:, :, 0]) ** 2"),
+    "mean over the outputs": _shares(squares="((d[:, None, :] - o) ** 2).mean(axis=2)"),
+    "distances clipped": _shares(
+        squares="np.minimum(((d[:, None, :] - o) ** 2).sum(axis=2), 1400)"
+    ),
+}
+for question, head, result in (
+    ("q3_mixture_loss", "mixture_loss", "-(top + np.log(total))[:, 0]"),
+    ("q4_responsibilities", "responsibilities", "h"),
+    ("q5_mixture_backward", "mixture_backward", "-h[:, :, None] * (d[:, None] - o), p - h"),
+):
+    for mistake, body in SHARED.items():
+        source = f"\ndef {head}(o, p, d):{body}    return {result}\n"
+        BANK[question]["wrong"][mistake] = source
 
 TRAIN = """
 def train(params, x, d, lr, epochs):
@@ -320,6 +380,10 @@ def train(params, x, d, lr, epochs):
         "no slope of the sigmoid": _train((" * o * (1 - o)", "")),
         "gate without bias": _train((LAST, "pass")),
         "weighted by p": _train(("t = h[:, :, None]", "t = p[:, :, None]")),
+        "distance from the first output only": _train(
+            ("((d[:, None] - o) ** 2).sum(axis=2)", "(d[:, None, 0] - o[:, :, 0]) ** 2")
+        ),
+        "mean over the outputs": _train((").sum(axis=2))", ").mean(axis=2))")),
         "one epoch only": _train((LAST, f"{LAST}\n        break")),
     },
 }
@@ -369,6 +433,13 @@ def report(params, x, d):
         "mean of the experts without the gate": _report(blend="o.mean(axis=1)"),
         "half the squared error": _report(error="0.5 * np.mean((d - y) ** 2)"),
         "every expert that has the largest p once": _report(active="int(np.sum(share > 0))"),
+        "more than a twentieth": _report(active="int(np.sum(share > 0.05))"),
+        "a twentieth, rounded down": _report(
+            active="int(np.sum(share * len(x) >= int(0.05 * len(x))))"
+        ),
+        "a twentieth, rounded": _report(
+            active="int(np.sum(share * len(x) >= max(1, round(0.05 * len(x)))))"
+        ),
         "mean of p instead of how often it is largest": _report(
             active="int(np.sum(p.mean(axis=0) >= 0.05))"
         ),

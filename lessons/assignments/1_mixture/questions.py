@@ -28,7 +28,13 @@ def softmax_cases(rng):
     masked[np.arange(4), rng.integers(5, size=4)] = -np.inf
     # one row of very large totals, one of very small ones, one of ordinary ones
     far = rng.normal(size=(3, 4)) + np.array([[900.0], [-900.0], [0.0]])
-    return [(rng.normal(size=(6, 3)),), (rng.normal(size=(2, 7)) * 5,), (far,), (masked,)]
+    masked_far = rng.permuted([[-np.inf, -np.inf, 900.0, 899.0, 3.0]] * 3, axis=1)
+    masked_far[1] -= 1800
+    one_row = rng.normal(size=5) - 900
+    three_axes = 3 * rng.normal(size=(2, 3, 4))
+    three_axes[0, 1] += 900
+    cases = (rng.normal(size=(6, 3)), rng.normal(size=(2, 7)) * 5, far, masked, masked_far)
+    return [(s,) for s in (*cases, one_row, three_axes, rng.normal(size=(4, 1)))]
 
 
 def gate_cases(rng):
@@ -38,7 +44,9 @@ def gate_cases(rng):
         p = numerics.softmax(rng.normal(size=(N, E)))
         dp, x, U = (rng.normal(size=shape) for shape in ((N, E), (N, D), (D, E)))
         cases.append((dp, x, U, p))
-    return cases
+    shut = rng.permuted([[0.0, 0.0, 0.3, 0.7], [0.0, 0.0, 0.0, 1.0]] * 2, axis=1)
+    sizes = ((4, 4), (4, 3), (3, 4))
+    return [(*(rng.normal(size=shape) for shape in sizes), shut), *cases]
 
 
 def gate_backward(dp, x, U, p):
@@ -54,15 +62,43 @@ def outputs_and_targets(rng, N, E, C, far=0.0):
     return o, numerics.softmax(rng.normal(size=(N, E))), d
 
 
+def shut_gates(rng, far):
+    """Gates that have shut out one expert in each case, which is the one nearest to the target.
+
+    far   how far the other experts are, per case: a p of 0 that was replaced by any number, however
+          small, would leave the shut expert a part of the responsibility
+    """
+    N, E, C = len(far), 3, 2
+    o, p, d = outputs_and_targets(rng, N, E, C)
+    rows = np.arange(N)
+    shut = rng.integers(E, size=N)
+    p[rows, shut] = 0
+    p /= p.sum(axis=1, keepdims=True)
+    towards = rng.normal(size=(N, 1, C))
+    towards /= np.linalg.norm(towards, axis=2, keepdims=True)
+    o = o * 0.3 + d[:, None, :] + np.reshape(far, (N, 1, 1)) * towards
+    o[rows, shut] = d + 0.1 * rng.normal(size=(N, C))
+    return o, p, d
+
+
 def mixture_cases(rng):
+    """Near and far targets, open and shut gates, in one batch and in batches of their own."""
     closed = outputs_and_targets(rng, 5, 3, 2)
-    closed[1][:, 0] = 0  # a gate that has shut one expert out
+    closed[1][:, 0] = 0
     closed[1][:] /= closed[1].sum(axis=1, keepdims=True)
+    distances = np.array([[0.0], [45.0], [1.0], [60.0], [8.0]])
+    single = rng.normal(size=(3, 2, 1)) * 0.3
+    one_open = rng.permuted([[0.0, 1.0]] * 3, axis=1)
     return [
         outputs_and_targets(rng, 6, 4, 2),
         outputs_and_targets(rng, 3, 2, 1),
         outputs_and_targets(rng, 4, 3, 2, far=45.0),
         closed,
+        outputs_and_targets(rng, 5, 3, 3, far=distances),
+        shut_gates(rng, (0.5, 9.0, 15.0, 45.0, 60.0)),
+        shut_gates(rng, (50.0, 45.0)),
+        (single, one_open, single[:, 0] + rng.normal(size=(3, 1)) * [[1.0], [9.0], [45.0]]),
+        outputs_and_targets(rng, 4, 1, 2, far=distances[:4]),
     ]
 
 
@@ -93,6 +129,12 @@ def train_cases(rng):
         params["U"] = rng.normal(size=(2, E)) * 0.3
         params["c"] = rng.normal(size=E) * 0.3
         cases.append((params, task.x_train[subset], task.d_train[subset], 0.05, epochs))
+    for N, D, E, C, epochs in ((12, 3, 4, 2, 5), (1, 4, 2, 3, 3)):  # other numbers of outputs
+        params = jacobs1991.init_mixture(rng, E, D, C, init_range=1.0)
+        params["U"] = rng.normal(size=(D, E))
+        params["c"] = rng.normal(size=E)
+        d = rng.integers(2, size=(N, C)).astype(float)
+        cases.append((params, rng.normal(size=(N, D)), d, 0.1, epochs))
     return cases
 
 
@@ -105,24 +147,33 @@ def train(params, x, d, lr, epochs):
 def report_cases(rng):
     """Cases away from every border: no blend near ½, no two gates alike.
 
-    One expert is rarely the largest.
+    Each has an expert that wins a number of cases that decides what "at least a twentieth" means:
+    exactly a twentieth, a little less, and a little more.
     """
-    cases = []
-    while len(cases) < 3:
-        E = int(rng.integers(2, 6))
-        N = 50
-        params = jacobs1991.init_mixture(rng, E, init_range=2.0)
-        params["U"] = rng.normal(size=(2, E))
+    settings = ((4, 40, 2), (3, 20, 1), (5, 50, 2), (3, 50, 3), (2, 10, 0), (4, 30, 1))
+    return [report_case(rng, *setting) for setting in settings]
+
+
+def report_case(rng, E, N, rare):
+    """A mixture of E experts and N cases, `rare` of which go to one of its experts."""
+    while True:
+        D = int(rng.integers(1, 4))
+        params = jacobs1991.init_mixture(rng, E, D, init_range=2.0)
+        params["U"] = rng.normal(size=(D, E))
         params["c"] = rng.normal(size=E)
-        x = rng.uniform(0.2, 3.0, (N, 2))
-        y = jacobs1991.predict(params, x)
+        x = rng.uniform(-3, 3.0, (40 * N, D))
         p = jacobs1991.gate_forward(params, x)[0]
         top = np.sort(p, axis=1)
-        share = np.bincount(p.argmax(axis=1), minlength=E) / N
-        clear = abs(y - 0.5).min() > 1e-4 and (top[:, -1] - top[:, -2]).min() > 1e-4
-        if clear and ((share > 0) & (share < 0.045)).any() and (share > 0.055).sum() > 1:
-            cases.append((params, x, (rng.random((N, 1)) < 0.5).astype(float)))
-    return cases
+        away_from_half = abs(jacobs1991.predict(params, x)[:, 0] - 0.5) > 1e-3
+        x = x[away_from_half & (top[:, -1] - top[:, -2] > 1e-3)]
+        winner = jacobs1991.gate_forward(params, x)[0].argmax(axis=1)
+        seldom = rng.integers(E)
+        few = np.flatnonzero(winner == seldom)[:rare]
+        rest = np.flatnonzero(winner != seldom)[: N - rare]
+        count = np.bincount(winner[rest], minlength=E)
+        if len(few) == rare and len(rest) == N - rare and (count > 0.1 * N).any():
+            rows = rng.permutation(np.concatenate([few, rest]))
+            return params, x[rows], (rng.random((N, 1)) < 0.5).astype(float)
 
 
 def report(params, x, d):

@@ -13,7 +13,7 @@
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
 # shapes, cases far away from every expert, gates that are much too sure. 22 points: Gaussian density 2, density of a
 # label 2, E step 3, regressions 3, variances 2, the gate's derivatives 3, the gate's step 3, EM 4. A function gets all
-# its points or none. Results count as right within a relative 1e-4 (questions 4, 7 and 8: 1e-3). Float32 will do in
+# its points or none. Results count as right within a relative 1e-4 (questions 3, 4, 7 and 8: 1e-3). Float32 will do in
 # questions 1 to 3, 5 and 6; stay with NumPy's own float64 elsewhere. A function must not change its inputs, and must
 # answer within seconds.
 #
@@ -70,13 +70,16 @@ def gaussian_log_density(x, y, W, var):
 # %% test="q1_gaussian"
 # visible checks of q1_gaussian
 flat = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])  # two experts: y = 1 and y = 3, for any x
-got = gaussian_log_density(np.array([[7.0, 1.0]]), np.array([[1.0]]), flat, np.array([1.0, 4.0]))
+x, y = np.array([[7.0, 1.0], [7.0, 1.0]]), np.array([[1.0], [3.0]])
+got = gaussian_log_density(x, y, flat, np.array([1.0, 4.0]))
 assert got is not None, "gaussian_log_density returned nothing"
-message = f"one case, two experts: wanted the shape (1, 2), got {np.shape(got)}"
-assert np.shape(got) == (1, 2), message
+message = f"two cases, two experts: wanted the shape (2, 2), got {np.shape(got)}"
+assert np.shape(got) == (2, 2), message
 message = "at its mean a Gaussian of variance 1 has the density 0.39894"
-assert np.isclose(got[0, 0], -0.9189385), message
-assert np.isclose(got[0, 1], -2.1120857), "one standard deviation (2) from its mean: 0.12099"
+assert np.isclose(got[0][0], -0.9189385), message
+assert np.isclose(got[0][1], -2.1120857), "one standard deviation (2) from its mean: 0.12099"
+message = "the second case, y = 3: densities of 0.05399 and 0.19947"
+assert np.allclose(got[1], [-2.9189385, -1.6120857]), message
 line = np.linspace(-30, 30, 20001)[:, None]
 W, var = np.full((1, 1, 1), 2.0), np.array([6.25])
 total = np.exp(gaussian_log_density(np.ones((20001, 1)), line, W, var)).sum() * 0.003
@@ -174,7 +177,7 @@ assert np.shape(log_likelihood) == (), "the log likelihood is one number"
 message = "the cases have the likelihoods .4 and .18"
 assert np.isclose(log_likelihood, np.log(0.4) + np.log(0.18)), message
 far_resp, far_likelihood = e_step(log_gate, log_density - 5000)
-assert np.allclose(far_resp, resp), "far away the responsibilities are the same"
+assert np.allclose(far_resp, resp, rtol=1e-3), "far away the responsibilities are the same"
 assert np.isclose(far_likelihood, log_likelihood - 10000), "each of two cases has 5000 less"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
@@ -330,7 +333,7 @@ gradient, curvature = got
 message = f"the gradient: wanted the shape (3, 3), got {np.shape(gradient)}"
 assert np.shape(gradient) == (3, 3), message
 errors = gradient_error(lambda p: gate_objective(p["U"]), {"U": U[:, :-1]}, {"U": gradient}, rng)
-assert errors["U"] < 1e-6, f"the gradient check: relative error {errors['U']:.1g}"
+assert errors["U"] < 1e-4, f"the gradient check: relative error {errors['U']:.1g}"
 message = f"the curvature: wanted the shape (3, 3, 3, 3), got {np.shape(curvature)}"
 assert np.shape(curvature) == (3, 3, 3, 3), message
 first, second = rng.normal(size=(2, 3, 3))  # the slope of a slope, in two random directions
@@ -395,17 +398,23 @@ got = gate_step(np.ones((2, 1)), resp, np.zeros((1, 2)))
 assert got is not None, "gate_step returned nothing"
 message = f"the new U is as large as the old one: wanted the shape (1, 2), got {np.shape(got)}"
 assert np.shape(got) == (1, 2), message
+got = np.asarray(got)
 got = got - got[:, -1:]  # adding the same number to all columns does not change a gate
 message = f"from g = ½ to .8 Newton's first step is .6/.5 = 1.2, got {got}"
 assert np.allclose(got, [[1.2, 0]]), message
 for _ in range(8):
-    got = gate_step(np.ones((2, 1)), resp, got)
+    got = np.asarray(gate_step(np.ones((2, 1)), resp, got))
 message = "after some steps the gate says .8: a log odds of log 4"
 assert np.isclose(got[0, 0] - got[0, 1], np.log(4)), message
-three = gate_step(np.ones((1, 1)), np.array([[0.6, 0.3, 0.1]]), np.zeros((1, 3)))
+three = np.asarray(gate_step(np.ones((1, 1)), np.array([[0.6, 0.3, 0.1]]), np.zeros((1, 3))))
 message = f"three experts of equal probability, got {three}"
 assert np.allclose(three - three[:, -1:], [[1.5, 0.6, 0]]), message
-sure = gate_step(np.ones((2, 1)), resp, np.array([[5.0, 0.0]]))  # says .993, and should say .8
+x = np.array([[1.0, 1.0], [-1.0, 1.0]])
+two = np.asarray(gate_step(x, np.array([[0.8, 0.2], [0.4, 0.6]]), np.zeros((2, 2))))
+message = f"two inputs, G = (.4, .2) and A is ½ on its diagonal, got {two}"
+assert np.allclose(two - two[:, -1:], [[0.8, 0], [0.4, 0]]), message
+# says .993, and should say .8
+sure = np.asarray(gate_step(np.ones((2, 1)), resp, np.array([[5.0, 0.0]])))
 message = (
     "from U = 5 the whole step goes to −24.08, where Q is lower, and so it is after a half and "
     "after a quarter; after an eighth it is higher"
@@ -495,13 +504,13 @@ message = f"30 steps, 31 log likelihoods; got the shape {np.shape(history)}"
 assert np.shape(history) == (31,), message
 message = f"the log likelihood fell at step {np.diff(history).argmin()}"
 assert np.diff(history).min() > -1e-9, message
-slopes, deviation = after["W"][:, 0, 0], np.sqrt(after["var"])
+slopes, deviation = np.asarray(after["W"])[:, 0, 0], np.sqrt(after["var"])
 assert np.allclose(np.sort(slopes), [-2, 1], atol=0.2), f"slopes −2 and 1, got {slopes}"
 assert np.allclose(deviation, 0.1, atol=0.03), f"noise of .1, got {deviation}"
 message = f"history begins with the log likelihood of the first parameters, got {history[0]:.3f}"
 assert np.isclose(history[0], -212.30205), message
 first = em(start, x, y, 1, 1e-4)[0]
-U = first["U"][:, 0] - first["U"][:, 1]
+U = np.asarray(first["U"]) @ [1, -1]
 message = f"one step: errors of the new W; got {first['var']}"
 assert np.allclose(first["var"], [0.439653, 0.422450], rtol=1e-4), message
 message = f"one step: the same h for the gate as for W, got {U}"
@@ -510,7 +519,8 @@ exchanged = {"W": np.array([[[-2.0], [0.0]], [[1.0], [1.0]]]), "var": np.full(2,
 exchanged |= {"U": np.array([[4.0, 0], [0, 0]])}  # the gate is sure of the wrong experts
 history = em(exchanged, x, y, 10, 1e-4)[1]
 assert np.diff(history).min() > -1e-9, "it fell, from a gate that is sure of the wrong experts"
-half = em(em(start, x, y, 15, 1e-4)[0], x, y, 15, 1e-4)[0]
+half = em(start, x, y, 15, 1e-4)[0]
+half = em({name: np.asarray(value) for name, value in half.items()}, x, y, 15, 1e-4)[0]
 assert np.allclose(half["W"], after["W"]), "15 steps and 15 more are 30 steps"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test

@@ -49,6 +49,17 @@ def gaussian_log_density(x, y, W, var):
     far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
     return np.exp(-0.5 * far / var) / (2 * np.pi * var) ** (y.shape[1] / 2)
 """,
+            "logarithm of a density of at least 1e-300": """
+def gaussian_log_density(x, y, W, var):
+    far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+    density = np.exp(-0.5 * far / var) / (2 * np.pi * var) ** (y.shape[1] / 2)
+    return np.log(np.maximum(density, 1e-300))
+""",
+            "the first output only": """
+def gaussian_log_density(x, y, W, var):
+    far = (y[:, None, 0] - np.einsum("nd,ed->ne", x, W[:, :, 0])) ** 2
+    return -0.5 * (far / var + y.shape[1] * np.log(2 * np.pi * var))
+""",
             "mean over outputs": """
 def gaussian_log_density(x, y, W, var):
     far = ((y[:, None, :] - np.einsum("nd,edc->nec", x, W)) ** 2).mean(axis=2)
@@ -115,6 +126,35 @@ def class_log_density(x, label, W):
     totals = totals - totals.max(axis=2, keepdims=True)
     return -np.log(np.exp(totals).sum(axis=2))
 """,
+            "as many classes as the largest label": """
+def class_log_density(x, label, W):
+    totals = np.einsum("nd,edc->nec", x, W)
+    totals = totals - totals.max(axis=2, keepdims=True)
+    log_p = totals - np.log(np.exp(totals).sum(axis=2, keepdims=True))
+    return np.einsum("nec,nc->ne", log_p, np.eye(label.max() + 1)[label])
+""",
+            "the classes that occur, numbered anew": """
+def class_log_density(x, label, W):
+    label = np.unique(label, return_inverse=True)[1]
+    totals = np.einsum("nd,edc->nec", x, W)
+    totals = totals - totals.max(axis=2, keepdims=True)
+    log_p = totals - np.log(np.exp(totals).sum(axis=2, keepdims=True))
+    return log_p[np.arange(len(x)), :, label]
+""",
+            "one maximum for the whole batch": """
+def class_log_density(x, label, W):
+    totals = np.einsum("nd,edc->nec", x, W)
+    totals = totals - totals.max()
+    log_p = totals - np.log(np.exp(totals).sum(axis=2, keepdims=True))
+    return log_p[np.arange(len(x)), :, label]
+""",
+            "one maximum for all experts": """
+def class_log_density(x, label, W):
+    totals = np.einsum("nd,edc->nec", x, W)
+    totals = totals - totals.max(axis=(1, 2), keepdims=True)
+    log_p = totals - np.log(np.exp(totals).sum(axis=2, keepdims=True))
+    return log_p[np.arange(len(x)), :, label]
+""",
             "a sigmoid for each class": """
 def class_log_density(x, label, W):
     totals = np.einsum("nd,edc->nec", x, W)[np.arange(len(x)), :, label]
@@ -158,6 +198,24 @@ def e_step(log_gate, log_density):
 def e_step(log_gate, log_density):
     total = np.logaddexp.reduce(log_density, axis=1, keepdims=True)
     return np.exp(log_density - total), np.logaddexp.reduce(log_gate + log_density, axis=1).sum()
+""",
+            "one maximum for the whole batch": """
+def e_step(log_gate, log_density):
+    joint = log_gate + log_density
+    total = joint.max() + np.log(np.exp(joint - joint.max()).sum(axis=1, keepdims=True))
+    return np.exp(joint - total), total.sum()
+""",
+            "the densities' maximum": """
+def e_step(log_gate, log_density):
+    joint, top = log_gate + log_density, log_density.max(axis=1, keepdims=True)
+    total = top + np.log(np.exp(joint - top).sum(axis=1, keepdims=True))
+    return np.exp(joint - total), total.sum()
+""",
+            "a shut gate opened a little": """
+def e_step(log_gate, log_density):
+    joint = np.maximum(log_gate, -700) + log_density
+    total = np.logaddexp.reduce(joint, axis=1, keepdims=True)
+    return np.exp(joint - total), total.sum()
 """,
             "mean over cases": """
 def e_step(log_gate, log_density):
@@ -231,6 +289,12 @@ def regressions(x, y, resp):
     weights = resp.T[:, :, None]
     return np.stack([np.linalg.solve(x.T @ (h * x) + ridge, x.T @ (h * y)) for h in weights])
 """,
+            "the first output only": """
+def regressions(x, y, resp):
+    y = np.repeat(y[:, :1], y.shape[1], axis=1)
+    weights = resp.T[:, :, None]
+    return np.stack([np.linalg.solve(x.T @ (h * x), x.T @ (h * y)) for h in weights])
+""",
             "inverse weights": """
 def regressions(x, y, resp):
     w = 1 / np.maximum(resp, 1e-9)
@@ -289,6 +353,28 @@ def variances(x, y, resp, W, floor):
 def variances(x, y, resp, W, floor):
     far = ((y[:, None] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
     return np.maximum(np.sqrt((resp * far).sum(axis=0) / (y.shape[1] * resp.sum(axis=0))), floor)
+""",
+            "the floor for each output": """
+def variances(x, y, resp, W, floor):
+    squares = (y[:, None] - np.einsum("nd,edc->nec", x, W)) ** 2
+    var = np.einsum("ne,nec->ec", resp, squares) / resp.sum(axis=0)[:, None]
+    return np.maximum(var, floor).mean(axis=1)
+""",
+            "the floor for each error": """
+def variances(x, y, resp, W, floor):
+    squares = np.maximum((y[:, None] - np.einsum("nd,edc->nec", x, W)) ** 2, floor)
+    return np.einsum("ne,nec->e", resp, squares) / (y.shape[1] * resp.sum(axis=0))
+""",
+            "the floor below the root": """
+def variances(x, y, resp, W, floor):
+    far = ((y[:, None] - np.einsum("nd,edc->nec", x, W)) ** 2).sum(axis=2)
+    var = (resp * far).sum(axis=0) / (y.shape[1] * resp.sum(axis=0))
+    return np.maximum(np.sqrt(var), floor) ** 2
+""",
+            "the first output only": """
+def variances(x, y, resp, W, floor):
+    far = (y[:, None, 0] - np.einsum("nd,ed->ne", x, W[:, :, 0])) ** 2
+    return np.maximum((resp * far).sum(axis=0) / resp.sum(axis=0), floor)
 """,
             "the floor added": """
 def variances(x, y, resp, W, floor):
@@ -465,6 +551,19 @@ def gate_step(x, resp, U):
         "stops at the first size that is worse": changed(
             STEP, ("    return U\n", "    return U + delta\n"), ("np.arange(10)", "np.arange(1)")
         ),
+        "two sizes only": changed(STEP, ("np.arange(10)", "np.arange(2)")),
+        "four sizes only": changed(STEP, ("np.arange(10)", "np.arange(4)")),
+        "a tenth instead of a half": changed(STEP, ("0.5 ** np", "0.1 ** np")),
+        "the last size that raises Q": changed(STEP, ("np.arange(10)", "np.arange(10)[::-1]")),
+        "the best of all sizes": changed(
+            STEP,
+            (
+                HALVED,
+                "    sizes = 0.5 ** np.arange(10)\n"
+                "    Q = [(resp * log_softmax(x @ (U + s * delta))).sum() for s in sizes]\n"
+                "    return U + sizes[np.argmax(Q)] * delta\n",
+            ),
+        ),
         "the gradient, halved": ASCENT + HALVED,
         "least squares on log responsibilities": """
 def gate_step(x, resp, U):
@@ -577,6 +676,9 @@ def em(params, x, y, steps, floor):
     ],
     "wrong": {
         "the gate's whole step, always": changed(EM, ("while size > 1e-3", "while size > 1")),
+        "four sizes of the gate's step only": changed(
+            EM, ("while size > 1e-3", "while size > 0.125")
+        ),
         "least squares on log responsibilities for the gate": changed(
             EM,
             (

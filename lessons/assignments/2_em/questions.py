@@ -5,10 +5,6 @@ import numpy as np
 from moe_np.base import numerics
 from moe_np.coursework import Question, close
 from moe_np.data.inverse import inverse_problem
-from moe_np.mixtures import irls
-from moe_np.mixtures.em import e_step as expectation_step
-from moe_np.mixtures.em import m_step as maximisation_step
-from moe_np.mixtures.em import prepare
 from moe_np.mixtures.em_families import Categorical, Gaussian
 from moe_np.mixtures.least_squares import make_design, weighted_least_squares
 
@@ -20,7 +16,11 @@ LIBRARIES = ("numpy", "matplotlib")
 
 SINGLE = close(1e-4, 1e-6)  # float32 will do
 LARGE = close(1e-4, 2e-3)  # the same, of totals in the thousands
-FITTED = close(1e-3, 1e-5)  # after linear systems, or several steps
+FITTED = close(1e-3, 1e-5)  # after linear systems, several steps, or far away in float32
+
+
+SIZES = 10  # of Newton's step: 1, ½, ¼, ... 1/512
+MOST_HALVINGS = 6  # in the cases
 
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -51,11 +51,15 @@ def split(W):
 
 
 def density_cases(rng):
+    """Near, far, and both in one batch; variances of very different size; one of each axis."""
     cases = []
-    for N, D, E, C, far in ((6, 3, 4, 2, 0), (5, 2, 3, 1, 0), (4, 2, 2, 3, 60)):
+    both = np.array([[0.0], [60.0], [-90.0], [3.0]])
+    settings = ((6, 3, 4, 2, 0), (5, 2, 3, 1, 0), (4, 2, 2, 3, 60), (4, 3, 2, 3, both))
+    for N, D, E, C, far in (*settings, (1, 2, 3, 2, 1), (3, 1, 1, 2, 1)):
         y = rng.normal(size=(N, C)) + far
         cases.append((inputs(rng, N, D), y, rng.normal(size=(E, D, C)), rng.uniform(0.05, 3, E)))
-    return cases
+    x, y, W, _ = cases[0]
+    return [*cases, (x, y, W, rng.permutation([1e-6, 1e-3, 1.0, 1e4]))]
 
 
 def gaussian_log_density(x, y, W, var):
@@ -63,11 +67,23 @@ def gaussian_log_density(x, y, W, var):
 
 
 def class_cases(rng):
+    """All classes, and one that is absent: the first, one in the middle, the last.
+
+    With small and large totals, and with both in one batch.
+    """
     cases = []
-    for N, D, E, C, size in ((7, 3, 4, 2, 1), (8, 2, 2, 5, 1), (9, 2, 3, 3, 1), (5, 3, 2, 3, 900)):
+    settings = ((7, 3, 4, 2, 1), (8, 2, 2, 5, 1), (9, 2, 3, 3, 1), (5, 3, 2, 3, 900))
+    for N, D, E, C, size in settings:
         label = rng.permutation(np.resize(np.arange(C), N))
         cases.append((inputs(rng, N, D), label, size * rng.normal(size=(E, D, C))))
-    return cases
+    for absent in ({0}, {2}, {3}, {0, 1, 3}, {1, 2, 3}):
+        size = rng.permuted([[1.0], [900.0], [1.0]], axis=0)[:, :, None]
+        label = rng.permutation(np.resize([c for c in range(4) if c not in absent], 6))
+        cases.append((inputs(rng, 6, 2), label, size * rng.normal(size=(3, 2, 4))))
+    one_class = (inputs(rng, 3, 2), np.zeros(3, np.int64), rng.normal(size=(2, 2, 1)))
+    large_input = inputs(rng, 4, 2)
+    large_input[1:3, 0] = [2000.0, -1500.0]
+    return [*cases, one_class, (large_input, np.array([1, 0, 2, 2]), rng.normal(size=(2, 2, 3)))]
 
 
 def class_log_density(x, label, W):
@@ -83,8 +99,17 @@ def e_step_cases(rng):
         log_gate = numerics.log_softmax(1.5 * rng.normal(size=(N, E)))
         cases.append((log_gate, 2 * rng.normal(size=(N, E)) + far))
     shut = rng.normal(size=(5, 3))
-    shut[np.arange(5), rng.integers(3, size=5)] = -np.inf
-    return [*cases, (numerics.log_softmax(shut), rng.normal(size=(5, 3)))]
+    closed = rng.integers(3, size=5)
+    shut[np.arange(5), closed] = -np.inf
+    cases.append((numerics.log_softmax(shut), rng.normal(size=(5, 3))))
+    # shut gates x far cases: the expert that is shut out is the only one that is near
+    far = rng.normal(size=(5, 3)) + np.array([[-2.0], [-40.0], [-100.0], [-800.0], [-2000.0]])
+    far[np.arange(5), closed] = -rng.random(5)
+    cases.append((numerics.log_softmax(shut), far))
+    one_open = rng.permuted([[0.0, -np.inf, -np.inf]] * 3, axis=1)
+    both = np.array([[0.0], [-900.0], [3.0]])
+    cases.append((one_open, both + rng.normal(size=(3, 3))))
+    return [*cases, (np.zeros((2, 1)), rng.normal(size=(2, 1)))]
 
 
 def e_step(log_gate, log_density):
@@ -98,13 +123,14 @@ def e_step(log_gate, log_density):
 
 def regression_cases(rng):
     cases = []
-    for N, D, E, C in ((20, 3, 4, 2), (15, 2, 2, 1), (24, 4, 3, 3)):
+    for N, D, E, C in ((20, 3, 4, 2), (15, 2, 2, 1), (9, 1, 1, 2), (24, 4, 3, 3)):
         x = inputs(rng, N, D)
         y = 2 * rng.normal(size=(N, C))
         cases.append((x, y, random_responsibilities(rng, N, E)))
     cases[-1][2][:10, 0] = 0  # cases for which one expert is not responsible at all
     cases[-1][2][:] /= cases[-1][2].sum(axis=1, keepdims=True)
-    return cases
+    alone = np.eye(3)[rng.permutation(np.resize(np.arange(3), 21))]  # one expert for each case
+    return [*cases, (inputs(rng, 21, 3), 2 * rng.normal(size=(21, 2)), alone)]
 
 
 def regressions(x, y, resp):
@@ -112,14 +138,16 @@ def regressions(x, y, resp):
 
 
 def variance_cases(rng):
-    """The last case has an expert that fits its cases exactly."""
+    """At the end: an expert that fits its cases exactly, and one that fits one output only."""
     cases = []
     for x, y, resp in regression_cases(rng):
         W = regressions(x, y, resp) + 0.3 * rng.normal(size=(resp.shape[1], x.shape[1], y.shape[1]))
         cases.append((x, y, resp, W, 0.01))
     x, y, resp, W, _ = (np.copy(a) for a in cases[0])
+    noise = 0.5 * rng.normal(size=y.shape)
     y[:] = np.einsum("nd,dc->nc", x, W[1])
-    return [*cases, (x, y, resp, W, 0.02)]
+    one_exact = y + noise * [[0, 1]]
+    return [*cases, (x, y, resp, W, 0.02), (x, one_exact, resp, W, 0.05), (x, y, resp, W, 100.0)]
 
 
 def variances(x, y, resp, W, floor):
@@ -132,17 +160,27 @@ def variances(x, y, resp, W, floor):
 
 def derivative_cases(rng):
     cases = []
-    for N, D, E in ((9, 3, 4), (6, 2, 2), (8, 2, 3)):
+    for N, D, E, size in ((9, 3, 4, 1), (6, 2, 2, 1), (8, 2, 3, 1), (7, 2, 5, 6), (1, 1, 2, 1)):
         x = inputs(rng, N, D)
         resp = random_responsibilities(rng, N, E)
-        cases.append((x, resp, with_last_0(rng.normal(size=(D, E)))))
-    return cases
+        cases.append((x, resp, with_last_0(size * rng.normal(size=(D, E)))))
+    alone = np.eye(3)[rng.integers(3, size=6)]
+    return [*cases, (inputs(rng, 6, 3), alone, with_last_0(rng.normal(size=(3, 3))))]
 
 
 def gate_derivatives(x, resp, U):
     g = numerics.softmax(x @ U)[:, :-1]
     weight = g[:, :, None] * (np.eye(g.shape[1]) - g[:, None, :])
     return x.T @ (resp[:, :-1] - g), np.einsum("nd,nij,nf->difj", x, weight, x)
+
+
+def newton_step(x, resp, U):
+    """(D, E), its last column 0."""
+    gradient, curvature = gate_derivatives(x, resp, U)
+    delta = np.zeros(U.shape)
+    matrix = curvature.reshape(gradient.size, -1)
+    delta[:, :-1] = np.linalg.solve(matrix, gradient.ravel()).reshape(gradient.shape)
+    return delta
 
 
 def objective(x, resp, U):
@@ -152,15 +190,11 @@ def objective(x, resp, U):
 def halvings(x, resp, U):
     """How often Newton's step is halved until the objective rises; None where rounding decides."""
     gradient, curvature = gate_derivatives(x, resp, U)
-    matrix = curvature.reshape(gradient.size, -1)
-    if np.linalg.cond(matrix) > 1e7:
+    if np.linalg.cond(curvature.reshape(gradient.size, -1)) > 1e7:
         return None
-    delta = np.zeros(U.shape)
-    delta[:, :-1] = np.linalg.solve(matrix, gradient.ravel()).reshape(gradient.shape)
-    if np.abs(x @ delta).max() > 0.9 * irls.MAX_LOGIT_CHANGE:
-        return None
+    delta = newton_step(x, resp, U)
     before = objective(x, resp, U)
-    for number in range(irls.HALVINGS - 2):
+    for number in range(SIZES):
         rise = objective(x, resp, U + 0.5**number * delta) - before
         if abs(rise) < 1e-8 * abs(before):
             return None
@@ -170,25 +204,33 @@ def halvings(x, resp, U):
 
 
 def gate_step_cases(rng):
-    """From 0, from small gates, and from large ones, where the whole step lowers the objective."""
-    groups = {0: [], 1: [], 2: []}  # by the number of halvings; 2 means two or more
-    while min(map(len, groups.values())) < 2:
-        D = int(rng.integers(2, 4))
+    """From 0, from small gates, and from large ones, where the whole step lowers the objective.
+
+    There is a case for each number of halvings up to MOST_HALVINGS, so that no seed is easier than
+    another, and one in which nothing is to be gained.
+    """
+    by_number = {}
+    while len(by_number) <= MOST_HALVINGS:
+        D = int(rng.integers(1, 4))
         E = int(rng.integers(2, 5))
         x = inputs(rng, 30, D)
         resp = random_responsibilities(rng, 30, E)
-        U = with_last_0(rng.uniform(0, 3) * rng.normal(size=(D, E)))
+        U = with_last_0(rng.uniform(0, 7) * rng.normal(size=(D, E)))
         times = halvings(x, resp, U)
-        if times is not None:
-            groups[min(times, 2)].append((x, resp, U))
+        if times is not None and times <= MOST_HALVINGS:
+            by_number.setdefault(times, (x, resp, U))
     x = inputs(rng, 25, 3)
     resp = random_responsibilities(rng, 25, 4)
     from_zero = (x, resp, np.zeros((3, 4)))
-    return [from_zero, *(case for group in groups.values() for case in group[:2])]
+    at_the_top = (inputs(rng, 5, 2), np.full((5, 2), 0.5), np.zeros((2, 2)))
+    return [from_zero, at_the_top, *(by_number[number] for number in sorted(by_number))]
 
 
 def gate_step(x, resp, U):
-    return irls.multinomial_irls(x[:, :-1], resp, initial=U, max_steps=1)[0]
+    delta = newton_step(x, resp, U)
+    before = objective(x, resp, U)
+    sizes = 0.5 ** np.arange(SIZES)
+    return next((U + s * delta for s in sizes if objective(x, resp, U + s * delta) > before), U)
 
 
 def compare_gates(wanted, got, inputs=None):
@@ -205,9 +247,10 @@ def compare_gates(wanted, got, inputs=None):
 def em_problem(rng, kind):
     """Initial parameters, x and y.
 
-    kind   "branches" (a curve with three), "crossing" (two lines) or "outputs" (lines with two)
+    kind   "branches" or "halved" (a curve with three), "crossing" (two lines), "outputs" or
+           "halved often" (lines with two)
     """
-    if kind == "branches":
+    if kind in ("branches", "halved"):
         x, y = inverse_problem(60, rng)
         x, E = np.hstack([x, np.ones((60, 1))]), 3
     elif kind == "crossing":  # two lines without noise, so that variances fall to the floor
@@ -225,14 +268,15 @@ def em_problem(rng, kind):
 
 
 def em_cases(rng):
-    """In the second case the floor holds a variance; in the last the gate's step is halved."""
+    """In the second case the floor holds a variance; in the last two the gate's step is halved."""
     cases = []
     settings = (("branches", 1, 1e-4), ("crossing", 8, 0.02), ("outputs", 6, 1e-4))
-    for kind, steps, floor in (*settings, ("halved", 4, 1e-4)):
+    for kind, steps, floor in (*settings, ("halved", 4, 1e-4), ("halved often", 2, 1e-4)):
         while True:
-            params, x, y = em_problem(rng, "branches" if kind == "halved" else kind)
+            params, x, y = em_problem(rng, kind)
             times, last = count_halvings(params, x, y, steps, floor)
             wanted = kind == "halved" and max(times, default=0) > 0
+            wanted = wanted or (kind == "halved often" and max(times, default=0) > 3)
             wanted = wanted or (kind == "crossing" and np.isclose(last["var"], floor).any())
             if len(times) == steps and (wanted or kind in ("branches", "outputs")):
                 break
@@ -255,19 +299,19 @@ def count_halvings(params, x, y, steps, floor):
 
 
 def em(params, x, y, steps, floor):
-    E = len(params["W"])
-    problem = prepare(x[:, :-1], y, E, family=Gaussian(floor=floor))
+    W = params["W"]
+    var = params["var"]
     U = params["U"]
-    model = {**split(params["W"]), "var": params["var"], "U": U[:-1], "c": U[-1]}
     history = []
-    for _ in range(steps):
-        expectation = expectation_step(problem, model)
-        history.append(expectation.log_likelihood)
-        model = maximisation_step(problem, model, expectation.resp)
-    history.append(expectation_step(problem, model).log_likelihood)
-    W = np.concatenate([model["W"], model["b"][:, None]], axis=1)
-    U = np.vstack([model["U"], model["c"]])
-    return {"W": W, "var": model["var"], "U": U}, np.array(history)
+    for number in range(steps + 1):
+        log_density = gaussian_log_density(x, y, W, var)
+        resp, log_likelihood = e_step(numerics.log_softmax(x @ U), log_density)
+        history.append(log_likelihood)
+        if number < steps:
+            W = regressions(x, y, resp)
+            var = variances(x, y, resp, W, floor)
+            U = gate_step(x, resp, U)
+    return {"W": W, "var": var, "U": U}, np.array(history)
 
 
 def compare_em(wanted, got, inputs=None):
@@ -283,7 +327,7 @@ def compare_em(wanted, got, inputs=None):
 QUESTIONS = (
     Question("q1_gaussian", "gaussian_log_density", 2, density_cases, gaussian_log_density, SINGLE),
     Question("q2_classes", "class_log_density", 2, class_cases, class_log_density, LARGE),
-    Question("q3_e_step", "e_step", 3, e_step_cases, e_step, SINGLE),
+    Question("q3_e_step", "e_step", 3, e_step_cases, e_step, FITTED),
     Question("q4_regressions", "regressions", 3, regression_cases, regressions, FITTED),
     Question("q5_variances", "variances", 2, variance_cases, variances, SINGLE),
     Question(

@@ -59,6 +59,29 @@ def top_k_gate(logits, k, renormalise):
                     "    kept = logits >= np.sort(logits, axis=1)[:, -k:][:, :1]\n    e = np",
                 ),
             ),
+            "a sort that is not stable": changed(GATE, (', kind="stable"', "")),
+            "argpartition": changed(
+                GATE,
+                (
+                    'np.argsort(-logits, axis=1, kind="stable")[:, :k]',
+                    "np.argpartition(-logits, k - 1, axis=1)[:, :k]",
+                ),
+            ),
+            "kept where the weight is not 0": changed(
+                GATE, ("    return G, kept", "    return G, G > 0")
+            ),
+            "one maximum for all tokens": changed(
+                GATE, ("logits.max(axis=1, keepdims=True)", "logits.max()")
+            ),
+            "-100 for -infinity": changed(
+                GATE,
+                (
+                    "    e = np.exp(logits - logits.max",
+                    "    if renormalise:\n        logits = np.where(kept, logits, -100)\n"
+                    "    e = np.exp(logits - logits.max",
+                ),
+                ("np.where(kept, p, 0)", "p"),
+            ),
             "the highest index wins a tie": changed(
                 GATE,
                 (
@@ -129,6 +152,9 @@ def gate_backward(dG, logits, kept, renormalise):
                     "        return p * (dp - (p * dp).sum(axis=1, keepdims=True))",
                 ),
             ),
+            "dG of experts that are not kept, times 0": changed(
+                BACKWARD, ("np.where(kept, dG, 0)", "dG * kept")
+            ),
             "dG of experts that are not kept": changed(BACKWARD, ("np.where(kept, dG, 0)", "dG")),
             "kept logits only, not renormalised either": changed(
                 BACKWARD,
@@ -165,6 +191,16 @@ def noisy_logits(x, w, w_noise, noise):
                 NOISE, ("x @ w_noise", "x @ w")
             ),
             "overflow": changed(NOISE, ("np.logaddexp(0, raw)", "np.log(1 + np.exp(raw))")),
+            "clipped before the softplus": changed(
+                NOISE, ("np.logaddexp(0, raw)", "np.log1p(np.exp(np.clip(raw, -50, 50)))")
+            ),
+            "no sigma at evaluation": changed(
+                NOISE,
+                (
+                    "        return clean, sigma, clean\n",
+                    "        return clean, 0 * sigma, clean\n",
+                ),
+            ),
             "exp instead of softplus": changed(
                 NOISE, ("np.logaddexp(0, raw)", "np.exp(np.minimum(raw, 700))")
             ),
@@ -265,6 +301,17 @@ def load(clean, sigma, noisy, k, valid):
         "a count": changed(LOAD, ("P = Phi((clean - threshold) / sigma)", "P = inside")),
         "padding counted": changed(
             LOAD, ("clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]", "pass")
+        ),
+        "padding times 0": changed(
+            LOAD,
+            ("clean, sigma, noisy = clean[valid], sigma[valid], noisy[valid]", "pass"),
+            ("np.full(E, N)", "np.full(E, valid.sum())"),
+            ("return P.sum", "return (P * valid[:, None]).sum"),
+        ),
+        "k = E counts padding": changed(
+            LOAD,
+            ("    N, E = clean.shape", "    E = clean.shape[1]"),
+            ("np.full(E, N)", "np.full(E, len(valid))"),
         ),
         "padding set to 0": changed(
             LOAD,
@@ -439,6 +486,9 @@ def switch_loss(logits, k, valid):
 """,
     ],
     "wrong": {
+        "one maximum for all tokens": changed(
+            SWITCH, ("rows.max(axis=1, keepdims=True)", "rows.max()")
+        ),
         "f as a share of tokens": changed(SWITCH, ("/ (N * k)", "/ N")),
         "no E": changed(SWITCH, ("= E * p", "= p"), ("return E * ", "return ")),
         "gradient N times too large": changed(SWITCH, ("[:, None]) / N", "[:, None])")),
@@ -519,6 +569,13 @@ def z_loss(logits, valid):
                 "    log_z =",
                 "    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)\n"
                 "    log_z =",
+            ),
+        ),
+        "one maximum for all tokens": changed(
+            Z,
+            (
+                "np.logaddexp.reduce(logits, axis=1, keepdims=True)",
+                "logits.max() + np.log(np.exp(logits - logits.max()).sum(1, keepdims=True))",
             ),
         ),
         "overflow": changed(

@@ -42,13 +42,23 @@ def logits_on_a_grid(rng, N, E):
 
 
 def gate_cases(rng):
-    """Without ties, with ties at the border, all tied, and far from 0."""
+    """Without ties, with ties at the border, all tied, and far from 0.
+
+    Among 40 experts a sort that is not stable shows; within 16 NumPy's sort is stable by chance.
+    """
     sizes = ((7, 5, 2), (6, 4, 1), (5, 6, 3), (4, 3, 3))
     untied = [(drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E))), k) for N, E, k in sizes]
     tied = np.array([rng.permutation([0.5, 0.5, 0.5, 2.0, -1.0]) for _ in range(6)])
     far = drawn_apart(lambda: rng.normal(size=(4, 5))) + np.array([[900.0], [-900.0], [0.0], [0.0]])
     cases = [(logits, k, renormalise) for logits, k in untied for renormalise in (k > 1, False)]
     cases += [(tied, 2, True), (tied, 3, False), (np.zeros((3, 4)), 2, True)]
+    few_values = rng.choice([1.0, 2.0, 3.0], size=(6, 40))
+    many_tied = [(np.zeros((2, 40)), 5, True), (few_values, 7, True), (few_values, 18, False)]
+    far_tied = tied + rng.permuted([[900.0], [-900.0], [900.0], [-900.0], [0.0], [0.0]], axis=0)
+    far_apart = rng.permuted([[900.0, 10.0, -890.0, -900.0], [-900.0, -10.0, 890.0, 0.0]], axis=1)
+    one_expert = rng.normal(size=(3, 1))
+    cases += [*many_tied, (far_tied, 2, True), (far_tied, 3, False), (one_expert, 1, True)]
+    cases += [(far_apart, 3, renormalise) for renormalise in (True, False)]
     return [*cases, (far, 2, True), (far, 2, False)]
 
 
@@ -63,10 +73,13 @@ def top_k_gate(logits, k, renormalise):
 def backward_cases(rng):
     cases = []
     settings = ((6, 5, 2, True), (6, 5, 2, False), (5, 4, 1, True), (5, 4, 1, False))
-    for N, E, k, renormalise in (*settings, (4, 6, 3, True), (MANY, 6, 2, True)):
+    more = ((4, 6, 3, True), (3, 4, 4, True), (3, 4, 4, False), (MANY, 6, 2, True))
+    for N, E, k, renormalise in (*settings, *more):
         logits = rng.normal(size=(N, E))
         kept = contract.demand_of(contract.top_k(logits, k), E)
         cases.append((rng.normal(size=(N, E)), logits, kept, renormalise))
+    for dG, _, kept, _ in cases[:2]:  # what is not kept has no meaning: whatever was in memory
+        dG[~kept] = rng.choice([np.nan, np.inf, -np.inf, 1e300], size=(~kept).sum())
     return cases
 
 
@@ -101,7 +114,9 @@ def noise_cases(rng):
         x, w, w_noise = (rng.normal(size=shape) for shape in ((N, D), (D, E), (D, E)))
         w_noise = size * w_noise
         cases.append((x, w, w_noise, rng.normal(size=(N, E))))
-    return [*cases, (x, w, w_noise / 2000, None)]
+    both = w_noise * rng.permutation([1, 1, 1 / 2000, 1 / 2000, 1 / 200])  # small and large
+    cases += [(x, w, both, rng.normal(size=(N, E))), (x, w, w_noise, np.zeros((N, E)))]
+    return [*cases, (x, w, w_noise / 2000, None), (x, w, both, None)]
 
 
 def noisy_logits(x, w, w_noise, noise):
@@ -131,21 +146,34 @@ def drawn_gate(rng, N, E):
 
 
 def load_cases(rng):
+    """Every k, each with all kinds of padding: numbers, not a number, infinite, and all 0."""
     cases = []
-    for N, E, k, padded in ((12, 5, 2, 0), (9, 4, 1, 3), (8, 6, 3, 2), (7, 4, 4, 2)):
+    settings = ((12, 5, 2, 0), (9, 4, 1, 3), (8, 6, 3, 2), (7, 4, 4, 2), (9, 5, 4, 4), (8, 2, 1, 5))
+    for N, E, k, padded in settings:
         clean, sigma, noise = drawn_gate(rng, N, E)
         valid = rng.permutation(np.arange(N) >= padded)
         cases.append((clean, sigma, clean + sigma * noise, k, valid))
-    return cases
+    for clean, sigma, noisy, _, valid in cases[2:]:
+        arbitrary = rng.permutation([np.nan, np.inf, 0.0, -1e300, -np.inf])
+        for row, number in zip(np.flatnonzero(~valid), arbitrary, strict=False):
+            for array in (clean, sigma, noisy):
+                array[row] = number
+    far = rng.normal(size=(6, 1)) * 900
+    clean, sigma, noise = drawn_gate(rng, 6, 4)
+    return [*cases, (clean + far, sigma, clean + far + sigma * noise, 2, np.ones(6, bool))]
 
 
 def load(clean, sigma, noisy, k, valid):
-    return noisy_top_k.load_forward(load_cache(clean, sigma, (noisy - clean) / sigma, k, valid))[0]
+    clean = clean[valid]
+    sigma = sigma[valid]
+    noise = (noisy[valid] - clean) / sigma
+    everything = np.ones(len(clean), bool)
+    return noisy_top_k.load_forward(load_cache(clean, sigma, noise, k, everything))[0]
 
 
 def load_backward_cases(rng):
     cases = []
-    for N, E, k in ((6, 5, 2), (5, 4, 1), (8, 6, 3), (4, 3, 2)):
+    for N, E, k in ((6, 5, 2), (5, 4, 1), (8, 6, 3), (4, 3, 2), (3, 2, 1), (1, 4, 3)):
         clean, sigma, noise = drawn_gate(rng, N, E)
         cases.append((rng.normal(size=E), clean, sigma, noise, k))
     sigma = rng.uniform(0.3, 2, (MANY, 5))
@@ -168,14 +196,21 @@ def cv_cases(rng):
     """At the end: one expert gets all, perfect balance, one expert, no assignments."""
     cases = [(rng.uniform(0.2, 5, E),) for E in (2, 5, 8)]
     limits = (np.array([7.0, 0, 0, 0]), np.full(4, 3.0), np.array([2.5]), np.zeros(3))
-    return [*cases, *((v,) for v in limits)]
+    sizes = (1e-3 * rng.random(4), 1e5 * rng.random(3), rng.integers(70_000, size=5), np.zeros(1))
+    return [*cases, *((v,) for v in (*limits, *sizes))]
 
 
 def switch_cases(rng):
     cases = []
-    for N, E, k, padded in ((8, 4, 1, 0), (7, 5, 2, 3), (10, 3, 1, 4), (6, 6, 3, 1)):
+    settings = ((8, 4, 1, 0), (7, 5, 2, 3), (10, 3, 1, 4), (6, 6, 3, 1), (6, 4, 4, 2), (5, 4, 2, 4))
+    for N, E, k, padded in settings:
         logits = drawn_apart(lambda N=N, E=E: rng.normal(size=(N, E)) + rng.normal(size=E))
-        cases.append((logits, k, rng.permutation(np.arange(N) >= padded)))
+        valid = rng.permutation(np.arange(N) >= padded)
+        cases.append((logits + np.where(valid, 0, 900)[:, None], k, valid))
+    shift = np.array([[900.0], [-900.0], [0.0], [0.0]])
+    far = drawn_apart(lambda: shift + rng.normal(size=(4, 3)))
+    one_idle = drawn_apart(lambda: rng.normal(size=(7, 4)) - [9, 0, 0, 9])
+    cases += [(far, 1, np.ones(4, bool)), (one_idle, 1, np.arange(7) > 0)]
     return [*cases, (logits_on_a_grid(rng, MANY, 6), 2, rng.random(MANY) < 0.9)]
 
 
@@ -190,7 +225,16 @@ def z_cases(rng):
     settings = ((6, 4, 0, 0), (7, 3, 3, 0), (5, 8, 1, -5), (4, 3, 2, 800), (MANY, 6, 99, 0))
     for N, E, padded, shift in settings:
         cases.append((rng.normal(size=(N, E)) + shift, rng.permutation(np.arange(N) >= padded)))
-    return cases
+    both = rng.normal(size=(6, 3)) + np.array([[800.0], [-900.0], [0.0], [2.0], [-5.0], [900.0]])
+    within = rng.permuted([[800.0, 0.0, -800.0], [0.0, 1.0, -900.0]], axis=1)
+    everything = np.ones(6, bool)
+    return [
+        (both, everything),
+        (both, np.array([False, False, True, True, True, False])),
+        (within, everything[:2]),
+        (rng.normal(size=(3, 1)), everything[:3]),
+        *cases,
+    ]
 
 
 def z_loss(logits, valid):

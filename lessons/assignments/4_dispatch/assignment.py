@@ -107,10 +107,10 @@ out = by_assignment(small, x, np.array([0]), np.array([0]), np.array([0.5]))
 assert out is not None, "by_assignment returned nothing"
 assert np.shape(out) == (2, 1), f"wanted the shape of x, (2, 1), got {np.shape(out)}"
 message = "silu(2) = 1.7615942; times 2 · 3, times 0.5, and the weight is 0.5"
-assert np.isclose(out[0, 0], 2.6423912), message
-assert out[1, 0] == 0, "token 1 is not in the list"
+assert np.isclose(out[0][0], 2.6423912), message
+assert out[1][0] == 0, "token 1 is not in the list"
 twice = by_assignment(small, x, np.array([0, 0]), np.array([0, 1]), np.array([0.5, 1.0]))
-assert np.isclose(twice[0, 0], 2.6423912 + 3.5231883), "a token with two experts gets the sum"
+assert np.isclose(twice[0][0], 2.6423912 + 3.5231883), "a token with two experts gets the sum"
 assert np.array_equal(x, [[2], [-1]]), "x was changed"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
@@ -240,7 +240,7 @@ message = f"four tokens, rows of two numbers: wanted the shape (4, 2), got {np.s
 assert np.shape(out) == (4, 2), message
 message = f"token 1 has two rows, 1 + 4 and 10 + 40; got {out}"
 assert np.allclose(out[:2], [[2, 20], [5, 50]]), message
-assert np.all(out[2:] == 0), "tokens 2 and 3 have no rows"
+assert not np.any(out[2:]), "tokens 2 and 3 have no rows"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -387,19 +387,28 @@ dx, grads, dweight = got
 inputs = {**single, "x": x, "weight": weight}
 all_grads = {**grads, "x": dx, "weight": dweight}
 errors = gradient_error(loss_of_one_expert, inputs, all_grads, rng)
-assert max(errors.values()) < 1e-6, f"the gradient check, one expert: relative errors {errors}"
+assert max(errors.values()) < 1e-4, f"the gradient check, one expert: relative errors {errors}"
 
-# the dispatch: two copies of an expert, each with half of the weight, are that expert; token 2
-# leaves the list
-copies = {name: np.concatenate([w, w, w]) for name, w in single.items()}
-token2, expert2 = np.array([0, 3, 1, 4, 0, 1, 3, 4]), np.array([2, 0, 0, 2, 0, 2, 2, 0])
-weight2 = weight[[2, 0, 1, 3, 2, 1, 0, 3]] / 2
-dx2, grads2, _ = sparse_backward(copies, x, token2, expert2, weight2, dout)
-remaining = [0, 1, 3, 4]
-assert np.allclose(dx2[remaining], dx[remaining]), "dx of a token is the sum over its experts"
-assert np.all(dx2[2] == 0), "token 2 is not in the list: its dx is 0"
-assert all(np.all(g[1] == 0) for g in grads2.values()), "expert 1 has no rows: its gradients are 0"
-assert all(np.allclose(g[0], g[2]) for g in grads2.values()), "experts 0 and 2 did the same work"
+# the dispatch: an expert's rows, by themselves, are a layer of one expert; token 2 is not in the list
+several = {name: rng.normal(size=(3, *shape[1:])) for name, shape in shapes.items()}
+token2, expert2 = np.array([0, 3, 1, 4, 0, 1, 3]), np.array([2, 0, 0, 2, 0, 2, 2])
+weight2 = rng.uniform(0.2, 1, 7)
+dx2, grads2, dweight2 = sparse_backward(several, x, token2, expert2, weight2, dout)
+total = np.zeros((5, 3))
+for m in (0, 2):
+    rows = expert2 == m
+    part = {name: w[m : m + 1] for name, w in several.items()}
+    no_other = np.zeros(rows.sum(), int)
+    got = sparse_backward(part, x, token2[rows], no_other, weight2[rows], dout)
+    total += np.asarray(got[0])
+    message = f"expert {m} learns from its own rows"
+    same = [np.allclose(grads2[name][m], got[1][name][0], atol=1e-5) for name in several]
+    assert all(same), f"{message}, got {dict(zip(several, same, strict=True))}"
+    message = f"dweight in the order of the list, where expert is {m}"
+    assert np.allclose(np.asarray(dweight2)[rows], got[2], atol=1e-5), message
+assert np.allclose(dx2, total, atol=1e-5), "dx of a token is the sum over its experts"
+assert not np.any(dx2[2]), "token 2 is not in the list: its dx is 0"
+assert not any(np.any(g[1]) for g in grads2.values()), "expert 1 has no rows: its gradients are 0"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 

@@ -56,6 +56,12 @@ def by_assignment(params, x, token, expert, weight):
             "sigmoid for silu": _loop(act="h = (0.5 + 0.5 * np.tanh(z / 2)) * g"),
             "exp(z) / (1 + exp(z))": _loop(act="h = z * np.exp(z) / (1 + np.exp(z)) * g"),
             "adds to the input": _loop(start="out = x"),
+            "nan where exp(-z) is infinite": _loop(
+                act="e = np.exp(-z)\n        h = z * (1 / e) / (1 + 1 / e) * g"
+            ),
+            "numbers clipped": _loop(
+                act="z = np.clip(z, -50, 50)\n        h = z * (0.5 + 0.5 * np.tanh(z / 2)) * g"
+            ),
             "passes dropped tokens on": _loop(start="out = x.copy()\n    out[token] = 0"),
             "mean over a token's experts": _loop(
                 result="out / np.maximum(np.bincount(token, minlength=len(x)), 1)[:, None]"
@@ -150,6 +156,21 @@ def combine(rows, token, n_tokens):
     order = np.argsort(token, kind="stable")
     return rows[order].reshape(n_tokens, -1, rows.shape[1]).sum(axis=1)
 """,
+            "two rows for each token at most": """
+def combine(rows, token, n_tokens):
+    out = np.zeros((n_tokens, rows.shape[1]))
+    first = np.unique(token, return_index=True)[1]
+    rest = np.setdiff1d(np.arange(len(token)), first)
+    out[token[first]] = rows[first]
+    out[token[rest]] += rows[rest]
+    return out
+""",
+            "fails where there are no rows": """
+def combine(rows, token, n_tokens):
+    out = np.zeros((max(n_tokens, token.max() + 1), rows.shape[1]))
+    np.add.at(out, token, rows)
+    return out
+""",
             "mean": """
 def combine(rows, token, n_tokens):
     out = np.zeros((n_tokens, rows.shape[1]))
@@ -179,6 +200,25 @@ _overflow = template(
 BANK["q2_overflow"]["wrong"] = {
     "rounds down": _overflow(capacity="int(factor * n_tokens * k / n_experts)"),
     "rounds down, at least 1": _overflow(capacity="max(1, int(factor * n_tokens * k / n_experts))"),
+    "one more than rounded down": _overflow(capacity="int(factor * n_tokens * k / n_experts) + 1"),
+    "rounded to the nearest": _overflow(
+        capacity="max(1, round(factor * n_tokens * k / n_experts))"
+    ),
+    "rounded up before the factor": _overflow(
+        capacity="max(1, int(np.ceil(factor * np.ceil(n_tokens * k / n_experts))))"
+    ),
+    "rounded up and then down": _overflow(
+        capacity="max(1, int(factor * np.ceil(n_tokens * k / n_experts)))"
+    ),
+    "the factor rounded": _overflow(
+        capacity="max(1, int(np.ceil(int(factor + 0.5) * n_tokens * k / n_experts)))"
+    ),
+    "tokens counted in the list": _overflow(
+        capacity="max(1, int(np.ceil(factor * len(np.unique(token)) * k / n_experts)))"
+    ),
+    "experts counted in the list": _overflow(
+        capacity="max(1, int(np.ceil(factor * n_tokens * k / max(1, len(np.unique(expert))))))"
+    ),
     "capacity without k": _overflow(capacity="max(1, int(np.ceil(factor * n_tokens / n_experts)))"),
     "capacity from the length of the list": _overflow(
         capacity="max(1, int(np.ceil(factor * len(token) / n_experts)))"
@@ -216,6 +256,15 @@ _sort = template(
 BANK["q3_sort"]["wrong"] = {
     "not stable": _sort(order="np.lexsort((-np.arange(len(expert)), expert))"),
     "the last experts are forgotten": _sort(minlength=""),
+    "8 bits": _sort(result="order, np.append(0, np.cumsum(count)).astype(np.uint8), place"),
+    "16 bits": _sort(result="order, np.append(0, np.cumsum(count)).astype(np.uint16), place"),
+    "places of 16 bits": _sort(
+        result="order, np.append(0, np.cumsum(count)), place.astype(np.int16)"
+    ),
+    "a sort that is not stable": _sort(order="np.argsort(expert)"),
+    "only experts that occur": _sort(
+        result="order, np.append(0, np.cumsum(count[count > 0])), place"
+    ),
     "without the end": _sort(result="order, np.cumsum(count) - count, place"),
     "order returned as place": _sort(result="order, np.append(0, np.cumsum(count)), order"),
     "counts returned as offsets": _sort(result="order, np.append(0, count), place"),
@@ -300,6 +349,10 @@ def sparse_forward(params, x, token, expert, weight):
     out = y[place].reshape(len(x), -1, x.shape[1]).sum(axis=1)"""
         ),
         "the last experts are forgotten": _blocks(minlength=""),
+        "as many experts as the largest entry": _blocks(experts="expert.max() + 1"),
+        "stops at the first idle expert": _blocks(
+            experts='len(params["w1"]) if len(set(expert)) == len(params["w1"]) else 1'
+        ),
     },
 }
 
@@ -361,6 +414,9 @@ def sparse_backward(params, x, token, expert, weight, dout):
         "weight twice": _backward(dweight="dweight[a] = share * (dout[n] @ (h @ w2))"),
         "slope of the sigmoid": _backward(slope="s * (1 - s)"),
         "silu itself for its slope": _backward(slope="a1 * s"),
+        "dweight of the last expert only": _backward(
+            dweight="dweight[token == n] = dout[n] @ (h @ w2)"
+        ),
         "mean over the tokens": _backward(
             result="dx / len(x), {k: g / len(x) for k, g in grads.items()}, dweight / len(x)"
         ),
@@ -385,7 +441,7 @@ def find_places(choice, n_experts, capacity):
                 expert[n] = m
                 row[n] = {row}
                 filled[m] += 1
-    return expert, row
+    return expert, {result}
 """
 _place = template(
     PLACE,
@@ -394,6 +450,7 @@ _place = template(
     free="expert[n] < 0",
     less="<",
     row="filled[m]",
+    result="row",
 )
 
 
@@ -448,6 +505,14 @@ def find_places(choice, n_experts, capacity):
         ),
         "rows counted from 1": _place(row="filled[m] + 1"),
         "the place in the whole list": _place(row="m * capacity + filled[m]"),
+        "rows of 16 bits": _place(result="row.astype(np.int16)"),
+        "rows of 8 bits": _place(result="row.astype(np.int8)"),
+        "the last come first in later rounds": _place(
+            loops="for j in range(K):\n        for n in range(N)[:: -1 if j else 1]:"
+        ).replace("@njit\n", ""),
+        "the last round is missing": _place(
+            loops="for j in range(max(1, K - 1)):\n        for n in range(N):"
+        ),
         "only the first choice": _place(loops="for j in range(1):\n        for n in range(N):"),
     },
 }

@@ -99,14 +99,15 @@ def make_samples(features, centers, draws):
 
 # %% test="q1_samples"
 # visible checks of q1_samples
-numbers = {"y": 0, "cluster": 1, "other": 0, "sign": -1, "alpha": 0.5, "beta": 2.0, "gamma": 3.0}
-tiny = {name: np.array([number]) for name, number in numbers.items()}
-tiny |= {"noise": np.full((1, 4), 0.1), "order": np.array([[2, 0, 3, 1]])}
+numbers = {"y": [0, 1], "cluster": [1, 0], "other": [0, 1], "sign": [-1, 1]}
+numbers |= {"alpha": [0.5, 1.5], "beta": [2.0, 1.0], "gamma": [3.0, 1.0]}
+tiny = {name: np.array(pair) for name, pair in numbers.items()}
+tiny |= {"noise": np.full((2, 4), 0.1), "order": np.array([[2, 0, 3, 1], [0, 1, 2, 3]])}
 e = np.eye(4)  # v_0, v_1, c_0, c_1
 got = make_samples(e[:2], e[2:], tiny)
 assert got is not None, "make_samples returned nothing"
-message = f"one sample of four patches: wanted the shape (1, 4, 4), got {np.shape(got)}"
-assert np.shape(got) == (1, 4, 4), message
+message = f"two samples of four patches: wanted the shape (2, 4, 4), got {np.shape(got)}"
+assert np.shape(got) == (2, 4, 4), message
 decoy, signal, noise, center = got[0]
 message = f"patch 2 comes first: 10 · 3 · (−1) · v_0, got {decoy}"
 assert np.allclose(decoy, [-30, 0, 0, 0]), message
@@ -114,6 +115,8 @@ message = f"then patch 0, of class −1: 10 · 0.5 · (−1) · v_1, got {signal
 assert np.allclose(signal, [0, -5, 0, 0]), message
 assert np.allclose(noise, 1), f"then the noise, times 10, got {noise}"
 assert np.allclose(center, [0, 0, 0, 20]), f"and the centre last: 10 · 2 · c_1, got {center}"
+message = f"the second sample, of class +1, has its patches in the order of the table; got {got[1]}"
+assert np.allclose(got[1], [[15, 0, 0, 0], [0, 0, 10, 0], [0, 10, 0, 0], [1, 1, 1, 1]]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -211,15 +214,21 @@ for power, activation in ((3, "cubic"), (1, "linear")):
 
     error = gradient_error(loss, {"w": w}, {"w": dw}, rng)["w"]
     case = f"one expert, one patch, J = 1, {activation}"
-    assert error < 1e-6, f"the gradient check, {case}: relative error {error}"
+    assert error < 1e-4, f"the gradient check, {case}: relative error {error}"
 w, x, df = rng.normal(size=(3, 6, 2)), rng.normal(size=(8, 4, 2)), rng.normal(size=(8, 2))
 expert = np.array([0, 2, 2, 0, 2, 0, 0, 2])
-dw = expert_gradient(df, w, x, expert, "cubic")
+dw = np.asarray(expert_gradient(df, w, x, expert, "cubic"))
+for m in (0, 2):
+    samples = expert == m
+    alone = (df[samples], w[m : m + 1], x[samples], np.zeros(samples.sum(), int))
+    message = f"expert {m} learns from its own samples, as if there were no other expert"
+    assert np.allclose(dw[m], expert_gradient(*alone, "cubic")[0], rtol=1e-4, atol=1e-4), message
 df4, x4, expert4 = np.repeat(df, 4, axis=0), x.reshape(32, 1, 2), np.repeat(expert, 4)
 message = "four patches of a sample count as four samples of one patch with the same df"
-assert np.allclose(dw, expert_gradient(df4, w, x4, expert4, "cubic")), message
+got = expert_gradient(df4, w, x4, expert4, "cubic")
+assert np.allclose(dw, got, rtol=1e-4, atol=1e-4), message
 assert np.all(dw[1] == 0), "expert 1 has no samples: its gradient is 0"
-dw = expert_gradient(df * [1, 0], w, x, expert, "cubic")
+dw = np.asarray(expert_gradient(df * [1, 0], w, x, expert, "cubic"))
 message = "the gradient of class 0 reaches the first J filters only"
 assert np.any(dw[:, :3]) and not np.any(dw[:, 3:]), message
 ### BEGIN HIDDEN TESTS
@@ -317,9 +326,9 @@ def weighted_sum(p):
 dtheta = router_gradient(dweight, theta, x, expert)
 assert dtheta is not None, "router_gradient returned nothing"
 error = gradient_error(weighted_sum, {"theta": theta}, {"theta": dtheta}, rng)["theta"]
-assert error < 1e-6, f"the gradient check: relative error {error}"
+assert error < 1e-4, f"the gradient check: relative error {error}"
 message = "moving all θ_m by the same vector changes no weight: the rows of dtheta sum to 0"
-assert np.allclose(np.sum(dtheta, axis=0), 0), message
+assert np.allclose(np.sum(dtheta, axis=0), 0, atol=1e-5), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -416,16 +425,17 @@ def system_loss(p):
 w_before, theta_before = w.copy(), theta.copy()
 got = train(w, theta, x, y, noise, "cubic", 0.01, 0.1)
 assert got is not None, "train returned nothing"
+got = [np.asarray(part) for part in got]
 unchanged = np.array_equal(w, w_before) and np.array_equal(theta, theta_before)
 assert unchanged, "the parameters that came in were changed"
 start = {"w": w, "theta": theta}
 grads = {"w": w * 0, "theta": (theta - got[1]) / 0.1}
 error = gradient_error(system_loss, start, grads, rng)["theta"]
-assert error < 1e-6, f"the gradient check of the router's step: relative error {error}"
+assert error < 1e-3, f"the gradient check of the router's step: relative error {error}"
 step = (w - got[0]) / 0.01
 length = np.sqrt((step**2).sum(axis=(1, 2)))
 message = f"experts 0 and 2 take a step of length lr, expert 1 has no samples; got {length}"
-assert np.allclose(length, [1, 0, 1]), message
+assert np.allclose(length, [1, 0, 1], atol=1e-4), message
 for m in (0, 2):
     slopes = np.zeros_like(w)
     for i in np.ndindex(2, 2):  # along each number of the expert, by differences
@@ -434,8 +444,9 @@ for m in (0, 2):
         higher, lower = {"w": w + d, "theta": theta}, {"w": w - d, "theta": theta}
         slopes[(m, *i)] = system_loss(higher) - system_loss(lower)
     direction = slopes[m] / np.linalg.norm(slopes[m])
-    assert np.allclose(step[m], direction, atol=1e-4), f"expert {m} moves, but not downhill"
-w30, theta30 = train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1)
+    assert np.allclose(step[m], direction, atol=1e-3), f"expert {m} moves, but not downhill"
+got = train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1)
+w30, theta30 = (np.asarray(part) for part in got)
 after = system_loss({"w": w30, "theta": theta30})
 assert after < system_loss(start), "thirty small steps lower the loss"
 ### BEGIN HIDDEN TESTS

@@ -180,6 +180,10 @@ BANK["q2_experts"]["wrong"] = {
     "ReLU": _outputs(("z**3", "np.maximum(z, 0)")),
     "without a sign": _outputs(("z**3", "np.abs(z) ** 3")),
     "mean over the patches": _outputs(("else z).sum(axis=1)", "else z).mean(axis=1)")),
+    "as many experts as the largest entry": _outputs(
+        ("J, f = w.shape[1] // 2, np.zeros", "J, f = w.shape[1] // 2, np.ones"),
+        ("range(len(w))", "range(expert.max())"),
+    ),
     "expert 0 for all samples": _outputs(
         ("members = np.flatnonzero(expert == m)", "m, members = 0, np.arange(len(x))")
     ),
@@ -210,6 +214,10 @@ BANK["q3_expert_gradient"]["wrong"] = {
     "mean over an expert's samples": _gradient(
         ("dz, x[members])", "dz, x[members]) / max(len(members), 1)"),
     ),
+    "as many experts as the largest entry": _gradient(
+        ("np.zeros(w.shape)", "np.zeros((expert.max() + 1, *w.shape[1:]))"),
+        ("range(len(w))", "range(len(dw))"),
+    ),
     "mean over all samples": _gradient(("return dw", "return dw / len(x)")),
     "slope of the patches' sum": _gradient(
         ("3 * z**2", "3 * np.broadcast_to(z.sum(axis=1, keepdims=True) ** 2, z.shape)")
@@ -237,6 +245,10 @@ BANK["q4_route"]["wrong"] = {
     "the raw noisy logit, as in the authors' code": _route(("p[np.arange", "noisy[np.arange")),
     "no noise in the choice": _route(("noisy.argmax", "h.argmax")),
     "overflow": _route((" - h.max(axis=1, keepdims=True)", "")),
+    "one maximum for all samples": _route(("h.max(axis=1, keepdims=True)", "h.max()")),
+    "logits clipped": _route(
+        ("np.exp(h - h.max(axis=1, keepdims=True))", "np.exp(np.clip(h, -500, 500))")
+    ),
     "softmax over the samples": _route(
         ("h.max(axis=1, keepdims=True)", "h.max(axis=0)"),
         ("e.sum(axis=1, keepdims=True)", "e.sum(axis=0)"),
@@ -435,6 +447,21 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
         "bits": _measure(("np.log(", "np.log2(")),
         "all experts count alike": _measure(("(load * H).sum() / load.sum()", "H.mean()")),
         "0/0 without samples": _measure(("np.maximum(load, 1)", "load")),
+        "index expert * n_experts + cluster": _measure(
+            (
+                "    counts = np.zeros((n_experts, n_clusters))\n"
+                "    np.add.at(counts, (expert, cluster), 1)\n",
+                "    size = n_experts * n_clusters\n"
+                "    flat = np.bincount(expert * n_experts + cluster, minlength=size)[:size]\n"
+                "    counts = flat.reshape(n_experts, n_clusters)\n",
+            )
+        ),
+        "a table of 16 bits": _measure(
+            ("np.zeros((n_experts, n_clusters))", "np.zeros((n_experts, n_clusters), np.uint16)")
+        ),
+        "a table of 8 bits": _measure(
+            ("np.zeros((n_experts, n_clusters))", "np.zeros((n_experts, n_clusters), np.uint8)")
+        ),
         "0 · ln 0": _measure(("np.where(p > 0, p, 1)", "p")),
         "entropy of the loads": _measure(
             ("p = counts / np.maximum(load, 1)[:, None]", "p = (load / load.sum())[:, None]")

@@ -41,7 +41,7 @@ def draws(rng, N, K, D):
 
 def sample_cases(rng):
     cases = []
-    for N, K, D in ((24, 4, 9), (12, 2, 5), (15, 3, 8)):
+    for N, K, D in ((24, 4, 9), (12, 2, 5), (15, 3, 8), (9, 5, 4), (1, 2, 4)):
         if 2 * K <= D:
             basis = np.linalg.qr(rng.normal(size=(D, 2 * K)))[0].T
         else:
@@ -77,7 +77,10 @@ def experts(rng, N, P, D, E, J, idle=()):
 
 def output_cases(rng):
     cases = []
-    for sizes, idle in (((7, 4, 3, 3, 2), (2,)), ((6, 3, 5, 2, 3), ()), ((1, 4, 4, 3, 1), ())):
+    settings = (((7, 4, 3, 3, 2), (2,)), ((6, 3, 5, 2, 3), ()), ((1, 4, 4, 3, 1), ()))
+    # all samples to one of many experts; one patch; one number per patch; one expert
+    settings += (((5, 1, 2, 4, 2), (0, 1, 3)), ((4, 2, 1, 2, 1), (0,)), ((3, 2, 2, 1, 2), ()))
+    for sizes, idle in settings:
         for activation in ("cubic", "linear"):
             cases.append((*experts(rng, *sizes, idle), activation))
     return cases
@@ -123,8 +126,15 @@ def routed(rng, N, P, D, E, size, clear):
 
 
 def route_cases(rng):
-    """One with small logits, in which the noise decides; one with logits in the thousands."""
+    """Small logits, in which the noise decides; logits in the thousands; both in one batch."""
+    theta, x, noise = routed(rng, 8, 3, 4, 3, 0.1, 1e-3)
+    some = np.arange(8) % 3 == 0
+    x[some] *= 1e4
+    while gap(x[some].sum(axis=1) @ theta.T) < 20:
+        x[some] = rng.normal(size=x[some].shape) * 1e4
     return [
+        (theta, x, noise),
+        routed(rng, 1, 2, 3, 5, 0.3, 1e-3),
         routed(rng, 20, 4, 3, 4, 0.1, 1e-3),
         routed(rng, 6, 3, 5, 3, 0.5, 1e-3),
         routed(rng, 5, 2, 4, 4, 1000, 20),
@@ -157,11 +167,12 @@ def router_gradient(dweight, theta, x, expert):
 def train_cases(rng):
     """The first has more experts than samples. No case has a choice that is nearly a tie."""
     cases = []
-    for sizes, activation, size in (
-        ((3, 4, 5, 2, 1), "cubic", 0.2),
-        ((24, 6, 3, 2, 8), "cubic", 0.2),
-        ((20, 5, 4, 1, 10), "linear", 0.2),
-        ((50, 40, 6, 30, 3), "cubic", 0.05),
+    for sizes, activation, size, lr, lr_router in (
+        ((3, 4, 5, 2, 1), "cubic", 0.2, 0.05, 0.3),
+        ((24, 6, 3, 2, 8), "cubic", 0.2, 0.05, 0.3),
+        ((20, 5, 4, 1, 10), "linear", 0.2, 0.05, 0.3),
+        ((12, 4, 3, 2, 4), "linear", 0.2, 0.2, 0.0),
+        ((50, 40, 6, 30, 3), "cubic", 0.05, 0.05, 0.3),
     ):
         N, D, E, J, passes = sizes
         closest = 0.0
@@ -171,7 +182,7 @@ def train_cases(rng):
             theta = rng.normal(size=(E, D)) * 0.1
             y = rng.integers(2, size=N)
             noise = rng.random((passes, N, E))
-            case = (w, theta, x, y, noise, activation, 0.05, 0.3)
+            case = (w, theta, x, y, noise, activation, lr, lr_router)
             *_, closest = trained(*case)
         cases.append(case)
     return cases
@@ -204,13 +215,21 @@ def train(*inputs):
 def measure_cases(rng):
     """Experts without samples, clusters without samples, clusters with an expert of their own."""
     cases = []
-    for N, E, K in ((40, 5, 4), (9, 8, 3), (30, 2, 5)):
-        expert = np.where(rng.random(N) < 0.6, 0, rng.integers(E - 1, size=N))  # the last has none
+    for N, E, K, idle in ((40, 5, 4, 1), (9, 8, 3, 1), (30, 3, 5, 1), (20, 2, 5, 0), (9, 3, 3, 0)):
+        expert = np.where(rng.random(N) < 0.6, 0, rng.integers(E - idle, size=N))
+        expert[:2] = [0, E - idle - 1]
         out = rng.normal(size=(N, 2))
         y = rng.integers(2, size=N)
         cases.append((out, y, expert, rng.integers(K, size=N), E, K))
     cluster = rng.integers(3, size=20)  # three of four clusters occur
     cases.append((rng.normal(size=(20, 2)), rng.integers(2, size=20), 3 - cluster, cluster, 6, 4))
+    N = 70_000  # more in one place of the table than 16 bits hold
+    expert = (np.arange(N) % 100 == 0).astype(np.int64)
+    cases.append((rng.normal(size=(N, 2)), rng.integers(2, size=N), expert, 2 * expert, 2, 3))
+    for N in (1, 4):  # all right, and all wrong
+        out = rng.permuted([[0.0, 1.0]] * N, axis=1)
+        y = out.argmax(axis=1) if N == 1 else out.argmin(axis=1)
+        cases.append((out, y, np.zeros(N, np.int64), rng.integers(2, size=N), 1, 2))
     return cases
 
 
