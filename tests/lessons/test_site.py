@@ -211,7 +211,11 @@ def test_links_resolve(tmp_path):
                 assert f"({anchor})=" in file.read_text(encoding="utf-8"), f"{path.name}: {anchor}"
         for name in in_toctrees(text):
             made_later = f"{name}.md".endswith(MADE_LATER)
-            assert made_later or [*path.parent.glob(f"{name}*")], f"{path.name}: {name}"
+            patterns = (
+                [name] if "*" in name else [f"{name}{end}" for end in (".md", ".rst", ".ipynb")]
+            )
+            files = [file for pattern in patterns for file in path.parent.glob(pattern)]
+            assert made_later or files, f"{path.name}: {name}"
 
 
 # --- what is shipped ------------------------------------------------------------------------------
