@@ -7,7 +7,6 @@ import os
 import queue
 import select
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 
 from moe_np.base.files import remove_folder
 from moe_np.coursework.question import AnswerError
-from moe_np.coursework.sandbox import wire
+from moe_np.coursework.sandbox import usage, wire
 from moe_np.coursework.sandbox.jail import descendants
 from moe_np.coursework.sandbox.visible_files import VisibleFiles, interpreter
 
@@ -243,38 +242,25 @@ class Child:
     # --- What it uses
 
     def _check_usage(self):
-        """End the child if all its processes use too much memory, or if its folder is too full."""
+        """End the child if all its processes use too much memory, or its folder is too full."""
         limits = self.sandbox.limits
-        if sys.platform == "linux" and self.resident() > limits.resident:
-            self.kill()
-            raise ChildError(f"more than {limits.resident // MB} MB of memory")
-        if self.sandbox.mode in ("user", "process") and self._bytes_of_files() > limits.folder:
-            self.kill()
-            raise ChildError(f"more than {limits.folder // MB} MB of files, or too many of them")
+        pids = (self.process.pid, *descendants(self.process.pid))
+        if usage.resident(pids) > limits.resident:
+            self._end_for_use(f"{limits.resident // MB} MB of memory")
+        if usage.tasks(pids[1:]) > limits.processes:  # the kernel does not count those of root
+            self._end_for_use(f"{limits.processes} processes and threads")
+        if self.sandbox.mode in ("user", "process"):
+            used = usage.files(self.folder, pids, limits.file)
+            if used > limits.folder:
+                self._end_for_use(f"{limits.folder // MB} MB of files, or too many of them")
 
-    def _bytes_of_files(self):
-        """Bytes in the working folder, and in files that have no name there any more but are used.
-
-        Of a file that is only mapped into memory nothing but its number can be seen: it counts as
-        a file of the largest size.
-        """
-        total = _folder_size(self.folder)
-        if sys.platform == "linux":
-            pids = (self.process.pid, *descendants(self.process.pid))
-            opened, mapped = _files_without_name(pids, str(self.folder))
-            total += sum(opened.values()) + len(mapped) * self.sandbox.limits.file
-        return total
+    def _end_for_use(self, most):
+        self.kill()
+        raise ChildError(f"more than {most}")
 
     def resident(self) -> int:
         """Bytes of memory in use by the child and all that it started."""
-        pages = 0
-        for pid in (self.process.pid, *descendants(self.process.pid)):
-            with (
-                contextlib.suppress(OSError, ValueError, IndexError),
-                open(f"/proc/{pid}/statm") as file,
-            ):
-                pages += int(file.read().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return usage.resident((self.process.pid, *descendants(self.process.pid)))
 
     def error_output(self) -> str:
         """The end of stderr before student code ran, for messages about the sandbox itself."""
@@ -322,49 +308,6 @@ def _signal(pids, name):
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, getattr(signal, name))
-
-
-def _folder_size(folder, most=4000, deepest=30):
-    """Bytes below a folder that may be growing right now; infinite if it has too many files."""
-    total = 0
-    count = 0
-    folders = [(folder, 0)]
-    while folders:
-        path, depth = folders.pop()
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(path):
-                count += 1
-                if count > most or depth > deepest:
-                    return float("inf")
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append((entry.path, depth + 1))
-                else:
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-    return total
-
-
-def _files_without_name(pids, folder):
-    """({(device, inode): bytes} of open files, inodes of others in memory) that were removed."""
-    opened = {}
-    mapped = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    file = os.stat(entry.path)
-                    if stat.S_ISREG(file.st_mode) and not file.st_nlink:
-                        opened[file.st_dev, file.st_ino] = file.st_blocks * 512
-        with (
-            contextlib.suppress(OSError, ValueError),
-            open(f"/proc/{pid}/maps", errors="replace") as file,
-        ):
-            lines = [line.split(None, 5) for line in file]
-            mapped.update(
-                int(words[4])
-                for words in lines
-                if words[-1].startswith(folder) and words[-1].rstrip().endswith("(deleted)")
-            )
-    return opened, mapped - {inode for _, inode in opened}
 
 
 def _kill_user(uid):
