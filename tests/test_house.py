@@ -202,6 +202,11 @@ def test_tests_lie_where_their_module_lies():
             assert (PACKAGE / place).is_dir(), f"{path}: moe_np/{place} is not there"
 
 
+def test_what_compares_with_others_has_the_mark_by_which_ci_runs_it():
+    for path in (CHECKOUT / "tests" / "parity").glob("test_*.py"):
+        assert "pytest.mark.parity" in path.read_text(encoding="utf-8"), path
+
+
 @every_module
 def test_a_module_is_named_by_a_test(path):
     """A test file of its name, or a test that imports it, or a name that its package presents."""

@@ -1,16 +1,15 @@
 """The mixture of Chen et al. 2022 against autograd in PyTorch: float64, both gates and losses."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from moe_np.data.clusters import Clusters
-from moe_np.experiments.chen2022 import bench
-from moe_np.models import patch_cnn, patch_cnn_training
+from moe_np.experiments.chen2022 import bench, replay
+from moe_np.models import patch_cnn_training
+from tests.support.patch_cnn import VARIANTS
 
-pytest.importorskip("torch")
-VARIANTS = list(itertools.product(patch_cnn.ACTIVATIONS, patch_cnn.GATES, patch_cnn.LOSSES))
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
 
 
 @pytest.fixture
@@ -37,9 +36,8 @@ def test_loss_and_gradients(problem, activation, gate, loss):
             assert np.abs(grads2[name] - g).max() <= 1e-10 * np.abs(g).max(), name
 
 
-def test_a_few_training_steps(problem):
+def test_five_training_steps(problem):
     """The whole step of the notebooks, with update and entropy, from the same noise."""
-    torch = pytest.importorskip("torch")
     params, x, _, _ = problem
     rng = np.random.default_rng(6)
     y = rng.integers(2, size=len(x))
@@ -56,7 +54,7 @@ def test_a_few_training_steps(problem):
         epochs=5,
         activation="cubic",
         stop=False,
-        **bench.replay.TRAINING,
+        **replay.TRAINING,
     )
     for (loss, entropy), step in zip(expected, passes, strict=True):
         assert abs(step.loss - loss) < 1e-10 and abs(step.entropy - entropy) < 1e-10
