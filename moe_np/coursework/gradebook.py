@@ -26,6 +26,7 @@ from moe_np.coursework import (
     feedback,
     grading,
     hand_marks,
+    store,
     submissions,
     tables,
 )
@@ -222,12 +223,12 @@ def _grade_submission(setup, submission, folder, remarks):
         fault = f"{submission.path} cannot be read by the grader ({error.strerror}): no marks"
         remarks.append(f"{submission.student}: {fault}")
         return _not_graded(assignment, fault)
-    key = grading.marks_key(assignment, setup.drawn, setup.seed, raw)
-    stored = _stored(folder)
-    graded = _marks_in(stored) if stored and stored.get("key") == key else None
+    key = store.marks_key(assignment, setup.drawn, setup.seed, raw)
+    stored = store.load(folder)
+    graded = store.marks_in(stored) if stored and stored.get("key") == key else None
     if graded is None:
         graded = grading.grade(assignment, setup.drawn, setup.sandbox, raw)
-    elif stored.get("submission") == _facts_about(submission):
+    elif stored.get("submission") == store.facts_about(submission):
         return graded
     _store(setup, folder, key, submission, graded)
     return graded
@@ -236,42 +237,20 @@ def _grade_submission(setup, submission, folder, remarks):
 # --- The store ------------------------------------------------------------------------------------
 
 
-def _stored(folder):
-    """What marks.json of a student's folder holds, None if there is none or it is damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        stored = json.loads((folder / "marks.json").read_text(encoding="utf-8"))
-        return stored if isinstance(stored, dict) else None
-    return None
-
-
-def _marks_in(stored):
-    """The graded notebook that is stored, None if it is damaged."""
-    with contextlib.suppress(KeyError, TypeError):
-        return GradedNotebook([Mark(**mark) for mark in stored["marks"]], stored["problems"])
-    return None
-
-
-def _facts_about(submission):
-    """What is stored of a submission: all but where the file was."""
-    facts = submission._replace(path=None, member="")._asdict()
-    return {**facts, "path": None, "remarks": list(submission.remarks)}
-
-
 def _earlier_rows(setup, rows, remarks):
     """{slug: (submission, graded notebook)} of those who were graded into `out` in other calls."""
     earlier = {}
     other = []
     for path in sorted((setup.out / "students").glob("*/marks.json")):
         slug = path.parent.name
-        stored = None if slug in rows else _stored(path.parent)
-        if stored is None or not isinstance(stored.get("submission"), dict):
+        stored = None if slug in rows else store.load(path.parent)
+        submission = store.submission_in(stored) if stored else None
+        if submission is None:
             continue
-        graded = _marks_in(stored)
-        settings = [setup.assignment.fingerprint, setup.seed]
-        if graded is None or stored.get("settings") != settings:
+        graded = store.marks_in(stored)
+        if graded is None or stored.get("settings") != _settings(setup):
             other.append(slug)
             continue
-        submission = Submission(**stored["submission"])
         texts = [text for text in submission.remarks if text != NOT_IN_THIS_CALL]
         submission = submission._replace(remarks=(*texts, NOT_IN_THIS_CALL))
         earlier[slug] = (submission, graded)
@@ -293,15 +272,12 @@ def _earlier_rows(setup, rows, remarks):
 def _store(setup, folder, key, submission, graded):
     """Write the student's files; the marks last, since they say that all the others are there."""
     _write_feedback(folder, setup.assignment, submission, graded)
-    stored = {
-        "key": key,
-        "settings": [setup.assignment.fingerprint, setup.seed],
-        "submission": _facts_about(submission),
-        "marks": [mark._asdict() for mark in graded.marks],
-        "problems": graded.problems,
-    }
-    text = json.dumps(stored, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "marks.json", text)
+    store.save(folder, key, _settings(setup), submission, graded)
+
+
+def _settings(setup):
+    """What the marks of a class have in common."""
+    return [setup.assignment.fingerprint, setup.seed]
 
 
 def _write_feedback(folder, assignment, submission, graded):

@@ -7,26 +7,30 @@ graded.
 
 import contextlib
 import dataclasses
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import moe_np
 from moe_np.base.checks import InputError
-from moe_np.coursework import notebook, text_answers
+from moe_np.coursework import messages, notebook
 from moe_np.coursework.assignments import Assignment
+from moe_np.coursework.messages import (
+    LONGEST_TEXT,
+    cell_name,
+    clean_text,
+    explain_given,
+    explain_import,
+    words_of_changed_given,
+)
 from moe_np.coursework.notebook import Cell
 from moe_np.coursework.question import Case, InputsChanged, Question, equal_values, examine
 from moe_np.coursework.sandbox import Child, ChildError, Refused, Sandbox, TimedOut
-from moe_np.coursework.sandbox.wire import frame
+from moe_np.coursework.text_answers import gather, text_answer
 
 CELLS_SECONDS = 20.0  # for all cells of a notebook together
 MOST_HANGING = 3  # if this many cells do not end, the rest of the notebook is not run
 NOT_ANSWERED = "not answered yet"
-LONGEST_MESSAGE = 500  # characters
-LONGEST_TEXT = 20_000
 
 
 class Mark(NamedTuple):
@@ -62,11 +66,9 @@ class GradedNotebook:
         return all(mark.earned is not None for mark in self.marks)
 
 
-class Allowed(Protocol):
+class Allowed(messages.Allowed, Protocol):
     """What cells are run by: an Assignment, or the Notebook that students check."""
 
-    allowed: tuple[str, ...]
-    libraries: tuple[str, ...]
     cells: tuple[Cell, ...]
 
 
@@ -106,13 +108,6 @@ def _role(cell):
     if "look" in cell.tags or graded:
         return "skip"
     return "given" if cell.nbgrader.get("locked") else "student"
-
-
-def text_answer(question: Question, cells: Iterable[Cell]) -> str:
-    """The text of an answer that is marked by hand, "" if there is none."""
-    texts = [cell.source for cell in cells if cell.grade_id == question.name]
-    text = texts[0].strip() if texts else ""
-    return "" if text == notebook.TEXT_STUB else text
 
 
 # --- A notebook in a child ------------------------------------------------------------------------
@@ -205,7 +200,7 @@ class Session:
         text = message.removeprefix("NameError: ")
         if message.startswith("NameError: there is no function") and (self.failed or self.left_out):
             number, reason = next(iter({**self.left_out, **self.failed}.items()))
-            return f"{text}; cell {number} failed: {reason}"
+            return f"{text}; {cell_name(number, self.cells)} failed: {reason}"
         return text
 
     def close(self) -> None:
@@ -234,23 +229,33 @@ def grade(
         marks = [no_points(question) for question in assignment.questions]
         return GradedNotebook(marks, [f"The notebook cannot be read: {error}."])
     run = runnable_cells(assignment, cells)
-    cells = text_answers.gather(assignment, cells)
+    moved = words_of_changed_given(notebook.released(assignment.cells), cells)
+
+    def explain(message):
+        return explain_given(explain_import(message, assignment), moved)
+
+    cells = gather(assignment, cells)
     if any("matplotlib" in source for _, source in run):
         sandbox.find_fonts()
     with _TURNS.together():
-        marks, broken, again = _grade_questions(assignment, drawn, Session(sandbox, run), cells)
-    if again:
-        repeated = assignment._replace(questions=again)
+        marks, broken, repeats = _grade_questions(assignment, drawn, Session(sandbox, run), cells)
+    if repeats:
+        repeated = assignment._replace(questions=repeats)
         with _TURNS.alone():
             new, broken_again, _ = _grade_questions(repeated, drawn, Session(sandbox, run), cells)
         by_name = {mark.name: mark for mark in new}
         marks = [by_name.get(mark.name, mark) for mark in marks]
         broken = broken_again
     problems = [
-        clean_text(f"Cell {number}: {explain_import(reason, assignment)}.")
+        clean_text(f"C{cell_name(number, run)[1:]}: {explain(reason)}.")
         for number, reason in sorted(broken.items())
     ]
-    return GradedNotebook([_cleaned(mark, assignment) for mark in marks], problems)
+    return GradedNotebook([_cleaned(mark, explain) for mark in marks], problems)
+
+
+def _cleaned(mark, explain):
+    message = clean_text(explain(mark.message))
+    return mark._replace(message=message, text=clean_text(mark.text, LONGEST_TEXT, "\n"))
 
 
 def _grade_questions(assignment, drawn, session, cells):
@@ -263,8 +268,8 @@ def _grade_questions(assignment, drawn, session, cells):
     lost = {mark.name for mark in marks if mark.earned == 0}
     if not session.left_out:  # a cell that is left out may have cost any of them
         lost &= session.disturbed
-    again = tuple(q for q in assignment.questions if q.function and q.name in lost)
-    return marks, broken, again
+    repeats = tuple(q for q in assignment.questions if q.function and q.name in lost)
+    return marks, broken, repeats
 
 
 class _Turns:
@@ -325,54 +330,3 @@ def grade_question(
 def no_points(question: Question, message: str = "no answer") -> Mark:
     """The mark of a question that was not answered, or could not be graded."""
     return Mark(question.name, question.points, 0, message)
-
-
-# --- Messages -------------------------------------------------------------------------------------
-
-
-def explain_import(message: str, assignment: Allowed) -> str:
-    """A message about a module that is not there, with what is allowed; others as they are."""
-    if "No module named 'moe_np" in message:
-        return f"{message}; of moe_np this assignment allows {', '.join(assignment.allowed)}"
-    if "No module named" in message:
-        libraries = ", ".join(assignment.libraries)
-        return f"{message}; besides Python's own this assignment allows {libraries}"
-    return message
-
-
-def clean_text(text: str, longest: int = LONGEST_MESSAGE, kept: str = "") -> str:
-    """A student's text, fit for a file and a terminal: no control characters, not too long.
-
-    kept   control characters that stay; without "\\n" the text becomes one line
-    """
-    text = text[: longest + 1].encode("utf-8", "replace").decode()
-    text = "".join(c if c.isprintable() or c in kept else " " for c in text)
-    return text if len(text) <= longest else text[:longest] + " ..."
-
-
-def _cleaned(mark, assignment):
-    message = clean_text(explain_import(mark.message, assignment))
-    return mark._replace(message=message, text=clean_text(mark.text, LONGEST_TEXT, "\n"))
-
-
-# --- The store's key ------------------------------------------------------------------------------
-
-
-def marks_key(
-    assignment: Assignment, drawn: Mapping[str, Sequence[Case]], seed: int, raw: bytes
-) -> str:
-    """A hash of all that determines the marks: notebook, questions, hidden inputs and results."""
-    settings = (moe_np.__version__, assignment.name, assignment.fingerprint, seed)
-    digest = hashlib.sha256(repr(settings).encode())
-    for name in sorted(drawn):
-        for case in drawn[name]:
-            digest.update(frame([list(case.inputs), _as_sendable(case.wanted)]))
-    digest.update(raw)
-    return digest.hexdigest()[:24]
-
-
-def _as_sendable(value):
-    """Named tuples and the like as values that a frame can hold."""
-    if isinstance(value, dict):
-        return {str(key): _as_sendable(item) for key, item in value.items()}
-    return [_as_sendable(item) for item in value] if isinstance(value, (tuple, list)) else value

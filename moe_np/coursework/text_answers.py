@@ -1,12 +1,20 @@
 """Find the answers in words in a notebook that other programs have saved, split or copied."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from moe_np.coursework import notebook
 from moe_np.coursework.assignments import Assignment
 from moe_np.coursework.notebook import Cell
+from moe_np.coursework.question import Question
 
 NOT_FOUND = "(no answer cell found: look into the notebook)"
+
+
+def text_answer(question: Question, cells: Iterable[Cell]) -> str:
+    """The text of an answer that is marked by hand, "" if there is none."""
+    texts = [cell.source for cell in cells if cell.grade_id == question.name]
+    text = texts[0].strip() if texts else ""
+    return "" if text == notebook.TEXT_STUB else text
 
 
 def gather(assignment: Assignment, cells: Sequence[Cell]) -> list[Cell]:
