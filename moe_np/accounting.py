@@ -13,7 +13,7 @@ Every number in MODELS names its source.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from moe_np.base import checks
@@ -301,6 +301,17 @@ class Counts(NamedTuple):
     note: str  # what does not match, or is not counted
 
 
+def _check_sizes(model):
+    """Check that every size is a whole number of at least 0, and every switch True or False."""
+    for f in fields(model):
+        value = getattr(model, f.name)
+        kind = f.type if isinstance(f.type, str) else f.type.__name__
+        if kind == "int":
+            checks.integer(f"model.{f.name}", value, minimum=0)
+        elif kind == "bool":
+            checks.boolean(f"model.{f.name}", value)
+
+
 def count(model: str | Transformer | LstmMoe) -> Counts:
     """Count a model of MODELS by its name, or any Transformer or LstmMoe.
 
@@ -313,6 +324,7 @@ def count(model: str | Transformer | LstmMoe) -> Counts:
     elif not isinstance(model, (Transformer, LstmMoe)):
         wanted = "a name of MODELS, a Transformer or an LstmMoe"
         raise InputError(f"model: wanted {wanted}, got {type(model).__name__}")
+    _check_sizes(model)
     parts = {key: part for key, part in model.parts().items() if any(part)}
     total, active, operations = sum(parts.values(), Part())
     memory = {dtype: size * total for dtype, size in BYTES.items()} | {"adam": ADAM * total}

@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base.checks import choice
+from moe_np.base.checks import choice, number
 from moe_np.base.types import ArrayE, Params
 
 
 def gradient_descent(params: Params, grads: Params, *, lr: float) -> Params:
     """p ← p − η g."""
+    lr = number("lr", lr)  # a float: a NumPy number would change the dtype
     return {k: p - lr * grads[k] for k, p in params.items()}
 
 
@@ -35,6 +36,7 @@ def momentum(
     """
     if velocity is None:
         velocity = {k: np.zeros_like(p) for k, p in params.items()}
+    beta = number("beta", beta)
     velocity = {k: beta * velocity[k] + grads[k] for k in params}
     return gradient_descent(params, velocity, lr=lr), velocity
 
@@ -67,6 +69,10 @@ def adam(
     if state is None:
         zeros = {k: np.zeros_like(p) for k, p in params.items()}
         state = AdamState(0, zeros, zeros)
+    lr = number("lr", lr)
+    weight_decay = number("weight_decay", weight_decay)
+    beta1 = number("beta1", beta1)
+    beta2 = number("beta2", beta2)
     t = state.t + 1
     new: Params = {}
     m: Params = {}
@@ -111,9 +117,10 @@ def normalised_gradient_descent(
     Every expert moves by the same length, whatever number of tokens it received. An expert whose
     gradient is exactly 0 (no token) does not move. `norm` as in `expert_norms`.
     """
+    lr = number("lr", lr)
     norms = expert_norms(grads, norm)
     new = {}
     for k, p in params.items():
         n = np.where(norms[k] > 0, norms[k], 1).reshape((-1,) + (1,) * (p.ndim - 1))
-        new[k] = p - lr * (grads[k] / n)
+        new[k] = p - lr * (grads[k] / n).astype(p.dtype, copy=False)
     return new

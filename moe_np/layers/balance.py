@@ -81,6 +81,8 @@ def cv_squared(x: ArrayE) -> tuple[float, ArrayE]:
     expert and for a sum of 0.
     """
     x = checks.array("x", x, ("E",))
+    if np.abs(x).max(initial=0) > np.sqrt(np.finfo(x.dtype).max) / 16:
+        raise InputError(f"x: wanted numbers whose squares are finite, got {np.abs(x).max():g}")
     m = x.mean(dtype=np.float64) if len(x) else 0.0
     if m == 0:
         return 0.0, np.zeros_like(x)
@@ -124,11 +126,17 @@ def _counted(routing, valid):
             "routing: wanted one with logits, got None: this router learns none, "
             "and no loss balances it"
         )
-    logits, demand = routing.logits, routing.demand
+    logits = checks.array("routing.logits", routing.logits, ("N", "E"))
+    if logits.dtype == np.float16:
+        raise InputError(
+            "routing.logits: wanted float32 or float64, got float16, in which the gradient of a "
+            "mean over many tokens is 0"
+        )
+    demand = checks.mask("routing.demand", routing.demand, logits.shape)
     if valid is not None:
         valid = contract.check_valid(valid, len(logits))
         logits, demand = logits[valid], demand[valid]
-    return checks.array("routing.logits", logits, ("N", "E")), demand, valid
+    return logits, demand, valid
 
 
 def _in_place(dlogits, valid):

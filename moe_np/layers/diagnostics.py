@@ -28,8 +28,27 @@ from moe_np.routing.contract import Routing
 
 def load(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
     """Tokens that each expert processes, after capacity: (E,) integers."""
+    token, expert = _assignments(routing)
     valid = contract.check_valid(valid, len(routing.probs))
-    return np.bincount(routing.expert[valid[routing.token]], minlength=routing.probs.shape[1])
+    return np.bincount(expert[valid[token]], minlength=routing.probs.shape[1])
+
+
+def _assignments(routing):
+    """token, expert (A,) of a routing, after checking that they exist: counting allocates as many
+    places as the largest number says.
+    """
+    n_tokens, n_experts = np.shape(routing.probs)
+    indices = []
+    for name, end in (("token", n_tokens), ("expert", n_experts)):
+        index = checks.array(f"routing.{name}", getattr(routing, name), ("A",), kind="i")
+        if index.min(initial=0) < 0 or index.max(initial=-1) >= end:
+            got = f"{index.min()} to {index.max()}"
+            raise InputError(f"routing.{name}: wanted numbers from 0 to {end - 1}, got {got}")
+        indices.append(index)
+    if len(indices[0]) != len(indices[1]):
+        got = f"{len(indices[0])} and {len(indices[1])}"
+        raise InputError(f"routing: wanted as many tokens as experts, got {got}")
+    return indices
 
 
 def demand(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
@@ -42,9 +61,10 @@ def importance(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
 
     (E,) float64.
     """
-    counted = contract.check_valid(valid, len(routing.probs))[routing.token]
-    expert, weight = routing.expert[counted], routing.weight[counted]
-    return np.bincount(expert, weight, minlength=routing.probs.shape[1])
+    token, expert = _assignments(routing)
+    weight = checks.array("routing.weight", routing.weight, (len(token),))
+    counted = contract.check_valid(valid, len(routing.probs))[token]
+    return np.bincount(expert[counted], weight[counted], minlength=routing.probs.shape[1])
 
 
 def cv(load: ArrayE) -> float:
@@ -53,7 +73,7 @@ def cv(load: ArrayE) -> float:
     load (E,) counts or importance. 0 at balance, √(E − 1) with all on one expert, 0 where nothing
     was assigned. (Shazeer et al. 2017, table 6.)
     """
-    load = checks.array("load", load, ("E",))
+    load = _relative(load)
     return float(load.std() / load.mean()) if load.any() else 0.0
 
 
@@ -63,8 +83,17 @@ def max_over_mean(load: ArrayE) -> float:
     load (E,). 1 at balance, E with all on one expert, 1 where nothing was assigned. With one expert
     per processor the layer takes longer by this factor.
     """
-    load = checks.array("load", load, ("E",))
+    load = _relative(load)
     return float(load.max() / load.mean()) if load.any() else 1.0
+
+
+def _relative(load):
+    """The load checked; divided by its largest number where its squares would overflow."""
+    load = checks.array("load", load, ("E",))
+    if (load < 0).any():
+        raise InputError(f"load: wanted numbers of at least 0, got {load.min()}")
+    largest = load.max(initial=0)
+    return load / largest if largest > 1e15 or 0 < largest < 1e-15 else load
 
 
 def dropped_share(routing: Routing, *, valid: ArrayN | None = None) -> float:
@@ -78,7 +107,7 @@ def unserved_share(routing: Routing, *, valid: ArrayN | None = None) -> float:
     chosen by none.
     """
     valid = contract.check_valid(valid, len(routing.probs))
-    served = np.bincount(routing.token, minlength=len(valid))[valid] > 0
+    served = np.bincount(_assignments(routing)[0], minlength=len(valid))[valid] > 0
     return float(1 - served.mean()) if len(served) else 0.0
 
 
@@ -103,13 +132,32 @@ def table(
     """
     expert = checks.array("expert", expert, ("A",), kind="i")
     label = _label_of_assignments(label, token, len(expert))
-    E, K = shape or (int(a.max(initial=-1)) + 1 for a in (expert, label))
+    E, K = _shape_of_table(shape, expert, label)
     for name, a, size in (("expert", expert, E), ("label", label, K)):
         if a.min(initial=0) < 0:
             raise InputError(f"{name}: wanted whole numbers from 0, got {a.min()}")
         if a.max(initial=-1) >= size:
             raise InputError(f"{name}: wanted numbers below {size}, from `shape`, got {a.max()}")
     return np.bincount(expert * K + label, minlength=E * K).reshape(E, K)
+
+
+MOST_CELLS = 1 << 26  # of a contingency table: 512 MB
+
+
+def _shape_of_table(shape, expert, label):
+    """(E, K), of a table that memory has room for."""
+    if shape is None:
+        E, K = (int(a.max(initial=-1)) + 1 for a in (expert, label))
+    else:
+        if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+            raise InputError(f"shape: wanted (E, K) or None, got {checks.text(shape)}")
+        E, K = (checks.integer("shape", n, minimum=0) for n in shape)
+    if E * K > MOST_CELLS:
+        raise InputError(
+            f"label: wanted numbers for a table of at most {MOST_CELLS} cells, got {E} x {K}; "
+            "np.unique(label, return_inverse=True)[1] numbers them from 0"
+        )
+    return E, K
 
 
 def _label_of_assignments(label, token, n_assignments):
@@ -177,7 +225,9 @@ def mutual_information(
     baseline, the mean over `permutations` shuffles of the labels by `rng`, shows how large. Other
     arguments as in `table`.
     """
+    checks.generator("rng", rng)
     n_shuffles = checks.integer("permutations", permutations)
+    label = checks.array("label", label, ("N",), kind="i")
     bits, expert_bits, label_bits = _information(table(expert, label, token=token))
     shuffled = [
         _information(table(expert, rng.permutation(label), token=token))[0]

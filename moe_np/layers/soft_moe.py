@@ -30,7 +30,8 @@ import numpy as np
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, DType, Params, Rng
-from moe_np.layers.experts.expert import Expert
+from moe_np.layers.experts.expert import Expert, check_finite, check_params
+from moe_np.routing import contract
 
 EPS = 1e-6
 Tokens: TypeAlias = Annotated[np.ndarray, "B, N, D"]
@@ -70,6 +71,9 @@ def init(
 
     `slots` is S, those of one expert. normalise=False: no scale, and logits without normalisation.
     """
+    checks.generator("rng", rng)
+    checks.boolean("normalise", normalise)
+    checks.float_type("dtype", dtype)
     D = checks.integer("d_model", d_model)
     E = checks.integer("n_experts", n_experts)
     S = checks.integer("slots", slots)
@@ -135,16 +139,21 @@ def forward(
     Padding (valid[b, n] = False) is in no slot, and its y is 0. Raises InputError for x that is not
     finite or not of the features and type of params["phi"], and for a wrong `valid`.
     """
-    x, phi, valid = _check(params, x, valid)
+    x, phi, scale, valid = _check(params, x, valid)
     D, E, S = phi.shape
-    scale = params.get("scale")
+    expert_params, lengths = check_params(expert_params, E, x.dtype, expert.axes)
+    check_finite(expert_params, np.arange(E))
+    if expert.axes["x"] != ("D",) or lengths.get("D", D) != D:
+        raise InputError(f"expert_params: wanted experts that read {D} features per row")
     x_unit = x
     phi_unit = phi.reshape(D, E * S)
     x_norm = phi_norm = None
     if scale is not None:
         x_unit, x_norm = unit_forward(x_unit, axis=2)
         phi_unit, phi_norm = unit_forward(phi_unit, axis=0)
-    logits = x_unit @ phi_unit
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = x_unit @ phi_unit
+    contract.check_logits(logits, "phi")
     if scale is not None:
         logits = scale * logits
     dispatch = token_softmax(logits, valid)
@@ -187,12 +196,13 @@ def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens
 def _check(params, x, valid):
     """Check x against phi and the mask against x; return x, phi, valid (B, N, 1)."""
     x = checks.array("x", x, ("B", "N", "D"))
-    phi = checks.array("params['phi']", params["phi"], ("D", "E", "S"))
+    axes = {"phi": ("D", "E", "S")}
+    if "scale" in checks.mapping("params", params):
+        axes["scale"] = ()
+    phi, scale = (*checks.params("params", params, axes).values(), None)[:2]
     if x.shape[2] != len(phi) or x.dtype != phi.dtype:
         wanted = f"{len(phi)} features per token in {phi.dtype}"
         raise InputError(f"x: wanted {wanted}, got {x.shape[2]} in {x.dtype}")
-    valid = np.ones(x.shape[:2], bool) if valid is None else np.asarray(valid)
-    if valid.dtype != bool or valid.shape != x.shape[:2]:
-        got = f"{valid.dtype} of shape {valid.shape}"
-        raise InputError(f"valid: wanted bool of shape {x.shape[:2]}, got {got}")
-    return x, phi, valid[:, :, None]
+    valid = np.ones(x.shape[:2], bool) if valid is None else valid
+    valid = checks.mask("valid", valid, x.shape[:2])
+    return x, phi, scale, valid[:, :, None]

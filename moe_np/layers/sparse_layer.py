@@ -33,7 +33,7 @@ from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayA, Params
-from moe_np.layers.experts.expert import Expert, Offsets, Outputs
+from moe_np.layers.experts.expert import Expert, Offsets, Outputs, check_finite, check_params
 from moe_np.routing.contract import Routing
 
 
@@ -85,15 +85,20 @@ def forward(
     workspace   a dict in which the compiled loops keep the arrays of out, cache and gradients and
                 use them again in the next call: they are valid until then. None: new arrays.
 
-    Raises InputError for x that is not finite, for parameters whose shapes or types do not match
+    Raises InputError for x, weights and parameters that are not finite, an output that is not, for parameters whose shapes or types do not match
     each other, x or the number of experts, and for a routing with a token or an expert that does
     not exist, or with an expert twice for one token.
     """
-    x = _check(params, x, routing, expert)
-    if expert.kernel is not None and kernels.backend() == "numba":
-        return _forward_compiled(params, x, routing, expert, {} if workspace is None else workspace)
-    _check_values(x, routing)
-    return forward_numpy(params, x, routing, expert, routing.demand.shape[1])
+    params, x, routing = _check(params, x, routing, expert)
+    if expert.kernel is not None and kernels.compiled(x.dtype):
+        workspace = {} if workspace is None else workspace
+        out, cache = _forward_compiled(params, x, routing, expert, workspace)
+    else:
+        _check_values(x, routing)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out, cache = forward_numpy(params, x, routing, expert, routing.demand.shape[1])
+    _check_output(params, x, routing, out)
+    return out, cache
 
 
 def forward_numpy(
@@ -155,49 +160,51 @@ def _forward_compiled(params, x, routing, expert, workspace):
 
 
 def _check(params, x, routing, expert):
-    """Check all shapes and types, which the functions above take for granted; return x."""
+    """Check all shapes and types, which the functions above take for granted; return the same
+    arguments as arrays.
+    """
+    routing = _check_routing(routing)
     n_tokens, n_experts = routing.demand.shape
     x = checks.array("x", x, ("N", *expert.axes["x"]), finite=False)
     if len(x) != n_tokens:
         raise InputError(f"x: wanted {n_tokens} tokens, as the routing has, got {len(x)}")
-    lengths = _check_params(params, n_experts, x.dtype, expert.axes)
+    params, lengths = check_params(params, n_experts, x.dtype, expert.axes)
     features = lengths.get("D", x.shape[-1])
     if x.shape[-1] != features:
         raise InputError(f"x: wanted {features} features, as the experts read, got {x.shape[-1]}")
-    weight = routing.weight
-    if weight.ndim != 1 or weight.dtype != x.dtype:
-        wanted = f"{x.dtype}, the type of x, with one axis"
-        raise InputError(f"routing.weight: wanted {wanted}, got {weight.dtype} {weight.shape}")
-    for name, index in (("token", routing.token), ("expert", routing.expert)):
-        if index.shape != weight.shape or index.dtype.kind != "i":
+    if routing.weight.dtype != x.dtype:
+        wanted = f"{x.dtype}, the type of x"
+        raise InputError(f"routing.weight: wanted {wanted}, got {routing.weight.dtype}")
+    return params, x, routing
+
+
+def _check_routing(routing):
+    """The routing with arrays of the shapes and types that a router gives."""
+    if not isinstance(routing, Routing):
+        got = checks.text(type(routing).__name__)
+        raise InputError(f"routing: wanted a Routing from a router, got {got}")
+    demand = np.asarray(routing.demand)
+    demand = checks.mask("routing.demand", demand, demand.shape if demand.ndim == 2 else (0, 0))
+    weight = checks.array("routing.weight", routing.weight, ("A",), finite=False)
+    indices = {}
+    for name in ("token", "expert"):
+        index = np.asarray(getattr(routing, name))
+        if index.shape != weight.shape or index.dtype.kind not in "iu":
             wanted = f"{len(weight)} integers, one per weight"
             raise InputError(f"routing.{name}: wanted {wanted}, got {index.dtype} {index.shape}")
-    return x
+        indices[name] = checks.array(f"routing.{name}", index, ("A",), kind="i")
+    return routing._replace(weight=weight, demand=demand, **indices)
 
 
-def _check_params(params, n_experts, dtype, axes):
-    """Check the parameters against each other: -> {name of an axis: its length}."""
-    lengths = {}
-    for name, p in params.items():
-        shape = p.shape
-        if p.dtype != dtype:
-            raise InputError(f"x: wanted {p.dtype}, the type of params[{name!r}], got {dtype}")
-        if shape[0] != n_experts and shape[0] != 1:
-            wanted = f"axis 0 of {n_experts} experts (or 1, shared)"
-            raise InputError(f"params[{name!r}]: wanted {wanted}, got {shape[0]}")
-        if name in axes:
-            fits = len(axes[name]) == len(shape) - 1
-            for axis, n in zip(axes[name], shape[1:], strict=False):
-                if lengths.setdefault(axis, n) != n:
-                    fits = False
-            if not fits:
-                wanted = (shape[0], *(lengths.get(axis, axis) for axis in axes[name]))
-                checks.array(f"params[{name!r}]", p, wanted, finite=False)  # raises
-    names = axes.keys() - {"x"}
-    if names and names != params.keys():  # a nested mixture names no parameters
-        wanted = ", ".join(name for name in axes if name != "x")
-        raise InputError(f"params: wanted {wanted}, got {', '.join(params)}")
-    return lengths
+def _check_output(params, x, routing, out):
+    """Check that the output is finite, and so are the parameters of the experts that worked."""
+    used = np.flatnonzero(np.bincount(routing.expert, minlength=routing.demand.shape[1]))
+    check_finite(params, used)
+    if not np.isfinite(out).all():
+        raise InputError(
+            f"x: wanted numbers for which the layer's output is below {np.finfo(x.dtype).max:.1e}, "
+            f"the largest of {x.dtype}, got larger ones"
+        )
 
 
 def _check_values(x, routing):

@@ -221,7 +221,12 @@ def log_likelihood(params: Params, x: ArrayND, y: ArrayNC | ArrayN) -> float:
 
 def predict(params: Params, x: ArrayND) -> ArrayNC:
     """Σ_ij g_i g_j|i μ_ij: the mean of y, or the class probabilities."""
-    x = checks.array("x", x, ("N", params["W"].shape[1]))
+    W = checks.array("params['W']", checks.mapping("params", params, ("W",))["W"], ("E", "D", "C"))
+    x = checks.array("x", x, ("N", W.shape[1]))
+    if len(x):
+        C = W.shape[2]
+        y = np.zeros((len(x), C)) if "var" in params else np.zeros(len(x), int)
+        params, x, _ = check(params, x, y)
     weight = np.exp(leaf_log_probs(log_gates(params, x)))
     return np.einsum("ne,nec->nc", weight, outputs(params, linear_outputs(params, x)))
 

@@ -223,7 +223,10 @@ def predict(params: Params, x: ArrayND, kind: str = "logistic") -> ArrayNC:
 
 def init_mixture(rng: Rng, E: int, D: int = 2, C: int = 1, *, init_range: float = 0.05) -> Params:
     """Initialisation: experts uniform in ±init_range, the gate at 0, so that every p_i is 1/E."""
-    drawn = rng.uniform(-init_range, init_range, (E, C, D + 1))
+    for name, size in (("E", E), ("D", D), ("C", C)):
+        checks.integer(name, size)
+    init_range = checks.number("init_range", init_range, minimum=0)
+    drawn = checks.generator("rng", rng).uniform(-init_range, init_range, (E, C, D + 1))
     W = np.ascontiguousarray(drawn[:, :, :D].transpose(0, 2, 1))
     return {"W": W, "b": drawn[:, :, D].copy(), "U": np.zeros((D, E)), "c": np.zeros(E)}
 
@@ -270,6 +273,7 @@ def train(
     bad arguments.
     """
     params, x, d = _check(params, x, d, error, kind)
+    lr = checks.number("lr", lr, minimum=0)
     backward = system_backward if "U" in params else net_backward
     for number in itertools.count():
         if "U" in params:
@@ -312,9 +316,13 @@ def train_to_stop(
     or later. A run whose error becomes NaN ends there, and has not reached the stop rule.
     """
     params, x, d = _check(params, x, d, error, kind)
+    lr = checks.number("lr", lr, minimum=0)
+    stop = checks.number("stop", stop)
+    keep = checks.boolean("keep", keep)
     checks.integer("max_epochs", max_epochs, minimum=0)
+    in_float64 = all(a.dtype == np.float64 for a in (x, d, *params.values()))
     has_kernel = error == "mixture" and kind == ("logistic" if d.shape[1] == 1 else "softmax")
-    if has_kernel and x.dtype == np.float64 and kernels.backend() == "numba":
+    if has_kernel and in_float64 and kernels.compiled(x.dtype):
         return Run(*kernels.jacobs1991.train_to_stop(params, x, d, lr, stop, max_epochs, keep))
     kept = []
     for epoch in train(params, x, d, lr=lr, error=error, kind=kind):
@@ -336,7 +344,7 @@ def _check(params, x, d, error, kind):
         raise checks.InputError(f"x: wanted at least one case, got shape (0, {D})")
     d = checks.array("d", d, (N, "C"))
     C = d.shape[1]
-    is_mixture = "U" in params
+    is_mixture = "U" in checks.mapping("params", params)
     names = ("W", "b", "U", "c") if is_mixture else ("W", "b", "V", "c")
     if set(params) != set(names):
         got = ", ".join(map(str, params)) or "none"

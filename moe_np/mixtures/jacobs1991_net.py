@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_np.base import checks
 from moe_np.base.numerics import sigmoid, sigmoid_backward, softmax, softmax_backward
 from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, ArrayNH, Params, Rng
 
@@ -75,6 +76,10 @@ def net_predict(params: Params, x: ArrayND, kind: str = "logistic") -> ArrayNC:
 
 def init_net(rng: Rng, H: int, D: int = 2, C: int = 1, *, init_range: float = 0.05) -> Params:
     """Initialisation of a net: all weights and biases uniform in ±init_range."""
+    for name, size in (("H", H), ("D", D), ("C", C)):
+        checks.integer(name, size)
+    init_range = checks.number("init_range", init_range, minimum=0)
+    checks.generator("rng", rng)
     first = rng.uniform(-init_range, init_range, (H, D + 1))
     second = rng.uniform(-init_range, init_range, (C, H + 1))
     return {

@@ -92,10 +92,27 @@ def mean_loss_of(
 
     Compiled with Numba for softmax experts in float64.
     """
-    has_kernel = kind == "softmax" and d.shape[1] > 1 and x.dtype == np.float64
-    if has_kernel and kernels.backend() == "numba":
-        return kernels.nowlan1991.mean_loss_of(x, z, d, float(sigma))
-    return functools.partial(mean_loss, x=x, z=z, d=d, sigma=sigma, kind=kind)
+    checks.choice("kind", kind, jacobs1991.OUTPUT_UNITS)
+    x = checks.array("x", x, ("N", "D"))
+    z = checks.array("z", z, (len(x), "Z"))
+    d = checks.array("d", d, (len(x), "C"))
+    sigma = checks.number("sigma", sigma, greater_than=0)
+    in_float64 = x.dtype == z.dtype == d.dtype == np.float64
+    has_kernel = kind == "softmax" and d.shape[1] > 1 and in_float64
+    if has_kernel and kernels.compiled(x.dtype):
+        loss_of = kernels.nowlan1991.mean_loss_of(x, z, d, sigma)
+    else:
+        loss_of = functools.partial(mean_loss, x=x, z=z, d=d, sigma=sigma, kind=kind)
+    checked = set()  # the shapes that were checked: a minimiser calls with the same ones again
+
+    def mean_loss_of_params(params):
+        shapes = tuple((name, np.shape(p)) for name, p in sorted(params.items()))
+        if shapes not in checked:
+            check(params, x, z, d, sigma)
+            checked.add(shapes)
+        return loss_of(params)
+
+    return mean_loss_of_params
 
 
 def log_likelihood(loss: ArrayN, sigma: float, C: int) -> ArrayN:
@@ -127,8 +144,12 @@ def check(
 ) -> tuple[ArrayND, ArrayNZ, ArrayNC]:
     """(x, z, d) as arrays, after checking that all shapes fit together and that σ is above 0."""
     if not isinstance(params, dict) or set(params) != {"W", "b", "U", "c"}:
-        raise InputError(f"params: wanted a dict with W, b, U and c, got {params!r}")
-    _, D, C = np.shape(params["W"])
+        raise InputError(f"params: wanted a dict with W, b, U and c, got {checks.text(params)}")
+    shapes = {"W": ("E", "D", "C"), "b": ("E", "C"), "U": ("Z", "E"), "c": ("E",)}
+    arrays = checks.params("params", params, shapes)
+    E, D, C = arrays["W"].shape
+    if E == 0 or C == 0:
+        raise InputError(f"params['W']: wanted experts with outputs, got shape {(E, D, C)}")
     x = checks.array("x", x, ("N", D))
     z = checks.array("z", z, (len(x), np.shape(params["U"])[0]))
     d = checks.array("d", d, (len(x), C))

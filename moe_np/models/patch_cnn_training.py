@@ -35,9 +35,16 @@ class Batch(NamedTuple):
 def batch(x: ArrayNPD, y: ArrayN) -> Batch:
     """Check samples once and prepare them: x (N, P, D) floating point, y (N,) of 0 and 1.
 
-    Raises InputError for other shapes and types, for x that is not finite, and for other classes.
+    Raises InputError for other shapes and types, for x that is not finite or has cubes that would
+    not be, and for other classes.
     """
     x = np.ascontiguousarray(checks.array("x", x, ("N", "P", "D")))
+    largest = np.finfo(x.dtype).max ** 0.125  # the cube of a sum and its square are finite
+    if np.abs(x).max(initial=0) > largest:
+        raise checks.InputError(
+            f"x: wanted numbers of at most {largest:.1e}, got {np.abs(x).max():g}: their cubes "
+            "would overflow"
+        )
     y = checks.array("y", y, (len(x),), kind="i")
     if len(y) and not (y.min() >= 0 and y.max() <= 1):
         raise checks.InputError(f"y: wanted classes 0 and 1, got {y.min()} to {y.max()}")
@@ -59,6 +66,40 @@ def _check_options(activation, gate="raw", loss="once"):
     checks.choice("loss", loss, patch_cnn.LOSSES)
 
 
+PARAMS = {"w": ("E", "2J", "D"), "b": ("E", "2J"), "theta": ("E", "D")}
+
+
+def _check_pass(params, batch, noise=None, names=("w", "b", "theta")):
+    """params and noise as arrays, after checking them against each other and the samples: the
+    compiled loops take for granted that they fit.
+    """
+    if not isinstance(batch, Batch):
+        got = type(batch).__name__
+        raise checks.InputError(f"batch: wanted a Batch, from batch(x, y), got {got}")
+    arrays = checks.params("params", params, {name: PARAMS[name] for name in names})
+    (E, F, D), dtype = arrays["w"].shape, arrays["w"].dtype
+    if E == 0 or F == 0 or F % 2:
+        raise checks.InputError(
+            f"params['w']: wanted experts with as many filters of class 0 as of class 1, got {E} "
+            f"experts of {F} filters"
+        )
+    if batch.x.shape[2] != D or batch.x.dtype != dtype:
+        raise checks.InputError(
+            f"params['w']: wanted filters of {batch.x.shape[2]} features in {batch.x.dtype}, as x "
+            f"has, got {D} in {dtype}"
+        )
+    if noise is not None:
+        noise = checks.array("noise", noise, (len(batch.y), E))
+    return arrays, noise
+
+
+def _check_loss(value):
+    if not np.isfinite(value):
+        raise checks.InputError(
+            f"params: wanted numbers for which the loss is finite, got a loss of {value}"
+        )
+
+
 # --- a pass of the mixture ------------------------------------------------------------------------
 
 
@@ -68,13 +109,18 @@ def gradients(
     """One pass of the mixture and its gradients: -> (loss, expert (N,), {"w", "b", "theta"}).
 
     noise (N, E) as in `patch_cnn.gate_forward`; None: no noise. Raises InputError for an
-    activation, gate or loss that does not exist.
+    activation, gate or loss that does not exist, for parameters or noise that do not fit each other
+    or the samples or are not finite, and where the loss is not finite.
     """
     _check_options(activation, gate, loss)
     options = {"activation": activation, "gate": gate, "loss": loss}
-    if kernels.backend() == "numba":
-        return kernels.patch_cnn.gradients(params, batch, noise, **options)
-    return gradients_numpy(params, batch, noise, **options)
+    params, noise = _check_pass(params, batch, noise)
+    if kernels.compiled(batch.x.dtype):
+        result = kernels.patch_cnn.gradients(params, batch, noise, **options)
+    else:
+        result = gradients_numpy(params, batch, noise, **options)
+    _check_loss(result[0])
+    return result
 
 
 def gradients_numpy(
@@ -95,6 +141,7 @@ def predict(
     The predicted class is `out.argmax(1)`.
     """
     _check_options(activation, gate)
+    params, noise = _check_pass(params, batch, noise)
     out, cache = patch_cnn.mixture_forward(params, batch.x, noise, activation=activation, gate=gate)
     return out, cache.expert
 
@@ -178,9 +225,22 @@ def single_gradients(params: Params, batch: Batch, *, activation: str) -> tuple[
     Raises InputError for an activation that does not exist.
     """
     _check_options(activation)
-    if kernels.backend() == "numba":
-        return kernels.patch_cnn.single_gradients(params, batch, activation=activation)
-    return single_gradients_numpy(params, batch, activation=activation)
+    params = _check_single(params, batch)
+    if kernels.compiled(batch.x.dtype):
+        result = kernels.patch_cnn.single_gradients(params, batch, activation=activation)
+    else:
+        result = single_gradients_numpy(params, batch, activation=activation)
+    _check_loss(result[0])
+    return result
+
+
+def _check_single(params, batch):
+    """The parameters of one expert."""
+    params, _ = _check_pass(params, batch, names=("w", "b"))
+    if len(params["w"]) != 1:
+        got = len(params["w"])
+        raise checks.InputError(f"params['w']: wanted one network, got {got}")
+    return params
 
 
 def single_gradients_numpy(
@@ -196,7 +256,7 @@ def single_gradients_numpy(
 def single_predict(params: Params, batch: Batch, *, activation: str) -> ArrayN2:
     """Outputs (N, 2) of a single network."""
     _check_options(activation)
-    return _single_forward(params, batch, activation)[0]
+    return _single_forward(_check_single(params, batch), batch, activation)[0]
 
 
 def _single_forward(params, batch, activation):

@@ -28,6 +28,7 @@ from moe_np.layers.experts.expert import (
     Expert,
     Offsets,
     blocks,
+    check_rows,
     per_expert,
     sum_shared,
     zero_gradients,
@@ -100,6 +101,7 @@ def forward(
     params: Params, rows: Patches, offsets: Offsets, *, activation: str = "cubic"
 ) -> tuple[ClassSums, Cache]:
     """The outputs of expert m for its rows x: rows (A, P, D) -> f (A, 2), cache."""
+    params, rows, offsets = check_rows(params, rows, offsets, AXES)
     w, b = (per_expert(params, name, offsets) for name in ("w", "b"))
     z = np.empty((*rows.shape[:2], w.shape[1]), rows.dtype)
     for m, block in blocks(offsets):

@@ -18,6 +18,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 import numpy as np
 
 from moe_np.base import checks
+from moe_np.base.checks import InputError
 from moe_np.base.types import Array, DType, Params, Rng
 
 Offsets: TypeAlias = Annotated[np.ndarray, "E + 1"]
@@ -67,6 +68,83 @@ def sum_shared(grads: Params, params: Params) -> Params:
     }
 
 
+# --- the checks of what comes in ------------------------------------------------------------------
+
+
+def check_params(
+    params: Params, n_experts: int, dtype: np.dtype, axes: Axes
+) -> tuple[Params, dict[str, int]]:
+    """Check the parameters against each other: -> (params as arrays, {name of an axis: length}).
+
+    dtype   of the inputs
+    axes    of the kind of expert, `Expert.axes`; a nested mixture names no parameters
+    """
+    lengths = {}
+    arrays = {}
+    for name, value in checks.mapping("params", params).items():
+        known = name in axes or not isinstance(value, np.ndarray)
+        p = checks.array(f"params[{name!r}]", value, None, finite=False) if known else value
+        shape = p.shape
+        if p.dtype != dtype:
+            raise InputError(f"x: wanted {p.dtype}, the type of params[{name!r}], got {dtype}")
+        if not shape or (shape[0] != n_experts and shape[0] != 1):
+            wanted = f"axis 0 of {n_experts} experts (or 1, shared)"
+            got = shape[0] if shape else "no axis"
+            raise InputError(f"params[{name!r}]: wanted {wanted}, got {got}")
+        if name in axes:
+            fits = len(axes[name]) == len(shape) - 1
+            for axis, n in zip(axes[name], shape[1:], strict=False):
+                if lengths.setdefault(axis, n) != n:
+                    fits = False
+            if not fits:
+                wanted = (shape[0], *(lengths.get(axis, axis) for axis in axes[name]))
+                checks.array(f"params[{name!r}]", p, wanted, finite=False)  # raises
+        arrays[name] = p
+    names = axes.keys() - {"x"}
+    if names and names != arrays.keys():
+        wanted = ", ".join(name for name in axes if name != "x")
+        got = checks.text(", ".join(map(str, arrays)))[1:-1] or "none"
+        raise InputError(f"params: wanted {wanted}, got {got}")
+    return arrays, lengths
+
+
+def check_finite(params: Params, used: Annotated[np.ndarray, "m"]) -> None:
+    """Check that the parameters of the experts numbered in `used` are finite."""
+    for name, p in params.items():
+        parts = [p] if len(p) == 1 or len(used) == len(p) else [p[m] for m in used]
+        # one pass without a copy; a sum of finite numbers may overflow, hence the second look
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspect = [part for part in parts if not np.isfinite(part.sum())]
+        for part in suspect:
+            checks.array(f"params[{name!r}]", part, None)
+
+
+def check_rows(
+    params: Params, rows: Array, offsets: Offsets, axes: Axes
+) -> tuple[Params, Array, Offsets]:
+    """Check the arguments of the `forward` of a kind of expert; return them as arrays."""
+    rows = checks.array("rows", rows, ("A", *axes["x"]), finite=False)
+    offsets = checks.array("offsets", offsets, ("E + 1",), kind="i")
+    rising = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(rows)
+    if not rising or (np.diff(offsets) < 0).any():
+        raise InputError(
+            f"offsets: wanted numbers that rise from 0 to {len(rows)}, the number of the rows, "
+            f"got {checks.text(offsets.tolist())}"
+        )
+    names = [name for name in axes if name != "x"]
+    checks.mapping("params", params, names)
+    params = {name: params[name] for name in names}
+    params, lengths = check_params(params, len(offsets) - 1, rows.dtype, axes)
+    if lengths.get("D", rows.shape[-1]) != rows.shape[-1]:
+        raise InputError(
+            f"rows: wanted {lengths['D']} features, as the experts read, got {rows.shape[-1]}"
+        )
+    return params, rows, offsets
+
+
+# --- initialisation -------------------------------------------------------------------------------
+
+
 def normal_init(
     rng: Rng,
     shapes: dict[str, tuple[int, ...]],
@@ -82,6 +160,9 @@ def normal_init(
     (n,): biases (E, n), zero. The names in `share` get axis 0 of length 1.
     Raises InputError for a size that is not a whole number of at least 1, or an unknown name.
     """
+    checks.generator("rng", rng)
+    checks.number("scale", scale, minimum=0)
+    checks.float_type("dtype", dtype)
     n_experts = checks.integer("n_experts", n_experts)
     for name in share:
         checks.choice("share", name, tuple(shapes))

@@ -16,6 +16,7 @@ from moe_np.layers.experts.expert import (
     Offsets,
     Outputs,
     blocks,
+    check_rows,
     normal_init,
     per_expert,
     sum_shared,
@@ -91,6 +92,7 @@ def forward(
     params: Params, rows: ArrayAD, offsets: Offsets, *, activation: str
 ) -> tuple[Outputs, Cache]:
     """y = act(x W1_m + b1_m) W2_m + b2_m for the rows x of expert m: -> (y (A, D_out), cache)."""
+    params, rows, offsets = check_rows(params, rows, offsets, AXES)
     w1, b1, w2, b2 = (per_expert(params, name, offsets) for name in ("w1", "b1", "w2", "b2"))
     act, _ = ACTIVATIONS[activation]
     z = np.empty((len(rows), w1.shape[2]), rows.dtype)

@@ -11,6 +11,7 @@ from moe_np.layers.experts.expert import (
     Offsets,
     Outputs,
     blocks,
+    check_rows,
     normal_init,
     per_expert,
     sum_shared,
@@ -47,6 +48,7 @@ class Cache(NamedTuple):
 
 def forward(params: Params, rows: ArrayAD, offsets: Offsets) -> tuple[Outputs, Cache]:
     """y = x W_m + b_m for the rows x of expert m: rows (A, D) -> y (A, D_out), cache."""
+    params, rows, offsets = check_rows(params, rows, offsets, AXES)
     w, b = (per_expert(params, name, offsets) for name in ("w", "b"))
     y = np.empty((len(rows), w.shape[2]), rows.dtype)
     for m, block in blocks(offsets):

@@ -16,6 +16,7 @@ from moe_np.layers.experts.expert import (
     Offsets,
     Outputs,
     blocks,
+    check_rows,
     normal_init,
     per_expert,
     sum_shared,
@@ -56,6 +57,7 @@ class Cache(NamedTuple):
 
 def forward(params: Params, rows: ArrayAD, offsets: Offsets) -> tuple[Outputs, Cache]:
     """y = (silu(a) ⊙ b) W2_m with a = x W1_m, b = x W3_m: rows (A, D) -> y (A, D_out), cache."""
+    params, rows, offsets = check_rows(params, rows, offsets, AXES)
     w1, w3, w2 = (per_expert(params, name, offsets) for name in ("w1", "w3", "w2"))
     a = np.empty((len(rows), w1.shape[2]), rows.dtype)
     b = np.empty_like(a)
