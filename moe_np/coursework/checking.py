@@ -2,15 +2,17 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from moe_np.base.checks import InputError
-from moe_np.coursework import grading, notebook
+from moe_np.coursework import grading, messages, notebook
 from moe_np.coursework.notebook import Cell
 from moe_np.coursework.sandbox import ChildError, Sandbox
 
 SECONDS = 60.0  # for the visible checks of one question
+LONGEST_LINE = 40  # of a cell, where it is named
 
 
 class Checked(NamedTuple):
@@ -79,28 +81,46 @@ def check(released: Notebook, mode: str | None = None) -> Iterator[Checked]:
 
     mode   of the sandbox; None takes the strongest that works
     """
-    tests = {cell.grade_id: cell.source for cell in released.cells if cell.nbgrader.get("grade")}
+    numbered = enumerate(released.cells, start=1)
+    tests = {c.grade_id: (number, c.source) for number, c in numbered if c.nbgrader.get("grade")}
     cells = grading.runnable_cells(released, released.cells)
-    first_number = len(released.cells) + 1  # of the cells of checks, in error messages
     with Sandbox(released.allowed, released.libraries, mode=mode) as sandbox:
         session = grading.Session(sandbox, cells)
         try:
-            for number, question in enumerate(released.questions, start=first_number):
-                name, points, function = question
+            for name, points, function in released.questions:
                 if function is None:
                     yield Checked(name, points, None, "marked by hand")
                     continue
-                passed, message = _run_checks(session, number, tests.get(name))
-                message = grading.clean_text(grading.explain_import(message, released))
+                passed, message = _run_checks(session, tests.get(name))
+                message = name_cells(message, cells)
+                message = messages.clean_text(messages.explain_import(message, released))
                 yield Checked(name, points, passed, message)
         finally:
             session.close()
 
 
-def _run_checks(session, number, source):
+def name_cells(message: str, cells: Iterable[tuple[int, str]]) -> str:
+    """The message with "(cell 4, line 2)" in words, since Jupyter shows no such numbers.
+
+    cells   [(number, source)] that were run before the checks; any other cell is that of the checks
+    """
+    sources = dict(cells)
+
+    def words(match):
+        if int(match[1]) not in sources:
+            return f"(line {match[2]} of its checks)"
+        lines = [line.strip() for line in sources[int(match[1])].splitlines()]
+        first = next((line for line in lines if line and not line.startswith("#")), "")
+        return f"(line {match[2]} of the cell that begins with {first[:LONGEST_LINE]!r})"
+
+    return re.sub(r"\(cell (\d+), line (\d+)\)", words, message)
+
+
+def _run_checks(session, test):
     """(passed, message) of the cell of checks of one question."""
-    if source is None:
+    if test is None:
         return False, "its cell of checks is not in the notebook any more"
+    number, source = test
     try:
         session.start()
         session.child.cell(number, source, SECONDS, apart=True)

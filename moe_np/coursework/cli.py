@@ -13,6 +13,8 @@ from moe_np.base.checks import InputError, integer
 from moe_np.base.files import writable_folder
 from moe_np.coursework import assignments
 
+MOST_STATUS = 125  # larger exit statuses have meanings of their own
+
 # --- Arguments ------------------------------------------------------------------------------------
 
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     grade = commands.add_parser("grade", help="grade a class")
     _add_grade_arguments(grade)
     prove = commands.add_parser("prove", help="grade an assignment's right and wrong answers")
-    prove.add_argument("name", metavar="NAME")
+    _add_prove_arguments(prove)
     protection = commands.add_parser("protection", help="try what the sandbox prevents here")
     nbgrader = commands.add_parser("nbgrader", help="write an assignment into an nbgrader course")
     gradescope = commands.add_parser("gradescope", help="make an autograder for Gradescope")
@@ -56,6 +58,17 @@ def _add_grade_arguments(grade):
     grade.add_argument("--worksheet", metavar="FILE", help=help_)
     help_ = 'the column of DIR/canvas.csv (default: "NAME total"), as "Homework 1 (98765)"'
     grade.add_argument("--canvas", metavar="TITLE", help=help_)
+
+
+def _add_prove_arguments(prove):
+    prove.add_argument("name", metavar="NAME")
+    help_ = "grade these instead of the bank: files QUESTION__right__WHAT.py, __wrong__"
+    prove.add_argument("--answers", metavar="FOLDER", help=help_)
+    help_ = "of the hidden inputs (default: 1)"
+    prove.add_argument("--seed", type=int, default=1, metavar="S", help=help_)
+    help_ = "number of seeds, from S on (default: 1)"
+    prove.add_argument("--seeds", type=int, default=1, metavar="COUNT", help=help_)
+    prove.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -141,21 +154,27 @@ def _grade(args):
 
 
 def _prove(args):
+    """Returns how many answers are not graded as wanted, at most MOST_STATUS."""
     from moe_np.coursework import bank
     from moe_np.coursework.sandbox import Sandbox
 
     assignment = assignments.load(args.name, args.assignments)
-    answers = assignments.load_bank(args.name, args.assignments)
-    drawn = assignments.draw_all(assignment, 1)
-    secret = (assignment.folder.parent,)
-    options = {"secret": secret, "mode": args.protection}
+    if args.answers is None:
+        answers = assignments.load_bank(args.name, args.assignments)
+    else:
+        answers = bank.read_answers(args.answers, assignment)
+    first = integer("--seed", args.seed, minimum=0)
+    seeds = range(first, first + integer("--seeds", args.seeds))
+    draws = {seed: assignments.draw_all(assignment, seed) for seed in seeds}
+    options = {"secret": (assignment.folder.parent,), "mode": args.protection}
     with Sandbox(assignment.allowed, assignment.libraries, **options) as sandbox:
-        rows = list(bank.prove(assignment, answers, sandbox, drawn))
-    print(bank.table(rows))
-    failed = sum(not row.as_wanted for row in rows)
-    if failed:
-        count = f"{failed} of {len(rows)} answers"
-        raise InputError(f"{args.name}: {count} are not graded as wanted; see the table")
+        rows = bank.prove_on_seeds(assignment, answers, sandbox, draws)
+    facts = bank.facts(assignment, seeds, rows)
+    print(json.dumps(facts, indent=1, ensure_ascii=False) if args.json else bank.table(rows))
+    if failed := facts["not_as_wanted"]:
+        count = f"{failed} of {len(rows)} answers are not graded as wanted"
+        print(f"{args.name}: {count}; see the table", file=sys.stderr)
+    return min(failed, MOST_STATUS)
 
 
 def _protection(args):

@@ -75,3 +75,19 @@ def test_the_solution_passes_the_visible_checks_by_the_names_of_grading(name, tm
     checked = list(checking.check(checking.read(path)))
     assert [result.name for result in checked] == [q.name for q in assignment.questions]
     assert all(result.passed is not False for result in checked), checked
+
+
+def test_check_names_cells_by_what_stands_in_them(tmp_path):
+    """Jupyter shows no numbers of cells."""
+    cells = [(4, "# a comment\n\ndef softmax(s):\n    return s / 0\n"), (6, "x = 1")]
+    message = checking.name_cells("ZeroDivisionError: no (cell 4, line 4)", cells)
+    assert message.endswith("(line 4 of the cell that begins with 'def softmax(s):')")
+    assert checking.name_cells("no (cell 5, line 2)", cells) == "no (line 2 of its checks)"
+    assignment = coursework.assignment()
+    source = "def softmax(s):\n    return np.zeros(3)[s.size]\n"
+    path = tmp_path / "student.ipynb"
+    cells = simulated.solved(assignment, {"q1_softmax": source})
+    path.write_bytes(simulated.notebook_bytes(assignment, cells))
+    first = next(checking.check(checking.read(path)))
+    assert first.message.startswith("IndexError") and "(cell" not in first.message
+    assert "the cell that begins with 'def softmax(s):'" in first.message
