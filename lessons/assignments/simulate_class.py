@@ -4,7 +4,7 @@
     moe-np coursework grade 1_mixture DIR --out GRADES
 
 Writes one notebook per student into DIR, and `expected.json` beside them: the questions that every
-student has to lose.
+student has to lose. `--assignments DIR` takes assignments of your own.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import re
 
 import numpy as np
 
+from moe_np.base.checks import InputError
 from moe_np.coursework import assignments, notebook
 from moe_np.coursework.bank import with_answer
 from moe_np.coursework.release import describe
@@ -327,9 +328,14 @@ def main():
     parser.add_argument("dir")
     parser.add_argument("--students", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--assignments", metavar="DIR", help="where they are")
     args = parser.parse_args()
-    assignment = assignments.load(args.name)
-    files = make(assignment, assignments.load_bank(args.name), args.students, args.seed)
+    try:
+        assignment = assignments.load(args.name, args.assignments)
+        bank = assignments.load_bank(args.name, args.assignments)
+    except InputError as error:
+        parser.error(str(error))
+    files = make(assignment, bank, args.students, args.seed)
     write(files, args.dir)
     print(f"{len(files)} notebooks in {args.dir}")
 

@@ -47,6 +47,11 @@ class Assignment(NamedTuple):
         return sum(question.points for question in self.questions)
 
     @property
+    def time(self) -> str:
+        """How long it takes, in words: "one hour", "three hours"."""
+        return f"{self.hours} hour" + ("" if self.hours in ("one", "1") else "s")
+
+    @property
     def fingerprint(self) -> str:
         """A hash of its files: marks that were given for other questions are given anew."""
         digest = hashlib.sha256()

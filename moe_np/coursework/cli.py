@@ -87,7 +87,7 @@ def _list(args):
         return
     for a in loaded:
         questions = f"{len(a.questions)} questions, {a.points:g} points"
-        print(f"{a.name:12} {a.title}: {questions}, {a.hours} hours, {a.after}")
+        print(f"{a.name:12} {a.title}: {questions}, {a.time}, {a.after}")
 
 
 def _facts(assignment):

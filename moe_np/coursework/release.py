@@ -75,7 +75,7 @@ else.
 |---|---|---|
 {questions}
 
-Follows {after}; allow {hours} hours.
+Follows {after}; allow {time}.
 Student code may import {libraries}, and of the package {allowed}.
 Nothing else is there when it is graded.
 """
@@ -92,7 +92,7 @@ def instructions(assignment: Assignment) -> str:
         name=assignment.name,
         questions="\n".join(questions),
         after=assignment.after,
-        hours=assignment.hours,
+        time=assignment.time,
         libraries=", ".join(assignment.libraries),
         allowed=", ".join(assignment.allowed),
     )
