@@ -18,7 +18,6 @@ def test_list(capsys):
     assert moe_np("list", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert not any("one hours" in line for line in lines)
-    assert not any("one hours" in line for line in lines)
     assert facts[0]["name"] == NAME and facts[0]["points"] == 20 and len(facts[0]["questions"]) == 7
 
 
