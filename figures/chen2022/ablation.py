@@ -1,36 +1,46 @@
-"""What makes the mixture of Chen et al. (2022) work: one thing changed at a time, and the code
-turned into the paper.
+"""What makes the mixture of Chen et al. (2022) work: one part of the published code is changed, and
+the code is turned into the paper's algorithm.
 
-What to see: without steps of equal length, without routing noise, with a router that stands still
-or with experts that start large, clusters stay mixed. And most of the accuracy by which cubic
+What to see: clusters stay mixed without steps of equal length, without routing noise, with a router
+that never moves, or with a large initialisation of the experts. Most of the accuracy by which cubic
 experts lead comes from the code's second softmax.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from figures import Job
 from moe_np import plots
 from moe_np.experiments import chen2022
 from moe_np.experiments.chen2022 import ablation
-from moe_np.experiments.common.reports import mean_sd
+from moe_np.experiments.chen2022.ablation import Case
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import markdown_table, mean_sd, plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = "Chen et al. 2022: what makes it work"
 ORDER = 55
+TITLES = {"accuracy": "accuracy (% of the test samples)", "entropy": "dispatch entropy (nats)"}
 
 
-def picture(rows):
+def picture(rows: Sequence[Result]) -> "Figure":
+    """One line per change: every run, and how far its mean is from that of the published code."""
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 2, figsize=(13, 0.55 * len(rows) + 1.6), sharey=True)
-    titles = {"accuracy": "accuracy (% of the test samples)", "entropy": "dispatch entropy (nats)"}
-    for ax, (what, title) in zip(axes, titles.items(), strict=True):
-        usual = np.mean(rows[0][what])
-        ax.axvline(usual, color=plots.GREY, linewidth=1.2, linestyle=":")
+    for ax, (measure, title) in zip(axes, TITLES.items(), strict=True):
+        published = np.mean(rows[0][measure])
+        ax.axvline(published, color=plots.GREY, linewidth=1.2, linestyle=":")
         for y, row in enumerate(rows):
             colour = plots.BLACK if y == 0 else plots.BLUE
-            ax.plot([usual, np.mean(row[what])], [y, y], color=colour, linewidth=2, alpha=0.4)
-            ax.scatter(
-                row[what], np.full(len(row[what]), y), s=60, c=colour, alpha=0.7, linewidths=0
-            )
+            values = row[measure]
+            ax.plot([published, np.mean(values)], [y, y], color=colour, linewidth=2, alpha=0.4)
+            height = np.full(len(values), y)
+            ax.scatter(values, height, s=60, c=colour, alpha=0.7, linewidths=0)
         ax.set_title(title)
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
@@ -38,69 +48,67 @@ def picture(rows):
     return fig
 
 
-def table(rows):
-    lines = ["| changed | accuracy | entropy | passes |", "|---|---|---|---|"]
-    for row in rows:
-        cells = [
+def ablation_table(rows: Sequence[Result]) -> str:
+    """Mean and standard deviation of each change, and the passes of each run."""
+    cells = [
+        (
             row["row"],
-            *(mean_sd(row["summary"][k], d) for k, d in (("accuracy", 2), ("entropy", 3))),
-        ]
-        lines.append(f"| {' | '.join(cells)} | {', '.join(map(str, row['epochs']))} |")
-    return "\n".join(lines)
-
-
-def gate_table(rows):
-    systems = list(dict.fromkeys((row["setting"], row["model"]) for row in rows))
-    head = [
-        f"S{setting} {'cubic' if model == 'moe_nonlinear' else 'linear'}"
-        for setting, model in systems
-    ]
-    lines = ["| gate and loss | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
-    for name in dict.fromkeys(row["row"] for row in rows):
-        own = [row["summary"] for row in rows if row["row"] == name]
-        lines.append(
-            f"| {name} | "
-            + " | ".join(f"{s['accuracy'][0]:.2f} / {s['entropy'][0]:.2f}" for s in own)
-            + " |"
+            mean_sd(row["summary"]["accuracy"], 2),
+            mean_sd(row["summary"]["entropy"], 3),
+            ", ".join(map(str, row["epochs"])),
         )
-    return "\n".join(lines)
-
-
-def tables(job):
-    """(cases, how many seeds) of the two tables."""
-    many = 1 if job.quick else ablation.ABLATION_SEEDS
-    yield ablation.ablation_cases(), many
-    yield ablation.gate_and_loss_cases(), many if job.quick or job.full else 2
-
-
-def specs(job):
-    both = [
-        ablation.case_specs(cases, seeds=seeds, quick=job.quick) for cases, seeds in tables(job)
+        for row in rows
     ]
-    return chen2022.run_one, both[0] + both[1]
+    return markdown_table(("changed", "accuracy", "entropy", "passes"), cells)
 
 
-def make(job):
-    both = tables(job)
+def gate_table(rows: Sequence[Result]) -> str:
+    """Accuracy / entropy: a row per gate and loss, a column per setting and kind of expert."""
+    systems = dict.fromkeys((row["setting"], row["model"]) for row in rows)
+    kinds = {"moe_nonlinear": "cubic", "moe_linear": "linear"}
+    head = ("gate and loss", *(f"S{setting} {kinds[model]}" for setting, model in systems))
+    cells = {}
+    for row in rows:
+        accuracy, entropy = (row["summary"][measure][0] for measure in ("accuracy", "entropy"))
+        cells.setdefault(row["row"], [row["row"]]).append(f"{accuracy:.2f} / {entropy:.2f}")
+    return markdown_table(head, cells.values())
+
+
+def tables(job: Job) -> Iterator[tuple[list[Case], int]]:
+    """(cases, number of seeds) of the two tables."""
+    seeds = 1 if job.quick else ablation.ABLATION_SEEDS
+    yield ablation.ablation_cases(), seeds
+    yield ablation.gate_and_loss_cases(), seeds if job.quick or job.full else 2
+
+
+def specs(job: Job) -> tuple:
+    """(run_one, the runs of both tables)."""
+    runs: list[Spec] = []
+    for cases, seeds in tables(job):
+        runs += ablation.case_specs(cases, seeds=seeds, quick=job.quick)
+    return chen2022.run_one, runs
+
+
+def make(job: Job) -> str:
+    """Run the cases and draw the figure; return its section of the report."""
     rows, gates = (
-        ablation.run_cases(c, seeds=seeds, sweep=job.sweep, quick=job.quick) for c, seeds in both
+        ablation.run_cases(cases, seeds=seeds, sweep=job.sweep, quick=job.quick)
+        for cases, seeds in tables(job)
     )
-    many, few = (len(some[0]["accuracy"]) for some in (rows, gates))
     with plots.style():
         job.save(picture(rows), "chen2022_ablation")
-    return (
-        "![one thing changed at a time](chen2022_ablation.png)\n\n"
-        f"Setting 1, cubic experts, variant `code` with one change, {many} seeds each (mean ± "
-        "standard "
-        "deviation):\n\n"
-        f"{table(rows)}\n\n"
-        f"From the published code to the paper's algorithm, accuracy / entropy, means of {few} "
-        "seeds. A single "
-        "cross-entropy is trained without the stop rule, which was made for the floor of two "
-        "softmaxes:\n\n"
-        f"{gate_table(gates)}\n\n"
+    seeds, gate_seeds = (len(results[0]["accuracy"]) for results in (rows, gates))
+    parts = [
+        "![one part changed](chen2022_ablation.png)",
+        f"Setting 1, cubic experts, variant `code` with one change, {plural(seeds, 'seed')} per row "
+        "(mean ± population standard deviation):",
+        ablation_table(rows),
+        "From the published code to the paper's algorithm, accuracy / entropy, means of "
+        f"{plural(gate_seeds, 'seed')}. With a single softmax there is no stop rule, since the rule was made "
+        "for the smallest loss that two softmaxes allow:",
+        gate_table(gates),
         "Linear experts gain most from a single softmax before the cross-entropy: the second one "
-        "flattens the loss "
-        "of the samples they get wrong. Entropy is lower with cubic experts in every row and "
-        "setting.\n"
-    )
+        "flattens the loss of the samples that they get wrong. Entropy is lower with cubic experts "
+        "in every row and setting.",
+    ]
+    return "\n\n".join(parts)

@@ -1,66 +1,54 @@
 """Table 1 of Chen et al. (2022): accuracy and dispatch entropy in four settings, single networks
 and mixtures.
 
-What to see: mixtures beat single networks whatever the expert. With the published code cubic
-experts beat linear ones by several points; with the algorithm as the paper writes it linear experts
-come close, and now and then a run of cubic ones goes astray. Cubic experts part the clusters far
-better in both.
+What to see: mixtures beat single networks, with either kind of expert. With the published code
+cubic experts beat linear ones by several points. With the algorithm that the paper prints linear
+experts come close, and a few runs of cubic ones end with mixed clusters. Cubic experts divide the
+clusters far better in both.
 """
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from figures import Job
 from moe_np import plots
 from moe_np.experiments import chen2022
-from moe_np.experiments.chen2022 import runs
-from moe_np.experiments.chen2022.report import NAMES as MODEL_NAMES
-from moe_np.experiments.common.reports import mean_sd
+from moe_np.experiments.chen2022.report import NAMES
+from moe_np.experiments.chen2022.runs import SINGLE_SETTINGS
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.reports import markdown_table, mean_sd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TITLE = "Chen et al. 2022, Table 1: accuracy and dispatch entropy"
 ORDER = 50
-FEW = 3  # runs of the variant that nobody published; ten with --full
-# of a single cubic network, published without a spread; a run takes as long as three mixtures
-SINGLE = 2  # ten with --full
+PAPER_SEEDS = 3  # runs of the variant that nobody published; ten with --full
+# of a single cubic network, published without a deviation; a run takes as long as three mixtures
+SINGLE_SEEDS = 2  # ten with --full
 COLOURS = {"moe_nonlinear": plots.BLUE, "moe_linear": plots.ORANGE}
-NAMES = {"moe_nonlinear": "cubic experts", "moe_linear": "linear experts"}
+LABELS = {"moe_nonlinear": "cubic experts", "moe_linear": "linear experts"}
+HEAD = (
+    *("setting", "model", "accuracy, published", "`code`", "`paper`"),
+    *("entropy, published", "`code`", "`paper`"),
+)
 
 
-def dots(ax, y, values, colour, hollow):
-    """All runs on one line, their mean as a bar."""
-    face = {"facecolors": "none", "edgecolors": colour} if hollow else {"c": colour, "alpha": 0.55}
-    ax.scatter(values, np.full(len(values), y), s=34, linewidths=1.3 if hollow else 0, **face)
-    ax.plot([np.mean(values)] * 2, [y - 0.13, y + 0.13], color=colour, linewidth=3)
+class Pair(NamedTuple):
+    """The results of one setting."""
+
+    code: Result  # variant code, with the single networks
+    paper: Result  # variant paper
 
 
-def draw(ax, results, what):
-    """A block a setting; in it, for cubic and for linear experts, published numbers, the code's
-    runs, the paper's.
-    """
-    for s, (code, paper) in enumerate(results):
-        for i, (model, colour) in enumerate(COLOURS.items()):
-            y = 3 * s + 1.3 * i
-            dots(ax, y, code["models"][model][what], colour, hollow=False)
-            dots(ax, y + 0.4, paper["models"][model][what], colour, hollow=True)
-            mean, sd = code["paper"][model][what]
-            ax.errorbar(
-                mean,
-                y - 0.4,
-                xerr=sd,
-                fmt="D",
-                color="black",
-                markersize=5,
-                capsize=3,
-                linewidth=1.3,
-            )
-    ax.set_ylim(3 * len(results) - 0.6, -0.8)
-    ax.set_yticks(
-        [3 * s + 0.65 for s in range(len(results))],
-        [f"setting {s + 1}" for s in range(len(results))],
-    )
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
+# --- the picture ----------------------------------------------------------------------------------
 
 
-def picture(results):
+def picture(results: Sequence[Pair]) -> "Figure":
+    """Accuracies to the left, entropies to the right."""
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(13, 7.5), sharey=True)
@@ -69,119 +57,142 @@ def picture(results):
     left.set(title="accuracy (% of the test samples)", xlim=(None, 100.6))
     right.set(title="dispatch entropy (nats)", xlim=(-0.05, 1.45))
     for i, (model, colour) in enumerate(COLOURS.items()):
-        x = float(np.mean(results[0][0]["models"][model]["entropy"]))
+        x = float(np.mean(results[0].code["models"][model]["entropy"]))
         side, shift = ("left", 0.2) if model == "moe_nonlinear" else ("right", -0.2)
-        plots.label(
-            right, x + shift, 1.3 * i, NAMES[model], colour, size=15, ha=side, weight="bold"
-        )
-    key = (
-        ("published", {"marker": "D", "c": "black"}),
-        ("variant code", {"c": plots.GREY}),
-        ("variant paper", {"facecolors": "none", "edgecolors": plots.GREY}),
-    )
-    for i, (text, mark) in enumerate(key):
+        style = {"size": 15, "ha": side, "weight": "bold"}
+        plots.label(right, x + shift, 1.3 * i, LABELS[model], colour, **style)
+    marks = {
+        "published": {"marker": "D", "c": "black"},
+        "variant code": {"c": plots.GREY},
+        "variant paper": {"facecolors": "none", "edgecolors": plots.GREY},
+    }
+    for i, (text, mark) in enumerate(marks.items()):
         right.scatter(0.64, 4.2 + 0.4 * i, s=34, **mark)
         right.text(0.67, 4.2 + 0.4 * i, text, fontsize=12, ha="left", va="center")
     return fig
 
 
-def rows(results):
-    """Markdown rows: published, code and paper beside each other."""
+def draw(ax: "Axes", results: Sequence[Pair], measure: str) -> None:
+    """A block per setting; in it, for cubic and for linear experts, the published numbers, the runs
+    of the code and those of the paper.
+    """
+    mark = {"fmt": "D", "color": "black", "markersize": 5, "capsize": 3, "linewidth": 1.3}
+    for block, (code, paper) in enumerate(results):
+        for i, (model, colour) in enumerate(COLOURS.items()):
+            y = 3 * block + 1.3 * i
+            dots(ax, y, code["models"][model][measure], colour, hollow=False)
+            dots(ax, y + 0.4, paper["models"][model][measure], colour, hollow=True)
+            mean, sd = code["paper"][model][measure]
+            ax.errorbar(mean, y - 0.4, xerr=sd, **mark)
+    ax.set_ylim(3 * len(results) - 0.6, -0.8)
+    ticks = [3 * block + 0.65 for block in range(len(results))]
+    ax.set_yticks(ticks, [f"setting {block + 1}" for block in range(len(results))])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def dots(ax: "Axes", y: float, values: list[float], colour: str, *, hollow: bool) -> None:
+    """All runs on one line, their mean as a bar."""
+    face = {"facecolors": "none", "edgecolors": colour} if hollow else {"c": colour, "alpha": 0.55}
+    ax.scatter(values, np.full(len(values), y), s=34, linewidths=1.3 if hollow else 0, **face)
+    ax.plot([np.mean(values)] * 2, [y - 0.13, y + 0.13], color=colour, linewidth=3)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def rows(results: Sequence[Pair]) -> Iterator[list[Any]]:
+    """Cells of the table: published, code and paper beside each other."""
     for code, paper in results:
         for model in code["summary"]:
-            published = code["paper"].get(model, {})
-            cells = [str(code["setting"]), MODEL_NAMES[model]]
-            for k, digits in (("accuracy", 2), ("entropy", 3)):
-                ours = (code["summary"][model].get(k), paper["summary"].get(model, {}).get(k))
-                cells += [mean_sd(pair, digits) for pair in (published.get(k), *ours)]
-            yield "| " + " | ".join(cells) + " |"
+            cells = [code["setting"], NAMES[model]]
+            sources = (code["paper"], code["summary"], paper["summary"])
+            for measure, digits in (("accuracy", 2), ("entropy", 3)):
+                values = [source.get(model, {}).get(measure) for source in sources]
+                cells += [mean_sd(value, digits) for value in values]
+            yield cells
 
 
-def astray(results):
-    """Cubic runs of variant paper that had parted the clusters and ended mixed: how many, and of
-    how many.
+def mixed_again(results: Sequence[Pair]) -> tuple[int, int]:
+    """Cubic runs of variant paper that had divided the clusters and ended mixed: (their number, of
+    this many runs).
     """
     runs = [
-        run for _, paper in results for run in paper["models"]["moe_nonlinear"]["entropy_per_epoch"]
+        run
+        for pair in results
+        for run in pair.paper["models"]["moe_nonlinear"]["entropy_per_epoch"]
     ]
     return sum(min(run) < 0.05 and run[-1] > 0.1 for run in runs), len(runs)
 
 
-def systems(job):
-    """Arguments of `chen2022.run` for each setting: variant code, variant paper, single cubic
-    networks.
+# --- the section of the report --------------------------------------------------------------------
+
+
+def calls(job: Job) -> Iterator[list[dict[str, Any]]]:
+    """Arguments of `chen2022.run` per setting: variant code, variant paper, and where the paper has
+    single networks, the cubic ones.
     """
-    few = {} if job.full else {"seeds": 2 if job.quick else FEW}
+    seeds = {} if job.full else {"seeds": 2 if job.quick else PAPER_SEEDS}
+    single_seeds = {} if job.full else {"seeds": SINGLE_SEEDS}
+    mixtures = tuple(COLOURS)
     for setting in (1, 2, 3, 4):
-        one = {"setting": setting, "quick": job.quick}
-        single = ()
-        if setting in runs.SINGLE_SETTINGS:
-            single = (
-                {
-                    **one,
-                    **few,
-                    **({"seeds": SINGLE} if few else {}),
-                    "only": ("single_nonlinear",),
-                },
-            )
-        models = ("single_linear", *COLOURS) if single else tuple(COLOURS)
-        yield (
-            {**one, "only": models},
-            {**one, **few, "variant": "paper", "only": tuple(COLOURS)},
-            *single,
-        )
+        common = {"setting": setting, "quick": job.quick}
+        with_single = setting in SINGLE_SETTINGS
+        models = ("single_linear", *mixtures) if with_single else mixtures
+        arguments = [
+            {**common, "only": models},
+            {**common, **seeds, "variant": "paper", "only": mixtures},
+        ]
+        if with_single:
+            arguments.append({**common, **single_seeds, "only": ("single_nonlinear",)})
+        yield arguments
 
 
-def specs(job):
-    return chen2022.run_one, [
-        s for some in systems(job) for one in some for s in chen2022.specs(**one)
-    ]
+def specs(job: Job) -> tuple:
+    """(run_one, all runs)."""
+    plans = [chen2022.specs(**call) for arguments in calls(job) for call in arguments]
+    return chen2022.run_one, [spec for plan in plans for spec in plan]
 
 
-def make(job):
+def run(job: Job) -> list[Pair]:
+    """The results of all settings."""
     results = []
-    for some in systems(job):
-        code, paper, *single = (chen2022.run(**one, sweep=job.sweep) for one in some)
+    for arguments in calls(job):
+        code, paper, *single = (chen2022.run(**call, sweep=job.sweep) for call in arguments)
         for part in ("models", "summary"):
             code[part] = {**(single[0][part] if single else {}), **code[part]}
-        results.append((code, paper))
+        results.append(Pair(code, paper))
+    return results
+
+
+def make(job: Job) -> str:
+    """Run all settings and draw the figure; return its section of the report."""
+    results = run(job)
     with plots.style():
         job.save(picture(results), "chen2022_table1")
     code, paper = results[0]
-    lost, of = astray(results)
-    head = (
-        "| setting | model | accuracy, published | `code` | `paper` "
-        "| entropy, published | `code` | `paper` |\n"
-    )
-    return (
-        "![accuracy and entropy](chen2022_table1.png)\n\n"
-        + head
-        + "|---" * 8
-        + "|\n"
-        + "\n".join(rows(results))
-        + "\n\nPercent of the test samples and nats, mean ± population standard deviation. "
-        "`code` is the authors' published "
-        f"program, which their numbers come from ({len(code['seeds'])} runs; single cubic networks "
-        f"{len(code['models']['single_nonlinear']['accuracy'])}); `paper` is the algorithm as "
-        "printed, "
-        f"whose numbers nobody published ({len(paper['seeds'])} runs): the softmax weight of the "
-        "chosen expert "
-        "instead of its raw noisy logit, one softmax before the cross-entropy instead of two, the "
-        "Frobenius norm, "
-        "no noise at test time, no stop rule. Single networks are the same in both. One draw of "
-        "the data per setting "
-        "(not the authors' draw; the replay uses theirs).\n\n"
-        f"In variant `paper`, {lost} of {of} runs with cubic experts had parted the clusters "
-        "(entropy under .05) and "
-        "ended mixed (over .1). A likely reason: a logistic loss has no upper bound, cubic outputs "
-        "are large by "
-        "then, and the router's steps, unlike the experts', have no fixed length, so that a few "
-        "samples sent to the "
-        "wrong expert can throw it. The code's second softmax keeps every sample's loss under "
-        "1.32.\n\n"
+    mixed, count = mixed_again(results)
+    single_runs = len(code["models"]["single_nonlinear"]["accuracy"])
+    parts = [
+        "![accuracy and entropy](chen2022_table1.png)",
+        markdown_table(HEAD, rows(results)),
+        "Percent of the test samples and nats, mean ± population standard deviation. `code` is the "
+        f"authors' published program, from which their numbers come ({len(code['seeds'])} runs; "
+        f"single cubic networks {single_runs}). `paper` is the algorithm as printed, for which "
+        f"nobody published numbers ({len(paper['seeds'])} runs): the softmax weight of the chosen "
+        "expert instead of its raw noisy logit, one softmax before the cross-entropy instead of "
+        "two, the Frobenius norm, no noise at test time, no stop rule. Single networks are the "
+        "same in both. One draw of the data per setting (not the authors' draw, which the replay "
+        "uses).",
+        f"In variant `paper`, {mixed} of {count} runs with cubic experts had divided the clusters "
+        "(entropy under .05) and ended with mixed ones (over .1). A likely reason: a logistic loss "
+        "has no upper bound, cubic outputs are large at that time, and the router's steps, unlike "
+        "those of the experts, have no fixed length, so that a few samples sent to the wrong "
+        "expert can move the router far. The code's second softmax keeps the loss of every sample "
+        "under 1.32.",
         "The published numbers are second-hand: they agree with the authors' notebooks for "
-        "settings 1, 3 and 4, "
-        "while the notebook of setting 2 is another run than the table's, and the single networks' "
-        "numbers stand in "
-        "no notebook (setting 1's records 68.31 and 79.57).\n"
-    )
+        "settings 1, 3 and 4, while the notebook of setting 2 is another run than that of the "
+        "table, and the numbers of single networks stand in no notebook (that of setting 1 records "
+        "68.31 and 79.57).",
+    ]
+    return "\n\n".join(parts)
