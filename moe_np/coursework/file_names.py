@@ -40,6 +40,7 @@ FOLDERS = (MOODLE, BRIGHTSPACE)  # names that a folder may have
 FILES = (*FOLDERS, BLACKBOARD, *CANVAS)  # names that a file may have
 GRADESCOPE = re.compile(r"submission_[0-9]+$")
 IGNORED = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "submission_metadata.yml")
+RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # no files on Windows
 # what programs add to the name of a copy or of a later attempt
 ATTEMPT = re.compile(
     r"([ _-]+copy( ?\(?(?P<copy>[0-9]+)\)?)?"
@@ -68,9 +69,11 @@ class Submission(NamedTuple):
         characters had to be replaced, a hash of the name is part of it.
         """
         text = "_".join(part for part in (self.id, self.login or self.student) if part)
-        safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", printable(text)))
+        safe = re.sub(r"[^\w.-]+", "_", printable(text))
         safe = safe.strip("._-")[:50].strip("._-")
         same = safe == (text.replace(" ", "_") if self.id else text)
+        if RESERVED.fullmatch(safe.split(".")[0]):
+            same = False
         if safe and same and (self.id or text.casefold() == text):
             return safe
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -82,6 +85,8 @@ def identify(path: pathlib.Path, root: pathlib.Path, assignment: str) -> Submiss
     parts = [printable(part) for part in pathlib.PurePath(path).relative_to(root).parts]
     *folders, file = parts
     match = match_platform(parts[0], is_folder=bool(folders))
+    if match and match.re in CANVAS and re.match(rf"{re.escape(assignment)}[-_ ]", file):
+        match = None  # hw_1_2_ada.ipynb of the assignment hw_1: nobody is called hw
     if match:
         groups = match.groupdict()
         login = groups.get("login") or ""
@@ -107,8 +112,20 @@ def match_platform(name: str, is_folder: bool) -> re.Match | None:
 
 
 def printable(text: str) -> str:
-    """The text with _ in the place of control characters and surrogates."""
-    return "".join(c if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF else "_" for c in text)
+    """The text without control characters and surrogates; different texts stay different.
+
+    Bytes that are no UTF-8, as in archives of old programs, are read as Latin-1. Accents are one
+    character with their letter, whatever system the name is from.
+    """
+    return "".join(map(_printable, unicodedata.normalize("NFC", text)))
+
+
+def _printable(character):
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+        character = chr(code)
+    return character if character.isprintable() else f"%{code:02X}"
 
 
 def is_ignored(name: str) -> bool:

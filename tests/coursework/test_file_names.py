@@ -1,5 +1,6 @@
 """Whose work a file is, by its name, and which attempt."""
 
+import os
 import pathlib
 import random
 
@@ -51,8 +52,19 @@ def test_file_names_of_learning_platforms(path, student, id_, login):
 
 
 def test_names_make_no_paths():
-    for name in ("../../etc/passwd", "..", "=cmd|' /C calc'!A0", "a\nb", "", "ü", "ß"):
+    for name in (
+        "../../etc/passwd",
+        "..",
+        "=cmd|' /C calc'!A0",
+        "a\nb",
+        "",
+        "ü",
+        "ß",
+        "con",
+        "lpt1",
+    ):
         slug = Submission(name, "", name, None).slug
+        assert slug.casefold() not in ("con", "lpt1")
         assert slug and "/" not in slug and "\\" not in slug and not slug.startswith(".")
 
 
@@ -79,6 +91,21 @@ def test_later_attempts_come_last(attempts):
     files = [root / f"{name}.ipynb" for name in attempts]
     mixed = random.Random(1).sample(files, len(files))
     assert sorted(mixed, key=lambda path: attempt_key(path, root)) == files
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_names_that_are_no_utf_8_stay_different():
+    raw = (b"M\xfcller", b"M\xf6ller", b"M\x81ller", b"a\nb", b"a\tb", "Mu\u0308ller".encode())
+    root = pathlib.Path("in")
+    names = [identify(root / f"{os.fsdecode(name)}.ipynb", root, NAME).student for name in raw]
+    assert names == ["Müller", "Möller", "M%81ller", "a%0Ab", "a%09b", "Müller"]
+    assert all(name.isprintable() for name in names)
+
+
+def test_a_plain_name_after_the_assignments_is_not_canvass():
+    root = pathlib.Path("in")
+    for name in ("ada", "bob"):
+        assert identify(root / f"hw_1_2_{name}.ipynb", root, "hw_1").student == f"2_{name}"
 
 
 def test_odd_digits_are_no_numbers():
