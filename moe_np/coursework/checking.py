@@ -46,7 +46,8 @@ def read(path: str | os.PathLike) -> Notebook:
     """The Notebook of a file that `release` made. Raises InputError if it is none."""
     path = pathlib.Path(path)
     try:
-        cells, metadata = notebook.read(path.read_bytes())
+        with path.open("rb") as file:
+            cells, metadata = notebook.read(file.read(notebook.LARGEST + 1))
     except OSError as error:
         raise InputError(f"{path}: wanted a notebook, got {error.strerror}") from None
     except InputError as error:

@@ -29,7 +29,7 @@ ROLES = ("given", "answer", "test", "by_hand")
 LARGEST = 20_000_000  # bytes of a notebook, most of which are pictures in outputs
 MOST_CELLS = 1000
 MOST_VALUES = 500_000  # lists, dicts and what follows a comma, in a notebook with its outputs
-LONGEST_CODE = 1_000_000  # characters of all cells of code
+LONGEST_CODE = 3_000_000  # characters of all cells of code
 
 _ONE_AT_A_TIME = threading.Lock()  # notebooks are parsed, for the sake of memory
 

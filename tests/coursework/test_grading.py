@@ -1,5 +1,8 @@
 """One submission: texts of students, answers in words."""
 
+import os
+import pathlib
+import sys
 import threading
 import time
 
@@ -8,6 +11,7 @@ import pytest
 from moe_np.coursework import grading, notebook
 from moe_np.coursework.question import Question, Verdict
 from moe_np.coursework.sandbox import Child, ChildError, TimedOut
+from moe_np.coursework.sandbox.jail import descendants
 from tests.support import coursework
 
 
@@ -106,3 +110,38 @@ def test_a_module_that_is_not_there_is_explained():
     )
     message = grading.explain_import("No module named 'torch'", coursework.assignment())
     assert message.endswith("besides Python's own this assignment allows numpy, matplotlib")
+
+
+def seconds_of(pids):
+    """The processor's time that processes have had so far."""
+    total = 0
+    for pid in pids:
+        words = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(words[11]) + int(words[12])  # user's and system's, in ticks
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the time of a child is read from /proc")
+@coursework.every_assignment
+def test_an_honest_notebook_takes_two_seconds_of_a_core(name, monkeypatch):
+    """Of the processor's time, which does not depend on what else the machine does."""
+    children = []
+    kill = Child.kill
+
+    def kill_and_count(child):
+        if child.process.poll() is None:
+            children.append(seconds_of((child.process.pid, *descendants(child.process.pid))))
+        kill(child)
+
+    assignment = coursework.assignment(name)
+    raw = coursework.notebook_bytes(coursework.simulate_class().solved(assignment))
+    drawn = coursework.drawn(name)
+    with coursework.sandbox_of(name) as sandbox:
+        monkeypatch.setattr(Child, "kill", kill_and_count)
+        start = time.process_time()
+        marked = grading.grade(assignment, drawn, sandbox, raw)
+        grader = time.process_time() - start
+        monkeypatch.undo()
+    assert all(mark.earned != 0 or mark.message == grading.NOT_ANSWERED for mark in marked.marks)
+    assert children and grader + sum(children) < 2, (grader, children)

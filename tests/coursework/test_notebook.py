@@ -95,7 +95,7 @@ CODE = {"cell_type": "code", "source": "x = 1", "metadata": {}}
         (b"[" + b'{"a":0},' * 500_000 + b"1]", "at most 500,000 values; clear the outputs"),
         (b"[" * 600_000, "at most 500,000 values"),
         (in_json([CODE] * 1001).encode(), "at most 1000 cells, got more"),
-        (in_json([{**CODE, "source": "x" * 1_000_001}]).encode(), "1,000,000 characters of code"),
+        (in_json([{**CODE, "source": "x" * 3_000_001}]).encode(), "3,000,000 characters of code"),
         (in_json([CODE]).encode("utf-16"), "a Jupyter notebook in UTF-8, got one in UTF-16"),
         (in_json(worksheets=[]).encode(), "of format 4, got one of format 3 or older"),
         (b" " * 20_000_001, "at most 20 MB, got more"),

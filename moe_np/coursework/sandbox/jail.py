@@ -197,12 +197,11 @@ def kill_all(child: int) -> None:
 def descendants(pid: int) -> list[int]:
     """All processes below `pid`, as /proc tells."""
     pids = []
-    for task in glob.glob(f"/proc/{pid}/task/*/children"):
-        try:
-            with open(task) as file:
+    parents = [pid]
+    while parents:
+        for task in glob.glob(f"/proc/{parents.pop()}/task/*/children"):
+            with contextlib.suppress(OSError), open(task) as file:
                 children = [int(word) for word in file.read().split()]
-        except OSError:
-            continue
-        for child in children:
-            pids += [child, *descendants(child)]
+                pids += children
+                parents += children
     return pids

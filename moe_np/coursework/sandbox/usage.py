@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable
 
 MOST_ENTRIES, DEEPEST = 4000, 30  # of a folder whose files are counted
+LONGEST_MAPS = 2_000_000  # characters of /proc/PID/maps: some 20,000 lines
 
 
 def resident(pids: Iterable[int]) -> int:
@@ -38,7 +39,10 @@ def files(folder: pathlib.Path, pids: Iterable[int], largest: int) -> float:
     """
     pids = list(pids)
     opened = _open_without_name(pids)
-    mapped = _mapped_without_name(pids, str(folder)) - {inode for _, inode in opened}
+    mapped = _mapped_without_name(pids, str(folder))
+    if mapped is None:
+        return float("inf")
+    mapped -= {inode for _, inode in opened}
     return _folder_size(folder) + sum(opened.values()) + len(mapped) * largest
 
 
@@ -75,15 +79,18 @@ def _open_without_name(pids):
 
 
 def _mapped_without_name(pids, folder):
-    """Inodes of removed files of a folder that are mapped into memory."""
+    """Inodes of removed files of a folder that are mapped; None if there are too many to read."""
     mapped = set()
     for pid in pids:
         with (
             contextlib.suppress(OSError, ValueError),
             open(f"/proc/{pid}/maps", errors="replace") as file,
         ):
-            for line in file:
-                words = line.rstrip().split(None, 5)  # addresses, rights, offset, device, inode
+            text = file.read(LONGEST_MAPS)
+            if len(text) == LONGEST_MAPS:
+                return None
+            for line in text.splitlines() if "(deleted)" in text else ():
+                words = line.split(None, 5)  # addresses, rights, offset, device, inode, path
                 if words[-1].startswith(folder) and words[-1].endswith("(deleted)"):
                     mapped.add(int(words[4]))
     return mapped
