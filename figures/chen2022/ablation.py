@@ -100,12 +100,12 @@ def make(job: Job) -> str:
     seeds, gate_seeds = (len(results[0]["accuracy"]) for results in (rows, gates))
     parts = [
         "![one part changed](chen2022_ablation.png)",
-        f"Setting 1, cubic experts, variant `code` with one change, {plural(seeds, 'seed')} per row "
-        "(mean ± population standard deviation):",
+        "Setting 1, cubic experts, variant `code` with one change, "
+        f"{plural(seeds, 'seed')} per row (mean ± population standard deviation):",
         ablation_table(rows),
         "From the published code to the paper's algorithm, accuracy / entropy, means of "
-        f"{plural(gate_seeds, 'seed')}. With a single softmax there is no stop rule, since the rule was made "
-        "for the smallest loss that two softmaxes allow:",
+        f"{plural(gate_seeds, 'seed')}. With a single softmax there is no stop rule, since the "
+        "rule was made for the smallest loss that two softmaxes allow:",
         gate_table(gates),
         "Linear experts gain most from a single softmax before the cross-entropy: the second one "
         "flattens the loss of the samples that they get wrong. Entropy is lower with cubic experts "
