@@ -9,7 +9,6 @@ canvas.csv, moodle.csv             the totals as these platforms take them
 """
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import pathlib
@@ -71,17 +70,24 @@ class Setup(NamedTuple):
 def choose_seed(out: pathlib.Path, assignment: str, given: int | None) -> int:
     """The seed that is given, the one of the grading in `out`, or a new one.
 
-    Raises InputError if `out` holds grades of another assignment.
+    Raises InputError if `out` holds grades of another assignment, or a damaged grading.json.
     """
-    stored = None
-    with contextlib.suppress(OSError, ValueError):
-        stored = json.loads((out / "grading.json").read_text(encoding="utf-8"))
-    if stored is not None and stored.get("assignment") != assignment:
-        other = stored.get("assignment")
+    path = out / "grading.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        other, seed = stored["assignment"], stored["seed"]
+    except FileNotFoundError:
+        return secrets.randbits(32) if given is None else given
+    except (OSError, ValueError, KeyError, TypeError):
+        if given is not None:
+            return given
+        wanted = "the assignment and the seed of the grades in this folder"
+        raise InputError(
+            f"{path}: wanted {wanted}, got a file that is damaged; give --seed"
+        ) from None
+    if other != assignment:
         raise InputError(f"{out}: wanted a folder for {assignment}, got one with grades of {other}")
-    if given is not None:
-        return given
-    return stored["seed"] if stored else secrets.randbits(32)
+    return seed if given is None else given
 
 
 def grade_class(

@@ -1,5 +1,6 @@
 """Notebooks in files of any extension, and in archives."""
 
+import os
 import pathlib
 import zipfile
 import zlib
@@ -16,25 +17,34 @@ BAD_ARCHIVE = (
 
 
 def find(path: pathlib.Path) -> str | None:
-    """The notebook's name in an archive, "" if the file itself is a notebook, None if none is."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    suffix = path.suffix.lower()
-    if suffix == ".ipynb":
+    """The notebook's name in an archive, "" if the file itself is a notebook, None if none is.
+
+    It is "" as well for what cannot be read: `read` then raises OSError. Nothing that the grader
+    cannot see is taken for nothing.
+    """
+    try:
+        if not os.access(path.parent, os.R_OK | os.X_OK):
+            return ""
+        if path.is_symlink() or not path.is_file():
+            return None
+        suffix = path.suffix.lower()
+        if suffix == ".ipynb":
+            return ""
+        if suffix == ".zip":
+            return _only_notebook(path)
+        return "" if is_notebook(path) else None
+    except OSError:
         return ""
-    if suffix == ".zip":
-        return _only_notebook(path)
-    return "" if is_notebook(path) else None
 
 
 def is_notebook(path: pathlib.Path) -> bool:
-    """Whether a file of another extension has the content of a notebook."""
+    """Whether a file of another extension has the content of a notebook. Raises OSError."""
     perhaps = path.suffix.lower() in PERHAPS or ".ipynb" in path.name.lower()
     if not perhaps or path.is_symlink() or not path.is_file():
         return False
     try:
         notebook.read(read(path))
-    except (OSError, InputError):
+    except InputError:
         return False
     return True
 
@@ -62,7 +72,7 @@ def _only_notebook(path):
             return None
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (OSError, *BAD_ARCHIVE):
+    except BAD_ARCHIVE:
         return None
     names = [name for name in names if name.lower().endswith(".ipynb")]
     names = [name for name in names if not any(map(is_ignored, name.split("/")))]

@@ -33,6 +33,7 @@ __all__ = ["Submission", "collect", "collect_one", "identify", "printable", "rea
 # extensions with which a person hands in; a file of another one, beside notebooks, is a person's
 # only where its name has a platform's form
 HANDED_IN = (".zip", ".py", ".txt", ".html", ".pdf", ".md", ".docx", ".rtf", ".7z", ".rar", ".gz")
+CLOSED = "what is in it"
 WRAPPER = re.compile(r"submi|downl|upload|assignment|export|archive", re.IGNORECASE)
 
 
@@ -138,9 +139,13 @@ def _files(item, assignment, out, remarks, several):
 
 
 def _walk(root, out):
-    """All files below a folder that may be a student's, also links and pipes."""
+    """All files below a folder that may be a student's, also links and pipes.
+
+    Of a folder that cannot be read there is one file, which cannot be read either.
+    """
     out = out and out.resolve()
-    for folder, folders, files in os.walk(root):
+    closed = []
+    for folder, folders, files in os.walk(root, onerror=closed.append):
         names = sorted(name for name in folders if not is_ignored(name))
         paths = {name: pathlib.Path(folder, name) for name in names}
         folders[:] = [name for name in names if paths[name].resolve() != out]
@@ -148,6 +153,8 @@ def _walk(root, out):
         for file in sorted([*files, *linked]):
             if not is_ignored(file):
                 yield pathlib.Path(folder, file)
+    for error in closed:
+        yield pathlib.Path(error.filename, CLOSED)
 
 
 def _is_folder(path, out):
@@ -163,7 +170,7 @@ def _is_handed_in(path):
         return True
     if name == "index.html" or name.startswith("readme"):
         return False
-    return path.suffix.lower() in HANDED_IN or notebook_files.is_notebook(path)
+    return path.suffix.lower() in HANDED_IN or notebook_files.find(path) is not None
 
 
 def _unpacked(root, assignment):
@@ -207,7 +214,8 @@ def _refuse_sections(root, out):
     for folder in sorted(root.iterdir()):
         if not _is_folder(folder, out) or _platforms_name(folder) or folder.name == "submitted":
             continue
-        matches = [match_platform(path.name, path.is_dir()) for path in folder.iterdir()]
+        paths = list(folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else []
+        matches = [match_platform(path.name, path.is_dir()) for path in paths]
         people = {(m.groupdict().get("name"), m.groupdict().get("id")) for m in matches if m}
         if len(people) > 1:
             raise InputError(
@@ -266,7 +274,7 @@ def _choose(files, assignment, cell_names):
         passed_over = ", ".join(_shown(pair[0]) for pair in notebooks if pair is not chosen)
         remarks.append(f"{_shown(chosen[0])} is graded, {passed_over} is not")
     file, member = chosen
-    if file.path.suffix.lower() != ".ipynb":
+    if file.path.suffix.lower() != ".ipynb" and file.path.name != CLOSED:
         inside = f"{printable(member)} in it" if member else "it"
         remarks.append(f"{_shown(file)} is no .ipynb; {inside} is graded as a notebook")
     remarks = (*file.submission.remarks, *remarks)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from moe_np.base import files
-from moe_np.coursework import grading, notebook, submissions
+from moe_np.coursework import gradebook, grading, notebook, submissions
 from tests.support import coursework
 from tests.support.coursework import NAME, files_below, moe_np, write_class
 
@@ -231,3 +231,12 @@ def test_grades_are_as_private_as_the_teacher_wants(tmp_path, mask):
         os.umask(old)
     assert (tmp_path / "new" / "grades.csv").stat().st_mode & 0o777 == 0o666 & ~mask
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"assignment": "1_mixture"}'])
+def test_a_damaged_seed_is_not_replaced_by_another(text, tmp_path):
+    (tmp_path / "grading.json").write_text(text)
+    with pytest.raises(ValueError, match=r"grading\.json: wanted .* give --seed"):
+        gradebook.choose_seed(tmp_path, NAME, None)
+    assert gradebook.choose_seed(tmp_path, NAME, 7) == 7
+    assert gradebook.choose_seed(tmp_path / "new", NAME, 7) == 7

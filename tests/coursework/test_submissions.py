@@ -1,6 +1,11 @@
 """One rule for every download: everybody who handed in is there once, the newest attempt counts."""
 
+import contextlib
 import json
+import os
+import pathlib
+import shutil
+import tempfile
 import zipfile
 
 import pytest
@@ -304,6 +309,39 @@ def test_an_archive_is_read_like_a_file(tmp_path):
     (ada, _), (bob, _) = collect([tmp_path], NAME)[0]
     assert submissions.read(ada) == submissions.read(bob) == notebook_text().encode()
     assert "1_mixture.ipynb in it is graded" in ada.remarks[0] and not bob.remarks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no other user")
+def test_what_the_grader_cannot_see_is_not_taken_for_nothing(request):
+    """A folder, an archive and a file of others, which only their owner may read."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    folder.chmod(0o755)
+    write_files(folder, ("ada/1_mixture.ipynb", "bob.zip", "cyd.json", "dan.ipynb", "eve.ipynb"))
+    shut = ("ada", "bob.zip", "cyd.json", "dan.ipynb")
+    for name in shut:
+        (folder / name).chmod(0)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:  # rights of nobody: root may read everything
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            entries, _ = collect([folder], NAME)
+            readable = {}
+            for submission, _ in entries:
+                try:
+                    readable[submission.student] = bool(submissions.read(submission))
+                except OSError:
+                    readable[submission.student] = False
+            os.write(write_end, json.dumps(readable).encode())
+        os._exit(0)
+    os.close(write_end)
+    os.waitpid(child, 0)
+    with open(read_end, "rb") as file:
+        result = json.loads(file.read())
+    assert result == {"ada": False, "bob": False, "cyd": False, "dan": False, "eve": True}
+    (folder / "ada").chmod(0o755)
 
 
 def test_gradescopes_folder_has_the_same_rule(tmp_path):
