@@ -116,7 +116,8 @@ class Sandbox:
     def find_fonts(self) -> None:
         """Let Matplotlib look for fonts once, outside, so that it takes no student's time."""
         fonts = self.files.base / "fonts"
-        command = [sys.executable, "-c", "import matplotlib.font_manager"]
+        # -P: not the Matplotlib that may lie in the current folder, beside submissions
+        command = [sys.executable, "-P", "-c", "import matplotlib.font_manager"]
         with self._fonts_lock:
             if "matplotlib" in self.files.libraries and not any(fonts.iterdir()):
                 variables = {**os.environ, "MPLCONFIGDIR": str(fonts)}

@@ -215,6 +215,11 @@ def with_nan(a):
     return changed
 
 
+def a_little_off(a):
+    """Not by the same amount everywhere: some answers are right up to a constant."""
+    return 1.02 * a.astype(float) + 0.02 * (1 + np.arange(a.size) % 2).reshape(a.shape)
+
+
 NOT_RIGHT = {
     "nan": with_nan,
     "infinities": lambda a: np.full(a.shape, np.inf),
@@ -223,7 +228,7 @@ NOT_RIGHT = {
     "None": lambda a: None,
     "one axis more": lambda a: a[None],
     "one row, to be broadcast": lambda a: a[:1] if a.ndim and len(a) > 1 else a[..., None],
-    "a little off": lambda a: 1.02 * a.astype(float) + 0.02,
+    "a little off": a_little_off,
 }
 
 

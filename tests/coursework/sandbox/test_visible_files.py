@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from moe_np.coursework.sandbox import visible_files
+from moe_np.coursework.sandbox import Sandbox, visible_files
 from moe_np.coursework.sandbox.visible_files import VisibleFiles, library_paths
 
 
@@ -41,6 +41,16 @@ def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch, allowed, libraries):
     with VisibleFiles(["moe_np.base.checks"], ["numpy"]) as files:
         assert list(tmp_path.iterdir()) == [files.base]
     assert not list(tmp_path.iterdir())
+
+
+def test_fonts_are_looked_for_by_the_installed_matplotlib(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "matplotlib.py").write_text("open('this_code_was_run', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with Sandbox((), ("numpy", "matplotlib")) as sandbox:
+        sandbox.find_fonts()
+        assert any((sandbox.files.base / "fonts").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["matplotlib.py"]
 
 
 def test_the_programs_of_the_sandbox_are_all_there():
