@@ -91,6 +91,8 @@ NUMBERS = {
     "pivot_root": (155, 41),
     "chroot": (161, 51),
     "acct": (163, 89),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "mount": (165, 40),
     "umount2": (166, 39),
     "swapon": (167, 224),
