@@ -4,8 +4,11 @@ The files, in the order in which they are used:
 
     question, assignments, notebook      what a student is to do, and the cells of the notebook
     release, checking                    what students get, and what they can check themselves
-    submissions, grading, gradebook      a class: whose work it is, its marks, its grades
-    feedback                             the files that teachers and students read
+    submissions                          whose work it is: file_names, notebook_files
+    grading, gradebook                   the marks of one, and of a class: text_answers, hand_marks,
+                                         messages, store
+    feedback, exports                    the files that teachers, students and platforms read:
+                                         tables
     bank                                 right and wrong answers that prove an assignment
     sandbox                              student code in a process that can do no harm
 """

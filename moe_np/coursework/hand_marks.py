@@ -66,13 +66,15 @@ def apply(
         marks = []
         for mark in graded.marks:
             if mark.text:
-                row = _row(slug, mark, given)
-                answers[_key(row)] = row
+                earlier = (slug, mark.name, _hash("a", mark.text))  # the key until version 0.2
+                row = _row(slug, mark, given, earlier)
+                answers[earlier if earlier in given else _key(row)] = row
                 earned = _parse_points(f"{path}: {slug}", row["points"].strip(), mark)
                 mark = mark._replace(earned=earned, message=row["comment"].strip())
             marks.append(mark)
         marked.append((submission, GradedNotebook(marks, graded.problems)))
-    kept = [row for row in (table.rows if table else ()) if _key(row) not in answers]
+    used = {_key(row) for row in answers.values()} | set(answers)
+    kept = [row for row in (table.rows if table else ()) if _key(row) not in used]
     if answers:
         columns = list(table.columns) if table else list(COLUMNS)
         columns += [column for column in COLUMNS if column not in columns]
@@ -80,33 +82,50 @@ def apply(
         written = Table(tuple(columns), [*answers.values(), *kept], separator, mark)
         if written != table:
             tables.write(path, written)
-    return marked, _remarks_about(kept, answers)
+    return marked, _remarks_about(kept, answers, slugs)
 
 
 def _key(row):
-    return tuple((row[column] or "").strip() for column in ("student", "question", "key"))
+    """What a row is known by: a key is of one answer of one student.
+
+    So it does not matter that spreadsheets write 00123 as 123, and 1e5 as 100000.
+    """
+    student, question, key = (row[column].strip() for column in ("student", "question", "key"))
+    return key if key.startswith("b") else (student, question, key)
 
 
-def _row(slug, mark, given):
+def _hash(letter, *texts):
+    """A text that no spreadsheet takes for a number."""
+    return letter + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
+
+
+def _row(slug, mark, given, earlier):
     """The row of an answer, with what the teacher wrote into it."""
-    key = "a" + hashlib.sha256(mark.text.encode()).hexdigest()[:10]  # of this answer
+    key = _hash("b", slug, mark.name, mark.text)
     row = {"student": slug, "question": mark.name, "of": number(mark.points), "key": key}
     row = dict.fromkeys(COLUMNS, "") | row
-    written = given.get((slug, mark.name, key), {})
+    written = given.get(key) or given.get(earlier) or {}
     ours = ("student", "question", "of", "key", "answer")
     row |= {column: text for column, text in written.items() if column not in ours}
     return row | {"answer": tables.cell(mark.text)}
 
 
-def _remarks_about(kept, answers):
-    """Remarks about points whose answer has changed since they were given."""
-    waiting = {key[:2] for key, row in answers.items() if not row["points"].strip()}
-    return [
-        f"{row['student']}: {row['question']}: the answer has changed since {row['points']} points "
-        f"were given in {FILE}; the new one waits for points"
-        for row in kept
-        if row["points"].strip() and _key(row)[:2] in waiting
-    ]
+def _remarks_about(kept, answers, slugs):
+    """Remarks about points that were given and do not count."""
+    waiting = {_place(row) for row in answers.values() if not row["points"].strip()}
+    remarks = []
+    for row in kept:
+        where = f"{row['student']}: {row['question']}: {row['points']} points in {FILE}"
+        if row["points"].strip() and _place(row) in waiting:
+            text = "the answer has changed since they were given, and the new one waits for points"
+            remarks.append(f"{where}: {text}")
+        elif row["points"].strip() and row["student"].strip() not in slugs:
+            remarks.append(f"{where}: there is no such student; the row stays")
+    return remarks
+
+
+def _place(row):
+    return row["student"].strip(), row["question"].strip()
 
 
 def _parse_points(place: str, text: str, mark: Mark) -> float | None:

@@ -1,6 +1,7 @@
 """by_hand.csv is the teacher's: what is written in it counts, stays, and is never passed over."""
 
 import csv
+import hashlib
 
 import pytest
 
@@ -78,12 +79,39 @@ def test_rows_that_a_call_does_not_concern_stay(tmp_path):
     assert apply(tmp_path, ("ada", "bob", "late"))[0]["ada"].earned == 3
 
 
+def test_numbers_that_a_spreadsheet_writes_in_its_own_way_are_still_found(tmp_path):
+    students = ("00123", "1e5", "12345678901234567")
+    apply(tmp_path, students)
+    text = (tmp_path / "by_hand.csv").read_text()
+    for name, changed in zip(students, ("123", "100000", "1.23457E+16"), strict=True):
+        text = text.replace(f"\n{name},q7_report,3,,", f"\n{changed},q7_report,3,2,")
+    (tmp_path / "by_hand.csv").write_text(text)
+    assert [mark.earned for mark in apply(tmp_path, students)[0].values()] == [2, 2, 2]
+    assert [row["student"] for row in rows_of(tmp_path)] == list(students)
+
+
+def test_a_file_of_an_earlier_version_counts(tmp_path):
+    key = "a" + hashlib.sha256(TEXT.encode()).hexdigest()[:10]
+    text = f"student,question,of,points,key,answer\nada,q7_report,3,2,{key},because\n"
+    (tmp_path / "by_hand.csv").write_text(text)
+    for _ in range(2):
+        assert apply(tmp_path)[0]["ada"].earned == 2
+        assert [row["points"] for row in rows_of(tmp_path)] == ["2"]
+
+
+def test_points_of_nobody_are_said(tmp_path):
+    apply(tmp_path)
+    give(tmp_path, 2)
+    remarks = apply(tmp_path, ("bob",))[1]
+    assert "ada: q7_report: 2 points in by_hand.csv: there is no such student" in remarks[0]
+
+
 def test_a_changed_answer_waits_and_the_old_points_stay(tmp_path):
     apply(tmp_path)
     give(tmp_path, 2)
     marks, remarks = apply(tmp_path, text="other words")
     assert marks["ada"].earned is None
-    assert "the answer has changed since 2 points were given" in remarks[0]
+    assert "ada: q7_report: 2 points in by_hand.csv: the answer has changed since" in remarks[0]
     assert sorted(row["points"] for row in rows_of(tmp_path)) == ["", "2"]
     assert apply(tmp_path)[0]["ada"].earned == 2, "the old answer handed in again"
 
