@@ -13,7 +13,8 @@ from moe_np.coursework.feedback import COLUMNS, Rows, number, person
 from moe_np.coursework.grading import GradedNotebook
 from moe_np.coursework.tables import Table, cell, text_of_rows
 
-WORKSHEET = ("Identifier", "Grade")  # columns of Moodle's grading worksheet, in English
+# columns without which Moodle takes no grading worksheet, as they are called in English
+WORKSHEET = ("Identifier", "Grade", "Last modified (grade)")
 MOST_NAMES = 10  # in a remark
 
 
@@ -91,7 +92,7 @@ def fill_worksheet(assignment: Assignment, rows: Rows, worksheet: Table) -> tupl
     remarks = _remark("not in the worksheet", missing)
     remarks += _remark("Moodle has another grade than moodle.csv", changed)
     remarks += _remark("a comment is in the worksheet already and stays", commented)
-    return worksheet._replace(rows=filled), remarks
+    return worksheet._replace(rows=filled, separator=","), remarks  # Moodle reads no other
 
 
 def _remark(text: str, names: Sequence[str]) -> list[str]:

@@ -68,8 +68,12 @@ def test_a_worksheet_of_other_numbers_is_refused(tmp_path):
     text = WORKSHEET.replace("Participant 2", "Participant 9")
     with pytest.raises(ValueError, match="nobody of the class"):
         exports.fill_worksheet(coursework.assignment(), ROWS, worksheet(tmp_path, text))
-    with pytest.raises(ValueError, match="with the columns Identifier, Grade"):
+    with pytest.raises(ValueError, match="with the columns Identifier, Grade, Last modified"):
         worksheet(tmp_path, "Name,Points\n")
+    table = worksheet(tmp_path, WORKSHEET.replace(",", ";"))
+    assert table.separator == ";", "saved again by a spreadsheet"
+    filled, _ = exports.fill_worksheet(coursework.assignment(), ROWS, table)
+    assert filled.separator == "," and filled.rows[0]["Grade"] == "17.5"
     commas = WORKSHEET.replace(",20.00,", ',"20,00",')
     filled, _ = exports.fill_worksheet(coursework.assignment(), ROWS, worksheet(tmp_path, commas))
     assert filled.rows[0]["Grade"] == "17,5"

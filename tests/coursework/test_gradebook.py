@@ -205,7 +205,9 @@ def test_odd_work_has_a_remark_and_platforms_their_files(tmp_path, capsys):
     (path / "1_mixture.ipynb.txt").write_bytes(raw)
     (folder / "Cyd N_LATE_101_5001_1_mixture.ipynb").write_bytes(raw)
     sheet = tmp_path / "Grades.csv"
-    sheet.write_text("Identifier,Full name,Grade,Maximum Grade\nParticipant 205,A,,20\n")
+    sheet.write_text(
+        "Identifier,Full name,Grade,Maximum Grade,Last modified (grade)\nParticipant 205,A,,20,-\n"
+    )
     arguments = ("grade", NAME, folder, "--out", tmp_path / "out", "--worksheet", sheet)
     assert moe_np(*arguments, "--canvas", "Homework 1 (98765)") == 0
     rows = {row["Student"]: row for row in table(tmp_path / "out" / "grades.csv")}
@@ -217,7 +219,7 @@ def test_odd_work_has_a_remark_and_platforms_their_files(tmp_path, capsys):
     assert ",Homework 1 (98765)\n    Points Possible,,,,,20\n" in (
         (tmp_path / "out" / "canvas.csv").read_text()
     )
-    assert "Participant 205,A,0,20" in (tmp_path / "out" / "moodle.csv").read_text()
+    assert "Participant 205,A,0,20,-" in (tmp_path / "out" / "moodle.csv").read_text()
     assert "not in the worksheet: Cyd N" in capsys.readouterr().err
 
 
