@@ -24,18 +24,17 @@ MOST_NAMES = 10  # in a remark
 def canvas_csv(assignment: Assignment, rows: Rows, title: str | None = None) -> tuple[str, str]:
     """(text of the file with the totals, text of the file with one column per question).
 
+    Who still waits for points is in neither: Canvas leaves people alone who are not in the file.
     Only one of the two may be imported: with both all points would count twice. The titles hold
     the assignment's name, since Canvas takes columns of one title for one assignment.
 
     title   Canvas's own title of an existing column, "Homework 1 (98765)", for the total
     """
+    rows = [row for row in rows if row[1].is_complete]  # an empty cell could empty a grade
     total = [(title or f"{assignment.name} total", assignment.points)]
-    totals = [[_total(graded)] for _, graded in rows]
+    totals = [[number(graded.total)] for _, graded in rows]
     questions = [(f"{assignment.name} {q.name}", q.points) for q in assignment.questions]
-    marks = [
-        ["" if mark.earned is None else number(mark.earned) for mark in graded.marks]
-        for _, graded in rows
-    ]
+    marks = [[number(mark.earned) for mark in graded.marks] for _, graded in rows]
     people = [person(submission) for submission, _ in rows]
     return _gradebook(people, total, totals), _gradebook(people, questions, marks)
 
