@@ -195,7 +195,7 @@ T5_BASE = {
     "position_buckets": 32,
 }
 
-MODELS = {
+MODELS: dict[str, Transformer | LstmMoe] = {
     "mixtral-8x7b": Transformer(
         vocab=32000,  # Jiang et al. 2024 (arXiv 2401.04088), table 1, and all that follows
         d_model=4096,

@@ -87,8 +87,9 @@ def guarded(main: Callable[[list[str]], int | None], argv: list[str], prog: str)
     """Run `main(argv)`; turn a foreseeable failure into one line on stderr and an exit status."""
     resume = "finished runs are stored, the same command continues from there"
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no error
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a name that the terminal's encoding lacks is no error
+            reconfigure(errors="backslashreplace")
     try:
         return main(argv) or 0
     except InputError as error:

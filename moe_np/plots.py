@@ -34,7 +34,7 @@ BLACK = "#000000"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, YELLOW, BLACK)
 GREY = "#8A8A8A"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.titlesize": 14,
     "axes.labelsize": 13,
@@ -89,7 +89,7 @@ def labelled_points(
         look = {"c": colours[i], "marker": markers[i % len(markers)]}
         ax.scatter(*points.T, s=16, alpha=0.55, linewidths=0, **look)
         place = np.median(points, axis=0) if places is None else places[i]
-        label(ax, *place, name, colours[i], size=20, weight="bold")
+        label(ax, place[0], place[1], name, colours[i], size=20, weight="bold")
 
 
 def straight_line(ax: "Axes", w: Array, b: float, **options: Any) -> "list[Line2D]":
@@ -120,7 +120,7 @@ def text_along_line(
     A negative gap places it below.
     """
     y = -(w[0] * x + b) / w[1]
-    ax.figure.draw_without_rendering()  # an angle on the page is known when the layout is settled
+    ax.figure.figure.draw_without_rendering()  # an angle on the page needs a settled layout
     ends = ax.transData.transform([(x, y), (x + 0.01, y - 0.01 * w[0] / w[1])])
     angle = np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1]))
     shift = gap * np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
@@ -129,7 +129,8 @@ def text_along_line(
         **{"path_effects": _rim(0.8), "zorder": 9, "annotation_clip": False},
         **options,
     }
-    return ax.annotate(text, (x, y), shift, textcoords="offset points", color=colour, **options)
+    placed = {"xytext": (shift[0], shift[1]), "textcoords": "offset points", "color": colour}
+    return ax.annotate(text, (x, y), **{**placed, **options})
 
 
 def trajectories(

@@ -124,7 +124,7 @@ def params(
     together, and NaN or infinity.
     """
     mapping(name, value, tuple(axes))
-    lengths: dict[str, int] = {}
+    lengths: dict[int | str, int] = {}
     arrays: dict[str, Array] = {}
     for key, shape in axes.items():
         wanted = tuple(lengths.get(axis, axis) for axis in shape)
@@ -200,7 +200,7 @@ def number(
     wanted += "" if greater_than is None else f" above {greater_than:g}"
     wanted += "" if maximum is None else f" and at most {maximum:g}"
     wanted += "" if less_than is None else f" and below {less_than:g}"
-    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and _is_finite(value)
+    fits = _is_finite_real(value)
     fits = fits and (minimum is None or value >= minimum)
     fits = fits and (greater_than is None or value > greater_than)
     fits = fits and (maximum is None or value <= maximum)
@@ -210,7 +210,9 @@ def number(
     return float(value)
 
 
-def _is_finite(value):
+def _is_finite_real(value):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number that is too large for a float

@@ -103,7 +103,7 @@ def expert_norms(grads: Params, norm: str = "sum") -> dict[str, ArrayE]:
     if norm == "parameter":
         return norms
     if norm == "sum":
-        total = sum(norms.values())
+        total = np.asarray(sum(norms.values()))
     else:
         total = np.sqrt(sum(n * n for n in norms.values()))
     return dict.fromkeys(grads, total)

@@ -17,7 +17,7 @@ sign of v_k is the class in one cluster and random in the others. All inputs are
 as in the authors' notebooks.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -122,7 +122,8 @@ def _plus_minus_one(bits):
 def _split(data, n_train):
     """The first n_train samples, and the rest."""
     parts = (slice(None, n_train), slice(n_train, None))
-    return tuple(data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in parts)
+    train, test = (data._replace(x=data.x[s], y=data.y[s], cluster=data.cluster[s]) for s in parts)
+    return train, test
 
 
 # --- the data of the authors' notebooks -----------------------------------------------------------
@@ -166,7 +167,8 @@ def _word_source(seed):
     state.
     """
     source = np.random.MT19937()
-    source.state = np.random.RandomState(seed).get_state(legacy=False)
+    state: Any = np.random.RandomState(seed).get_state(legacy=False)
+    source.state = state
     return source, np.random.RandomState(source)
 
 

@@ -54,11 +54,11 @@ def rand(stream: Stream, *shape: int) -> Array:
 
 def uniform(stream: Stream, low: float, high: float, *shape: int) -> Array:
     """`torch.empty(*shape).uniform_(low, high)`: low + (high − low) · rand, rounded once."""
-    low = np.float32(low)
-    high = np.float32(high)
+    low32 = np.float32(low)
+    high32 = np.float32(high)
     # the product of two float32 numbers is exact in float64, so only the last conversion rounds
-    product = rand(stream, *shape).astype(np.float64) * np.float64(high - low)
-    return (product + np.float64(low)).astype(np.float32)
+    product = rand(stream, *shape).astype(np.float64) * np.float64(high32 - low32)
+    return (product + np.float64(low32)).astype(np.float32)
 
 
 def conv1d(stream: Stream, filters: int, fan_in: int) -> tuple[Array, Array]:

@@ -43,6 +43,7 @@ is .934 with loads .9 and .1; at perfect balance it is 1.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def total(pairs: Iterable[tuple[float, BalanceLoss]]) -> BalanceLoss:
     A gradient that no loss has stays None; of no loss at all the value is 0. The dtype of the
     gradients is kept.
     """
-    sums = {"value": 0.0}
+    sums: dict[str, Any] = {"value": 0.0}
     for coefficient, loss in pairs:
         coefficient = checks.number("coefficient", coefficient)
         for field, part in loss._asdict().items():
@@ -275,7 +276,7 @@ def sequence_wise(
     logits, _, valid = _counted(routing, valid)
     E = logits.shape[1]
     k = contract.check_k(k, E)
-    sequence = checks.array("sequence", sequence, (len(routing.logits),), kind="i")
+    sequence = checks.array("sequence", sequence, (len(routing.demand),), kind="i")
     sequence = sequence if valid is None else sequence[valid]
     _, row, T = np.unique(sequence, return_inverse=True, return_counts=True)
     S = len(T)

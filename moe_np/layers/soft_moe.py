@@ -187,6 +187,7 @@ def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens
     dphi = np.tensordot(c.x_unit, dlogits, axes=((0, 1), (0, 1)))  # of x_unit · phi_unit
     if c.scale is None:
         return dx + dx_unit, {"phi": dphi.reshape(-1, E, S)}, expert_grads
+    assert c.x_norm is not None and c.phi_norm is not None  # they come with the scale
     dscale = np.asarray((dphi * c.phi_unit).sum())
     dx_unit = unit_backward(c.scale * dx_unit, c.x_unit, c.x_norm, axis=2)
     dphi = unit_backward(c.scale * dphi, c.phi_unit, c.phi_norm, axis=0)
@@ -196,10 +197,12 @@ def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens
 def _check(params, x, valid):
     """Check x against phi and the mask against x; return x, phi, valid (B, N, 1)."""
     x = checks.array("x", x, ("B", "N", "D"))
-    axes = {"phi": ("D", "E", "S")}
+    axes: dict[str, tuple[int | str, ...]] = {"phi": ("D", "E", "S")}
     if "scale" in checks.mapping("params", params):
         axes["scale"] = ()
-    phi, scale = (*checks.params("params", params, axes).values(), None)[:2]
+    arrays = checks.params("params", params, axes)
+    phi = arrays["phi"]
+    scale = arrays.get("scale")
     if x.shape[2] != len(phi) or x.dtype != phi.dtype:
         wanted = f"{len(phi)} features per token in {phi.dtype}"
         raise InputError(f"x: wanted {wanted}, got {x.shape[2]} in {x.dtype}")

@@ -151,6 +151,7 @@ def _forward_compiled(params, x, routing, expert, workspace):
     )
     if s is None or not kernels.sparse_layer.finite(kernels.sparse_layer.fixed(x).ravel()):
         _check_values(x, routing)
+    assert s is not None  # otherwise _check_values has raised
     out, kept = kernels.sparse_layer.forward(params, x, s, name, workspace)
     experts = cache_of(params, kept.rows, s.offsets, kept.z, kept.g)
     return out, Cache(x.shape, expert, s.order, s.offsets, s.token, s.weight, kept.y, experts, kept)

@@ -92,6 +92,7 @@ def fit(
     if initial is not None:
         runs = [run_em(problem, check_params(problem, initial, "initial"), tol, max_iter)]
     else:
+        rng = checks.generator("rng", rng)
         runs = run_restarts(problem, rng, restarts, short, tol, max_iter)
     # 3. Keep the best run.
     best = max(runs, key=lambda run: rank(problem, run))
@@ -120,13 +121,13 @@ def run_em(
 
     history    values of the objective before M steps that were made already; these steps count
     """
-    history = list(history)
+    objectives: list[float] = list(history)
     while True:
         expectation = e_step(problem, params)
-        history.append(expectation.value)
-        converged = has_converged(history, tol * len(problem.y))
-        if converged or len(history) > max_iter:
-            values = np.array(history)
+        objectives.append(expectation.value)
+        converged = has_converged(objectives, tol * len(problem.y))
+        if converged or len(objectives) > max_iter:
+            values = np.array(objectives)
             log_likelihood = expectation.log_likelihood
             resp = expectation.resp
             return Fit(params, log_likelihood, values, resp, converged, problem.family)
@@ -249,7 +250,7 @@ def gradient(
     log likelihood with the responsibilities held constant. So the gate's logits have the gradient
     resp − g. There is no gradient with respect to x.
     """
-    has_gate = isinstance(params, dict) and np.ndim(params.get("c")) == 1
+    has_gate = isinstance(params, dict) and "c" in params and np.ndim(params["c"]) == 1
     problem = prepare(x, y, len(params["c"]) if has_gate else 1, family=family, gate_x=gate_x)
     expectation = e_step(problem, check_params(problem, params))
     dlogits = expectation.resp - np.exp(expectation.log_gate)
@@ -280,7 +281,8 @@ def initial_responsibilities(problem: Problem, rng: Rng) -> ArrayNE:
     """
     E = problem.n_experts
     N = len(problem.y)
-    y = problem.y if problem.y.ndim == 2 else np.eye(problem.family.n_classes)[problem.y]
+    family = problem.family
+    y = np.eye(family.classes)[problem.y] if isinstance(family, Categorical) else problem.y
     parts = [problem.inputs.xt[:-1].T, y]
     if problem.gate_inputs is not problem.inputs:
         parts.append(problem.gate_inputs.xt[:-1].T)
@@ -334,10 +336,11 @@ def check_params(problem: Problem, params: Params, name: str = "params") -> Para
     E = problem.n_experts
     D = len(problem.inputs.mean)
     Dg = len(problem.gate_inputs.mean)
-    C = problem.y.shape[1] if problem.y.ndim == 2 else problem.family.n_classes
+    family = problem.family
+    C = family.classes if isinstance(family, Categorical) else problem.y.shape[1]
     shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
-    if isinstance(problem.family, Gaussian):
-        shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(problem.family.covariance, ())
+    if isinstance(family, Gaussian):
+        shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(family.covariance, ())
     if not isinstance(params, dict) or set(params) != set(shapes):
         got = ", ".join(map(str, params)) if isinstance(params, dict) else repr(params)
         raise checks.InputError(f"{name}: wanted the keys {', '.join(shapes)}; got {got}")

@@ -73,7 +73,7 @@ def unpack(coef: Coef) -> Params:
 
 def pack(params: Params | None) -> Coef | None:
     """The inverse of `unpack`; None stays None."""
-    return params and np.concatenate([params["W"], params["b"][:, None, :]], axis=1)
+    return None if params is None else np.hstack([params["W"], params["b"][:, None, :]])
 
 
 class Gaussian(NamedTuple):
@@ -201,7 +201,7 @@ class Gaussian(NamedTuple):
         divisor = np.where(used, n[:, None, None], 1)
         var = np.where(used, scatter / divisor, common)
         # in the unit in which the floor is 1, the eigenvalues below it are raised to it
-        unit = np.sqrt(self.floor)
+        unit = np.sqrt(np.asarray(self.floor))
         low = self.smallest(var) < 1
         var = _raised(var, np.zeros(C) if unit.ndim else self.floor)
         if unit.ndim and low.any():
@@ -213,7 +213,7 @@ class Gaussian(NamedTuple):
         """The smallest variance of each expert in any direction, as a multiple of the floor."""
         if var.ndim < 3:
             return var / self.floor
-        unit = np.broadcast_to(np.sqrt(self.floor), var.shape[1])
+        unit = np.broadcast_to(np.sqrt(np.asarray(self.floor)), var.shape[1])
         return np.linalg.eigvalsh(var / np.outer(unit, unit))[:, 0]
 
     def penalty(self, params: Params, ridge: float) -> float:
@@ -296,6 +296,12 @@ class Categorical(NamedTuple):
             )
         return self._replace(n_classes=n_classes), y
 
+    @property
+    def classes(self) -> int:
+        """The number of classes C, which `resolve` has set."""
+        assert self.n_classes is not None
+        return self.n_classes
+
     @one_blas_thread()
     def log_density(self, params: Params, design: Design, y: ArrayN) -> ArrayNE:
         """log softmax_y(x W_e + b_e): y names a class, not the number of an expert (errata 15)."""
@@ -305,7 +311,7 @@ class Categorical(NamedTuple):
     def gradient(self, params: Params, design: Design, y: ArrayN, resp: ArrayNE) -> Params:
         """dlogits_ec = resp_e ([y = c] − p_ec)."""
         p = numerics.softmax(affine(params, design), axis=1)
-        onehot = np.arange(self.n_classes)[:, None] == y
+        onehot = np.arange(self.classes)[:, None] == y
         return affine_backward(resp.T[:, None] * (onehot - p), design)
 
     @one_blas_thread()
@@ -319,7 +325,7 @@ class Categorical(NamedTuple):
         steps: int = 1,
     ) -> Params:
         """`steps` of IRLS: one multinomial logistic regression per expert, with weights resp_e."""
-        onehot = np.eye(self.n_classes)[y]
+        onehot = np.eye(self.classes)[y]
         options = {"initial": pack(params), "ridge": ridge, "max_steps": steps}
         coef, _ = multinomial_irls(design, onehot, resp, **options)
         return unpack(coef)

@@ -160,7 +160,7 @@ def posterior(log_g: Levels, log_p: ArrayNE) -> Posterior:
         h.insert(0, np.exp(log_joint - below[:, :, None]))  # h_j|i
         evidence.insert(0, below)
     joint = []
-    parent = 1.0
+    parent = np.ones((1, 1, 1), log_p.dtype)
     for level in h:
         joint.append(parent * level)  # h_i h_j|i: at the leaves h_ij
         parent = joint[-1].reshape(len(level), -1, 1)

@@ -150,10 +150,8 @@ def make_stack(
     target = checks.array("target", target, (N, "M", "K") if np.ndim(target) == 3 else (N, "K"))
     if target.min(initial=0) < 0 or np.abs(target.sum(axis=-1) - 1).max(initial=0) > 1e-4:
         raise checks.InputError("target: wanted no negative numbers, and rows that sum to 1")
-    if weight is None:
-        weight = np.ones(N)
-    else:
-        weight = check_weight(weight, (N, "M")[: max(np.ndim(weight), 1)])
+    given = np.ones(N) if weight is None else weight
+    weight = check_weight(given, (N, "M")[: max(np.ndim(given), 1)])
     target = target if target.ndim == 3 else target[:, None]
     weight = weight if weight.ndim == 2 else weight[:, None]
     M = weight.shape[1] if target.shape[1] == 1 else target.shape[1]

@@ -204,7 +204,7 @@ def system_backward(dloss: ArrayN, cache: SystemCache) -> tuple[ArrayND, Params]
     """
     do, dp = ERRORS[cache.error][1](dloss, cache.scores)
     dx_experts, grads = experts_backward(do, cache.experts)
-    if cache.error == "mixture":
+    if isinstance(cache.scores, MixtureCache):
         ds = dloss[:, None] * (cache.p - cache.scores.resp)
         dx_gate, gate_grads = gate_backward_from_logits(ds, cache.gate)
     else:
@@ -274,7 +274,6 @@ def train(
     """
     params, x, d = _check(params, x, d, error, kind)
     lr = checks.number("lr", lr, minimum=0)
-    backward = system_backward if "U" in params else net_backward
     for number in itertools.count():
         if "U" in params:
             loss, cache = system_forward(params, x, d, error, kind)
@@ -282,7 +281,11 @@ def train(
             loss, cache = net_forward(params, x, d, kind)
         squared_error = float(((d - cache.y) ** 2).sum(axis=1).mean())
         yield Epoch(number, float(loss.sum()), squared_error, params, cache)
-        params = gradient_descent(params, backward(np.ones_like(loss), cache)[1], lr=lr)
+        if isinstance(cache, SystemCache):
+            _, grads = system_backward(np.ones_like(loss), cache)
+        else:
+            _, grads = net_backward(np.ones_like(loss), cache)
+        params = gradient_descent(params, grads, lr=lr)
 
 
 class Run(NamedTuple):
@@ -332,6 +335,7 @@ def train_to_stop(
             history = {k: np.stack([p[k] for p in kept]) for k in params} if keep else {}
             reached = epoch.squared_error <= stop
             return Run(epoch.number, reached, epoch.squared_error, epoch.params, history)
+    raise AssertionError("the epochs of `train` do not end")
 
 
 def _check(params, x, d, error, kind):

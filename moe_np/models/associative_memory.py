@@ -152,7 +152,7 @@ class Gradients(NamedTuple):
     grads: Parts
     token_loss: ArrayN  # nats
     balance: float  # the load-balancing losses with their coefficients
-    routing: Routing | None
+    routing: Routing
 
 
 class TrainStep(NamedTuple):

@@ -158,7 +158,7 @@ def gate_backward(dweight: ArrayN, cache: GateCache) -> ArrayNE:
     Raw: dπ for the chosen expert and 0 for the others.
     """
     rows = np.arange(len(dweight))
-    if cache.gate == "raw":
+    if cache.probs is None:
         dh = np.zeros(cache.shape, dweight.dtype)
         dh[rows, cache.expert] = dweight
         return dh

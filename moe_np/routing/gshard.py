@@ -109,7 +109,7 @@ def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> A
     are held.
     """
     dgates = np.zeros_like(cache.gates)
-    dgates[cache.kept] = weighting.check_dweight(dweight, np.count_nonzero(cache.kept))
+    dgates[cache.kept] = weighting.check_dweight(dweight, int(np.count_nonzero(cache.kept)))
     n_experts = cache.w.shape[1]
     dscore = weighting.renormalised_backward(dgates, cache.gates, cache.choice, n_experts)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)

@@ -18,7 +18,7 @@ it sees no context at all.
 """
 
 import heapq
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -61,7 +61,8 @@ def balanced(counts: ArrayV, n_experts: int) -> Params:
     if (counts < 0).any():
         raise InputError(f"counts: wanted numbers of at least 0, got {counts.min()}")
     # a list in rising order is a heap
-    emptiest = [(0.0, m) for m in range(checks.integer("n_experts", n_experts))]
+    E = checks.integer("n_experts", n_experts)
+    emptiest: list[tuple[Any, int]] = [(0.0, m) for m in range(E)]
     table = np.zeros(len(counts), np.int64)
     for v in np.argsort(-counts, kind="stable"):
         filled, m = emptiest[0]

@@ -167,7 +167,7 @@ def logits_backward(
         dchosen, cache.weight, cache.choice, cache.noisy.shape[1]
     )
     dclean = weighting.with_dlogits(dnoisy, dlogits, cache.valid)
-    if cache.noise is None:
+    if cache.noise is None or cache.raw is None:
         return LogitsGradient(dclean, None)
     dsigma = dclean * cache.noise
     if dload is not None:
@@ -214,7 +214,7 @@ def load_forward(cache: Cache) -> tuple[ArrayE, ArrayNE]:
 def load_backward(dload: ArrayE, cache: Cache) -> tuple[ArrayND, Params]:
     """dload (E,) -> dx (N, D), {"w", "w_noise"}: through clean logits, noise scales, thresholds."""
     dclean, dsigma = load_logits_backward(dload, cache)
-    draw = None if cache.noise is None else numerics.softplus_backward(dsigma, cache.raw)
+    draw = None if cache.raw is None else numerics.softplus_backward(dsigma, cache.raw)
     return _products_backward(LogitsGradient(dclean, draw), cache)
 
 

@@ -94,7 +94,7 @@ def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> A
     """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). Choices, random numbers and places
     are held.
     """
-    return gshard.logits_backward(dweight, dlogits, cache)
+    return gshard.logits_backward(dweight, dlogits, _as_gshard(cache))
 
 
 def route_backward(
@@ -103,7 +103,13 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choices, random numbers and places
     are held.
     """
-    return gshard.route_backward(dweight, dlogits, cache)
+    return gshard.route_backward(dweight, dlogits, _as_gshard(cache))
+
+
+def _as_gshard(cache):
+    """The cache in the form of gshard.py, whose backward pass is the same."""
+    sent = (cache.x, cache.w, cache.choice, cache.gates, cache.rnd)
+    return gshard.Cache(*sent, cache.C, cache.kept, cache.valid)
 
 
 # --- the stages, for the step view ----------------------------------------------------------------

@@ -106,7 +106,7 @@ def route(
 def logits_backward(dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache) -> ArrayNE:
     """dweight (A,), dlogits (N, E) or None -> dlogits (N, E). The mask is held."""
     dgate = np.zeros_like(cache.weight)
-    dgate[cache.kept] = weighting.check_dweight(dweight, np.count_nonzero(cache.kept))
+    dgate[cache.kept] = weighting.check_dweight(dweight, int(np.count_nonzero(cache.kept)))
     dscore = numerics.softmax_backward(dgate, cache.weight)
     return weighting.with_dlogits(dscore, dlogits, cache.valid)
 

@@ -85,6 +85,7 @@ def route(
     gate = (kernels.top_k.forward if compiled else forward_numpy)(x, w, k, renormalise)
     if gate is None:  # a number of x is not finite
         checks.array("x", x, x.shape)
+    assert gate is not None  # otherwise this check has raised
     contract.check_logits(gate[0])
     logits, probs, choice, weight, demand = gate
     if valid is not None:

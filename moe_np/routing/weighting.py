@@ -24,7 +24,7 @@ def rows(choice: ArrayNK, weight: ArrayNK, valid: ArrayN | None) -> tuple[ArrayA
 
 def rows_backward(dweight: ArrayA, shape: tuple[int, int], valid: ArrayN | None) -> ArrayNK:
     """dweight (A,) of `rows` -> (N, k), 0 for padding."""
-    n_tokens = shape[0] if valid is None else np.count_nonzero(valid)
+    n_tokens = shape[0] if valid is None else int(np.count_nonzero(valid))
     dweight = check_dweight(dweight, n_tokens * shape[1])
     if valid is None:
         return dweight.reshape(shape)

@@ -9,6 +9,10 @@ They are imported when they are first touched, as in `moe_np.show.walk.route(...
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moe_np.show import steps, view, walk
 
 __all__ = ["steps", "view", "walk"]
 

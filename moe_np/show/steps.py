@@ -250,7 +250,7 @@ def as_text(state: State) -> str:
         lines.append(f"  * {name} {_shape(state, name)}".rstrip())
         lines += ["      " + line for line in preview(state.arrays[name]).splitlines()]
     unchanged = ", ".join(name for name in state.arrays if name not in state.changed)
-    indents = {"initial_indent": "    unchanged: ", "subsequent_indent": " " * 15}
+    indents: dict[str, Any] = {"initial_indent": "    unchanged: ", "subsequent_indent": " " * 15}
     if unchanged:
         lines += textwrap.wrap(unchanged, 110, break_long_words=False, **indents)
     return "\n".join(lines)

@@ -75,6 +75,7 @@ def ten_vowels(
         "m-f-c": (table.type[:, None] == np.array(list(TYPES))).astype(float),
     }[context]
     d = np.eye(len(NAMES))[vowel]
-    return tuple(
+    train_set, test_set = (
         VowelSet(x[s], z[s], d[s], vowel[s], table.speaker[s], hertz[s]) for s in (train, test)
     )
+    return train_set, test_set

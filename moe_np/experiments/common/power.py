@@ -14,6 +14,7 @@ uncertain itself: in 95 % of the cases that of 5 runs is between .35 and 1.67 ti
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def smallest_effect(
     high = 1.0
     while lacking(high) < 0:
         high *= 2
-    return float(optimize.brentq(lacking, 0.0, high, xtol=1e-12, rtol=1e-9))
+    brentq: Any = optimize.brentq  # SciPy states no types
+    return float(brentq(lacking, 0.0, high, xtol=1e-12, rtol=1e-9))
 
 
 def smallest_difference(

@@ -64,11 +64,11 @@ def imports(name: str) -> frozenset[str]:
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """(name in the file, module of the package) of every import statement."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("moe_np"):
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                module = submodule if file_of(submodule) else node.module
-                yield alias.asname or alias.name, module
+        if isinstance(node, ast.ImportFrom):
+            parent = node.module or ""
+            for alias in node.names if parent.startswith("moe_np") else ():
+                submodule = f"{parent}.{alias.name}"
+                yield alias.asname or alias.name, submodule if file_of(submodule) else parent
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("moe_np."):
@@ -94,6 +94,7 @@ def fingerprint(*names: str) -> str:
     folders = set()
     for name in reached(names):
         path = file_of(name)
+        assert path is not None  # `reached` returns modules that have a file
         digest.update(name.encode() + b"\0" + _code(path))
         folders.add(path.parent)
     for table in sorted(table for folder in folders for table in folder.glob("*.csv")):

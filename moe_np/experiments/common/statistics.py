@@ -61,7 +61,7 @@ class Interval(NamedTuple):
 
     def flipped(self) -> "Interval":
         """The interval of −estimate: of b − a, where this one is of a − b."""
-        if self.low is None:
+        if self.low is None or self.high is None:
             return self._replace(estimate=-self.estimate)
         return self._replace(estimate=-self.estimate, low=-self.high, high=-self.low)
 
@@ -111,7 +111,8 @@ def pairs(a: Values | BySeed, b: Values | BySeed | float) -> tuple[ArrayN, Array
     elif isinstance(b, Mapping):
         raise InputError("b: wanted values in the order of a, which has no seeds, got a dict")
     a = sample("a", list(a.values()) if isinstance(a, Mapping) else a)
-    b = np.full(len(a), number("b", b)) if isinstance(b, numbers.Real) else sample("b", b)
+    is_number = isinstance(b, (int, float, numbers.Real))
+    b = np.full(len(a), number("b", b)) if is_number else sample("b", b)
     if len(a) != len(b):
         raise InputError(f"b: wanted one value per value of a, {len(a)}, got {len(b)}")
     return a, b
@@ -304,8 +305,8 @@ def _moments(name, values):
         return float(values.mean()), variance, len(values)
     if values.deviation != "sample":
         raise InputError(f"{name}: wanted a Summary with the sample SD, got the population SD")
-    known = values.sd is not None and values.n > 1
-    return values.mean, values.sd * values.sd if known else None, values.n
+    variance = None if values.sd is None or values.n <= 1 else values.sd * values.sd
+    return values.mean, variance, values.n
 
 
 def _variance(values):

@@ -74,8 +74,11 @@ def _digest(result):
 def _end_with_parent():
     """In a worker: end when the parent has ended, however that came about."""
 
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this process is a worker
+
     def wait():
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=wait, name="end with parent", daemon=True).start()
@@ -149,6 +152,7 @@ class Sweep:
 
     def path(self, run_one: Callable[[Spec], Result], spec: Spec) -> pathlib.Path:
         """The file in which the result of this spec is stored."""
+        assert self.store is not None  # without a store no result has a file
         return self.store / self.key(run_one, spec)
 
     def load(self, run_one: Callable[[Spec], Result], spec: Spec) -> Result | None:
@@ -222,7 +226,7 @@ class Sweep:
         from tqdm import tqdm
 
         specs = list(specs)
-        results = [self.load(run_one, spec) for spec in specs]
+        results: list[Any] = [self.load(run_one, spec) for spec in specs]
         missing = [i for i, result in enumerate(results) if result is None]
         compute = self._one_by_one if self._in_process() else self._in_parallel
         with tqdm(

@@ -26,13 +26,13 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     None (nothing to test) stays None and counts in m.
     """
     p = list(p)
-    known = [i for i, value in enumerate(p) if value is not None]
-    for i in known:
-        number(f"p[{i}]", p[i], minimum=0, maximum=1)
-    out = [None] * len(p)
+    known = {i: value for i, value in enumerate(p) if value is not None}
+    for i, value in known.items():
+        number(f"p[{i}]", value, minimum=0, maximum=1)
+    out: list[float | None] = [None] * len(p)
     largest = 0.0
-    for rank, i in enumerate(sorted(known, key=lambda i: p[i])):
-        largest = max(largest, min(1.0, (len(p) - rank) * float(p[i])))
+    for rank, i in enumerate(sorted(known, key=lambda i: known[i])):
+        largest = max(largest, min(1.0, (len(p) - rank) * float(known[i])))
         out[i] = largest
     return out
 
@@ -93,10 +93,10 @@ def verdict(criterion: Criterion, interval: Interval) -> str:
     choice("direction", criterion.direction, ("greater", "less"))
     if not math.isclose(interval.level, criterion.level, abs_tol=1e-12):
         raise InputError(f"interval: wanted the level {criterion.level}, got {interval.level}")
-    if interval.low is None:
-        return CANNOT_BE_TOLD
     if criterion.direction == "less":
         interval = interval.flipped()
+    if interval.low is None or interval.high is None:
+        return CANNOT_BE_TOLD
     if interval.low > smallest:
         return HOLDS
     return NOT_SUPPORTED if interval.high <= smallest else CANNOT_BE_TOLD

@@ -296,7 +296,7 @@ def newest(ax: "Axes", state: State, history: list[State]) -> None:
         ax.locator_params(axis="x", integer=True)
     else:
         axes = axes if value.ndim == 2 else axes[:1] + ("all others",) * bool(axes)
-        _map(ax, value.reshape(value.shape[0], -1), axes)
+        _map(ax, value.reshape(len(value), -1), axes)
     ax.set_title(name, fontsize=12)
 
 

@@ -58,7 +58,7 @@ def steps(
     checks.integer("max_iter", max_iter, minimum=0)
     checks.number("tol", tol, minimum=0)
     if initial is None:
-        params = em.initial_params(problem, rng)
+        params = em.initial_params(problem, checks.generator("rng", rng))
     else:
         params = em.check_params(problem, initial, "initial")
     axes = {**AXES, "var": VAR_AXES[params["var"].ndim]} if "var" in params else AXES

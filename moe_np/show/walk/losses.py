@@ -98,9 +98,10 @@ def balance(
     """
     checks.choice("name", name, NAMES)
     trail = Trail(AXES)
+    loss_function = getattr(balance_losses, name)
     if name == "load":
-        return Steps(_load(trail, cache, balance_losses.load(cache)))
-    loss = getattr(balance_losses, name)(routing, valid=valid, **options)  # and the checks
+        return Steps(_load(trail, cache, loss_function(cache)))
+    loss = loss_function(routing, valid=valid, **options)  # and the checks
     if name == "importance":
         return Steps(_importance(trail, routing, valid, loss))
     return Steps(_of_logits(trail, name, routing, valid, options, loss))

@@ -85,7 +85,7 @@ def _axes(*stages):
             axes.setdefault(name, []).append(named)
             if name.startswith("d"):
                 axes.setdefault(name[1:], []).append(named)
-    return axes
+    return {name: tuple(choices) for name, choices in axes.items()}
 
 
 class _Arrays:
@@ -136,7 +136,7 @@ def _gradients(router, dweight, dlogits, cache):
     gradients = {}
     if hasattr(router, "logits_backward"):
         at_logits = router.logits_backward(dweight, dlogits, cache)
-        several = at_logits._asdict() if isinstance(at_logits, tuple) else {"dlogits": at_logits}
-        gradients |= several
+        at_products = getattr(at_logits, "_asdict", None)  # several gradients, or dlogits alone
+        gradients |= {"dlogits": at_logits} if at_products is None else at_products()
     dx, grads = router.route_backward(dweight, dlogits, cache)
     return gradients | {"dx": dx} | {f"d{name}": grad for name, grad in grads.items()}

@@ -141,6 +141,7 @@ def draw(
     z = rng.normal(size=(lam, len(dist.mean)))
     if diagonal:
         return z, z * np.sqrt(dist.C)
+    assert axes is not None  # None is for the diagonal form
     B, scale = axes
     return z, (z * scale) @ B.T
 
@@ -155,7 +156,10 @@ def update(
     generation = dist.generation + 1
     step = w @ y[:mu]
     # 1. The path of the mean in coordinates where C is the identity: C^(−½) step = B z.
-    white_step = w @ z[:mu] if diagonal else (w @ z[:mu]) @ axes[0].T
+    white_step = w @ z[:mu]
+    if not diagonal:
+        assert axes is not None  # None is for the diagonal form
+        white_step = white_step @ axes[0].T
     gain = np.sqrt(const.c_sigma * (2 - const.c_sigma) * const.mu_eff)
     path = (1 - const.c_sigma) * dist.path + gain * white_step
     length = np.linalg.norm(path)

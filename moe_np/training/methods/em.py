@@ -41,7 +41,7 @@ def train(
     """
     params = method.initial_params(problem, rng, initial)
     rounds = checks.integer("rounds", rounds)
-    step_sizes = dict.fromkeys(method.PARTS, 1.0)
+    step_sizes: dict[str, Blocks | float] = dict.fromkeys(method.PARTS, 1.0)
     updated = ()
     passes = 1.0
     for number in itertools.count():

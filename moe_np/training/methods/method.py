@@ -91,7 +91,7 @@ def log_densities_backward(problem: Problem, dlog_f: ArrayNE, cache: DensityCach
 
 
 class Cache(NamedTuple):
-    experts: DensityCache | None
+    experts: Any  # the DensityCache, where there is one
     gate: Any  # of problem.gate_forward
     log_f: ArrayNE
     logits: ArrayNE
