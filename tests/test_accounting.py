@@ -186,3 +186,10 @@ def test_every_model_prints():
         text = accounting.table(count(name))
         assert text.startswith(f"# {name}\n")
         assert all(line.count("|") in (0, 5) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("value", [np.nan, "8", None, -1, 1.5])
+def test_sizes_that_are_no_whole_numbers_are_refused(value):
+    model = dataclasses.replace(accounting.MODELS["t5-base"], d_model=value)
+    with pytest.raises(InputError, match=r"model\.d_model: wanted a whole number of at least 0"):
+        accounting.count(model)

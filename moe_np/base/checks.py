@@ -18,6 +18,7 @@ import numpy as np
 from moe_np.base.types import Array, Rng
 
 T = TypeVar("T")
+LARGEST_SIZE = 2**31 - 1
 
 
 class InputError(ValueError):
@@ -98,6 +99,12 @@ def _int64(name, value):
     return value.astype(np.int64, copy=False)
 
 
+def not_long_double(name: str, x: Array) -> None:
+    """Check that SciPy's special functions, which have no long double, know the type of x."""
+    if x.dtype.itemsize > 8:
+        raise InputError(f"{name}: wanted float64 or a shorter type here, got {x.dtype}")
+
+
 def mapping(name: str, value: Any, keys: Collection[str] = ()) -> Mapping[str, Any]:
     """Return `value`. Raises InputError unless it is a dict that has all of `keys`."""
     if not isinstance(value, Mapping):
@@ -117,8 +124,8 @@ def params(
 ) -> dict[str, Array]:
     """Return the arrays of the dict `value` that `axes` names, after checking them together.
 
-    axes    {key: shape}, the shapes as in `array`. A letter has the same length in all of them: with
-            {"w": ("D", "E"), "bias": ("E",)} w has as many columns as bias has entries
+    axes    {key: shape}, the shapes as in `array`. A letter has the same length in all of them:
+            with {"w": ("D", "E"), "bias": ("E",)} w has as many columns as bias has entries
 
     Raises InputError for what is not a dict, a missing key, arrays whose shapes or types do not fit
     together, and NaN or infinity.
@@ -179,6 +186,12 @@ def integer(name: str, value: Any, *, minimum: int = 1, maximum: int | None = No
     if value < minimum or (maximum is not None and value > maximum):
         raise InputError(f"{name}: wanted {wanted}, got {text(int(value))}")
     return int(value)
+
+
+def size(name: str, value: Any) -> int:
+    """Return `value` as the length of an axis: a whole number from 1 to 2³¹ − 1."""
+    value = integer(name, value)
+    return integer(name, value, maximum=LARGEST_SIZE) if value > LARGEST_SIZE else value
 
 
 def number(

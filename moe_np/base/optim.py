@@ -71,8 +71,8 @@ def adam(
         state = AdamState(0, zeros, zeros)
     lr = number("lr", lr)
     weight_decay = number("weight_decay", weight_decay)
-    beta1 = number("beta1", beta1)
-    beta2 = number("beta2", beta2)
+    beta1 = number("beta1", beta1, minimum=0, less_than=1)
+    beta2 = number("beta2", beta2, minimum=0, less_than=1)
     t = state.t + 1
     new: Params = {}
     m: Params = {}

@@ -1,10 +1,10 @@
 """Layers: the sparse mixture-of-experts layer and what belongs to it.
 
-    sparse_layer      dispatch, experts, combine: the same for every router
-    experts           linear, feed-forward (ReLU, GELU), SwiGLU and cubic experts
-    shared_experts    the routing of experts that every token passes
-    nested            a mixture as the expert of a mixture
-    soft_moe          slots that are averages of tokens, instead of routing
-    balance           load-balancing losses (auxiliary losses)
-    diagnostics       how the experts are used
+sparse_layer      dispatch, experts, combine: the same for every router
+experts           linear, feed-forward (ReLU, GELU), SwiGLU and cubic experts
+shared_experts    the routing of experts that every token passes
+nested            a mixture as the expert of a mixture
+soft_moe          slots that are averages of tokens, instead of routing
+balance           load-balancing losses (auxiliary losses)
+diagnostics       how the experts are used
 """

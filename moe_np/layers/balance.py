@@ -98,6 +98,7 @@ def importance(routing: Routing, *, valid: ArrayN | None = None) -> BalanceLoss:
     The coefficient is .1, for translation .01. The gradient is dweight (A,): the weights are what
     G(x) is, so it goes into `route_backward` with the task's, through noise and kept logits.
     """
+    routing = contract.check_routing(routing)
     summed = diagnostics.importance(routing, valid=valid)
     value, dsummed = cv_squared(summed)
     counted = contract.check_valid(valid, len(routing.probs))[routing.token]
@@ -122,6 +123,7 @@ def load(cache: noisy_top_k.Cache) -> BalanceLoss:
 
 def _counted(routing, valid):
     """Logits and demand of the tokens that count, and the checked mask of them, None for all."""
+    routing = contract.check_routing(routing)
     if routing.logits is None:
         raise InputError(
             "routing: wanted one with logits, got None: this router learns none, "
@@ -133,7 +135,9 @@ def _counted(routing, valid):
             "routing.logits: wanted float32 or float64, got float16, in which the gradient of a "
             "mean over many tokens is 0"
         )
-    demand = checks.mask("routing.demand", routing.demand, logits.shape)
+    demand = routing.demand
+    if logits.shape != demand.shape:
+        raise InputError(f"routing.logits: wanted shape {demand.shape}, got {logits.shape}")
     if valid is not None:
         valid = contract.check_valid(valid, len(logits))
         logits, demand = logits[valid], demand[valid]

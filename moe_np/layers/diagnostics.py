@@ -28,31 +28,30 @@ from moe_np.routing.contract import Routing
 
 def load(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
     """Tokens that each expert processes, after capacity: (E,) integers."""
-    token, expert = _assignments(routing)
+    routing = _checked(routing)
     valid = contract.check_valid(valid, len(routing.probs))
-    return np.bincount(expert[valid[token]], minlength=routing.probs.shape[1])
+    return np.bincount(routing.expert[valid[routing.token]], minlength=routing.probs.shape[1])
 
 
-def _assignments(routing):
-    """token, expert (A,) of a routing, after checking that they exist: counting allocates as many
-    places as the largest number says.
+def _checked(routing):
+    """The routing as arrays, after checking that its tokens and experts exist: counting allocates
+    as many places as the largest number says.
     """
-    n_tokens, n_experts = np.shape(routing.probs)
-    indices = []
-    for name, end in (("token", n_tokens), ("expert", n_experts)):
-        index = checks.array(f"routing.{name}", getattr(routing, name), ("A",), kind="i")
+    routing = contract.check_routing(routing)
+    n_tokens, n_experts = routing.probs.shape
+    for name, index, end in (
+        ("token", routing.token, n_tokens),
+        ("expert", routing.expert, n_experts),
+    ):
         if index.min(initial=0) < 0 or index.max(initial=-1) >= end:
             got = f"{index.min()} to {index.max()}"
             raise InputError(f"routing.{name}: wanted numbers from 0 to {end - 1}, got {got}")
-        indices.append(index)
-    if len(indices[0]) != len(indices[1]):
-        got = f"{len(indices[0])} and {len(indices[1])}"
-        raise InputError(f"routing: wanted as many tokens as experts, got {got}")
-    return indices
+    return routing
 
 
 def demand(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
     """Tokens that asked for each expert, before capacity: (E,) integers."""
+    routing = contract.check_routing(routing)
     return routing.demand[contract.check_valid(valid, len(routing.demand))].sum(axis=0)
 
 
@@ -61,10 +60,11 @@ def importance(routing: Routing, *, valid: ArrayN | None = None) -> ArrayE:
 
     (E,) float64.
     """
-    token, expert = _assignments(routing)
-    weight = checks.array("routing.weight", routing.weight, (len(token),))
-    counted = contract.check_valid(valid, len(routing.probs))[token]
-    return np.bincount(expert[counted], weight[counted], minlength=routing.probs.shape[1])
+    routing = _checked(routing)
+    weight = checks.array("routing.weight", routing.weight, ("A",))
+    counted = contract.check_valid(valid, len(routing.probs))[routing.token]
+    expert = routing.expert[counted]
+    return np.bincount(expert, weight[counted], minlength=routing.probs.shape[1])
 
 
 def cv(load: ArrayE) -> float:
@@ -90,6 +90,7 @@ def max_over_mean(load: ArrayE) -> float:
 def _relative(load):
     """The load checked; divided by its largest number where its squares would overflow."""
     load = checks.array("load", load, ("E",))
+    load = load.astype(np.result_type(load.dtype, np.float32), copy=False)
     if (load < 0).any():
         raise InputError(f"load: wanted numbers of at least 0, got {load.min()}")
     largest = load.max(initial=0)
@@ -106,8 +107,9 @@ def unserved_share(routing: Routing, *, valid: ArrayN | None = None) -> float:
     """Share of the tokens that no expert processes: dropped by all experts that they asked for, or
     chosen by none.
     """
+    routing = _checked(routing)
     valid = contract.check_valid(valid, len(routing.probs))
-    served = np.bincount(_assignments(routing)[0], minlength=len(valid))[valid] > 0
+    served = np.bincount(routing.token, minlength=len(valid))[valid] > 0
     return float(1 - served.mean()) if len(served) else 0.0
 
 

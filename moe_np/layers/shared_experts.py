@@ -21,7 +21,7 @@ from moe_np.routing.contract import Routing
 def routing(n_tokens: int, n_experts: int, dtype: DType = np.float64) -> Routing:
     """The routing of every token to each of the n_experts shared experts, with weight 1."""
     n_tokens = checks.integer("n_tokens", n_tokens, minimum=0)
-    n_experts = checks.integer("n_experts", n_experts)
+    n_experts = checks.size("n_experts", n_experts)
     dtype = checks.float_type("dtype", dtype)
     token = np.repeat(np.arange(n_tokens), n_experts)
     expert = np.tile(np.arange(n_experts), n_tokens)

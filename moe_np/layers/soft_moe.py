@@ -74,9 +74,9 @@ def init(
     checks.generator("rng", rng)
     checks.boolean("normalise", normalise)
     checks.float_type("dtype", dtype)
-    D = checks.integer("d_model", d_model)
-    E = checks.integer("n_experts", n_experts)
-    S = checks.integer("slots", slots)
+    D = checks.size("d_model", d_model)
+    E = checks.size("n_experts", n_experts)
+    S = checks.size("slots", slots)
     params = {"phi": (rng.normal(size=(D, E, S)) / np.sqrt(D)).astype(dtype)}
     return {**params, "scale": np.ones((), dtype)} if normalise else params
 
@@ -153,19 +153,26 @@ def forward(
         phi_unit, phi_norm = unit_forward(phi_unit, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         logits = x_unit @ phi_unit
+        if scale is not None:
+            logits = scale * logits
     contract.check_logits(logits, "phi")
-    if scale is not None:
-        logits = scale * logits
     dispatch = token_softmax(logits, valid)
     combine = numerics.softmax(logits) * valid
     slots = dispatch.transpose(0, 2, 1) @ x
     rows = to_experts(slots, E, S)
     offsets = np.arange(E + 1) * (len(x) * S)
-    y_rows, expert_cache = expert.forward(expert_params, rows, offsets)
+    with np.errstate(over="ignore", invalid="ignore"):
+        y_rows, expert_cache = expert.forward(expert_params, rows, offsets)
     out = from_experts(y_rows, E, S)
     logit_parts = (x_unit, x_norm, phi_unit, phi_norm, scale, logits)
     cache = Cache(x, valid, *logit_parts, dispatch, combine, out, (E, S), expert, expert_cache)
-    return combine @ out, cache
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = combine @ out
+    if not np.isfinite(y).all():
+        raise InputError(
+            "x: wanted numbers for which the layer's output is finite, got larger ones"
+        )
+    return y, cache
 
 
 def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens, Params, Params]:
@@ -203,6 +210,11 @@ def _check(params, x, valid):
     arrays = checks.params("params", params, axes)
     phi = arrays["phi"]
     scale = arrays.get("scale")
+    for name, a in (("x", x), ("params['phi']", phi)) if scale is not None else ():
+        largest = 1e-3 * np.sqrt(np.finfo(a.dtype).max)
+        if np.abs(a).max(initial=0) > largest:
+            got = np.abs(a).max()
+            raise InputError(f"{name}: wanted numbers of at most {largest:.1e}, got {got:g}")
     if x.shape[2] != len(phi) or x.dtype != phi.dtype:
         wanted = f"{len(phi)} features per token in {phi.dtype}"
         raise InputError(f"x: wanted {wanted}, got {x.shape[2]} in {x.dtype}")

@@ -34,6 +34,7 @@ from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayA, Params
 from moe_np.layers.experts.expert import Expert, Offsets, Outputs, check_finite, check_params
+from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
 
@@ -85,9 +86,9 @@ def forward(
     workspace   a dict in which the compiled loops keep the arrays of out, cache and gradients and
                 use them again in the next call: they are valid until then. None: new arrays.
 
-    Raises InputError for x, weights and parameters that are not finite, an output that is not, for parameters whose shapes or types do not match
-    each other, x or the number of experts, and for a routing with a token or an expert that does
-    not exist, or with an expert twice for one token.
+    Raises InputError for x, weights, parameters or an output that are not finite, for parameters
+    whose shapes or types do not match each other, x or the number of experts, and for a routing
+    with a token or an expert that does not exist, or with an expert twice for one token.
     """
     params, x, routing = _check(params, x, routing, expert)
     if expert.kernel is not None and kernels.compiled(x.dtype):
@@ -149,7 +150,7 @@ def _forward_compiled(params, x, routing, expert, workspace):
     s = kernels.sparse_layer.sort(
         routing.token, routing.expert, routing.weight, *routing.demand.shape
     )
-    if s is None or not kernels.sparse_layer.finite(kernels.sparse_layer.fixed(x).ravel()):
+    if s is None or not kernels.sparse_layer.all_finite(kernels.sparse_layer.read_only(x).ravel()):
         _check_values(x, routing)
     assert s is not None  # otherwise _check_values has raised
     out, kept = kernels.sparse_layer.forward(params, x, s, name, workspace)
@@ -164,7 +165,7 @@ def _check(params, x, routing, expert):
     """Check all shapes and types, which the functions above take for granted; return the same
     arguments as arrays.
     """
-    routing = _check_routing(routing)
+    routing = contract.check_routing(routing)
     n_tokens, n_experts = routing.demand.shape
     x = checks.array("x", x, ("N", *expert.axes["x"]), finite=False)
     if len(x) != n_tokens:
@@ -177,24 +178,6 @@ def _check(params, x, routing, expert):
         wanted = f"{x.dtype}, the type of x"
         raise InputError(f"routing.weight: wanted {wanted}, got {routing.weight.dtype}")
     return params, x, routing
-
-
-def _check_routing(routing):
-    """The routing with arrays of the shapes and types that a router gives."""
-    if not isinstance(routing, Routing):
-        got = checks.text(type(routing).__name__)
-        raise InputError(f"routing: wanted a Routing from a router, got {got}")
-    demand = np.asarray(routing.demand)
-    demand = checks.mask("routing.demand", demand, demand.shape if demand.ndim == 2 else (0, 0))
-    weight = checks.array("routing.weight", routing.weight, ("A",), finite=False)
-    indices = {}
-    for name in ("token", "expert"):
-        index = np.asarray(getattr(routing, name))
-        if index.shape != weight.shape or index.dtype.kind not in "iu":
-            wanted = f"{len(weight)} integers, one per weight"
-            raise InputError(f"routing.{name}: wanted {wanted}, got {index.dtype} {index.shape}")
-        indices[name] = checks.array(f"routing.{name}", index, ("A",), kind="i")
-    return routing._replace(weight=weight, demand=demand, **indices)
 
 
 def _check_output(params, x, routing, out):

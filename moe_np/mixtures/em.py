@@ -87,7 +87,7 @@ def fit(
     problem = prepare(x, y, n_experts, **settings)
     for name, value in (("max_iter", max_iter), ("restarts", restarts), ("short", short)):
         checks.integer(name, value)
-    checks.number("tol", tol, minimum=0)
+    tol = checks.number("tol", tol, minimum=0)
     # 2. Run EM, from the given parameters or from several random ones.
     if initial is not None:
         runs = [run_em(problem, check_params(problem, initial, "initial"), tol, max_iter)]
@@ -325,7 +325,7 @@ def prepare(
         gate_inputs = make_design(checks.array("gate_x", gate_x, (N, "D")))
     if len(y) != N:
         raise checks.InputError(f"y: wanted {N} cases, as x has, got {len(y)}")
-    E = checks.integer("n_experts", n_experts)
+    E = checks.size("n_experts", n_experts)
     irls_steps = checks.integer("irls_steps", irls_steps)
     ridge = checks.number("ridge", ridge, minimum=0)
     return Problem(inputs, gate_inputs, y, E, family, ridge, irls_steps)

@@ -84,10 +84,10 @@ class Gaussian(NamedTuple):
                 "expert"  σ_e² I, one learned σ_e² per expert
                 "full"    one learned covariance matrix per expert
     variance    used by "fixed"
-    floor       lower bound of variances (of the eigenvalues of Σ_e); None is 1e-6 of the variance of
-                y, averaged over the outputs. With "full" it is 1e-6 of the variance of each output:
-                Σ_e is nowhere below the diagonal matrix of these, so that the unit of an output
-                does not matter
+    floor       lower bound of variances (of the eigenvalues of Σ_e); None is 1e-6 of the variance
+                of y, averaged over the outputs. With "full" it is 1e-6 of the variance of each
+                output: Σ_e is nowhere below the diagonal matrix of these, so that the unit of an
+                output does not matter
     """
 
     covariance: str = "expert"

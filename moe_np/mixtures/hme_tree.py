@@ -53,8 +53,8 @@ def init(
     checks.choice("covariance", covariance, COVARIANCES)
     init_range = checks.number("init_range", init_range, minimum=0)
     var = checks.number("var", var, greater_than=0)
-    D = checks.integer("D", D)
-    C = checks.integer("C", C)
+    D = checks.size("D", D)
+    C = checks.size("C", C)
     if not isinstance(tree, (tuple, list)) or not tree:
         raise checks.InputError(
             f"tree: wanted numbers of branches, one per level, such as (2, 2); got {tree!r}"

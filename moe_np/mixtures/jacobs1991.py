@@ -224,7 +224,7 @@ def predict(params: Params, x: ArrayND, kind: str = "logistic") -> ArrayNC:
 def init_mixture(rng: Rng, E: int, D: int = 2, C: int = 1, *, init_range: float = 0.05) -> Params:
     """Initialisation: experts uniform in ±init_range, the gate at 0, so that every p_i is 1/E."""
     for name, size in (("E", E), ("D", D), ("C", C)):
-        checks.integer(name, size)
+        checks.size(name, size)
     init_range = checks.number("init_range", init_range, minimum=0)
     drawn = checks.generator("rng", rng).uniform(-init_range, init_range, (E, C, D + 1))
     W = np.ascontiguousarray(drawn[:, :, :D].transpose(0, 2, 1))

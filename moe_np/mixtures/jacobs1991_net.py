@@ -77,7 +77,7 @@ def net_predict(params: Params, x: ArrayND, kind: str = "logistic") -> ArrayNC:
 def init_net(rng: Rng, H: int, D: int = 2, C: int = 1, *, init_range: float = 0.05) -> Params:
     """Initialisation of a net: all weights and biases uniform in ±init_range."""
     for name, size in (("H", H), ("D", D), ("C", C)):
-        checks.integer(name, size)
+        checks.size(name, size)
     init_range = checks.number("init_range", init_range, minimum=0)
     checks.generator("rng", rng)
     first = rng.uniform(-init_range, init_range, (H, D + 1))

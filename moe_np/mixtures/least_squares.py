@@ -71,8 +71,8 @@ def check_magnitude(name: str, x: ArrayND) -> None:
     largest = np.abs(x).max(initial=0)
     if largest > LARGEST:
         raise checks.InputError(
-            f"{name}: wanted numbers of at most {LARGEST:g}, got {largest:g}: sums of their squares "
-            "would overflow"
+            f"{name}: wanted numbers of at most {LARGEST:g}, got {largest:g}: sums of their "
+            "squares would overflow"
         )
 
 

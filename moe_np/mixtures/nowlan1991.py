@@ -32,6 +32,7 @@ from moe_np.base.types import ArrayN, ArrayNC, ArrayND, ArrayNE, ArrayNEC, Param
 from moe_np.mixtures import jacobs1991
 
 ArrayNZ = Annotated[np.ndarray, "N, Z"]
+SHAPES = {"W": ("E", "D", "C"), "b": ("E", "C"), "U": ("Z", "E"), "c": ("E",)}
 
 
 class Cache(NamedTuple):
@@ -71,7 +72,7 @@ def system_backward(dloss: ArrayN, cache: Cache) -> tuple[ArrayND, ArrayNZ, Para
 def init(rng: Rng, E: int, D: int, Z: int, C: int, *, init_range: float = 0.05) -> Params:
     """Initialisation: experts uniform in ±init_range, the gate at 0."""
     for name, value in (("E", E), ("D", D), ("Z", Z), ("C", C)):
-        checks.integer(name, value)
+        checks.size(name, value)
     rng = checks.generator("rng", rng)
     params = jacobs1991.init_mixture(rng, E, D, C, init_range=init_range)
     return {**params, "U": np.zeros((Z, E))}
@@ -106,10 +107,13 @@ def mean_loss_of(
     checked = set()  # the shapes that were checked: a minimiser calls with the same ones again
 
     def mean_loss_of_params(params):
-        shapes = tuple((name, np.shape(p)) for name, p in sorted(params.items()))
+        checks.mapping("params", params, ("W", "b", "U", "c"))
+        is_known = all(isinstance(p, np.ndarray) for p in params.values())
+        shapes = tuple((name, p.shape, p.dtype) for name, p in params.items()) if is_known else None
         if shapes not in checked:
             check(params, x, z, d, sigma)
-            checked.add(shapes)
+            params = checks.params("params", params, SHAPES)
+            checked.update({shapes} - {None})
         return loss_of(params)
 
     return mean_loss_of_params
@@ -145,8 +149,7 @@ def check(
     """(x, z, d) as arrays, after checking that all shapes fit together and that σ is above 0."""
     if not isinstance(params, dict) or set(params) != {"W", "b", "U", "c"}:
         raise InputError(f"params: wanted a dict with W, b, U and c, got {checks.text(params)}")
-    shapes = {"W": ("E", "D", "C"), "b": ("E", "C"), "U": ("Z", "E"), "c": ("E",)}
-    arrays = checks.params("params", params, shapes)
+    arrays = checks.params("params", params, SHAPES)
     E, D, C = arrays["W"].shape
     if E == 0 or C == 0:
         raise InputError(f"params['W']: wanted experts with outputs, got shape {(E, D, C)}")

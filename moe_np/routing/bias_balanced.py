@@ -197,6 +197,7 @@ def update_bias(
     expert at the mean keeps its bias. Raises InputError where speed is so small, or the bias so
     large, that the change would be lost to rounding (in half precision above 2).
     """
+    routing = contract.check_routing(routing)
     speed = checks.number("speed", speed)
     bias = checks.params("params", params, {"bias": (routing.demand.shape[1],)})["bias"]
     valid = contract.check_valid(valid, len(routing.demand))

@@ -183,9 +183,32 @@ def check_init(
 ) -> tuple[int, int]:
     """Check the arguments that the `init` of all routers have in common; return D and E."""
     checks.generator("rng", rng)
-    checks.number("scale", scale, minimum=0)
+    checks.number("scale", scale, minimum=0, maximum=1e30)
     checks.float_type("dtype", dtype)
-    return checks.integer("d_model", d_model), checks.integer("n_experts", n_experts)
+    return checks.size("d_model", d_model), checks.size("n_experts", n_experts)
+
+
+def check_routing(routing: Routing) -> Routing:
+    """Check a routing: arrays of the shapes and types that a router gives. Return it with arrays.
+
+    Whether its tokens and experts exist is checked where they are used, in one pass with the use.
+    """
+    if not isinstance(routing, Routing):
+        got = checks.text(type(routing).__name__)
+        raise InputError(f"routing: wanted a Routing from a router, got {got}")
+    probs = checks.array("routing.probs", routing.probs, ("N", "E"), finite=False)
+    demand = checks.mask("routing.demand", routing.demand, probs.shape)
+    weight = checks.array("routing.weight", routing.weight, ("A",), finite=False)
+    indices = {}
+    for name in ("token", "expert"):
+        index = getattr(routing, name)
+        if not isinstance(index, np.ndarray):
+            index = checks.array(f"routing.{name}", index, None, kind="i")
+        if index.shape != weight.shape or index.dtype.kind not in "iu":
+            wanted = f"{len(weight)} integers, one per weight"
+            raise InputError(f"routing.{name}: wanted {wanted}, got {index.dtype} {index.shape}")
+        indices[name] = checks.array(f"routing.{name}", index, ("A",), kind="i")
+    return routing._replace(weight=weight, probs=probs, demand=demand, **indices)
 
 
 def check_k(k: int, n_experts: int) -> int:
@@ -222,7 +245,7 @@ def check_training(
     if training is None:
         training = rng is not None
     if not isinstance(training, (bool, np.bool_)):
-        raise InputError(f"training: wanted True, False or None, got {training!r}")
+        raise InputError(f"training: wanted True, False or None, got {checks.text(training)}")
     if training and noise is not None and rng is None:
         raise InputError(
             f"rng: wanted a numpy.random.Generator with training=True, for {noise}; got None"

@@ -140,6 +140,7 @@ def reinforce(routing: Routing, loss: ArrayN, baseline: float | ArrayN = 0.0) ->
     For a mean over tokens divide loss and baseline by N alike (errata 16). Unbiased only for
     choices drawn with an rng. Padding has no choice h; the router's backward pass leaves it out.
     """
+    routing = contract.check_routing(routing)
     loss = checks.array("loss", loss, (len(routing.demand),))
     baseline = _check_baseline(baseline, loss.shape)
     advantage = (loss - baseline)[:, None]
@@ -160,6 +161,7 @@ def best_baseline(routing: Routing, loss: ArrayN) -> float:
     Use it for the *next* batch: a baseline that has seen this token's own choice is a little
     biased.
     """
+    routing = contract.check_routing(routing)
     loss = checks.array("loss", loss, (len(routing.demand),))
     squared = ((routing.demand - routing.probs) ** 2).sum(axis=1)
     return float((squared * loss).sum() / max(squared.sum(), np.finfo(squared.dtype).tiny))

@@ -45,9 +45,9 @@ class Cache(NamedTuple):
 def init(rng: Rng, d_model: int, n_experts: int, *, vocabulary: int) -> Params:
     """A random hash: {"table": (V,)}, each id to an expert drawn uniformly. d_model is not used."""
     checks.generator("rng", rng)
-    checks.integer("d_model", d_model)
-    V = checks.integer("vocabulary", vocabulary)
-    return {"table": rng.integers(checks.integer("n_experts", n_experts), size=V)}
+    checks.size("d_model", d_model)
+    V = checks.size("vocabulary", vocabulary)
+    return {"table": rng.integers(checks.size("n_experts", n_experts), size=V)}
 
 
 def balanced(counts: ArrayV, n_experts: int) -> Params:
@@ -61,7 +61,7 @@ def balanced(counts: ArrayV, n_experts: int) -> Params:
     if (counts < 0).any():
         raise InputError(f"counts: wanted numbers of at least 0, got {counts.min()}")
     # a list in rising order is a heap
-    E = checks.integer("n_experts", n_experts)
+    E = checks.size("n_experts", n_experts)
     emptiest: list[tuple[Any, int]] = [(0.0, m) for m in range(E)]
     table = np.zeros(len(counts), np.int64)
     for v in np.argsort(-counts, kind="stable"):
@@ -99,7 +99,7 @@ def route(
     ids = checks.array("ids", ids, (len(x),), kind="i")
     checks.mapping("params", params, ("table",))
     table = checks.array("params['table']", params["table"], ("V",), kind="i")
-    E = checks.integer("n_experts", n_experts)
+    E = checks.size("n_experts", n_experts)
     if len(table) and (table.min() < 0 or table.max() >= E):
         raise InputError(
             f"params['table']: wanted experts from 0 to {E - 1}, got {table.min()} to {table.max()}"

@@ -221,7 +221,7 @@ def fit(rng: Rng, x: ArrayND, n_experts: int, *, rounds: int = 100) -> tuple[Par
     rises.
     """
     x = checks.array("x", x, ("N", "D"))
-    E = checks.integer("n_experts", n_experts)
+    E = checks.size("n_experts", n_experts)
     middle = offset(x)
     x = x - middle
     if len(x) < E:

@@ -123,6 +123,7 @@ def route(
     whose weight is always 1.
     """
     x, w, w_noise = contract.check_inputs(params, x, {"w": ("D", "E"), "w_noise": ("D", "E")})
+    checks.not_long_double("x", x)
     noise_epsilon = checks.number("noise_epsilon", noise_epsilon, minimum=0)
     E = w.shape[1]
     k = contract.check_k(k, E)

@@ -156,3 +156,11 @@ def test_a_choice_that_cannot_be_compared(value):
         checks.choice("mode", value, ("a", "b"))
     with pytest.raises(checks.InputError, match="mode: wanted one of a; got"):
         checks.choice("mode", value, {"a": 1})
+
+
+def test_size():
+    """A length that no array can have is refused before it is allocated."""
+    assert checks.size("E", np.int8(3)) == 3
+    for value in (0, 2**31, 10**400, 1.0):
+        with pytest.raises(checks.InputError, match="E: wanted a whole number of at least 1"):
+            checks.size("E", value)

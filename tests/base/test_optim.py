@@ -106,3 +106,17 @@ def test_float32_stays_float32(name):
 def test_unknown_norm_is_named():
     with pytest.raises(ValueError, match="norm: wanted one of sum, joint, parameter; got 'l3'"):
         optim.expert_norms({"w": np.ones((1, 2))}, "l3")
+
+
+@pytest.mark.parametrize("lr", [0.1, np.float64(0.1), np.float32(0.1)])
+def test_each_parameter_keeps_its_type(lr):
+    """Of float32 and float64 parameters all became float64."""
+    params = {"a": np.ones((2, 3), np.float32), "b": np.ones((2, 3))}
+    steps = [
+        optim.gradient_descent(params, params, lr=lr),
+        optim.momentum(params, params, lr=lr)[0],
+        optim.adam(params, params, lr=lr)[0],
+        optim.normalised_gradient_descent(params, params, lr=lr),
+    ]
+    for new in steps:
+        assert [new[name].dtype for name in ("a", "b")] == [np.float32, np.float64]

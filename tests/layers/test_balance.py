@@ -438,3 +438,18 @@ def test_errata_17_two_layers_are_two_losses_that_add_up():
 def test_bad_input(call, words):
     with pytest.raises(InputError, match=words):
         call(routed(tokens()))
+
+
+def test_half_precision_is_refused_where_its_gradient_would_be_0():
+    """A mean over 70,000 tokens: the gradient was exactly 0."""
+    logits = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float16)
+    routing, _ = top_k.route({"w": np.eye(4, dtype=np.float16)}, logits, k=1, renormalise=False)
+    with pytest.raises(
+        InputError, match=r"routing\.logits: wanted float32 or float64, got float16"
+    ):
+        balance.switch(routing)
+
+
+def test_the_square_of_a_load_that_overflows_is_refused():
+    with pytest.raises(InputError, match="x: wanted numbers whose squares are finite"):
+        balance.cv_squared(np.array([1e200, 1.0]))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
+from moe_np.layers import diagnostics
 from moe_np.layers.diagnostics import (
     cv,
     demand,
@@ -16,6 +17,7 @@ from moe_np.layers.diagnostics import (
     table,
     unserved_share,
 )
+from moe_np.routing import top_k
 from moe_np.routing.contract import Routing
 
 
@@ -172,3 +174,36 @@ def test_with_several_experts_per_token_the_tokens_are_shuffled_and_not_the_assi
 def test_bad_input(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.uint32])
+def test_labels_of_every_integer_type_are_counted(dtype):
+    """Labels of an image are uint8: "Python integer -1 out of bounds for uint8"."""
+    expert = np.array([0, 1, 1, 3])
+    label = np.array([2, 0, 2, 2])
+    wanted = diagnostics.table(expert, label)
+    for a, b in ((expert, label.astype(dtype)), (expert.astype(dtype), label.astype(dtype))):
+        np.testing.assert_array_equal(diagnostics.table(a, b), wanted)
+        assert diagnostics.dispatch_entropy(a, b) == diagnostics.dispatch_entropy(expert, label)
+        rng = np.random.default_rng(0)
+        assert diagnostics.mutual_information(a, b, rng).bits > 0
+
+
+@pytest.mark.parametrize("number", [-1, 8, 10**9, 2**62, 2**63 - 1])
+def test_an_expert_or_a_label_that_no_table_has_room_for(number):
+    """Counting allocates as many places as the largest number; 2⁶³ − 1 corrupted the heap."""
+    rng = np.random.default_rng(0)
+    routing, _ = top_k.route({"w": np.eye(4)}, rng.normal(size=(6, 4)), k=1, renormalise=False)
+    for name in ("expert", "token"):
+        wrong = getattr(routing, name).copy()
+        wrong[2] = number
+        for function in (diagnostics.load, diagnostics.importance, diagnostics.dropped_share):
+            with pytest.raises(InputError, match=rf"routing\.{name}: wanted numbers from 0 to"):
+                function(routing._replace(**{name: wrong}))
+    if number == 8:
+        return
+    label = np.array([0, 1, number])
+    with pytest.raises(InputError, match="label: wanted"):
+        diagnostics.table(np.array([0, 1, 0]), label)
+    with pytest.raises(InputError, match="label: wanted"):
+        diagnostics.dispatch_entropy(np.array([0, 1, 0]), label)

@@ -208,3 +208,22 @@ def test_bad_sizes_are_named():
         experts.RELU.init(rng, 4, 2, 8, share=("w3",))
     with pytest.raises(InputError, match="share: wanted one of w, b; got 'w1'"):
         experts.CUBIC.init(rng, 4, 2, 8, share=("w1",))
+
+
+@pytest.mark.parametrize("name", ["LINEAR", "RELU", "GELU", "SWIGLU", "CUBIC"])
+def test_rows_are_checked(name):
+    """Integer rows gave integers: every output was truncated to 0."""
+    expert = getattr(experts, name)
+    rng = np.random.default_rng(0)
+    params = expert.init(rng, 5, 3, 4)
+    shape = (6, 2, 5) if name == "CUBIC" else (6, 5)
+    rows = rng.integers(-3, 3, shape)
+    offsets = np.array([0, 2, 2, 6])
+    y, _ = expert.forward(params, rows, offsets)
+    np.testing.assert_array_equal(y, expert.forward(params, rows.astype(float), offsets)[0])
+    assert (y % 1 != 0).any()
+    for bad in ([0, 2, 2, 7], [0, 3, 2, 6], [1, 2, 2, 6], [6], [0, 2, 4, 5, 6]):
+        with pytest.raises(InputError, match=r"offsets: wanted|params"):
+            expert.forward(params, rows, np.array(bad))
+    with pytest.raises(InputError, match="rows: wanted"):
+        expert.forward(params, rows[..., :-1], offsets)

@@ -1,8 +1,5 @@
-"""The mixture of 1991: gradients of every piece, the three errors, limits, training, and compiled
-loops.
-"""
+"""The mixture of 1991: gradients of every piece, the three errors, limits, and training."""
 
-import importlib.util
 import itertools
 
 import numpy as np
@@ -251,62 +248,15 @@ def test_bad_names(rng, name):
         jacobs1991.train_to_stop(random_params(rng), *data, lr=0.1, **{name: "odd"})
 
 
-# --- The compiled loops against the equations -----------------------------------------------------
-
-needs_numba = pytest.mark.skipif(
-    importlib.util.find_spec("numba") is None, reason="Numba is not installed"
-)
-SYSTEMS = [("mixture", 1, 13, 2), ("mixture", 3, 8, 2), ("net", 1, 9, 3), ("net", 3, 16, 2)]
-
-
-@needs_numba
-@pytest.mark.parametrize("system,C,N,D", SYSTEMS)
-def test_compiled_epochs_are_those_of_the_equations(rng, system, C, N, D):
-    from moe_np.kernels import jacobs1991 as kernel
-
-    params = random_params(rng, system, C=C, D=D)
-    x, d = rng.normal(size=(N, D)), np.eye(3)[rng.integers(3, size=N)][:, :C]
-    kind = "logistic" if C == 1 else "softmax"
-    wanted = list(itertools.islice(jacobs1991.train(params, x, d, lr=0.05, kind=kind), 4))
-    epochs, reached, error, last, history = kernel.train_to_stop(params, x, d, 0.05, 0.0, 3, True)
-    assert (epochs, reached) == (3, False)
-    assert error == pytest.approx(wanted[3].squared_error, rel=1e-12)
-    close = {"rtol": 1e-11, "atol": 1e-13}
-    for name in params:
-        np.testing.assert_allclose(last[name], wanted[3].params[name], **close)
-        np.testing.assert_array_equal(history[name][3], last[name])
-        for number in range(4):
-            np.testing.assert_allclose(history[name][number], wanted[number].params[name], **close)
-
-
-@needs_numba
-def test_compiled_loop_survives_large_logits(rng):
-    from moe_np.kernels import jacobs1991 as kernel
-
-    params = {name: 3000 * value for name, value in random_params(rng, C=1).items()}
-    x, d = rng.normal(size=(N, D)), rng.integers(2, size=(N, 1)).astype(float)
-    _, _, error, last, _ = kernel.train_to_stop(params, x, d, 0.05, 0.0, 2, False)
-    *_, wanted = itertools.islice(jacobs1991.train(params, x, d, lr=0.05), 3)
-    assert error == pytest.approx(wanted.squared_error, rel=1e-9)
-    assert all(np.isfinite(v).all() for v in last.values())
-
-
-@needs_numba
-def test_a_run_ends_when_its_error_is_nan(rng):
-    from moe_np.kernels import jacobs1991 as kernel
-
-    params = random_params(rng, C=1)
-    params["W"][0, 0, 0] = np.nan
-    data = np.ones((N, D)), np.ones((N, 1))
-    epochs, reached, error, _, _ = kernel.train_to_stop(params, *data, 0.1, 0.08, 5, False)
-    assert (epochs, reached) == (0, False) and np.isnan(error)
-
-
-@needs_numba
-def test_exponential():
-    from moe_np.kernels.jacobs1991 import exp_negative
-
-    x = -np.concatenate([[0.0], np.logspace(-8, 2.8, 400)])
-    np.testing.assert_allclose([exp_negative(v) for v in x], np.exp(x), rtol=2e-15)
-    assert np.isnan(exp_negative(np.float64("nan")))
-    assert 0 <= exp_negative(np.float64(-1e9)) < 1e-300
+@pytest.mark.parametrize("value", [None, "2", 1j, np.inf, np.nan])
+@pytest.mark.parametrize("name", ["lr", "stop"])
+def test_lr_and_stop_are_checked(name, value):
+    rng = np.random.default_rng(0)
+    params = jacobs1991.init_mixture(rng, 2)
+    options = {"lr": 0.1, "stop": 0.1, name: value}
+    with pytest.raises(InputError, match=f"{name}: wanted a finite number"):
+        jacobs1991.train_to_stop(params, np.ones((3, 2)), np.ones((3, 1)), **options)
+    with pytest.raises(InputError, match="E: wanted a whole number"):
+        jacobs1991.init_mixture(rng, 0)
+    with pytest.raises(InputError, match="H: wanted a whole number"):
+        jacobs1991.init_net(rng, 1.5)

@@ -1,7 +1,5 @@
 """Competing experts (a width σ, a gate with its own inputs): gradients, limits, the choice of σ."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -109,24 +107,6 @@ def test_bad_input_is_named():
         nowlan1991.init(0, 3, 2, 2, 3)
 
 
-# --- Compiled -------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
-@pytest.mark.parametrize(("N", "scale"), [(7, 1.0), (16, 1.0), (9, 40.0)])
-def test_the_compiled_pass_is_that_of_the_equations(N, scale):
-    from moe_np.kernels import nowlan1991 as kernel
-
-    params, x, z, d, _ = random_case("softmax", N=N)
-    params = {name: scale * value for name, value in params.items()}  # up to saturated softmaxes
-    wanted, wanted_grads = nowlan1991.mean_loss(params, x, z, d, sigma=0.25)
-    loss, grads = kernel.mean_loss_of(x, z, d, 0.25)(params)
-    assert loss == pytest.approx(wanted, rel=1e-12)
-    for name, g in wanted_grads.items():
-        assert grads[name].shape == g.shape
-        np.testing.assert_allclose(grads[name], g, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize("backend", ["numpy", None])
 @pytest.mark.parametrize("kind", jacobs1991.OUTPUT_UNITS)
 def test_mean_loss_of_is_mean_loss(kind, backend, monkeypatch):
@@ -140,3 +120,23 @@ def test_mean_loss_of_is_mean_loss(kind, backend, monkeypatch):
     assert loss == pytest.approx(wanted, rel=1e-12)
     for name in params:
         np.testing.assert_allclose(grads[name], wanted_grads[name], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", ["", "numpy"])
+def test_parameters_of_a_fixed_loss_are_checked(monkeypatch, backend):
+    monkeypatch.setenv("MOE_NP_KERNELS", backend)
+    rng = np.random.default_rng(0)
+    params = nowlan1991.init(rng, 3, 2, 2, 3)
+    x, d = rng.normal(size=(10, 2)), np.eye(3)[rng.integers(0, 3, 10)]
+    loss_of = nowlan1991.mean_loss_of(x, x, d, sigma=0.5)
+    value, _ = loss_of(params)
+    assert loss_of({name: p.tolist() for name, p in params.items()})[0] == value
+    for name, bad in (("W", np.ones((3, 2, 2))), ("b", np.ones((2, 3))), ("U", np.ones((2, 4)))):
+        with pytest.raises(InputError, match="wanted shape"):
+            loss_of({**params, name: bad})
+    for sigma in (0, np.nan, "1"):
+        with pytest.raises(InputError, match="sigma: wanted a finite number above 0"):
+            nowlan1991.mean_loss_of(x, x, d, sigma=sigma)
+    with pytest.raises(InputError, match="params: wanted") as error:
+        nowlan1991.check({"W": np.ones((99, 99, 9))}, x, x, d, 0.5)
+    assert len(str(error.value)) < 200 and "\n" not in str(error.value)

@@ -79,6 +79,7 @@ def check_params(
     dtype   of the inputs
     axes    of the kind of expert, `Expert.axes`; a nested mixture names no parameters
     """
+    checks.not_long_double("x", np.empty(0, dtype))
     lengths = {}
     arrays = {}
     for name, value in checks.mapping("params", params).items():
@@ -161,14 +162,14 @@ def normal_init(
     Raises InputError for a size that is not a whole number of at least 1, or an unknown name.
     """
     checks.generator("rng", rng)
-    checks.number("scale", scale, minimum=0)
+    checks.number("scale", scale, minimum=0, maximum=1e30)
     checks.float_type("dtype", dtype)
-    n_experts = checks.integer("n_experts", n_experts)
+    n_experts = checks.size("n_experts", n_experts)
     for name in share:
         checks.choice("share", name, tuple(shapes))
     params = {}
     for name, sizes in shapes.items():
-        sizes = tuple(checks.integer("size", n) for n in sizes)
+        sizes = tuple(checks.size("size", n) for n in sizes)
         shape = (1 if name in share else n_experts, *sizes)
         if len(sizes) == 2:
             p = rng.normal(size=shape) * (scale / np.sqrt(sizes[0]))
