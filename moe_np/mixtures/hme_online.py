@@ -219,9 +219,32 @@ def run_pass(
     options: Options = DEFAULT,
 ) -> tuple[Params, Memory, float]:
     """`compiled_pass` with Numba, x in float64 and variances () or (E,); otherwise `numpy_pass`."""
+    params, x, y = hme.check(params, x, y)
+    memory = _check_memory(params, memory)
+    order = checks.array("order", order, ("N",), kind="i")
+    if order.min(initial=0) < 0 or order.max(initial=-1) >= len(x):
+        got = f"{order.min()} to {order.max()}"
+        raise checks.InputError(f"order: wanted numbers from 0 to {len(x) - 1}, got {got}")
     is_simple = x.dtype == np.float64 and np.ndim(params.get("var", [[]])) < 2
-    compiled = is_simple and kernels.backend() == "numba"
+    compiled = is_simple and kernels.compiled(x.dtype)
     return (compiled_pass if compiled else numpy_pass)(params, memory, x, y, order, lr, options)
+
+
+def _check_memory(params, memory):
+    """The memory with arrays that fit the parameters: the compiled loop takes for granted that they
+    do.
+    """
+    if not isinstance(memory, Memory):
+        got = type(memory).__name__
+        raise checks.InputError(f"memory: wanted a Memory, as from init_memory, got {got}")
+    K = len(params["U1"]) + 1
+    R = checks.array("memory.R", memory.R, (len(params["W"]), K, K))
+    gates = [len(params[f"c{level}"]) for level in range(1, hme.depth(params) + 1)]
+    if not isinstance(memory.S, (list, tuple)) or len(memory.S) != len(gates):
+        raise checks.InputError(f"memory.S: wanted one array for each of the {len(gates)} levels")
+    S = [checks.array("memory.S", s, (P, K, K)) for s, P in zip(memory.S, gates, strict=True)]
+    n = checks.array("memory.n", memory.n, np.shape(params.get("var", 0.0)))
+    return Memory(checks.integer("memory.cases", memory.cases, minimum=0), R, S, n)
 
 
 def numpy_pass(
@@ -270,7 +293,7 @@ def compiled_pass(
     learns_gradient = 0 if lr is None else 1
     hold = 1 if options.hold_variance else 0 if params["var"].ndim else 2
     total = kernels.hme_online.hme_epoch(
-        inputs, np.ascontiguousarray(y), order, tree, V, W, var, R, S, n, memory.cases,
+        inputs, np.ascontiguousarray(y, float), order, tree, V, W, var, R, S, n, memory.cases,
         learns_gradient, float(options.forgetting), float(options.shrink), options.shrink_every,
         float(options.clip), options.weighted, hold, 0.0 if lr is None else float(lr),
     )  # fmt: skip

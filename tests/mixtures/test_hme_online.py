@@ -236,3 +236,29 @@ def test_inputs_are_checked(covariance, change, words):
         params["c1"][0, 0] = -np.inf
     with pytest.raises(InputError, match=words):
         next(hme_online.train(params, x, y, **{"rng": np.random.default_rng(0), **change}))
+
+
+@pytest.mark.parametrize("backend", ["", "numpy"])
+def test_memory_and_order_are_checked(monkeypatch, backend):
+    """The compiled loop takes for granted that they fit parameters and cases."""
+    monkeypatch.setenv("MOE_NP_KERNELS", backend)
+    rng = np.random.default_rng(0)
+    params = hme.init(rng, (2, 2), 3, 1)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 1))
+    memory = hme_online.init_memory(params)
+    order = np.arange(20)
+    hme_online.run_pass(params, memory, x, y, order)
+    bad = [memory._replace(R=memory.R[:2]), memory._replace(S=memory.S[:1])]
+    bad += [memory._replace(R=memory.R[:, :2, :2]), memory._replace(n=np.ones(9)), None]
+    for wrong in bad:
+        with pytest.raises(InputError, match="memory"):
+            hme_online.run_pass(params, wrong, x, y, order)
+    for wrong in ([20], [-1], [0.5]):
+        with pytest.raises(InputError, match="order"):
+            hme_online.run_pass(params, memory, x, y, np.array(wrong))
+    for wrong in (None, y[:3], y * np.nan):
+        with pytest.raises(InputError, match="y: wanted"):
+            next(hme_online.train(params, x, wrong, rng=rng))
+    for x_type, y_type in (("f8", "f4"), ("f8", ">f8"), (">f8", "f8")):
+        passes = hme_online.train(params, x.astype(x_type), y.astype(y_type), rng=rng)
+        assert np.isfinite([next(passes).loss for _ in range(2)]).all()
