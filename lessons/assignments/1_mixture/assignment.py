@@ -275,6 +275,7 @@ def train(params, x, d, lr, epochs):
     params  {"W": (E, D, C), "b": (E, C), "U": (D, E), "c": (E,)}
             experts o_i = sigmoid(x W_i + b_i), gate p = softmax(x U + c)
     x (N, D), d (N, C)
+    The gate's totals may be very large.
     lr      the learning rate: every step is p ← p − lr · (gradient of the sum over all cases)
     """
     ### BEGIN SOLUTION
@@ -342,6 +343,7 @@ def report(params, x, d):
                      or 1)
     active           number of experts that have the largest p for at least a twentieth (5 %) of
                      the cases
+    The gate's totals may be very large.
     """
     ### BEGIN SOLUTION
     o = 1 / (1 + np.exp(-(np.einsum("nd,edc->nec", x, params["W"]) + params["b"])))

@@ -384,6 +384,8 @@ def train(params, x, d, lr, epochs):
             ("((d[:, None] - o) ** 2).sum(axis=2)", "(d[:, None, 0] - o[:, :, 0]) ** 2")
         ),
         "mean over the outputs": _train((").sum(axis=2))", ").mean(axis=2))")),
+        "no maximum subtracted in the gate": _train(("s - s.max(axis=1, keepdims=True)", "s")),
+        "one maximum for all cases": _train(("s.max(axis=1, keepdims=True)", "s.max()")),
         "one epoch only": _train((LAST, f"{LAST}\n        break")),
     },
 }
@@ -392,7 +394,7 @@ REPORT = """
 def report(params, x, d):
     o = 1 / (1 + np.exp(-(np.einsum("nd,edc->nec", x, params["W"]) + params["b"])))
     s = x @ params["U"] + params["c"]
-    p = np.exp(s - s.max(axis=1, keepdims=True))
+    p = np.exp(s - {top})
     p /= p.sum(axis=1, keepdims=True)
     y = {blend}
     share = np.array([(p.argmax(axis=1) == i).mean() for i in range(p.shape[1])])
@@ -400,6 +402,7 @@ def report(params, x, d):
 """
 _report = template(
     REPORT,
+    top="s.max(axis=1, keepdims=True)",
     blend='np.einsum("ne,nec->nc", p, o)',
     error="np.mean((d - y) ** 2)",
     percent="100 * np.mean((y > 0.5) == (d > 0.5))",
@@ -431,6 +434,8 @@ def report(params, x, d):
             blend="o[np.arange(len(x)), p.argmax(axis=1)]"
         ),
         "mean of the experts without the gate": _report(blend="o.mean(axis=1)"),
+        "no maximum subtracted in the gate": _report(top="0"),
+        "one maximum for all cases": _report(top="s.max()"),
         "half the squared error": _report(error="0.5 * np.mean((d - y) ** 2)"),
         "every expert that has the largest p once": _report(active="int(np.sum(share > 0))"),
         "more than a twentieth": _report(active="int(np.sum(share > 0.05))"),

@@ -129,9 +129,10 @@ def train_cases(rng):
         params["U"] = rng.normal(size=(2, E)) * 0.3
         params["c"] = rng.normal(size=E) * 0.3
         cases.append((params, task.x_train[subset], task.d_train[subset], 0.05, epochs))
-    for N, D, E, C, epochs in ((12, 3, 4, 2, 5), (1, 4, 2, 3, 3)):  # other numbers of outputs
+    # other numbers of outputs; in the last, very large totals of the gate
+    for N, D, E, C, epochs, size in ((12, 3, 4, 2, 5, 1), (1, 4, 2, 3, 3, 1), (9, 2, 3, 2, 3, 900)):
         params = jacobs1991.init_mixture(rng, E, D, C, init_range=1.0)
-        params["U"] = rng.normal(size=(D, E))
+        params["U"] = size * rng.normal(size=(D, E))
         params["c"] = rng.normal(size=E)
         d = rng.integers(2, size=(N, C)).astype(float)
         cases.append((params, rng.normal(size=(N, D)), d, 0.1, epochs))
@@ -151,16 +152,19 @@ def report_cases(rng):
     exactly a twentieth, a little less, and a little more.
     """
     settings = ((4, 40, 2), (3, 20, 1), (5, 50, 2), (3, 50, 3), (2, 10, 0), (4, 30, 1))
-    return [report_case(rng, *setting) for setting in settings]
+    return [report_case(rng, *setting) for setting in (*settings, (3, 40, 2, 900))]
 
 
-def report_case(rng, E, N, rare):
-    """A mixture of E experts and N cases, `rare` of which go to one of its experts."""
+def report_case(rng, E, N, rare, size=1):
+    """A mixture of E experts and N cases, `rare` of which go to one of its experts.
+
+    size   of the gate's parameters
+    """
     while True:
         D = int(rng.integers(1, 4))
         params = jacobs1991.init_mixture(rng, E, D, init_range=2.0)
-        params["U"] = rng.normal(size=(D, E))
-        params["c"] = rng.normal(size=E)
+        params["U"] = size * rng.normal(size=(D, E))
+        params["c"] = size * rng.normal(size=E)
         x = rng.uniform(-3, 3.0, (40 * N, D))
         p = jacobs1991.gate_forward(params, x)[0]
         top = np.sort(p, axis=1)

@@ -297,7 +297,7 @@ def gate_derivatives(x, resp, U):
 
     They are with respect to the first E − 1 columns of U.
 
-    x (N, D), resp (N, E), U (D, E) with its last column 0
+    x (N, D), resp (N, E), U (D, E) with its last column 0; totals x U may be in the thousands
     gradient   (D, E − 1)            gradient[d, i] = ∂Q / ∂U_di, a sum over cases
     curvature  (D, E − 1, D, E − 1)  curvature[d, i, f, j] = −∂²Q / ∂U_di ∂U_fj
     """

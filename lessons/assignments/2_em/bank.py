@@ -420,7 +420,7 @@ def gate_derivatives(x, resp, U):
     gradient, curvature = np.zeros((D, K)), np.zeros((D, K, D, K))
     for n in range(len(x)):
         s = x[n] @ U
-        g = np.exp(s) / np.exp(s).sum()
+        g = np.exp(s - s.max()) / np.exp(s - s.max()).sum()
         for i in range(K):
             gradient[:, i] += x[n] * (resp[n, i] - g[i])
             for j in range(K):
@@ -431,7 +431,7 @@ def gate_derivatives(x, resp, U):
 def gate_derivatives(x, resp, U):
     x, resp, U = (v.astype(np.float32) for v in (x, resp, U))
     N, D, K = *x.shape, U.shape[1] - 1
-    g = np.exp(x @ U)
+    g = np.exp(x @ U - (x @ U).max(1, keepdims=True))
     g = (g / g.sum(1, keepdims=True))[:, :K]
     J = np.einsum("ni,ij->nij", g, np.eye(K, dtype=g.dtype)) - np.einsum("ni,nj->nij", g, g)
     A = sum(np.kron(np.outer(x[n], x[n]), J[n]) for n in range(N))
@@ -457,6 +457,10 @@ def gate_derivatives(x, resp, U):
         ),
         "all E columns": changed(
             DERIVATIVES, ("keepdims=True))[:, :-1]", "keepdims=True))"), ("resp[:, :-1]", "resp")
+        ),
+        "no maximum subtracted": changed(DERIVATIVES, ("s - s.max(axis=1, keepdims=True)", "s")),
+        "one maximum for all cases": changed(
+            DERIVATIVES, ("s.max(axis=1, keepdims=True)", "s.max()")
         ),
         "axes in another order": changed(DERIVATIVES, ("->difj", "->idjf")),
     },
@@ -513,7 +517,7 @@ def gate_step(x, resp, U):
     inverse = np.linalg.pinv(A, rcond=1e-11, hermitian=True)
     step = (inverse @ (x.T @ (resp - g)).reshape(-1)).reshape(D, E)
     size = 1.0
-    while Q(U + size * step) <= Q(U) and size > 1e-3:
+    while Q(U + size * step) <= Q(U) and size > 1 / 512:
         size /= 2
     return U + size * step if Q(U + size * step) > Q(U) else U
 """,
@@ -553,6 +557,8 @@ def gate_step(x, resp, U):
         ),
         "two sizes only": changed(STEP, ("np.arange(10)", "np.arange(2)")),
         "four sizes only": changed(STEP, ("np.arange(10)", "np.arange(4)")),
+        "nine sizes only": changed(STEP, ("np.arange(10)", "np.arange(9)")),
+        "eleven sizes": changed(STEP, ("np.arange(10)", "np.arange(11)")),
         "a tenth instead of a half": changed(STEP, ("0.5 ** np", "0.1 ** np")),
         "the last size that raises Q": changed(STEP, ("np.arange(10)", "np.arange(10)[::-1]")),
         "the best of all sizes": changed(
@@ -625,10 +631,11 @@ def em(params, x, y, steps, floor):
         curvature = np.einsum("nd,nij,nf->difj", x, weight, x).reshape(gradient.size, -1)
         delta = np.zeros(U.shape)
         delta[:, :-1] = np.linalg.solve(curvature, gradient.ravel()).reshape(gradient.shape)
-        size, before = 1.0, (resp * log_g).sum()
-        while size > 1e-3 and (resp * log_softmax(x @ (U + size * delta))).sum() <= before:
-            size /= 2
-        U = U + size * delta
+        before = (resp * log_g).sum()
+        for size in 0.5 ** np.arange(10):
+            if (resp * log_softmax(x @ (U + size * delta))).sum() > before:
+                U = U + size * delta
+                break
     history.append(expect()[1])
     return {"W": W, "var": var, "U": U}, np.array(history)
 """
@@ -675,16 +682,24 @@ def em(params, x, y, steps, floor):
 """,
     ],
     "wrong": {
-        "the gate's whole step, always": changed(EM, ("while size > 1e-3", "while size > 1")),
-        "four sizes of the gate's step only": changed(
-            EM, ("while size > 1e-3", "while size > 0.125")
+        "one maximum for all cases": changed(
+            EM,
+            (
+                "np.exp(log_softmax(joint)), np.logaddexp.reduce(joint, axis=1).sum()",
+                "np.exp(log_softmax(joint)), (joint.max() + np.log(np.exp(joint - joint.max())"
+                ".sum(axis=1))).sum()",
+            ),
         ),
+        "the gate's whole step, always": changed(EM, ("> before:", "> -np.inf:")),
+        "four sizes of the gate's step only": changed(EM, ("np.arange(10)", "np.arange(4)")),
+        "nine sizes of the gate's step": changed(EM, ("np.arange(10)", "np.arange(9)")),
+        "eleven sizes of the gate's step": changed(EM, ("np.arange(10)", "np.arange(11)")),
         "least squares on log responsibilities for the gate": changed(
             EM,
             (
                 "U = U + size * delta",
                 "target = np.log(np.maximum(resp, 1e-300))\n"
-                "        U = np.linalg.lstsq(x, target - target[:, -1:], rcond=None)[0]",
+                "                U = np.linalg.lstsq(x, target - target[:, -1:], rcond=None)[0]",
             ),
         ),
         "the gate is never fitted": changed(EM, ("U = U + size * delta", "pass")),

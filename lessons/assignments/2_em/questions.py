@@ -20,7 +20,6 @@ FITTED = close(1e-3, 1e-5)  # after linear systems, several steps, or far away i
 
 
 SIZES = 10  # of Newton's step: 1, ½, ¼, ... 1/512
-MOST_HALVINGS = 6  # in the cases
 
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -165,7 +164,11 @@ def derivative_cases(rng):
         resp = random_responsibilities(rng, N, E)
         cases.append((x, resp, with_last_0(size * rng.normal(size=(D, E)))))
     alone = np.eye(3)[rng.integers(3, size=6)]
-    return [*cases, (inputs(rng, 6, 3), alone, with_last_0(rng.normal(size=(3, 3))))]
+    cases.append((inputs(rng, 6, 3), alone, with_last_0(rng.normal(size=(3, 3)))))
+    x, resp, U = cases[0]
+    sure = inputs(rng, 9, 3)
+    sure[::2, 0] *= 2000  # the gate is much too sure of some cases
+    return [*cases, (sure, resp, U), (x, resp, 2000 * U)]
 
 
 def gate_derivatives(x, resp, U):
@@ -188,13 +191,16 @@ def objective(x, resp, U):
 
 
 def halvings(x, resp, U):
-    """How often Newton's step is halved until the objective rises; None where rounding decides."""
+    """How often Newton's step is halved until the objective rises; None where rounding decides.
+
+    SIZES, where one halving more than is asked for would raise it.
+    """
     gradient, curvature = gate_derivatives(x, resp, U)
     if np.linalg.cond(curvature.reshape(gradient.size, -1)) > 1e7:
         return None
     delta = newton_step(x, resp, U)
     before = objective(x, resp, U)
-    for number in range(SIZES):
+    for number in range(SIZES + 1):
         rise = objective(x, resp, U + 0.5**number * delta) - before
         if abs(rise) < 1e-8 * abs(before):
             return None
@@ -206,18 +212,19 @@ def halvings(x, resp, U):
 def gate_step_cases(rng):
     """From 0, from small gates, and from large ones, where the whole step lowers the objective.
 
-    There is a case for each number of halvings up to MOST_HALVINGS, so that no seed is easier than
-    another, and one in which nothing is to be gained.
+    There is a case for each number of halvings, one in which no size helps, and one in which
+    nothing is to be gained: no seed is easier than another.
     """
     by_number = {}
-    while len(by_number) <= MOST_HALVINGS:
+    while len(by_number) <= SIZES:
         D = int(rng.integers(1, 4))
         E = int(rng.integers(2, 5))
         x = inputs(rng, 30, D)
         resp = random_responsibilities(rng, 30, E)
-        U = with_last_0(rng.uniform(0, 7) * rng.normal(size=(D, E)))
+        U = with_last_0(rng.uniform(0, 12) * rng.normal(size=(D, E)))
         times = halvings(x, resp, U)
-        if times is not None and times <= MOST_HALVINGS:
+        # with probabilities of 0 it would depend on the way to the right answer
+        if times is not None and numerics.softmax(x @ U).min() > 1e-7:
             by_number.setdefault(times, (x, resp, U))
     x = inputs(rng, 25, 3)
     resp = random_responsibilities(rng, 25, 4)
@@ -247,8 +254,9 @@ def compare_gates(wanted, got, inputs=None):
 def em_problem(rng, kind):
     """Initial parameters, x and y.
 
-    kind   "branches" or "halved" (a curve with three), "crossing" (two lines), "outputs" or
-           "halved often" (lines with two)
+    kind   "branches" or "halved" (a curve with three), "crossing" (two lines), "outputs", "halved
+           often" or "far" (lines with two outputs; two cases are far away from all of them),
+           "halved most" or "not moved" (two constants; the gate is very sure of the first)
     """
     if kind in ("branches", "halved"):
         x, y = inverse_problem(60, rng)
@@ -256,29 +264,44 @@ def em_problem(rng, kind):
     elif kind == "crossing":  # two lines without noise, so that variances fall to the floor
         x, E = inputs(rng, 40, 2), 2
         y = x[:, :1] * rng.choice([-1.0, 1.0], size=(40, 1))
+    elif kind in ("halved most", "not moved"):
+        x, E = np.ones((20, 1)), 2
+        y = rng.normal(size=(20, 1))
     else:
         x, E = inputs(rng, 50, 3), 4
         y = np.einsum("nd,ndc->nc", x, rng.normal(size=(2, 3, 2))[(x[:, 0] > 0).astype(int)])
         y = y + 0.3 * rng.normal(size=y.shape)
+        y[:2] += 60 if kind == "far" else 0
     D, C = x.shape[1], y.shape[1]
     W = 0.5 * rng.normal(size=(E, D, C))
-    W[:, -1] += y[rng.choice(len(y), E, replace=False)]
+    W[:, -1] += y[2 + rng.choice(len(y) - 2, E, replace=False)]
     U = with_last_0(rng.uniform(0.5, 5) * rng.normal(size=(D, E)))
+    if kind in ("halved most", "not moved"):
+        U = np.array([[rng.uniform(6, 12), 0]])
     return {"W": W, "var": np.full(E, 0.5), "U": U}, x, y
 
 
 def em_cases(rng):
-    """In the second case the floor holds a variance; in the last two the gate's step is halved."""
+    """In the second case the floor holds a variance; "far" has cases far away from all experts.
+
+    In the others after the third the gate's step is halved: once or more, four times or more, nine
+    times, and so often that the gate stays.
+    """
     cases = []
     settings = (("branches", 1, 1e-4), ("crossing", 8, 0.02), ("outputs", 6, 1e-4))
-    for kind, steps, floor in (*settings, ("halved", 4, 1e-4), ("halved often", 2, 1e-4)):
+    settings += (("halved", 4, 1e-4), ("halved often", 2, 1e-4), ("far", 1, 1e-4))
+    settings += (("halved most", 1, 1e-4), ("not moved", 1, 1e-4))
+    number = {"halved most": [SIZES - 1], "not moved": [SIZES]}
+    for kind, steps, floor in settings:
         while True:
             params, x, y = em_problem(rng, kind)
             times, last = count_halvings(params, x, y, steps, floor)
             wanted = kind == "halved" and max(times, default=0) > 0
             wanted = wanted or (kind == "halved often" and max(times, default=0) > 3)
             wanted = wanted or (kind == "crossing" and np.isclose(last["var"], floor).any())
-            if len(times) == steps and (wanted or kind in ("branches", "outputs")):
+            wanted = wanted or times == number.get(kind)
+            clear = len(times) == steps and (SIZES not in times or kind == "not moved")
+            if clear and (wanted or kind in ("branches", "outputs", "far")):
                 break
         cases.append((params, x, y, steps, floor))
     return cases

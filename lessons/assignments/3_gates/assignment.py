@@ -114,7 +114,8 @@ hidden_test("3_gates", "q1_top_k", top_k_gate)
 def gate_backward(dG, logits, kept, renormalise):
     """Gradient at the logits of the gate of question 1. -> dlogits (N, E)
 
-    dG, logits (N, E), kept (N, E) bool; where kept is False, dG may be any number, nan too
+    dG, logits (N, E), kept (N, E) bool; where kept is False, dG may be any number, nan too. Logits
+    may be very large or very small.
     Renormalised, logits that are not kept get exactly 0.
     """
     ### BEGIN SOLUTION
@@ -393,7 +394,7 @@ def switch_loss(logits, k, valid):
     """-> (value, dlogits (N, E), which is 0 in rows of padding)
 
     logits (N, E), k, valid (N,) bool, at least one True
-    No two logits of a token are equal.
+    No two logits of a token are equal. Logits may be very large or very small.
     """
     ### BEGIN SOLUTION
     E = logits.shape[1]

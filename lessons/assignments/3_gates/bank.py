@@ -124,7 +124,7 @@ def gate_backward(dG, logits, kept, renormalise):
     for n in range(len(logits)):
         first = np.flatnonzero(kept[n])
         over = first if renormalise else np.arange(logits.shape[1])
-        p = np.exp(logits[n, over])
+        p = np.exp(logits[n, over] - logits[n].max())
         p /= p.sum()
         jacobian = np.diag(p) - np.outer(p, p)
         d = np.array([dG[n, i] if kept[n, i] else 0.0 for i in over])
@@ -162,6 +162,12 @@ def gate_backward(dG, logits, kept, renormalise):
                     "    return p * (dp - (p * dp).sum(axis=1, keepdims=True))\n",
                     "    return kept * p * (dp - (p * dp).sum(axis=1, keepdims=True))\n",
                 ),
+            ),
+            "no maximum subtracted": changed(
+                BACKWARD, ("logits - logits.max(axis=1, keepdims=True)", "logits")
+            ),
+            "one maximum for all tokens": changed(
+                BACKWARD, ("logits.max(axis=1, keepdims=True)", "logits.max()")
             ),
             "as if renormalised, always": changed(BACKWARD, ("if renormalise", "if True")),
             "as if not renormalised, always": changed(BACKWARD, ("if renormalise", "if False")),
@@ -488,6 +494,9 @@ def switch_loss(logits, k, valid):
     "wrong": {
         "one maximum for all tokens": changed(
             SWITCH, ("rows.max(axis=1, keepdims=True)", "rows.max()")
+        ),
+        "no maximum subtracted": changed(
+            SWITCH, ("rows - rows.max(axis=1, keepdims=True)", "rows")
         ),
         "f as a share of tokens": changed(SWITCH, ("/ (N * k)", "/ N")),
         "no E": changed(SWITCH, ("= E * p", "= p"), ("return E * ", "return ")),

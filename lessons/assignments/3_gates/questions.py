@@ -78,7 +78,13 @@ def backward_cases(rng):
         logits = rng.normal(size=(N, E))
         kept = contract.demand_of(contract.top_k(logits, k), E)
         cases.append((rng.normal(size=(N, E)), logits, kept, renormalise))
-    for dG, _, kept, _ in cases[:2]:  # what is not kept has no meaning: whatever was in memory
+    shift = np.array([[900.0], [-900.0], [0.0], [2.0], [900.0]])
+    for k, renormalise in ((2, True), (2, False)):
+        logits = shift + rng.normal(size=(5, 4))
+        logits[2, :2] = [700.0, -700.0]
+        kept = contract.demand_of(contract.top_k(logits, k), 4)
+        cases.insert(0, (rng.normal(size=(5, 4)), logits, kept, renormalise))
+    for dG, _, kept, _ in cases[:4]:  # what is not kept has no meaning: whatever was in memory
         dG[~kept] = rng.choice([np.nan, np.inf, -np.inf, 1e300], size=(~kept).sum())
     return cases
 
@@ -210,7 +216,9 @@ def switch_cases(rng):
     shift = np.array([[900.0], [-900.0], [0.0], [0.0]])
     far = drawn_apart(lambda: shift + rng.normal(size=(4, 3)))
     one_idle = drawn_apart(lambda: rng.normal(size=(7, 4)) - [9, 0, 0, 9])
-    cases += [(far, 1, np.ones(4, bool)), (one_idle, 1, np.arange(7) > 0)]
+    within = rng.permuted([[800.0, 0.0, -800.0], [0.0, 1.0, -900.0]], axis=1)
+    cases += [(far, 1, np.ones(4, bool)), (within, 2, np.ones(2, bool))]
+    cases += [(one_idle, 1, np.arange(7) > 0)]
     return [*cases, (logits_on_a_grid(rng, MANY, 6), 2, rng.random(MANY) < 0.9)]
 
 

@@ -296,6 +296,7 @@ def router_gradient(dweight, theta, x, expert):
     """Gradient of Σ_n dweight_n π_n with respect to theta; the chosen experts are constants.
 
     dweight (N,), theta (E, D), x (N, P, D), expert (N,) -> dtheta (E, D)
+    Logits may be in the thousands.
     """
     ### BEGIN SOLUTION
     xsum = x.sum(axis=1)
@@ -360,6 +361,7 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
     """Some passes over all samples. Returns (w, theta) after the last pass.
 
     w (E, 2J, D), theta (E, D), x (N, P, D), y (N,) of 0 and 1
+    The router's logits may be in the thousands, and so may the experts' outputs.
     noise        (T, N, E): T passes, and the noise of each
     activation   "cubic" or "linear"
     lr           η, the learning rate of the experts: the length of an expert's step

@@ -137,7 +137,8 @@ def router_gradient(dweight, theta, x, expert):
             """
 def router_gradient(dweight, theta, x, expert):
     theta, total = theta.astype(np.float32), x.sum(axis=1).astype(np.float32)
-    e = np.exp(total @ theta.T)
+    h = total @ theta.T
+    e = np.exp(h - h.max(axis=1)[:, None])
     p = e / e.sum(axis=1, keepdims=True)
     dp = np.eye(len(theta))[expert] * dweight[:, None]
     ds = p * (dp - (p * dp).sum(axis=1, keepdims=True))
@@ -273,6 +274,8 @@ def router_gradient(dweight, theta, x, expert):
 _router = functools.partial(changed, ROUTER)
 
 BANK["q5_router_gradient"]["wrong"] = {
+    "overflow": _router((" - h.max(axis=1, keepdims=True)", "")),
+    "one maximum for all samples": _router(("h.max(axis=1, keepdims=True)", "h.max()")),
     "only the chosen logit": _router(("(onehot - p)", "onehot * (1 - p)")),
     "the raw gate's gradient": _router(
         ("(dweight * p[rows, expert])[:, None] * (onehot - p)", "dweight[:, None] * onehot")
@@ -391,6 +394,11 @@ def train(w, theta, x, y, noise, activation, lr, lr_router):
         "uphill": _train(
             ("w = w - lr", "w = w + lr"), ("theta = theta - lr", "theta = theta + lr")
         ),
+        "overflow in the loss": _train(
+            ("np.exp(out - out.max(axis=1, keepdims=True))", "np.exp(out)")
+        ),
+        "overflow in the router": _train(("np.exp(h - h.max(axis=1, keepdims=True))", "np.exp(h)")),
+        "one maximum for all samples": _train(("h.max(axis=1, keepdims=True)", "h.max()")),
         "the router does not learn": _train(("theta = theta - lr_router * dtheta", "pass")),
     },
 }

@@ -147,10 +147,14 @@ def route(theta, x, noise):
 
 
 def router_cases(rng):
+    """Small logits, logits in the thousands for some samples; one large case."""
     cases = []
-    for N, P, D, E in ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3), (300, 4, 500, 30)):
+    settings = ((7, 4, 3, 4), (5, 3, 4, 2), (1, 2, 3, 3), (6, 2, 3, 3), (300, 4, 500, 30))
+    for number, (N, P, D, E) in enumerate(settings):
         theta = rng.normal(size=(E, D)) / D**0.5
         x = rng.normal(size=(N, P, D))
+        if number == 3:
+            x[::2] *= 3000
         cases.append((rng.normal(size=N), theta, x, rng.integers(E, size=N)))
     return cases
 
@@ -167,19 +171,22 @@ def router_gradient(dweight, theta, x, expert):
 def train_cases(rng):
     """The first has more experts than samples. No case has a choice that is nearly a tie."""
     cases = []
-    for sizes, activation, size, lr, lr_router in (
-        ((3, 4, 5, 2, 1), "cubic", 0.2, 0.05, 0.3),
-        ((24, 6, 3, 2, 8), "cubic", 0.2, 0.05, 0.3),
-        ((20, 5, 4, 1, 10), "linear", 0.2, 0.05, 0.3),
-        ((12, 4, 3, 2, 4), "linear", 0.2, 0.2, 0.0),
-        ((50, 40, 6, 30, 3), "cubic", 0.05, 0.05, 0.3),
+    for sizes, activation, size, lr, lr_router, sure in (
+        ((3, 4, 5, 2, 1), "cubic", 0.2, 0.05, 0.3, 0.1),
+        ((24, 6, 3, 2, 8), "cubic", 0.2, 0.05, 0.3, 0.1),
+        ((20, 5, 4, 1, 10), "linear", 0.2, 0.05, 0.3, 0.1),
+        ((12, 4, 3, 2, 4), "linear", 0.2, 0.2, 0.0, 0.1),
+        ((6, 4, 3, 2, 2), "cubic", 0.2, 0.05, 0.3, 3000),
+        ((12, 4, 3, 2, 1), "cubic", 0.5, 0.05, 0.3, 0.01),
+        ((50, 40, 6, 30, 3), "cubic", 0.05, 0.05, 0.3, 0.1),
     ):
         N, D, E, J, passes = sizes
         closest = 0.0
-        while closest < 1e-3:
+        while closest < (20 if sure > 1 else 1e-3):
             w = rng.normal(size=(E, 2 * J, D)) * size
             x = rng.normal(size=(N, 3, D))
-            theta = rng.normal(size=(E, D)) * 0.1
+            x[::3] *= 8 if sure < 0.1 else 1  # outputs in the thousands, of some samples
+            theta = rng.normal(size=(E, D)) * sure
             y = rng.integers(2, size=N)
             noise = rng.random((passes, N, E))
             case = (w, theta, x, y, noise, activation, lr, lr_router)
@@ -202,6 +209,8 @@ def trained(w, theta, x, y, noise, activation, lr, lr_router):
         w = w - lr * grads["w"] / np.where(norm > 0, norm, 1)
         theta = theta - lr_router * grads["theta"]
         closest = min(closest, gap(cache.h + noise_t))
+        if norm[norm > 0].min() < 1e-3:  # the direction of a step would be rounding
+            closest = 0.0
     return w, theta, closest
 
 
