@@ -57,7 +57,8 @@ DENIED = {
     "fanotify_mark",
     "memory": "shmget shmat shmctl semget semop semctl semtimedop msgget msgsnd msgrcv msgctl "
     "mq_open mq_unlink memfd_create",
-    "the system": "sync syncfs syslog personality pivot_root chroot acct mount umount2 swapon reboot "
+    "the system": "sync syncfs "
+    "syslog personality pivot_root chroot acct mount umount2 swapon reboot "
     "init_module delete_module quotactl kexec_load add_key request_key keyctl unshare "
     "perf_event_open name_to_handle_at open_by_handle_at setns finit_module bpf userfaultfd",
     "newer ways to the same": "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register "

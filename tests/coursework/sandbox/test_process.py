@@ -81,14 +81,15 @@ def test_what_never_answers_is_ended_in_time(sandbox, body, words):
 
 
 WITHOUT_NAME = """
-import mmap, os, time
+import ctypes, os, time
 kept = []
 def f(mapped):
+    mmap = ctypes.CDLL(None).mmap
     for i in range(20):
         fd = os.open(f"f{i}", os.O_CREAT | os.O_RDWR)
         os.write(fd, bytes(10**6))
         if mapped:
-            kept.append(mmap.mmap(fd, 4096))
+            mmap(None, ctypes.c_size_t(4096), 1, 1, fd, ctypes.c_long(0))
             os.close(fd)
         os.unlink(f"f{i}")
     time.sleep(2)
