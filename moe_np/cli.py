@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     "bench": Command(
         "time the sparse layer beside a dense net and the peers that are installed",
-        *("moe_np.cli", "add_bench", "bench"),
+        *("moe_np.experiments.layer_speed.cli", "add_bench", "bench"),
     ),
     "coursework": Command(
         "assignments: list, release, check, grade",
@@ -125,20 +125,3 @@ def count(args: argparse.Namespace) -> None:
         print(json.dumps({**counts._asdict(), "parts": parts}, indent=1, ensure_ascii=False))
     else:
         print(accounting.table(counts))
-
-
-def add_bench(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    """Arguments of `moe-np bench`."""
-    parser.add_argument("--expert", default="swiglu", metavar="X", help="swiglu (default) or relu")
-    parser.add_argument("--quick", action="store_true", help="two small shapes: not a result")
-    parser.add_argument("--json", action="store_true", help="one object per shape and contestant")
-
-
-def bench(args: argparse.Namespace) -> None:
-    """Time the sparse layer."""
-    from moe_np.experiments.layer_speed import bench as timing
-
-    rows, facts = timing.run(
-        args.expert, quick=args.quick, say=lambda text: print(text, file=sys.stderr, flush=True)
-    )
-    print(json.dumps(rows, indent=1) if args.json else timing.table(rows, facts))

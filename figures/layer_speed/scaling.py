@@ -1,18 +1,23 @@
 """Where a sparse layer pays: its time against tokens, experts, k and width, beside two dense nets.
 
-What to see: the sparse layer runs along with the dense net of the same active operations, while the
-dense net of the same number of parameters costs E/k times as much. A line stands where the two nets
-of one size cross, if they do: from a few tokens on the sparse one is the faster. With k = E both do
-the same work.
+What to see: the sparse layer takes about the time of the dense net with the same number of active
+operations, while the dense net with the same number of parameters costs E/k times as much. A
+vertical line marks where the sparse layer and the dense net of its size cross, if they do: from a
+few tokens on the sparse layer is faster. With k = E both do the same work.
 """
 
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from figures import Job
 from moe_np import plots
-from moe_np.experiments.layer_speed import contestants
-from moe_np.experiments.layer_speed.contestants import Shape
+from moe_np.experiments.layer_speed.numpy_contestants import dense_numpy, moe_layer
+from moe_np.experiments.layer_speed.problem import Shape, least_time, problem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = "The sparse layer: time against tokens, experts, k and width"
 ORDER = 110
@@ -36,31 +41,32 @@ LINES = {
     "same work": ("dense, as many active operations", plots.GREY, ":"),
 }
 
+Times = dict[str, float]  # seconds of each net of LINES
+Results = dict[str, tuple[tuple[int, ...], list[Times]]]  # by what varies: its values, the times
 
-def measure(shape, at_least):
-    """Seconds of a forward and backward pass of the three nets, in turn, twice; the least counts."""
-    p = contestants.problem("relu", shape)
+
+def measure(shape: Shape, at_least: float) -> Times:
+    """Seconds of a forward and backward pass of the three nets: the least of two rounds."""
+    p = problem("relu", shape)
     steps = {
-        "sparse": contestants.moe_np(p),
-        "same size": contestants.dense_numpy(p, shape.experts * shape.hidden),
-        "same work": contestants.dense_numpy(p),
+        "sparse": moe_layer(p),
+        "same size": dense_numpy(p, shape.experts * shape.hidden),
+        "same work": dense_numpy(p),
     }
     for step in steps.values():
         step(True)
     rounds = []
     for _ in range(2):
-        time.sleep(
-            0.1
-        )  # the threads of NumPy's products look for more work for a while, on the sparse layer's cores
+        time.sleep(0.1)  # the threads of NumPy's products spin for a while, on the layer's cores
         rounds.append(
-            {k: contestants.least_time(step, True, at_least=at_least) for k, step in steps.items()}
+            {name: least_time(step, True, at_least=at_least) for name, step in steps.items()}
         )
-    return {k: min(r[k] for r in rounds) for k in steps}
+    return {name: min(times[name] for times in rounds) for name in steps}
 
 
-def crossing(xs, times):
+def crossing(xs: tuple[int, ...], times: list[Times]) -> float | None:
     """Where the sparse layer and the dense net of its size last take the same time, by straight
-    lines on log scales.
+    lines on log scales; None where they do not.
     """
     gap = np.log([t["sparse"] / t["same size"] for t in times])
     for i in reversed(range(len(xs) - 1)):
@@ -70,62 +76,59 @@ def crossing(xs, times):
     return None
 
 
-def picture(results):
+def picture(results: Results) -> "Figure":
+    """One panel per quantity that varies."""
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 4, figsize=(17, 4.6), sharey=True, layout="constrained")
-    for ax, (what, (xs, times)) in zip(axes, results.items(), strict=True):
+    for ax, (quantity, (xs, times)) in zip(axes, results.items(), strict=True):
         for name, (label, colour, line) in LINES.items():
-            ax.plot(
-                xs,
-                [1e3 * t[name] for t in times],
-                line,
-                color=colour,
-                marker="o",
-                markersize=4,
-                label=label,
-            )
-        at = crossing(xs, times)
-        if at is not None:
-            ax.axvline(at, color=plots.GREY, linewidth=1)
-            ax.annotate(f" {at:.2g}", (at, 0.02), xycoords=("data", "axes fraction"))
+            style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4}
+            ax.plot(xs, [1e3 * t[name] for t in times], line, label=label, **style)
+        x = crossing(xs, times)
+        if x is not None:
+            ax.axvline(x, color=plots.GREY, linewidth=1)
+            ax.annotate(f" {x:.2g}", (x, 0.02), xycoords=("data", "axes fraction"))
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
-        ax.set_xlabel(LABELS[what])
+        ax.set_xlabel(LABELS[quantity])
     axes[0].set_ylabel("ms, forward and backward")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 
-def table(results):
+def table(results: Results) -> str:
+    """Crossings, and ratios at the ends, as Markdown."""
     lines = [
         "| against | cross at | sparse / same size | sparse / same work |",
         "|---|---|---|---|",
     ]
-    for what, (xs, times) in results.items():
-        at = crossing(xs, times)
-        ends = [
-            " to ".join(f"{t['sparse'] / t[other]:.2f}" for t in (times[0], times[-1]))
-            for other in ("same size", "same work")
-        ]
+    for quantity, (xs, times) in results.items():
+        x = crossing(xs, times)
+        size, work = (
+            " to ".join(f"{t['sparse'] / t[dense]:.2f}" for t in (times[0], times[-1]))
+            for dense in ("same size", "same work")
+        )
         cheaper = "sparse" if times[0]["sparse"] < times[0]["same size"] else "dense"
-        cross = f"nowhere: {cheaper} is cheaper" if at is None else f"{at:.2g}"
-        lines.append(f"| {LABELS[what]}, {xs[0]} to {xs[-1]} | {cross} | {ends[0]} | {ends[1]} |")
+        cross = f"nowhere: {cheaper} is cheaper" if x is None else f"{x:.2g}"
+        lines.append(f"| {LABELS[quantity]}, {xs[0]} to {xs[-1]} | {cross} | {size} | {work} |")
     return "\n".join(lines)
 
 
-def make(job):
+def make(job: Job) -> str:
+    """Measure, draw, and write the section of the report."""
     at_least = 0.01 if job.quick else 0.08
     results = {}
-    for what, xs in SWEEPS.items():
-        xs = xs[::2] if job.quick else xs
-        results[what] = xs, [measure(BASE._replace(**{what: x}), at_least) for x in xs]
+    for quantity, values in SWEEPS.items():
+        xs = values[::2] if job.quick else values
+        results[quantity] = xs, [measure(BASE._replace(**{quantity: x}), at_least) for x in xs]
     with plots.style():
         job.save(picture(results), "scaling")
     return (
         "![time against tokens, experts, k and width](scaling.png)\n\n"
-        f"Forward and backward, float32, ReLU; where a quantity does not vary: {BASE.tokens} tokens, width {BASE.d}, "
-        f"hidden {BASE.hidden}, {BASE.experts} experts, k = {BASE.k}. As many parameters: one net of hidden size E·H; "
-        "as many active operations: k·H. The crossing is the last one: a single token is slow in a dense net too, as a "
-        "vector times a matrix. Ratios at the two ends.\n\n" + table(results)
+        "Forward and backward, float32, ReLU; where a quantity does not vary: "
+        f"{BASE.tokens} tokens, width {BASE.d}, hidden {BASE.hidden}, {BASE.experts} experts, "
+        f"k = {BASE.k}. As many parameters: one net of hidden size E·H; as many active "
+        "operations: k·H. The crossing is the last one: a single token is slow in a dense net too, "
+        "as a vector times a matrix. Ratios at the two ends.\n\n" + table(results)
     )

@@ -1,13 +1,20 @@
-"""Which code does the inner loops: NumPy (reads like the equations) or Numba (the same, compiled).
+"""The inner loops, compiled by Numba: each module has the name of its NumPy twin.
 
-    MOE_NP_KERNELS=numpy    always NumPy
-    MOE_NP_KERNELS=numba    always the loops, also with the JIT switched off (NUMBA_DISABLE_JIT=1: slow, for a debugger)
-    unset                   Numba where it is installed and its JIT is on, otherwise NumPy
+The twin is the file that holds the equations, as `moe_np.routing.top_k` is of `kernels.top_k`; a
+test holds both equal to rounding. What several compiled loops share (BLAS, threads, activations) is
+in `kernels.machine`. Environment variables choose:
 
-Each module of loops here has the name of its NumPy twin, the file that holds the equations, and a
-test that holds the two equal. What compiled loops share (BLAS, the thread pool, activations) lies
-in `machine`. The modules are imported when they are first touched, as in
-`kernels.top_k.forward(...)`, so that `import moe_np` never imports Numba.
+    MOE_NP_KERNELS=numpy    always the NumPy twins
+    MOE_NP_KERNELS=numba    always the loops, also where NUMBA_DISABLE_JIT=1 switches the compiler
+                            off: slow, for a debugger
+    unset                   the loops where Numba is installed and its compiler is on
+
+    MOE_NP_BLAS=whole       matrix products never in pieces (`kernels.machine.blas` says why pieces)
+    MOE_NP_BLAS=dot         matrix products by Numba's `np.dot`, on SciPy's BLAS
+    unset                   NumPy's BLAS, in pieces where it is an OpenBLAS with AVX-512
+
+A module of loops is imported when it is first used, as in `kernels.top_k.forward(...)`, so that
+`import moe_np` never imports Numba.
 """
 
 import functools
@@ -15,15 +22,17 @@ import importlib
 import importlib.util
 import os
 import sys
+from types import ModuleType
 
 import numpy as np
 
 from moe_np.base.checks import InputError
+from moe_np.base.types import DType
 
 TWINS = ("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in TWINS:
         return importlib.import_module(f"moe_np.kernels.{name}")
     raise AttributeError(f"module 'moe_np.kernels' has no attribute {name!r}")
@@ -31,31 +40,33 @@ def __getattr__(name):
 
 @functools.cache
 def _has_numba():
-    if sys.modules.get("numba", ...) is None:  # how a test says "not installed"
+    if sys.modules.get("numba", ...) is None:  # a test that hides Numba
         return False
     return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache
-def _say(text):
+def _notice(text):
     print(f"moe_np: {text}", file=sys.stderr)
 
 
-def backend():
-    """Return "numpy" or "numba", as the environment asks and the installation allows."""
-    asked = os.environ.get("MOE_NP_KERNELS", "")
-    if asked not in ("", "numpy", "numba"):
-        raise InputError(f"MOE_NP_KERNELS: wanted numpy or numba, got {asked!r}")
-    if asked == "numpy":
+def backend() -> str:
+    """The kernels in use, "numpy" or "numba", by the environment and by what is installed. Raises
+    InputError for another value of MOE_NP_KERNELS.
+    """
+    choice = os.environ.get("MOE_NP_KERNELS", "")
+    if choice not in ("", "numpy", "numba"):
+        raise InputError(f"MOE_NP_KERNELS: wanted numpy or numba, got {choice!r}")
+    if choice == "numpy":
         return "numpy"
     if not _has_numba():
-        _say("Numba is not installed; using the NumPy kernels (same results, slower)")
+        _notice("Numba is not installed; using the NumPy kernels (same results, slower)")
         return "numpy"
     jit_off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
-    return "numba" if asked == "numba" or not jit_off else "numpy"
+    return "numba" if choice == "numba" or not jit_off else "numpy"
 
 
-def compiled(dtype):
+def compiled(dtype: DType) -> bool:
     """Whether the compiled loops are used for arrays of this dtype: with Numba, for float32 and
     float64. Half precision and long double have no compiled loops; they run in NumPy.
     """

@@ -1,19 +1,57 @@
-"""On-line learning compiled: the loops of `moe_np.mixtures.hme_online`, and of one-hidden-layer
-nets, case by case.
+"""On-line learning of trees (HME) and of nets with one hidden layer, case by case, compiled; the
+equations are in `moe_np.mixtures.hme_online`.
 
-The same equations as there in another layout. All nodes of a tree, level after level, are rows of
-one array V (nodes, K), a gate's branches side by side; `tree` has the number of branches of a gate
-on each level, the constant input is the last of K. Inner loops run along rows: that makes vector
-instructions of them without changing the order of any sum.
+All nodes of a tree, level after level, are rows of one array V (nodes, K), the branches of a gating
+network side by side. `tree` has the number of branches of a gating network on each level. The
+constant input is the last of K. Inner loops run along rows: that makes vector instructions of them
+without changing the order of a sum. The letters: N cases, K inputs with the constant 1, C outputs,
+E experts (leaves).
 """
 
 import math
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from moe_np.base.types import ArrayE
+from moe_np.kernels.machine.jit_options import ENTRY, INLINE
 
-@njit(error_model="numpy", nogil=True)
+RLS, GRADIENT = range(2)  # Rule.learn: recursive least squares or the gradient
+VARIANCE_PER_EXPERT, VARIANCE_HELD, VARIANCE_SHARED = range(3)  # Rule.variance
+
+
+class Tree(NamedTuple):
+    """Parameters, changed in place."""
+
+    branches: Annotated[np.ndarray, "levels"]
+    V: Annotated[np.ndarray, "nodes, K"]
+    W: Annotated[np.ndarray, "E, C, K"]
+    var: ArrayE
+
+
+class Memory(NamedTuple):
+    """What recursive least squares keep between cases, changed in place."""
+
+    R: Annotated[np.ndarray, "E, K, K"]
+    S: Annotated[np.ndarray, "gates, K, K"]
+    n: ArrayE  # the weight of the running variance; all equal if the variance is shared
+
+
+class Rule(NamedTuple):
+    """How to learn; the numbers are `Options` of `moe_np.mixtures.hme_online`."""
+
+    learn: int
+    variance: int
+    forgetting: float
+    shrink: float
+    shrink_every: int
+    clip: float
+    weighted: bool
+    lr: float  # learning rate of the gradient
+
+
+@njit(**INLINE)
 def _dot(a, b):
     total = 0.0
     for i in range(a.size):
@@ -21,16 +59,18 @@ def _dot(a, b):
     return total
 
 
-@njit(error_model="numpy", nogil=True)
-def _infer(x, y, tree, V, W, var, xi, log_g, h, joint, evidence, residual, distance):
-    """Posteriors of one case: fills xi, log_g, h, joint (nodes,), residual (E, C), distance (E,).
-    Returns the loss.
-    """
-    E, C, _ = W.shape
-    first, P = 0, 1
-    for b in tree:
+# --- posteriors of one case -----------------------------------------------------------------------
+
+
+@njit(**INLINE)
+def _gates(x, branches, V, xi, log_g):
+    """Fills xi and log_g, level after level."""
+    first = 0  # node of this level
+    P = 1  # gating networks on this level
+    for b in branches:
         for p in range(P):
-            base, top = first + p * b, -np.inf
+            base = first + p * b
+            top = -np.inf
             for k in range(base, base + b):
                 xi[k] = _dot(V[k], x)
                 top = max(top, xi[k])
@@ -41,19 +81,36 @@ def _infer(x, y, tree, V, W, var, xi, log_g, h, joint, evidence, residual, dista
                 log_g[k] = xi[k] - top - math.log(total)
         first += P * b
         P *= b
+
+
+@njit(**INLINE)
+def _experts(x, y, W, var, residual, distance, evidence):
+    """Fills residual, distance, and evidence of the leaves."""
+    E, C, _ = W.shape
+    leaf = len(evidence) - E
     for e in range(E):
         distance[e] = 0.0
         for c in range(C):
             residual[e, c] = y[c] - _dot(W[e, c], x)
             distance[e] += residual[e, c] * residual[e, c]
-        evidence[first - E + e] = -0.5 * (distance[e] / var[e] + C * math.log(2 * math.pi * var[e]))
-    root, last = 0.0, first
-    for level in range(len(tree) - 1, -1, -1):
-        b = tree[level]
+        evidence[leaf + e] = -0.5 * (distance[e] / var[e] + C * math.log(2 * math.pi * var[e]))
+
+
+@njit(**INLINE)
+def _posteriors(branches, n_experts, log_g, evidence, h, joint):
+    """Fills h and evidence from the leaves upwards, then joint from the root downwards. Returns the
+    loss, −log p(y | x).
+    """
+    root = 0.0
+    last = len(h)
+    P = n_experts
+    for level in range(len(branches) - 1, -1, -1):
+        b = branches[level]
         last -= P
-        above = last - P // b  # number of the first node on the level above
+        parent = last - P // b  # first node on the level above
         for p in range(P // b):
-            base, top = last + p * b, -np.inf
+            base = last + p * b
+            top = -np.inf
             for k in range(base, base + b):
                 h[k] = log_g[k] + evidence[k]
                 top = max(top, h[k])
@@ -64,10 +121,11 @@ def _infer(x, y, tree, V, W, var, xi, log_g, h, joint, evidence, residual, dista
             for k in range(base, base + b):
                 h[k] = math.exp(h[k] - root)
             if level:
-                evidence[above + p] = root
+                evidence[parent + p] = root
         P //= b
-    first, P = 0, 1
-    for b in tree:
+    first = 0
+    P = 1
+    for b in branches:
         for k in range(P * b):
             up = 1.0 if P == 1 else joint[first - P + k // b]
             joint[first + k] = up * h[first + k]
@@ -76,29 +134,32 @@ def _infer(x, y, tree, V, W, var, xi, log_g, h, joint, evidence, residual, dista
     return -root
 
 
-@njit(error_model="numpy", nogil=True)
-def _rls(R, x, Rx, h, forget, weighted):
-    """R after the case, and in Rx the new R x."""
+# --- learning from one case -----------------------------------------------------------------------
+
+
+@njit(**INLINE)
+def _rls(R, x, Rx, h, forgetting, weighted):
+    """R becomes that after the case, and Rx the new R x."""
     K = x.size
     Rx[:] = 0.0
     for j in range(K):
         for i in range(K):
             Rx[i] += x[j] * R[j, i]
-    down = h if weighted else 1.0
+    weight = h if weighted else 1.0
     size = _dot(Rx, x)
-    gain = down / (forget + down * size)
+    gain = weight / (forgetting + weight * size)
     for j in range(K):
         part = gain * Rx[j]
         for i in range(K):
-            R[j, i] = (R[j, i] - part * Rx[i]) / forget
-    scale = (1 - gain * size) / forget
+            R[j, i] = (R[j, i] - part * Rx[i]) / forgetting
+    scale = (1 - gain * size) / forgetting
     for i in range(K):
         Rx[i] *= scale
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(**INLINE)
 def _gate_targets(h, target, clip):
-    """log h about its mean over the branches, within ±clip/2."""
+    """log h minus its mean over the branches, within ±clip/2."""
     mean = 0.0
     for k in range(h.size):
         target[k] = math.log(max(h[k], 2.2250738585072014e-308))
@@ -108,102 +169,121 @@ def _gate_targets(h, target, clip):
         target[k] = min(max(target[k] - mean, -clip / 2), clip / 2)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def hme_epoch(
-    x,
-    y,
-    order,
-    tree,
-    V,
-    W,
-    var,
-    R,
-    S,
-    n,
-    cases,
-    learn,
-    forget0,
-    nearer,
-    every,
-    clip,
-    weighted,
-    hold,
-    lr,
-):
-    """One pass over the cases in `order`, in place; var and n (E,), all equal if `hold` is 2 (one
-    for all experts).
+@njit(**INLINE)
+def _learn_gates(
+    x, branches, V, S,
+    rule, forgetting,
+    xi, log_g, h, joint,
+    Rx, target,
+):  # fmt: skip
+    """The gating networks of all levels. Scratch: Rx (K,), target (nodes,)."""
+    K = x.size
+    first = 0
+    P = 1
+    gate = 0
+    for b in branches:
+        for p in range(P):
+            base = first + p * b
+            up = 1.0 if P == 1 else joint[first - P + p]
+            if rule.learn == RLS:
+                _rls(S[gate], x, Rx, up, forgetting, rule.weighted)
+                _gate_targets(h[base : base + b], target[:b], rule.clip)
+            for k in range(b):
+                if rule.learn == RLS:
+                    step = up * (target[k] - xi[base + k])
+                    for j in range(K):
+                        V[base + k, j] += step * Rx[j]
+                else:
+                    step = rule.lr * up * (h[base + k] - math.exp(log_g[base + k]))
+                    for j in range(K):
+                        V[base + k, j] += step * x[j]
+            gate += 1
+        first += P * b
+        P *= b
 
-    learn   0 recursive least squares, 1 the gradient
-    hold    0 a variance an expert, 1 none is learned, 2 one for all
-    Returns Σ over cases of the loss before each.
+
+@njit(**INLINE)
+def _learn_experts(
+    x, W, var, R, n,
+    rule, forgetting,
+    joint, residual, distance,
+    Rx,
+):  # fmt: skip
+    """The experts and their variances. Scratch: Rx (K,)."""
+    E, C, K = W.shape
+    leaf = len(joint) - E
+    square = 0.0
+    for e in range(E):
+        resp = joint[leaf + e]
+        square += resp * distance[e] / C
+        if rule.learn == RLS:
+            _rls(R[e], x, Rx, resp, forgetting, rule.weighted)
+            for c in range(C):
+                step = resp * residual[e, c]
+                for j in range(K):
+                    W[e, c, j] += step * Rx[j]
+        else:
+            for c in range(C):
+                step = rule.lr * resp * residual[e, c] / var[e]
+                for j in range(K):
+                    W[e, c, j] += step * x[j]
+        if rule.variance == VARIANCE_PER_EXPERT:
+            n[e] = forgetting * n[e] + resp
+            var[e] += resp * (distance[e] / C - var[e]) / n[e]
+    if rule.variance == VARIANCE_SHARED:
+        n[:] = forgetting * n[0] + 1
+        var[:] = var[0] + (square - var[0]) / n[0]
+
+
+# --- passes ---------------------------------------------------------------------------------------
+
+
+@njit(**ENTRY)
+def hme_epoch(x, y, order, tree, memory, cases, rule):
+    """One pass over the cases in `order`; changes tree and memory in place.
+
+    x (N, K), y (N, C); cases is the number of cases seen before. Returns Σ over cases of the loss
+    before each.
     """
+    branches, V, W, var = tree
+    R, S, n = memory
     E, C, K = W.shape
     nodes = len(V)
-    xi, log_g, h, joint, evidence = np.empty((5, nodes))
-    residual, distance, Rx, target = np.empty((E, C)), np.empty(E), np.empty(K), np.empty(nodes)
+    xi = np.empty(nodes)  # totals of the gating networks
+    log_g = np.empty(nodes)
+    h = np.empty(nodes)  # posterior of a branch, given its parent
+    joint = np.empty(nodes)  # posterior of the path from the root
+    evidence = np.empty(nodes)  # log p(y | node)
+    residual = np.empty((E, C))
+    distance = np.empty(E)  # Σ_c residual²
+    Rx = np.empty(K)
+    target = np.empty(nodes)
     total = 0.0
     for i in order:
-        lam = 1 - (1 - forget0) * nearer ** (cases // every)
-        total += _infer(
-            x[i], y[i], tree, V, W, var, xi, log_g, h, joint, evidence, residual, distance
-        )
-        first, P, gate = 0, 1, 0
-        for b in tree:
-            for p in range(P):
-                base = first + p * b
-                up = 1.0 if P == 1 else joint[first - P + p]
-                if learn == 0:
-                    _rls(S[gate], x[i], Rx, up, lam, weighted)
-                    _gate_targets(h[base : base + b], target[:b], clip)
-                for k in range(b):
-                    if learn == 0:
-                        step = up * (target[k] - xi[base + k])
-                        for j in range(K):
-                            V[base + k, j] += step * Rx[j]
-                    else:
-                        step = lr * up * (h[base + k] - math.exp(log_g[base + k]))
-                        for j in range(K):
-                            V[base + k, j] += step * x[i, j]
-                gate += 1
-            first += P * b
-            P *= b
-        square = 0.0
-        for e in range(E):
-            resp = joint[nodes - E + e]
-            square += resp * distance[e] / C
-            if learn == 0:
-                _rls(R[e], x[i], Rx, resp, lam, weighted)
-                for c in range(C):
-                    step = resp * residual[e, c]
-                    for j in range(K):
-                        W[e, c, j] += step * Rx[j]
-            else:
-                for c in range(C):
-                    step = lr * resp * residual[e, c] / var[e]
-                    for j in range(K):
-                        W[e, c, j] += step * x[i, j]
-            if hold == 0:
-                n[e] = lam * n[e] + resp
-                var[e] += resp * (distance[e] / C - var[e]) / n[e]
-        if hold == 2:
-            n[:] = lam * n[0] + 1
-            var[:] = var[0] + (square - var[0]) / n[0]
+        row = x[i]
+        forgetting = 1 - (1 - rule.forgetting) * rule.shrink ** (cases // rule.shrink_every)
+        _gates(row, branches, V, xi, log_g)
+        _experts(row, y[i], W, var, residual, distance, evidence)
+        total += _posteriors(branches, E, log_g, evidence, h, joint)
+        _learn_gates(row, branches, V, S, rule, forgetting, xi, log_g, h, joint, Rx, target)
+        _learn_experts(row, W, var, R, n, rule, forgetting, joint, residual, distance, Rx)
         cases += 1
     return total
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**ENTRY)
 def net_epoch(x, y, order, W, V, lr):
-    """One pass of back-propagation case by case, in place: x (N, K) and hidden units with a
-    constant 1 last.
+    """One pass of backpropagation case by case, in place, with learning rate lr.
 
-    W (K, H) into logistic hidden units, V (C, H + 1) out of them, linear outputs, error ½ ‖y −
-    out‖²: `net_forward` of `moe_np.mixtures.jacobs1991`. Returns Σ over cases of the error before
-    each.
+    x (N, K); W (K, H) into logistic hidden units, V (C, H + 1) out of them with the constant last;
+    linear outputs, error ½ ‖y − out‖²: `net_forward` of `moe_np.mixtures.jacobs1991`. Returns Σ
+    over cases of the error before each.
     """
     K, H = W.shape
     C = len(V)
-    hidden, dhidden, error = np.ones(H + 1), np.empty(H), np.empty(C)
+    hidden = np.ones(H + 1)
+    dhidden = np.empty(H)
+    error = np.empty(C)
     total = 0.0
     for i in order:
         hidden[:H] = 0.0

@@ -1,63 +1,89 @@
-"""A training pass over the models of Chen et al. 2022, partly compiled; equations and names as in
-`models.patch_cnn`.
+"""A training pass over the models of Chen et al. 2022, partly compiled; the equations are in
+`moe_np.models.patch_cnn`.
 
-What makes it fast. All products are BLAS calls on blocks that stay in the near caches; what is left
+What makes it fast. All products are BLAS calls on blocks that stay in the near caches. What is left
 are short loops that the compiler turns into vector instructions.
 
-    router          a stack of products, one a block of samples: h is (blocks, E, samples)
-    cubic experts   samples are read in order, each goes into its expert's bin, and a full bin goes through everything
-                    at once, product, cubes, loss and back: the loss of a sample needs nothing from the others
-    linear experts  such an expert sees only the sum of the patches and adds up all filters of a class. So it is one
-                    vector, and to ask all experts about every sample costs as little as the router does
+    router          a stack of products, one per block of samples: h is (blocks, E, samples)
+    cubic experts   samples are read in order, and each goes into its expert's bin; a full bin goes
+                    through product, cubes, loss and backward pass at once, because the loss of a
+                    sample needs nothing from the other samples
+    linear experts  a linear expert sees only the sum of the patches, and sums all filters of a
+                    class, so it is one vector: the outputs of all experts for all samples cost as
+                    little as the router
 
-Training needs an expert's two outputs only as f = f₁ − f₀. Gradients of a block are in the dtype of
-x, their sum over blocks is float64: a sum of 64,000 float32 terms drifts visibly over 500 steps.
+Training needs the two outputs of an expert only as f = f₁ − f₀. Gradients of a block are in the
+dtype of x, their sum over blocks is float64: a sum of 64,000 float32 terms drifts visibly over 500
+steps. The letters: N samples, P patches, D features, E experts, F = 2J filters.
 """
+
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
 from numba import njit
 
 from moe_np.base import numerics
+from moe_np.base.types import ArrayN, ArrayNE, ArrayNPD, Params
+from moe_np.kernels.machine.jit_options import INNER
+from moe_np.kernels.machine.margin_loss import loss_of_samples
 
-ROWS = 224  # patches in a bin: near caches hold it, and BLAS packs nothing (up to 10⁶ products: 224 · 50 · 80 filters)
+# Patches in a bin: 224 patches of 50 features and the products with 80 filters stay in the near
+# caches, and are few enough for OpenBLAS not to copy them (`moe_np.kernels.machine.blas.SMALL`).
+# Measured on an AMD Zen 5 as the time of a training step. To measure again, change it here and run
+#   python -m moe_np.experiments.chen2022.bench
+ROWS = 224
+
+COMPILED = {"cache": True, "error_model": "numpy"}  # options of `njit`
+
+
+class Batch(Protocol):
+    """`Batch` of `moe_np.models.patch_cnn_training`: samples, and sums of patches in blocks."""
+
+    x: ArrayNPD
+    y: ArrayN
+    rows: Annotated[np.ndarray, "blocks, samples, D"]
+    columns: Annotated[np.ndarray, "blocks, D, samples"]
 
 
 # --- router ---------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**COMPILED)
 def _choose(h, noise, expert, weight):
-    """The expert argmax_m h_m + r_m of every sample (the lowest index at a tie), and the maximum."""
+    """The expert argmax_m h_m + r_m of each sample (the lowest index at a tie), and the maximum."""
     _, E, size = h.shape
     for start in range(0, len(expert), size):
         i = start // size
         for n in range(start, min(start + size, len(expert))):
-            top, chosen = h[i, 0, n - start] + noise[n, 0], 0
+            top = h[i, 0, n - start] + noise[n, 0]
+            chosen = 0
             for m in range(1, E):
                 v = h[i, m, n - start] + noise[n, m]
-                chosen = m if v > top else chosen  # no branch: who wins is hard to predict
+                chosen = m if v > top else chosen  # no branch: the largest is hard to predict
                 top = v if v > top else top
-            weight[n], expert[n] = top, chosen
+            weight[n] = top
+            expert[n] = chosen
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**COMPILED)
 def _pick(a, expert, out):
-    """Out of a (blocks, E, samples), what belongs to each sample's expert."""
+    """From a (blocks, E, samples) the entry of each sample's expert."""
     size = a.shape[2]
     for start in range(0, len(expert), size):
         for n in range(start, min(start + size, len(expert))):
             out[n] = a[start // size, expert[n], n - start]
 
 
-@njit(cache=True, error_model="numpy")
-def _spread(dout, expert, probs, da):
-    """Back: dout for its own expert, else 0; unless probs is empty, minus dout · probs for every
-    expert (softmax).
+@njit(**COMPILED)
+def _pick_backward(dout, expert, probs, da):
+    """da is dout for the sample's expert and 0 for the others; through a softmax (probs not empty)
+    dout · probs is subtracted for all experts.
     """
     _, E, size = da.shape
     for start in range(0, len(expert), size):
-        i, count = start // size, min(size, len(expert) - start)
+        i = start // size
+        count = min(size, len(expert) - start)
         for m in range(E):
             for n in range(count):
                 da[i, m, n] = -dout[start + n] * probs[i, m, n] if len(probs) > 0 else 0
@@ -69,8 +95,10 @@ def _spread(dout, expert, probs, da):
 
 def _route(theta, batch, noise, gate):
     """-> (expert (N,), weight (N,), probs (blocks, E, samples), empty for a raw gate)."""
-    (E, _), N = theta.shape, len(batch.y)
-    expert, weight = np.empty(N, np.int64), np.empty(N, theta.dtype)
+    E = len(theta)
+    N = len(batch.y)
+    expert = np.empty(N, np.int64)
+    weight = np.empty(N, theta.dtype)
     h = theta @ batch.columns
     _choose(h, np.zeros((N, E), h.dtype) if noise is None else noise, expert, weight)
     if gate == "raw":
@@ -80,88 +108,62 @@ def _route(theta, batch, noise, gate):
     return expert, weight, probs
 
 
-def _over_samples(dout, expert, probs, batch, n_experts):
-    """Gradient (E, D) of vectors that every sample was multiplied with, from that of the products
-    picked: dout (N,).
+def _vectors_backward(dout, expert, probs, batch, n_experts):
+    """Gradient (E, D) of vectors that all samples were multiplied with, from dout (N,), the
+    gradient of the products that were picked.
     """
     blocks, size, _ = batch.rows.shape
     da = np.empty((blocks, n_experts, size), dout.dtype)
-    _spread(dout, expert, probs, da)
+    _pick_backward(dout, expert, probs, da)
     return (da @ batch.rows).sum(axis=0, dtype=np.float64)
-
-
-# --- loss -----------------------------------------------------------------------------------------
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _exp(x):
-    """exp(x) for x <= 0: 2ⁿ · (Taylor series of the rest), good to 1e-15. Numba's own exp does not
-    vectorise.
-    """
-    x = max(x, -700.0)
-    n = np.floor(x * 1.4426950408889634 + 0.5)
-    r = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
-    p = 1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800))
-    p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * p))
-    p = 1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p))
-    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * p))))
-    return p * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _loss(margin, twice, dmargin):
-    """Turn margins out_y − out_other into losses in place and fill their derivatives
-    (`patch_cnn.loss_forward`).
-    """
-    for s in range(len(margin)):
-        dmargin[s] = 1.0
-    if twice:  # p_y − p_other of the first softmax is tanh(margin / 2)
-        for s in range(len(margin)):
-            q = margin[s]
-            e = _exp(-abs(q))
-            margin[s] = np.copysign((1 - e) / (1 + e), q)
-            dmargin[s] = 2 * e / ((1 + e) * (1 + e))
-    for s in range(len(margin)):
-        q = margin[s]
-        e = _exp(-abs(q))
-        t = e / (2 + e)  # log(1 + e) = 2 artanh t, and t <= 1/3
-        u = t * t
-        a = 1 / 23.0 + u * (1 / 25.0 + u * (1 / 27.0 + u * (1 / 29.0 + u * (1 / 31.0))))
-        a = 1 / 13.0 + u * (1 / 15.0 + u * (1 / 17.0 + u * (1 / 19.0 + u * (1 / 21.0 + u * a))))
-        a = 1.0 + u * (
-            1 / 3.0 + u * (1 / 5.0 + u * (1 / 7.0 + u * (1 / 9.0 + u * (1 / 11.0 + u * a))))
-        )
-        margin[s] = max(-q, 0.0) + 2 * t * a
-        dmargin[s] *= -(e if q >= 0 else 1.0) / (1 + e)
-
-
-@njit(cache=True, error_model="numpy")
-def _through_loss(sample, f, y, weight, twice, margin, dmargin, dweight):
-    """From f of the samples `sample` to the sum of their losses; fills dweight and turns f into df."""
-    n, total = len(sample), 0.0
-    for s in range(n):
-        r = sample[s]
-        margin[s] = weight[r] * f[s] * (2 * y[r] - 1)
-    _loss(margin[:n], twice, dmargin)
-    for s in range(n):
-        r = sample[s]
-        total += margin[s]
-        slope = dmargin[s] * (2 * y[r] - 1) / len(y)  # gradient of out₁ − out₀
-        dweight[r] = slope * f[s]
-        f[s] = slope * weight[r]
-    return total
 
 
 # --- cubic experts --------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
-def _cubes(z, b, sign, f):
-    """f = Σ ±(z + b)³, plus for filters of class 1. Leaves ±(z + b)² in z: the gradient is three
-    times that.
+class Samples(NamedTuple):
+    x: Annotated[np.ndarray, "N, P · D"]
+    y: ArrayN
+    expert: ArrayN
+    weight: ArrayN
 
-    z (samples, P · 2J), the others repeated for every patch: a loop over 2J alone would be too
-    short to vectorise.
+
+class Filters(NamedTuple):
+    """Filters of the cubic experts. Biases and signs are repeated for each patch: a loop over the F
+    filters alone would be too short for vector instructions.
+    """
+
+    w: Annotated[np.ndarray, "E, D, F"]  # a filter per column
+    b: Annotated[np.ndarray, "E, P · F"]
+    sign: Annotated[np.ndarray, "P · F"]  # of each filter in f = f₁ − f₀
+
+
+class Gradients(NamedTuple):
+    weight: ArrayN
+    w: Annotated[np.ndarray, "E, F, D"]
+    b: Annotated[np.ndarray, "E, P · F"]
+
+
+class Bins(NamedTuple):
+    """One bin per expert, and room for the intermediate results of one bin."""
+
+    x: Annotated[np.ndarray, "E, size, P · D"]
+    patches: Annotated[np.ndarray, "E, size · P, D"]  # the same memory, one patch per row
+    sample: Annotated[np.ndarray, "E, size"]  # the number of each sample
+    fill: Annotated[np.ndarray, "E"]
+    z: Annotated[np.ndarray, "size, P · F"]
+    flat: Annotated[np.ndarray, "size · P, F"]  # the same memory as z, one patch per row
+    f: Annotated[np.ndarray, "size"]
+    margin: Annotated[np.ndarray, "size"]
+    dmargin: Annotated[np.ndarray, "size"]
+    dw: Annotated[np.ndarray, "F, D"]
+    db: Annotated[np.ndarray, "P · F"]
+
+
+@njit(**INNER, fastmath={"reassoc", "nsz", "contract"})
+def _cubes(z, b, sign, f):
+    """f = Σ ±(z + b)³ for z (samples, P · F). Leaves ±(z + b)² in z: the gradient is three times
+    that.
     """
     for s in range(len(z)):
         total = b[0] - b[0]  # a zero in the dtype of x
@@ -173,7 +175,7 @@ def _cubes(z, b, sign, f):
         f[s] = total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**INNER)
 def _cubes_backward(z, df, db):
     """dz = df · ±3(z + b)², in place, and db, its sum over samples."""
     for i in range(len(db)):
@@ -186,12 +188,13 @@ def _cubes_backward(z, df, db):
             db[i] += v
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**INNER)
 def _collect(n, x, expert, bins, sample, fill):
-    """Put samples into their experts' bins, from sample n on and until one is full: -> the next n.
+    """Put samples into the bins of their experts, from sample n on and until a bin is full: returns
+    the next n.
 
-    x is read as it lies in memory: to pick an expert's rows from all over it takes as long as a
-    product with them.
+    x is read in the order of the memory: to pick the rows of one expert from all of x takes as long
+    as a product with them.
     """
     size, width = bins.shape[1:]
     full = False
@@ -207,27 +210,29 @@ def _collect(n, x, expert, bins, sample, fill):
     return n
 
 
-@njit(cache=True, error_model="numpy")
-def _cubic(x, y, expert, weight, wt, bias, sign, twice, dweight, dw, db, work):
-    """Experts, loss and back: -> the sum of the losses; adds to dw (E, 2J, D) and db (E, P · 2J),
-    fills dweight.
-
-    x (N, P · D), wt (E, D, 2J) filters as columns, bias (E, P · 2J) and sign (P · 2J,) repeated for
-    every patch.
+@njit(**COMPILED)
+def _cubic(samples, filters, twice, gradients, bins):
+    """Experts, loss and backward pass: returns the sum of the losses, adds to the gradients of w
+    and b, and fills that of weight.
     """
-    bins, patches, sample, fill, z, flat, f, margin, dmargin, dw_bin, db_bin = work
-    N, size, P = len(x), bins.shape[1], x.shape[1] // wt.shape[1]
-    total, read = 0.0, 0
-    while read < N:
-        read = _collect(read, x, expert, bins, sample, fill)
-        for m in range(len(wt)):
+    x, y, expert, weight = samples
+    w, b, sign = filters
+    dweight, dw, db = gradients
+    x_bins, patches, sample, fill, z, flat, f, margin, dmargin, dw_bin, db_bin = bins
+    size = x_bins.shape[1]
+    P = x.shape[1] // w.shape[1]
+    total = 0.0
+    read = 0
+    while read < len(x):
+        read = _collect(read, x, expert, x_bins, sample, fill)
+        for m in range(len(w)):
             n = fill[m]
-            if n == 0 or (read < N and 2 * n < size):  # half a bin is worth a product
+            if n == 0 or (read < len(x) and 2 * n < size):  # half a bin is worth a product
                 continue
             fill[m] = 0
-            np.dot(patches[m, : n * P], wt[m], flat[: n * P])
-            _cubes(z[:n], bias[m], sign, f)
-            total += _through_loss(sample[m, :n], f, y, weight, twice, margin, dmargin, dweight)
+            np.dot(patches[m, : n * P], w[m], flat[: n * P])
+            _cubes(z[:n], b[m], sign, f)
+            total += loss_of_samples(sample[m, :n], f, y, weight, twice, margin, dmargin, dweight)
             _cubes_backward(z[:n], f, db_bin)
             np.dot(flat[: n * P].T, patches[m, : n * P], dw_bin)
             for j in range(len(dw_bin)):
@@ -238,31 +243,44 @@ def _cubic(x, y, expert, weight, wt, bias, sign, twice, dweight, dw, db, work):
     return total
 
 
+def _empty_bins(E, F, x):
+    _, P, D = x.shape
+    dtype = x.dtype
+    size = max(ROWS // P, 1)
+    rows = np.empty((E, size, P * D), dtype)
+    z = np.empty((size, P * F), dtype)
+    return Bins(
+        x=rows,
+        patches=rows.reshape(E, size * P, D),
+        sample=np.empty((E, size), np.int64),
+        fill=np.zeros(E, np.int64),
+        z=z,
+        flat=z.reshape(size * P, F),
+        f=np.empty(size, dtype),
+        margin=np.empty(size),
+        dmargin=np.empty(size),
+        dw=np.empty((F, D), dtype),
+        db=np.empty(P * F, dtype),
+    )
+
+
 def _cubic_experts(params, batch, expert, weight, twice):
     """-> (loss, dweight (N,), {"w", "b"})."""
-    w, (E, F), (N, P, D), dtype = params["w"], params["b"].shape, batch.x.shape, batch.x.dtype
-    size, sign = max(ROWS // P, 1), np.tile(_sign(F, dtype), P)
-    wt, bias = np.ascontiguousarray(w.transpose(0, 2, 1)), np.tile(params["b"], (1, P))
-    bins, z, f = (
-        np.empty((E, size, P * D), dtype),
-        np.empty((size, P * F), dtype),
-        np.empty(size, dtype),
+    E, F = params["b"].shape
+    N, P, D = batch.x.shape
+    dtype = batch.x.dtype
+    samples = Samples(batch.x.reshape(N, P * D), batch.y, expert, weight)
+    filters = Filters(
+        np.ascontiguousarray(params["w"].transpose(0, 2, 1)),
+        np.tile(params["b"], (1, P)),
+        np.tile(_sign(F, dtype), P),
     )
-    patches, flat = (
-        bins.reshape(E, size * P, D),
-        z.reshape(size * P, F),
-    )  # the same memory, a patch a row
-    sample, fill = np.empty((E, size), np.int64), np.zeros(E, np.int64)
-    of_bin = np.empty((F, D), dtype), np.empty(P * F, dtype)
-    work = bins, patches, sample, fill, z, flat, f, np.empty(size), np.empty(size), *of_bin
-    dweight, dw, db = np.empty(N, dtype), np.zeros((E, F, D)), np.zeros((E, P * F))
-    x = batch.x.reshape(N, P * D)
-    total = _cubic(x, batch.y, expert, weight, wt, bias, sign, twice, dweight, dw, db, work)
-    return (
-        total / N,
-        dweight,
-        {"w": dw.astype(dtype), "b": db.reshape(E, P, F).sum(axis=1).astype(dtype)},
-    )
+    gradients = Gradients(np.empty(N, dtype), np.zeros((E, F, D)), np.zeros((E, P * F)))
+    bins = _empty_bins(E, F, batch.x)
+    total = _cubic(samples, filters, twice, gradients, bins)
+    dw = gradients.w.astype(dtype)
+    db = gradients.b.reshape(E, P, F).sum(axis=1).astype(dtype)
+    return total / N, gradients.weight, {"w": dw, "b": db}
 
 
 # --- linear experts -------------------------------------------------------------------------------
@@ -270,23 +288,27 @@ def _cubic_experts(params, batch, expert, weight, twice):
 
 def _linear_experts(params, batch, expert, weight, twice):
     """f_m = u_m · Σ_p x_p + c_m with u_m = Σ_j ±w_{m,j}: -> (loss, dweight (N,), {"w", "b"})."""
-    (E, F), (N, P, _), dtype = params["b"].shape, batch.x.shape, batch.x.dtype
+    E, F = params["b"].shape
+    N, P, _ = batch.x.shape
+    dtype = batch.x.dtype
     sign = _sign(F, dtype)
-    u, c = sign @ params["w"], P * (params["b"] @ sign)
-    every, f, dweight = u @ batch.columns, np.empty(N, dtype), np.empty(N, dtype)
-    _pick(every, expert, f)
+    u = sign @ params["w"]
+    c = P * (params["b"] @ sign)
+    answers = u @ batch.columns
+    f = np.empty(N, dtype)
+    _pick(answers, expert, f)
     f += c[expert]
-    total = _through_loss(
-        np.arange(N), f, batch.y, weight, twice, np.empty(N), np.empty(N), dweight
-    )
-    du, dc = (
-        _over_samples(f, expert, every[:0], batch, E),
-        np.bincount(expert, f, minlength=E),
+    dweight = np.empty(N, dtype)
+    margin = np.empty(N)
+    dmargin = np.empty(N)
+    total = loss_of_samples(
+        np.arange(N), f, batch.y, weight, twice, margin, dmargin, dweight
     )  # f is now df
-    dw, db = (
-        sign[:, None] * du[:, None],
-        P * sign * dc[:, None],
-    )  # all filters of a class have the same gradient
+    du = _vectors_backward(f, expert, answers[:0], batch, E)
+    dc = np.bincount(expert, f, minlength=E)
+    # all filters of a class have the same gradient
+    dw = sign[:, None] * du[:, None]
+    db = P * sign * dc[:, None]
     return total / N, dweight, {"w": dw.astype(dtype), "b": db.astype(dtype)}
 
 
@@ -298,21 +320,24 @@ def _sign(filters, dtype):
 # --- a pass ---------------------------------------------------------------------------------------
 
 
-def gradients(params, batch, noise, *, activation, gate, loss):
-    """The same as `models.chen2022.gradients_numpy`, to rounding."""
+def gradients(
+    params: Params, batch: Batch, noise: ArrayNE | None, *, activation: str, gate: str, loss: str
+) -> tuple[float, ArrayN, Params]:
+    """`gradients_numpy` of `moe_np.models.patch_cnn_training`, equal to rounding."""
     experts = _cubic_experts if activation == "cubic" else _linear_experts
     expert, weight, probs = _route(params["theta"], batch, noise, gate)
     value, dweight, grads = experts(params, batch, expert, weight, loss == "twice")
-    dh = dweight if gate == "raw" else dweight * weight  # softmax: of log π
-    dtheta = _over_samples(dh, expert, probs, batch, len(params["theta"]))
+    dh = dweight if gate == "raw" else dweight * weight  # through the softmax: of log π
+    dtheta = _vectors_backward(dh, expert, probs, batch, len(params["theta"]))
     return value, expert, {**grads, "theta": dtheta.astype(params["theta"].dtype)}
 
 
-def single_gradients(params, batch, *, activation):
-    """The same as `models.chen2022.single_gradients_numpy`: an expert with every sample and weight
-    1.
+def single_gradients(params: Params, batch: Batch, *, activation: str) -> tuple[float, Params]:
+    """`single_gradients_numpy` of `moe_np.models.patch_cnn_training`, equal to rounding: one expert
+    with all samples and weight 1.
     """
-    expert, weight = np.zeros(len(batch.y), np.int64), np.ones(len(batch.y), batch.x.dtype)
+    expert = np.zeros(len(batch.y), np.int64)
+    weight = np.ones(len(batch.y), batch.x.dtype)
     experts = _cubic_experts if activation == "cubic" else _linear_experts
     value, _, grads = experts(params, batch, expert, weight, False)
     return value, grads

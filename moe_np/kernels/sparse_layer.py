@@ -1,165 +1,140 @@
-"""The sparse layer as compiled loops: sort, one task an expert, combine. The equations are in
-`moe_np.layers.sparse_layer`.
+"""The sparse layer as compiled loops; the equations are in `moe_np.layers.sparse_layer`.
 
-What makes it fast. Assignments are sorted by expert once (counting sort). A task is a whole expert:
-it gathers its rows and does its products one after the other, on a BLAS of one thread, while other
-threads do other experts. That is faster than one expert after the other on a BLAS of many threads,
-because most of these products are too small to share out. The outputs are then summed token by
-token ("gather form"): no two threads write to one place.
+What makes it fast. The assignments are sorted by expert once. A task is a whole expert: a thread
+gathers its rows and computes its products one after the other, on a BLAS of one thread, while the
+other threads compute other experts. Most of these products are too small to be divided, so this is
+faster than one expert after the other on a BLAS of many threads. Then the outputs are summed token
+by token, so that no two threads write to one place.
 
-All of a pass is one call: a thread that finds no task left waits until the last one is done, and
-goes on to the sums. It looks again and again for a while, because being woken takes longer; then it
-lets others have its core.
+A pass is one call per thread: a thread that finds no task left waits until the last task is done,
+and goes on to the sums. It asks again and again for a while, because to be woken takes longer; then
+it sleeps, so that other programs can have its core.
 
-What makes it repeatable. Which thread does a task changes nothing in it, and how the work is cut
-into tasks depends on the routing alone: only an expert with more than a quarter of all rows is cut,
-into pieces of about an eighth, whose weight gradients are added in order. A token's rows are added
-in the order of its experts. So the bits do not depend on the number of threads.
+What makes it repeatable. A task computes the same in any thread, and the tasks depend on the
+routing alone: an expert with more than a quarter of all rows is cut into pieces, whose weight
+gradients are added in order. The rows of a token are added in the order of its experts. So the bits
+do not depend on the number of threads.
+
+The letters: A assignments, N tokens, E experts, T tasks, D features, H hidden units; P places of
+weight gradients, one per expert and one per further piece of an expert.
 """
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from moe_np.base.machine import blas_threads, one_blas_thread
+from moe_np.base.types import Array, ArrayA, ArrayAD, ArrayND, Params
 from moe_np.kernels.machine import activations
-from moe_np.kernels.machine.blas import PLAIN, TRANSPOSED, finite, fixed, gemm
+from moe_np.kernels.machine.blas import NO_TRANS, TRANS, all_finite, gemm, read_only
+from moe_np.kernels.machine.jit_options import ENTRY, INNER
+from moe_np.kernels.machine.tasks import Plan, Sorted, plan, sort
 from moe_np.kernels.machine.thread_pool import add, share
 
+__all__ = ["all_finite", "backward", "forward", "plan", "read_only", "sort"]
+
 RELU, GELU, SWIGLU = range(3)
-TAKEN, DONE, COMBINED = range(3)  # what is counted: tasks, tasks, tokens
-BLOCK = 256  # tokens that a thread combines at a time
-LOOKS = 1 << 15  # at whether the others are done: 0.2 ms
-STEP, LIGHT = (
-    96,
-    1 << 16,
-)  # rows that an expert goes on with at a time, if w1 has no more than so many bytes
-FEW = 1 << 21  # multiplications of a matrix that are done before a second thread is awake
-KINDS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
+ACTIVATIONS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
+TAKEN, DONE, COMBINED = range(3)  # entries of the counter: tasks, tasks, tokens
+
+# Measured on two cores of an AMD Zen 5 as the time of the layer; measure one again with, say,
+#   python -m moe_np.experiments.layer_speed.thresholds sparse_layer.STEP 32 96 256 4096
+BLOCK = 256  # tokens that a thread combines before it takes the next block
+LOOKS = 1 << 15  # how often a thread asks whether the others are done before it sleeps: 0.2 ms
+STEP = 96  # rows that a task computes at a time, so that they stay in the cache, where w1 is
+LIGHT = 1 << 16  # of at most this many bytes; heavier weights are better read once for all rows
+FEW = 1 << 21  # multiplications per matrix: fewer are done before a second thread is awake
+
+
+class Weights(NamedTuple):
+    """Parameters of the experts; those that an expert does not have are empty."""
+
+    w1: Annotated[np.ndarray, "E or 1, D, H"]
+    b1: Annotated[np.ndarray, "E or 1, H"]
+    w3: Annotated[np.ndarray, "E or 1, D, H"]
+    w2: Annotated[np.ndarray, "E or 1, H, D_out"]
+    b2: Annotated[np.ndarray, "E or 1, D_out"]
+
+
+class Rows(NamedTuple):
+    """The intermediate results of the forward pass, one row per assignment, sorted by expert."""
+
+    rows: ArrayAD
+    z: Annotated[np.ndarray, "A, H"]  # SwiGLU: a; ReLU: h, which has the same positive entries
+    g: Annotated[np.ndarray, "A, H"]  # SwiGLU: b; otherwise empty
+    y: Annotated[np.ndarray, "A, D_out"]
+
+
+class Gradients(NamedTuple):
+    """What the backward pass fills; the experts' gradients at their P places."""
+
+    w1: Annotated[np.ndarray, "P, D, H"]
+    b1: Annotated[np.ndarray, "P, H"]
+    w3: Annotated[np.ndarray, "P, D, H"]
+    w2: Annotated[np.ndarray, "P, H, D_out"]
+    b2: Annotated[np.ndarray, "P, D_out"]
+    rows: ArrayAD
+    weight: ArrayA
+
+
+class Scratch(NamedTuple):
+    """Arrays of one thread, for the rows of one task; those that are not needed are empty."""
+
+    h: Annotated[np.ndarray, "rows, H"]
+    dy: Annotated[np.ndarray, "rows, D_out"]
+    dh: Annotated[np.ndarray, "rows, H"]
+    dg: Annotated[np.ndarray, "rows, H"]
+
+
+class Kept(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    activation: int
+    params: Params
+    sorted: Sorted
+    plan: Plan
+    threads: int
+    workspace: dict
+    rows: ArrayAD
+    z: Annotated[np.ndarray, "A, H"]
+    g: Annotated[np.ndarray, "A, H"]
+    y: Annotated[np.ndarray, "A, D_out"]
 
 
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def _none(axes, dtype):
-    return fixed(np.empty((0,) * axes, dtype))
-
-
 def _room(workspace, name, shape, *, dtype):
-    """An array of that shape in `workspace`, which grows when it has to. Its contents are whatever
-    was there.
+    """An array of that shape in `workspace`, which grows where it has to; its contents are old.
 
-    It begins with a cache line, where NumPy's own begin a quarter of one later: vectors that lie
-    across two lines take 2 % of a small layer's time.
+    It begins at a cache line, where NumPy's arrays begin a quarter of a line later: vectors that
+    lie across two lines take 2 % of the time of a small layer.
     """
     size = math.prod(shape)
-    have = workspace.get(name)
-    if have is None or have.size < size or have.dtype != dtype:
-        have = np.empty(size + 16, dtype)
-        have = workspace[name] = have[-have.ctypes.data % 64 // have.itemsize :]
-    return have[:size].reshape(shape)
+    memory = workspace.get(name)
+    if memory is None or memory.size < size or memory.dtype != dtype:
+        memory = np.empty(size + 16, dtype)
+        memory = workspace[name] = memory[-memory.ctypes.data % 64 // memory.itemsize :]
+    return memory[:size].reshape(shape)
 
 
-# --- sorting --------------------------------------------------------------------------------------
-
-
-class Sorted(NamedTuple):
-    order: np.ndarray  # (A,) the assignment at each place
-    offsets: np.ndarray  # (E + 1,)
-    token: np.ndarray  # (A,) by place
-    weight: np.ndarray  # (A,) by place
-    # (N + 1,) token n has places[start[n]:start[n + 1]], in the order of its experts
-    start: np.ndarray
-    places: np.ndarray  # (A,)
-
-
-@njit(cache=True)
-def _sort(token, expert, weight, n_tokens, n_experts):
-    A, sound = len(token), finite(weight)
-    offsets, start = np.zeros(n_experts + 1, np.int64), np.zeros(n_tokens + 1, np.int64)
-    for a in range(A):
-        if not (0 <= token[a] < n_tokens and 0 <= expert[a] < n_experts):
-            return token, offsets, token, weight, start, token, False
-        offsets[expert[a] + 1] += 1
-        start[token[a] + 1] += 1
-    for m in range(n_experts):
-        offsets[m + 1] += offsets[m]
-    for n in range(n_tokens):
-        start[n + 1] += start[n]
-    order, places, free = np.empty(A, np.int64), np.empty(A, np.int64), offsets.copy()
-    sorted_token, sorted_weight = np.empty(A, np.int64), np.empty(A, weight.dtype)
-    for a in range(A):
-        i = free[expert[a]]
-        free[expert[a]] += 1
-        order[i], sorted_token[i], sorted_weight[i] = a, token[a], weight[a]
-    free = start.copy()
-    for m in range(n_experts):
-        for i in range(offsets[m], offsets[m + 1]):
-            n = sorted_token[i]
-            p = free[n]
-            free[n] += 1
-            places[p] = i
-            sound &= (
-                p == start[n] or places[p - 1] < offsets[m]
-            )  # its place before this is of another expert
-    return order, offsets, sorted_token, sorted_weight, start, places, sound
-
-
-def sort(token, expert, weight, n_tokens, n_experts):
-    """Counting sort of the assignments by expert (twin: `sparse_layer.by_expert`), and of their
-    places by token.
-
-    None where a number is out of range, a weight not finite, or an expert comes twice for a token.
-    """
-    token, expert = fixed(token, np.int64), fixed(expert, np.int64)
-    *found, sound = _sort(token, expert, fixed(weight), n_tokens, n_experts)
-    return Sorted(*found) if sound else None
-
-
-class Plan(NamedTuple):
-    # (T, 4) expert, its first row, the end of its rows, and where its weight gradients go
-    tasks: np.ndarray
-    longest: int  # rows: room for one task is what a thread works on, so that it stays in its cache
-    extra: list  # the experts of the pieces beyond the first: their gradients stand behind those of the E experts
-
-
-@njit(cache=True)
-def _cut(offsets):
-    E, A = len(offsets) - 1, offsets[-1]
-    tasks, extra, T = np.empty((E + 16, 4), np.int64), np.empty(16, np.int64), 0
-    for m in range(E):
-        lo, n = offsets[m], offsets[m + 1] - offsets[m]
-        pieces = n // max(256, A // 8) if n > max(512, A // 4) else 1
-        for i in range(pieces):
-            tasks[T, 0], tasks[T, 1], tasks[T, 2] = (
-                m,
-                lo + i * n // pieces,
-                lo + (i + 1) * n // pieces,
-            )
-            tasks[T, 3] = E + T - m - 1 if i else m
-            if i:
-                extra[T - m - 1] = m
-            T += 1
-    return tasks[:T], extra[: T - E]
-
-
-def plan(offsets):
-    """Cut the work into tasks, the longest first: then all threads end at about the same time."""
-    tasks, extra = _cut(offsets)
-    tasks = tasks[np.argsort(tasks[:, 1] - tasks[:, 2], kind="stable")]
-    return Plan(tasks, int(tasks[0, 2] - tasks[0, 1]), extra)
+@functools.cache
+def _no_weights(dtype):
+    axes = {"w1": 3, "b1": 2, "w3": 3, "w2": 3, "b2": 2}
+    return Weights(**{name: read_only(np.empty((0,) * n, dtype)) for name, n in axes.items()})
 
 
 # --- combine --------------------------------------------------------------------------------------
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+@njit(**INNER)
 def _combine(counter, tasks, rows, weight, weighted, start, places, out):
-    """out_n = Σ weight · row over the places of token n (or without the weight), if all tasks are
-    done: -> whether.
+    """out_n = Σ weight · row over the places of token n (unweighted: Σ row), if all tasks are done;
+    returns whether.
     """
     looks = 0
     while add(counter, DONE, 0) < tasks:
@@ -185,94 +160,94 @@ def _combine(counter, tasks, rows, weight, weighted, start, places, out):
     return True
 
 
-# --- the tasks ------------------------------------------------------------------------------------
+# --- forward --------------------------------------------------------------------------------------
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+@njit(**INNER)
 def _gather(lo, hi, x, token, rows):
     for i in range(lo, hi):
-        n = token[
-            i
-        ]  # read once: inside the next loop it would keep the compiler from copying in vectors
+        n = token[i]  # read once: inside the next loop it would prevent vector instructions
         for d in range(x.shape[1]):
             rows[i, d] = x[n, d]
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+@njit(**INNER)
 def _fill(lo, hi, b, y):
-    """Each row becomes b: what a product is then added to."""
+    """Each row becomes b, to which a product is then added."""
     for i in range(lo, hi):
         for d in range(y.shape[1]):
             y[i, d] = b[d]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _forward(
-    counter,
-    tasks,
-    x,
-    token,
-    weight,
-    start,
-    places,
-    w1,
-    b1,
-    w3,
-    w2,
-    b2,
-    kind,
-    step,
-    rows,
-    z,
-    g,
-    y,
-    out,
-    h,
-):
-    """For each task: gather rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2; h is
-    the thread's.
+@njit(**ENTRY)
+def _forward(counter, tasks, x, s, w, activation, step, kept, out, h):
+    """For each task: gather the rows, z = rows W1, (g = rows W3,) h = act(z + b1), y = h W2 + b2.
 
-    `step` rows at a time: where the weights are small, so that what becomes of the rows is still in
-    the cache.
+    Computes `step` rows at a time. h belongs to the thread. A parameter that all experts share has
+    one entry, so its index is m % 1.
     """
+    rows, z, g, y = kept
+    w1, b1, w3, w2, b2 = w
     t = add(counter, TAKEN, 1)
     while t < len(tasks):
         m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
-        _gather(lo, hi, x, token, rows)
+        _gather(lo, hi, x, s.token, rows)
         for i in range(lo, hi, step):
             j = min(i + step, hi)
-            gemm(
-                PLAIN, PLAIN, rows[i:j], w1[m % len(w1)], 0, z[i:j]
-            )  # m % 1: a parameter that all experts share
-            if kind == SWIGLU:
-                gemm(PLAIN, PLAIN, rows[i:j], w3[m % len(w3)], 0, g[i:j])
+            gemm(NO_TRANS, NO_TRANS, rows[i:j], w1[m % len(w1)], 0, z[i:j])
+            if activation == SWIGLU:
+                gemm(NO_TRANS, NO_TRANS, rows[i:j], w3[m % len(w3)], 0, g[i:j])
                 activations.swiglu_forward(i, j, z, g, h)
-            elif kind == GELU:
+            elif activation == GELU:
                 activations.gelu_forward(i, j, z, b1[m % len(b1)], h)
             else:
                 activations.relu_forward(i, j, z, b1[m % len(b1)])
-            if kind != SWIGLU:
+            if activation != SWIGLU:
                 _fill(i, j, b2[m % len(b2)], y)
-            gemm(
-                PLAIN,
-                PLAIN,
-                z[i:j] if kind == RELU else h[: j - i],
-                w2[m % len(w2)],
-                kind != SWIGLU,
-                y[i:j],
-            )
+            hidden = z[i:j] if activation == RELU else h[: j - i]
+            gemm(NO_TRANS, NO_TRANS, hidden, w2[m % len(w2)], activation != SWIGLU, y[i:j])
         add(counter, DONE, 1)
         t = add(counter, TAKEN, 1)
-    return _combine(counter, len(tasks), y, weight, True, start, places, out)
+    return _combine(counter, len(tasks), y, s.weight, True, s.start, s.places, out)
 
 
-@njit(
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz"},
-)
-def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
+def forward(
+    params: Params, x: ArrayND, s: Sorted, name: str, workspace: dict
+) -> tuple[Annotated[np.ndarray, "N, D_out"], Kept]:
+    """`forward_numpy` of `moe_np.layers.sparse_layer`, equal to rounding: -> (out, Kept).
+
+    s comes from `sort`; name is the expert's: relu, gelu or swiglu; workspace is a dict for the
+    arrays, which are valid until it is used again.
+    """
+    activation = ACTIVATIONS[name]
+    params = {key: read_only(p) for key, p in params.items()}
+    _, H, D_out = params["w2"].shape
+    N, D = x.shape
+    A = len(s.order)
+    threads = blas_threads() if A * D * H > FEW else 1
+    p = plan(s.offsets)
+    step = STEP if D * H * x.itemsize <= LIGHT else max(1, p.longest)
+    room = functools.partial(_room, workspace, dtype=x.dtype)
+    kept = Rows(
+        room("rows", (A, D)),
+        room("z", (A, H)),
+        room("g", (A if activation == SWIGLU else 0, H)),
+        room("y", (A, D_out)),
+    )
+    out = room("out", (N, D_out))
+    weights = _no_weights(x.dtype)._replace(**params)
+    scratch = [(room(f"h{t}", (0 if activation == RELU else step, H)),) for t in range(threads)]
+    arguments = (p.tasks, read_only(x), s, weights, activation, step, kept, out)
+    with one_blas_thread():
+        share(_forward, arguments, scratch)
+    return out, Kept(activation, params, s, p, threads, workspace, *kept)
+
+
+# --- backward -------------------------------------------------------------------------------------
+
+
+@njit(**INNER, fastmath={"reassoc", "contract", "nsz"})
+def _weigh_backward(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
     """dy = weight dout, dweight = dout·y, db2 = Σ dy."""
     db2[:] = 0
     for i in range(lo, hi):
@@ -286,160 +261,88 @@ def _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
         dweight[order[i]] = total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _backward(
-    counter, tasks, dout, token, weight, order, start, places, w1, w3, w2, kind, rows, z, g, y,
-    drows, dw1, db1, dw3, dw2, db2, dweight, dx, h, dy, dh, dg,
-):  # fmt: skip
-    """For each task: all gradients of the expert, and of its rows. The last four arrays are this
-    thread's own.
-    """
+@njit(**ENTRY)
+def _backward(counter, tasks, dout, s, w, activation, kept, gradients, dx, scratch):
+    """For each task: the gradients of the expert and of its rows. Scratch belongs to the thread."""
+    rows, z, g, y = kept
+    w1, _, w3, w2, _ = w
+    dw1, db1, dw3, dw2, db2, drows, dweight = gradients
+    h, dy, dh, dg = scratch
     t = add(counter, TAKEN, 1)
     while t < len(tasks):
         m, lo, hi, p = tasks[t, 0], tasks[t, 1], tasks[t, 2], tasks[t, 3]
         n = hi - lo
-        _arrive(lo, hi, dout, token, weight, order, y, dy, dweight, db2[p])
-        gemm(PLAIN, TRANSPOSED, dy[:n], w2[m % len(w2)], 0, dh[:n])
-        if kind == SWIGLU:
+        _weigh_backward(lo, hi, dout, s.token, s.weight, s.order, y, dy, dweight, db2[p])
+        gemm(NO_TRANS, TRANS, dy[:n], w2[m % len(w2)], 0, dh[:n])
+        if activation == SWIGLU:
             activations.swiglu_backward(lo, hi, dh, z, g, h, dg)
-        elif kind == GELU:
+        elif activation == GELU:
             activations.gelu_backward(lo, hi, dh, z, h, db1[p])
         else:
             activations.relu_backward(lo, hi, dh, z, db1[p])
-        gemm(TRANSPOSED, PLAIN, z[lo:hi] if kind == RELU else h[:n], dy[:n], 0, dw2[p])
-        gemm(TRANSPOSED, PLAIN, rows[lo:hi], dh[:n], 0, dw1[p])
-        gemm(PLAIN, TRANSPOSED, dh[:n], w1[m % len(w1)], 0, drows[lo:hi])
-        if kind == SWIGLU:
-            gemm(TRANSPOSED, PLAIN, rows[lo:hi], dg[:n], 0, dw3[p])
-            gemm(PLAIN, TRANSPOSED, dg[:n], w3[m % len(w3)], 1, drows[lo:hi])
+        hidden = z[lo:hi] if activation == RELU else h[:n]
+        gemm(TRANS, NO_TRANS, hidden, dy[:n], 0, dw2[p])
+        gemm(TRANS, NO_TRANS, rows[lo:hi], dh[:n], 0, dw1[p])
+        gemm(NO_TRANS, TRANS, dh[:n], w1[m % len(w1)], 0, drows[lo:hi])
+        if activation == SWIGLU:
+            gemm(TRANS, NO_TRANS, rows[lo:hi], dg[:n], 0, dw3[p])
+            gemm(NO_TRANS, TRANS, dg[:n], w3[m % len(w3)], 1, drows[lo:hi])
         add(counter, DONE, 1)
         t = add(counter, TAKEN, 1)
-    return _combine(counter, len(tasks), drows, weight, False, start, places, dx)
+    return _combine(counter, len(tasks), drows, s.weight, False, s.start, s.places, dx)
 
 
-# --- the two passes -------------------------------------------------------------------------------
-
-
-class Kept(NamedTuple):
-    """What the backward pass needs."""
-
-    kind: int
-    params: dict
-    sorted: Sorted
-    plan: Plan
-    crew: int  # threads
-    workspace: dict
-    rows: np.ndarray  # (A, D)
-    z: np.ndarray  # (A, H)  SwiGLU: a; ReLU: h, which has the same positive entries
-    g: np.ndarray  # (A, H)  SwiGLU: b; otherwise empty
-    y: np.ndarray  # (A, D_out)
-
-
-def forward(params, x, s, name, workspace):
-    """The same as `sparse_layer.forward_numpy` to rounding, s from `sort`: -> (out, Kept)."""
-    kind, dtype = KINDS[name], x.dtype
-    w = {k: fixed(p) for k, p in params.items()}
-    (_, D, H), Dout = w["w1"].shape, w["w2"].shape[2]
-    A, N = len(s.order), len(s.start) - 1
-    crew = blas_threads() if A * D * H > FEW else 1
-    p = plan(s.offsets)
-    room = functools.partial(_room, workspace, dtype=dtype)
-    rows, z, y, out = (
-        room("rows", (A, D)),
-        room("z", (A, H)),
-        room("y", (A, Dout)),
-        room("out", (N, Dout)),
-    )
-    g = room("g", (A if kind == SWIGLU else 0, H))
-    step = STEP if D * H * x.itemsize <= LIGHT else max(1, p.longest)
-    h = [(room(f"h{t}", (0 if kind == RELU else step, H)),) for t in range(crew)]
-    w3, b1, b2 = (
-        w.get("w3", _none(3, dtype)),
-        w.get("b1", _none(2, dtype)),
-        w.get("b2", _none(2, dtype)),
-    )
-    where = (s.token, s.weight, s.start, s.places)
+def backward(dout: Annotated[np.ndarray, "N, D_out"], kept: Kept) -> tuple[ArrayND, Params, ArrayA]:
+    """`backward_numpy` of `moe_np.layers.sparse_layer`, to rounding: -> (dx, grads, dweight)."""
+    s = kept.sorted
+    p = kept.plan
+    room = functools.partial(_room, kept.workspace, dtype=kept.y.dtype)
+    gradients = _gradients(kept, room)
+    dx = room("dx", (len(s.start) - 1, kept.rows.shape[1]))
+    weights = _no_weights(kept.y.dtype)._replace(**kept.params)
+    rows = Rows(kept.rows, kept.z, kept.g, kept.y)
+    scratch = [(_scratch(kept, t, room),) for t in range(kept.threads)]
+    arguments = (p.tasks, read_only(dout), s, weights, kept.activation, rows, gradients, dx)
     with one_blas_thread():
-        share(
-            _forward,
-            (
-                p.tasks,
-                fixed(x),
-                *where,
-                w["w1"],
-                b1,
-                w3,
-                w["w2"],
-                b2,
-                kind,
-                step,
-                rows,
-                z,
-                g,
-                y,
-                out,
-            ),
-            h,
-        )
-    return out, Kept(kind, w, s, p, crew, workspace, rows, z, g, y)
-
-
-def backward(dout, kept):
-    """The same as `sparse_layer.backward_numpy` to rounding: -> (dx, grads, dweight)."""
-    kind, w, s, p, crew, workspace, rows, z, g, y = kept
-    A, E, N = len(s.order), len(s.offsets) - 1, len(s.start) - 1
-    (_, D, H), Dout = w["w1"].shape, y.shape[1]
-    P = E + len(p.extra)
-    room = functools.partial(_room, workspace, dtype=y.dtype)
-    dw = {"w1": room("dw1", (P, D, H)), "b1": room("db1", (P, H)), "w2": room("dw2", (P, H, Dout))}
-    dw |= {"b2": room("db2", (P, Dout)), "w3": room("dw3", (P if kind == SWIGLU else 0, D, H))}
-    drows, dweight, dx = room("drows", (A, D)), room("dweight", (A,)), room("dx", (N, D))
-    n = p.longest
-    sizes = {
-        "h": (0 if kind == RELU else n, H),
-        "dy": (n, Dout),
-        "dh": (n, H),
-        "dg": (n if kind == SWIGLU else 0, H),
+        share(_backward, arguments, scratch)
+    E = len(s.offsets) - 1
+    grads = {
+        key: _sum_pieces(getattr(gradients, key), p.extra, E, len(param))
+        for key, param in kept.params.items()
     }
-    own = [[room(f"{name}{t}", size) for name, size in sizes.items()] for t in range(crew)]
-    w3 = w.get("w3", _none(3, y.dtype))
-    arguments = (
-        *(
-            p.tasks,
-            fixed(dout),
-            s.token,
-            s.weight,
-            s.order,
-            s.start,
-            s.places,
-            w["w1"],
-            w3,
-            w["w2"],
-        ),
-        *(
-            kind,
-            rows,
-            z,
-            g,
-            y,
-            drows,
-            dw["w1"],
-            dw["b1"],
-            dw["w3"],
-            dw["w2"],
-            dw["b2"],
-            dweight,
-            dx,
-        ),
+    return dx, grads, gradients.weight
+
+
+def _gradients(kept: Kept, room: Callable[..., Array]) -> Gradients:
+    A, D = kept.rows.shape
+    H = kept.z.shape[1]
+    D_out = kept.y.shape[1]
+    P = len(kept.sorted.offsets) - 1 + len(kept.plan.extra)
+    return Gradients(
+        w1=room("dw1", (P, D, H)),
+        b1=room("db1", (P, H)),
+        w3=room("dw3", (P if kept.activation == SWIGLU else 0, D, H)),
+        w2=room("dw2", (P, H, D_out)),
+        b2=room("db2", (P, D_out)),
+        rows=room("drows", (A, D)),
+        weight=room("dweight", (A,)),
     )
-    with one_blas_thread():
-        share(_backward, arguments, own)
-    return dx, {k: _added(dw[k], p.extra, E, len(w[k])) for k in w}, dweight
 
 
-def _added(dw, extra, E, length):
-    """Add the pieces of a hot expert to its first one, in order; add up all experts where the
-    parameter is shared.
+def _scratch(kept: Kept, thread: int, room: Callable[..., Array]) -> Scratch:
+    n = kept.plan.longest
+    H = kept.z.shape[1]
+    return Scratch(
+        h=room(f"h{thread}", (0 if kept.activation == RELU else n, H)),
+        dy=room(f"dy{thread}", (n, kept.y.shape[1])),
+        dh=room(f"dh{thread}", (n, H)),
+        dg=room(f"dg{thread}", (n if kept.activation == SWIGLU else 0, H)),
+    )
+
+
+def _sum_pieces(dw, extra, E, length):
+    """Add the gradients of an expert's pieces to its first one, in order; and those of all experts
+    where they share the parameter.
     """
     for i, m in enumerate(extra):
         dw[m] += dw[E + i]

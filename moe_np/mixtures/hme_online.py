@@ -290,13 +290,22 @@ def compiled_pass(
     S = np.concatenate(memory.S)
     var, n = (np.array(np.broadcast_to(a, E), dtype=float) for a in (params["var"], memory.n))
     inputs = np.column_stack([x, np.ones(len(x))])
-    learns_gradient = 0 if lr is None else 1
-    hold = 1 if options.hold_variance else 0 if params["var"].ndim else 2
-    total = kernels.hme_online.hme_epoch(
-        inputs, np.ascontiguousarray(y, float), order, tree, V, W, var, R, S, n, memory.cases,
-        learns_gradient, float(options.forgetting), float(options.shrink), options.shrink_every,
-        float(options.clip), options.weighted, hold, 0.0 if lr is None else float(lr),
-    )  # fmt: skip
+    loops = kernels.hme_online
+    variance = loops.VARIANCE_PER_EXPERT if params["var"].ndim else loops.VARIANCE_SHARED
+    rule = loops.Rule(
+        learn=loops.RLS if lr is None else loops.GRADIENT,
+        variance=loops.VARIANCE_HELD if options.hold_variance else variance,
+        forgetting=float(options.forgetting),
+        shrink=float(options.shrink),
+        shrink_every=int(options.shrink_every),
+        clip=float(options.clip),
+        weighted=bool(options.weighted),
+        lr=0.0 if lr is None else float(lr),
+    )
+    rows = loops.Tree(tree, V, W, var)
+    total = loops.hme_epoch(
+        inputs, np.ascontiguousarray(y, float), order, rows, loops.Memory(R, S, n), memory.cases, rule
+    )
     new, S_levels = _gates_of_rows(V, S, params, levels)
     new["W"] = W[:, :, :-1].transpose(0, 2, 1).copy()
     new["b"] = W[:, :, -1].copy()

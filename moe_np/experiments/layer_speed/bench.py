@@ -1,228 +1,199 @@
-"""How long the sparse layer takes, beside a dense net of the same active operations, the hardware's
-limits, and peers.
+"""How long the sparse layer takes, beside a dense network, the floor of the machine, and peers.
 
-    moe-np bench [--json] [--quick] [--expert swiglu|relu]
+    moe-np bench [--expert swiglu|relu] [--quick] [--shape N,D,E ...] [--json] [--record [FILE]]
 
-Every contestant has a process of its own (pools of threads disturb each other), gets the same data,
-is warmed up, and computes router and experts, forward or forward and backward to the gradients of x
-and of all parameters. What they return is compared. The contestants take turns, several rounds, and
-the least time of each counts. Each round begins with new processes: where the arrays of a process
-happen to lie in memory moves a small layer's time by some 5 %.
+Each contestant has a process of its own, gets the same data, is warmed up, and computes router and
+experts, forward, or forward and backward to the gradients of x and of all parameters. Their results
+are compared. The contestants take turns in several rounds, and the least time of each counts.
 
-    moe_np                this package: `routing.top_k` and `sparse_layer`
-    products_alone        the matrix products of moe_np and nothing else: what BLAS needs for these sizes
-    dense_numpy           NumPy: one network of hidden size k·H on all tokens, no router: the same active operations
+    moe_np                this package: `routing.top_k` and `layers.sparse_layer`
+    products_alone        the matrix products of moe_np and nothing else
+    dense_numpy           NumPy: one network of hidden size k·H on all tokens, no router: the same
+                          number of active operations
     numpy_mask_loop       NumPy: the usual loop over experts with a mask
     torch_loop            PyTorch, if installed: the same loop with index_add_, autograd
-    transformers_mixtral  Transformers' Mixtral block, if installed (SwiGLU only): the fastest of its implementations
+    transformers_mixtral  Transformers' Mixtral block, if installed (SwiGLU only): the fastest of
+                          its implementations
 
-The floor is what the machine cannot beat: the larger of active operations / the best speed of a
-matrix product, and bytes of weights and tokens that have to move / the best speed of copying,
-measured between the rounds. The product is that of the same shape's minutes, since a clock changes
-(here by 7 %), and the contestants are not to be charged for it.
+The floor is the time that the machine cannot beat (`floor.py`). The product behind it is measured
+in the same minute as the shape, since the clock of a processor changes.
+
+A bench has a budget of time. The shapes are measured in the order of their work, and a shape begins
+only if it will probably end within the budget: so large shapes get fewer rounds than small ones,
+and on a slow machine the largest may be left out. The output says which.
 """
 
-import contextlib
-import importlib.util
-import multiprocessing
-import os
-
-import numpy as np
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from moe_np.base.checks import choice
-from moe_np.experiments.layer_speed.contestants import (
-    CONTESTANTS,
-    EXPERTS,
-    Shape,
-    cores,
-    least_time,
-    limits,
-    problem,
-)
+from moe_np.base.machine import cores
+from moe_np.experiments.layer_speed.contestants import installed
+from moe_np.experiments.layer_speed.floor import Peaks, floor
+from moe_np.experiments.layer_speed.problem import EXPERTS, Shape
+from moe_np.experiments.layer_speed.processes import Runner, unpinned
 
 MODES = ("forward", "forward+backward")
-
-# some shells export these, and NumPy's products take twice as long
-SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-
 SHAPES = (
-    *(
-        Shape(256, 64, 8),
-        Shape(4096, 64, 8),
-        Shape(4096, 64, 64),
-        Shape(4096, 256, 8),
-        Shape(4096, 256, 64),
-    ),
-    *(Shape(256, 256, 64), Shape(4096, 512, 8), Shape(16384, 64, 256), Shape(16384, 512, 8)),
+    *(Shape(256, 64, 8), Shape(4096, 64, 8), Shape(4096, 64, 64)),
+    *(Shape(4096, 256, 8), Shape(4096, 256, 64), Shape(256, 256, 64)),
+    *(Shape(4096, 512, 8), Shape(16384, 64, 256), Shape(16384, 512, 8)),
 )
 QUICK = (Shape(256, 64, 8), Shape(1024, 64, 8))
 
+BUDGET = 240.0  # seconds, of which the last shape may take more than expected
+ROUNDS = 5
+QUICK_ROUNDS = 2
+NORMALS = 3e7  # normal numbers that a process draws per second, for its parameters
 
-# --- one process a contestant ---------------------------------------------------------------------
-
-
-def _digest(result):
-    """One number for each array, on the scale of its norm: enough to see two that differ."""
-    out, dx, grads = result
-    arrays = {"out": out, "x": dx, **grads}
-    return {
-        name: float(
-            (a * np.cos(np.arange(a.size)).reshape(a.shape)).sum() / (np.linalg.norm(a) + 1e-30)
-        )
-        for name, a in arrays.items()
-    }
+Progress = Callable[[str], None]
 
 
-def _serve(prepare, pipe):
-    """The loop of a contestant's process: ("prepare", kind, shape), ("digest",) or ("time",
-    backward, at_least), until None.
-    """
-    step = None
-    while (message := pipe.recv()) is not None:
-        if message[0] == "prepare":
-            step = None  # frees the arrays of the last one
-            step = prepare(problem(*message[1:]))
-            answer = None
-            if prepare is not limits:
-                step(False)
-                step(True)
-        elif message[0] == "digest":
-            answer = _digest(step(True))
-        elif prepare is limits:
-            answer = step(None)
-        else:
-            answer = least_time(step, message[1], at_least=message[2])
-        pipe.send(answer)
+class Facts(NamedTuple):
+    """How the rows were measured."""
+
+    expert: str
+    cores: int
+    sgemm: tuple[float, float]  # operations per second: the least and the greatest of the shapes
+    bandwidth: float  # bytes per second
+    unset: dict[str, str]  # BLAS settings that were found, and taken away
+    rounds: dict[Shape, int]
+    left_out: list[Shape]
+    seconds: float
+    machine: dict[str, str]
+    interrupted: bool
 
 
-class Runner:
-    """The contestants' processes; use as a context manager. `ask` gives one of them something to
-    do, and waits.
-    """
-
-    def __init__(self, names):
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fresh process reads the BLAS settings anew
-        self._pipes, self._processes = {}, {}
-        for name in names:
-            ours, theirs = context.Pipe()
-            prepare = limits if name == "limits" else CONTESTANTS[name][0]
-            self._processes[name] = context.Process(
-                target=_serve, args=(prepare, theirs), daemon=True
-            )
-            self._processes[name].start()
-            theirs.close()
-            self._pipes[name] = ours
-
-    def ask(self, name, *message):
-        try:
-            self._pipes[name].send(message)
-            return self._pipes[name].recv()
-        except (EOFError, ConnectionError):
-            self._processes[name].join()
-            code = self._processes[name].exitcode
-            raise ChildProcessError(f"{name}: its process ended with status {code}") from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self._processes.values():
-            process.terminate()
-            process.join()
+class Result(NamedTuple):
+    rows: list[dict[str, Any]]  # one per shape, mode and contestant
+    facts: Facts
 
 
-@contextlib.contextmanager
-def unpinned():
-    """The environment without `SETTINGS`, for the processes to start in: yields what was found."""
-    found = {name: os.environ.pop(name) for name in SETTINGS if name in os.environ}
-    try:
-        yield found
-    finally:
-        os.environ.update(found)
+class Measured:
+    """What a bench has measured so far."""
+
+    def __init__(self, kind: str, names: Sequence[str]):
+        self.kind = kind
+        self.names = list(names)
+        self.times = {}  # (shape, mode) -> {contestant: [seconds]}
+        self.flops = {}  # shape -> operations per second
+        self.bandwidth = 0.0
+        self.rounds = {}  # shape -> how often it was measured
+        self.cost = {}  # shape -> seconds of its last round, for all contestants
+        self.machine = {}
+
+    def peaks(self, shape: Shape) -> Peaks:
+        """The best product in the rounds of this shape, and the best copy of all."""
+        return Peaks(self.flops[shape], self.bandwidth)
 
 
-def _check_same(kind, shape, digests):
-    ours = digests["moe_np"]
-    for name, theirs in digests.items():
-        for array, value in theirs.items() if name not in ("dense_numpy", "products_alone") else ():
-            if abs(value - ours[array]) > 0.02 * (
-                1 + abs(value)
-            ):  # a near tie that falls the other way moves .01
-                raise ArithmeticError(
-                    f"{name}: another {array} than moe_np at {tuple(shape)}, {kind} experts"
-                )
+def run(
+    kind: str = "swiglu",
+    *,
+    quick: bool = False,
+    shapes: Sequence[Shape] = (),
+    budget: float = BUDGET,
+    progress: Progress = lambda text: None,
+) -> Result:
+    """Time all contestants. `shapes` are measured at least once, whatever the budget; the default
+    shapes as far as the budget goes. `progress` gets a line of text now and then.
 
-
-def floor(kind, shape, backward, flops, bandwidth):
-    """Seconds below which the machine cannot go, in float32. Training reads weights twice and
-    writes their gradient.
-    """
-    matrices = 3 if kind == "swiglu" else 2
-    N, d, E, k, H = shape.tokens, shape.d, shape.experts, shape.k, shape.hidden
-    operations = 2 * N * k * matrices * d * H + 2 * N * d * E
-    weights, tokens = matrices * min(E, N * k) * d * H, 2 * N * d
-    passes = 3 if backward else 1
-    return max(
-        passes * operations / flops,
-        4 * (passes * weights + (2 if backward else 1) * tokens) / bandwidth,
-    )
-
-
-def run(kind="swiglu", *, quick=False, say=lambda text: None):
-    """Time all contestants: -> (rows, facts). rows are dicts, one a shape, mode and contestant;
-    facts say how.
-
-    `say` is called with a line of text now and then.
+    After Ctrl-C the result has what was measured until then. Raises ArithmeticError where two
+    contestants compute different numbers.
     """
     choice("--expert", kind, tuple(EXPERTS))
-    wanted = {
-        n: needs
-        for n, (_, needs) in CONTESTANTS.items()
-        if kind == "swiglu" or n != "transformers_mixtral"
-    }
-    names = [
-        name for name, needs in wanted.items() if all(importlib.util.find_spec(m) for m in needs)
-    ]
-    shapes, rounds, at_least = (QUICK, 2, 0.05) if quick else (SHAPES, 5, 0.2)
-    times, peak, bandwidth = {}, {}, 0.0
-    with unpinned() as found:
-        for i in range(rounds):
-            with Runner([*names, "limits"]) as runner:
-                runner.ask("limits", "prepare", kind, QUICK[0])
-                for shape in shapes:
-                    say(
-                        f"round {i + 1} of {rounds}: {shape.tokens} tokens, d {shape.d}, {shape.experts} experts"
-                    )
-                    _ask_all(runner, names, say, "prepare", kind, shape)
-                    if i == 0:
-                        _check_same(kind, shape, _ask_all(runner, names, say, "digest"))
-                    flops, moved = runner.ask("limits", "time")
-                    peak[shape], bandwidth = max(flops, peak.get(shape, 0)), max(moved, bandwidth)
-                    for mode in MODES:
-                        for name, seconds in _ask_all(
-                            runner, names, say, "time", mode == MODES[1], at_least
-                        ).items():
-                            times.setdefault((shape, mode), {}).setdefault(name, []).append(seconds)
-    rows = [
-        _row(kind, *key, name, own, peak[key[0]], bandwidth)
-        for key, own in times.items()
-        for name in own
-    ]
-    facts = {
-        "expert": kind,
-        "cores": cores(),
-        "bandwidth": bandwidth,
-        "unset": found,
-        "rounds": rounds,
-    }
-    return rows, facts | {"sgemm": (min(peak.values()), max(peak.values()))}
+    wanted = tuple(dict.fromkeys(shapes)) or (QUICK if quick else SHAPES)
+    measured = Measured(kind, installed(kind))
+    interrupted = False
+    start = time.monotonic()
+    with unpinned() as unset:
+        try:
+            for i in range(QUICK_ROUNDS if quick else ROUNDS):
+                deadline = None if i == 0 and shapes else start + budget
+                _round(measured, wanted, i, deadline, 0.05 if quick else 0.2, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+    left_out = [shape for shape in wanted if shape not in measured.rounds]
+    speeds = tuple(measured.flops.values()) or (0.0,)
+    facts = Facts(
+        expert=kind,
+        cores=cores(),
+        sgemm=(min(speeds), max(speeds)),
+        bandwidth=measured.bandwidth,
+        unset=unset,
+        rounds={shape: measured.rounds[shape] for shape in wanted if shape in measured.rounds},
+        left_out=left_out,
+        seconds=time.monotonic() - start,
+        machine=measured.machine,
+        interrupted=interrupted,
+    )
+    return Result(_rows(measured, wanted), facts)
 
 
-def _ask_all(runner, names, say, *message):
-    """Ask the contestants in turn. A peer that cannot go on, for want of memory as a rule, leaves
-    `names`.
+# --- a round --------------------------------------------------------------------------------------
+
+
+def _round(measured, shapes, number, deadline, at_least, progress):
+    """Measure the shapes in the order of their work, with new processes, until the deadline."""
+    by_work = sorted(shapes, key=lambda shape: floor(measured.kind, shape, True, Peaks(1e11, 3e10)))
+    if not _fits(measured, by_work[0], deadline, at_least):
+        return
+    with Runner(measured.names) as runner:
+        for shape in by_work:
+            if not _fits(measured, shape, deadline, at_least):
+                progress(f"round {number + 1}: no time for {shape} and larger shapes")
+                return
+            start = time.monotonic()
+            _measure(runner, measured, shape, number == 0, at_least, progress)
+            measured.cost[shape] = time.monotonic() - start
+            measured.rounds[shape] = measured.rounds.get(shape, 0) + 1
+            progress(f"round {number + 1}: {shape} ({measured.cost[shape]:.1f} s)")
+
+
+def _fits(measured, shape, deadline, at_least):
+    return deadline is None or time.monotonic() + _expected(measured, shape, at_least) < deadline
+
+
+def _expected(measured, shape, at_least):
+    """Seconds that a round of this shape will probably take: its last round's, or by the multiples
+    of the floor that the contestants took for the shape before it.
+    """
+    if shape in measured.cost:
+        return measured.cost[shape]
+    if not measured.cost:
+        return 0.0
+    last = list(measured.cost)[-1]
+    seconds = 0.0
+    for mode, times in ((mode, measured.times[last, mode]) for mode in MODES):
+        backward = mode == MODES[1]
+        before = floor(measured.kind, last, backward, measured.peaks(last))
+        now = floor(measured.kind, shape, backward, measured.peaks(last))
+        # a call to warm up, at least one to measure, and some time in reserve
+        seconds += sum(max(2.5 * min(t) * now / before, 2 * at_least) for t in times.values())
+    parameters = shape.experts * shape.d * shape.hidden * 3
+    return seconds + len(measured.names) * parameters / NORMALS
+
+
+def _measure(runner, measured, shape, first, at_least, progress):
+    """All contestants on one shape: the first round compares their results."""
+    names = measured.names
+    digests = ask_all(runner, names, progress, "prepare", measured.kind, shape, first)
+    if first:
+        check_same(measured.kind, shape, digests)
+    peaks, measured.machine = runner.ask("peaks", "peaks")
+    measured.flops[shape] = max(peaks.flops, measured.flops.get(shape, 0.0))
+    measured.bandwidth = max(peaks.bandwidth, measured.bandwidth)
+    for mode in MODES:
+        times = measured.times.setdefault((shape, mode), {})
+        answers = ask_all(runner, names, progress, "time", mode == MODES[1], at_least)
+        for name, seconds in answers.items():
+            times.setdefault(name, []).append(seconds)
+
+
+def ask_all(runner: Runner, names: list[str], progress: Progress, *message: Any) -> dict[str, Any]:
+    """Ask the contestants in turn: {name: answer}. A peer whose process has ended, as a rule for
+    want of memory, is taken out of `names`; without moe_np or dense_numpy there is no bench.
     """
     answers = {}
     for name in tuple(names):
@@ -231,13 +202,42 @@ def _ask_all(runner, names, say, *message):
         except ChildProcessError as error:
             if name in ("moe_np", "dense_numpy"):
                 raise
-            say(f"{error}; left out from here on")
+            progress(f"{error}; left out from here on")
             names.remove(name)
     return answers
 
 
-def _row(kind, shape, mode, name, times, peak, bandwidth):
+def check_same(kind: str, shape: Shape, digests: dict[str, dict[str, float]]) -> None:
+    """Raises ArithmeticError where a contestant that computes the layer has another digest."""
+    reference = digests["moe_np"]
+    for name, numbers in digests.items():
+        if name in ("dense_numpy", "products_alone"):
+            continue
+        for array, value in numbers.items():
+            # a near tie in the choice of experts moves a digest by about .01
+            if abs(value - reference[array]) > 0.02 * (1 + abs(value)):
+                raise ArithmeticError(
+                    f"{name}: another {array} than moe_np at {tuple(shape)}, {kind} experts"
+                )
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def _rows(measured, shapes):
+    """One row per shape, mode and contestant that was measured."""
+    return [
+        _row(measured, shape, mode, name, times)
+        for shape in shapes
+        for mode in MODES
+        if {"moe_np", "dense_numpy"} <= set(times := measured.times.get((shape, mode), {}))
+        for name in times
+    ]
+
+
+def _row(measured, shape, mode, name, times):
     seconds = min(times[name])
+    least = floor(measured.kind, shape, mode == MODES[1], measured.peaks(shape))
     return {
         "tokens": shape.tokens,
         "d": shape.d,
@@ -246,38 +246,52 @@ def _row(kind, shape, mode, name, times, peak, bandwidth):
         "k": shape.k,
         "mode": mode,
         "impl": name,
-        "expert": kind,
+        "expert": measured.kind,
         "seconds": seconds,
         "ratio_dense": seconds / min(times["dense_numpy"]),
-        "ratio_floor": seconds / floor(kind, shape, mode == MODES[1], peak, bandwidth),
+        "ratio_floor": seconds / least,
     }
 
 
-def table(rows, facts):
+def table(result: Result) -> str:
     """The rows as Markdown: milliseconds, and in brackets the multiple of the floor."""
+    rows, facts = result
     names = list(dict.fromkeys(row["impl"] for row in rows))
-    found = ", ".join(f"{k}={v}" for k, v in facts["unset"].items()) or "none"
-    sgemm, copy = (
-        (f"{each / 1e9:.0f}" for each in facts["sgemm"]),
-        f"{facts['bandwidth'] / 1e9:.0f} GB/s",
-    )
+    settings = ", ".join(f"{k}={v}" for k, v in facts.unset.items()) or "none"
+    sgemm = " to ".join(f"{speed / 1e9:.0f}" for speed in facts.sgemm)
     lines = [
-        f"float32, {facts['expert']} experts, hidden = 4d, {facts['cores']} cores: sgemm {' to '.join(sgemm)} GFLOP/s "
-        f"from shape to shape, copy {copy}. Milliseconds, least of {facts['rounds']} rounds [x the floor].",
-        f"BLAS settings: {found} found, run without.",
+        f"float32, {facts.expert} experts, hidden = 4d, {facts.cores} cores: "
+        f"sgemm {sgemm} GFLOP/s from shape to shape, copy {facts.bandwidth / 1e9:.0f} GB/s. "
+        "Milliseconds, the least of all rounds [x the floor].",
+        f"BLAS settings: {settings} found, run without.",
         "",
-        "| tokens | d | experts | k | mode | " + " | ".join(names) + " | moe_np / dense |",
-        "|" + "---|" * (6 + len(names)),
+        "| tokens | d | experts | k | rounds | mode | " + " | ".join(names) + " | moe_np / dense |",
+        "|" + "---|" * (7 + len(names)),
     ]
     cases = {}
     for row in rows:
-        key = tuple(row[k] for k in ("tokens", "d", "experts", "k", "mode"))
-        cases.setdefault(key, {})[row["impl"]] = row
-    for key, own in cases.items():
-        cells = [
-            f"{1e3 * own[n]['seconds']:.3g} [{own[n]['ratio_floor']:.2f}]" if n in own else "–"
-            for n in names
-        ]
-        ratio = f"{own['moe_np']['ratio_dense']:.2f}"
-        lines.append("| " + " | ".join([*map(str, key), *cells, ratio]) + " |")
-    return "\n".join(lines)
+        shape = Shape(row["tokens"], row["d"], row["experts"], row["k"])
+        cases.setdefault((shape, row["mode"]), {})[row["impl"]] = row
+    for (shape, mode), by_name in cases.items():
+        cells = [*map(str, shape), str(facts.rounds.get(shape, 0)), mode]
+        cells += [_cell(by_name.get(name)) for name in names]
+        cells.append(f"{by_name['moe_np']['ratio_dense']:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", what_was_done(facts)])
+
+
+def _cell(row):
+    return f"{1e3 * row['seconds']:.3g} [{row['ratio_floor']:.2f}]" if row else "–"
+
+
+def what_was_done(facts: Facts) -> str:
+    """One or more sentences: the shapes and rounds that the time was enough for."""
+    rounds = sorted(set(facts.rounds.values()))
+    times = " to ".join(map(str, dict.fromkeys((rounds[0], rounds[-1])))) if rounds else "0"
+    done = f"{len(facts.rounds)} shapes in {facts.seconds:.0f} s, {times} rounds each."
+    if facts.interrupted:
+        done += " Interrupted."
+    if facts.left_out:
+        names = "; ".join(map(str, facts.left_out))
+        done += f" Left out: {names}. Measure one with --shape N,D,E."
+    return done

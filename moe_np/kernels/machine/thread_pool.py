@@ -1,10 +1,10 @@
-"""Work shared out to threads. It has to let go of Python's lock: compiled with `nogil=True`.
+"""A small thread pool for compiled loops; the loops must release the GIL (`nogil=True`).
 
-All threads run one function, in which whoever is free takes the next piece; `add`, to a counter,
-tells which. Why not `prange`: its threads spin beside those of OpenBLAS, compiling for it takes
-twice as long, and it hands out work in equal parts, although a core may have something else to do.
-Why not `concurrent.futures`: handing over a piece and waiting for its result costs some 40 µs,
-which for a small layer is as long as the piece takes.
+All threads run the same function, and each takes the next piece of work as soon as it is free: the
+value that `add` returns from a shared counter tells which piece. `numba.prange` would spin beside
+the threads of OpenBLAS, take twice as long to compile, and share the work in equal parts, although
+another program may use one of the cores. With `concurrent.futures` it takes some 40 µs to hand over
+a piece and to wait for its result, which for a small layer is as long as the piece itself.
 """
 
 import functools
@@ -12,23 +12,27 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
 from moe_np.base.machine import BLAS_LOCK
+from moe_np.base.types import Array
 
-PAUSE = 5e-5  # seconds
-# added where something went wrong: then nobody takes more, or waits for what will not be done
-NO_MORE = 1 << 40
+# Seconds between two calls of a function that waits. A shorter sleep gains nothing, since a thread
+# wakes some 50 µs late. Measure again:
+#   python -m moe_np.experiments.layer_speed.thresholds machine.thread_pool.PAUSE 0 5e-5 1e-3
+PAUSE = 5e-5
+
+# added to the counter after an error: then the other threads take no more work, and wait for none
+STOP = 1 << 40
 
 
 @functools.cache
 def _jobs(process):
-    """The queue that the workers of this process take from; a forked process has none of its
-    parent's threads.
-    """
+    """The queue of the workers of this process; a forked process has no threads of its parent."""
     jobs = queue.SimpleQueue()
     for _ in range(max(1, os.cpu_count() - 1)):
         threading.Thread(target=_work, args=(jobs,), name="moe_np", daemon=True).start()
@@ -42,10 +46,16 @@ def _work(jobs):
         try:
             _run(function, counter, arguments)
         except BaseException as raised:
-            counter += NO_MORE
+            counter += STOP
             error = raised
         ended.put(error)
-        del function, counter, arguments, ended, error  # keeps no array alive while it waits
+        del (
+            function,
+            counter,
+            arguments,
+            ended,
+            error,
+        )  # no array stays alive while the thread waits
 
 
 def _run(function, counter, arguments):
@@ -53,29 +63,34 @@ def _run(function, counter, arguments):
         time.sleep(PAUSE)
 
 
-def share(function, arguments, own):
-    """function(counter, *arguments, *own[t]) by each of as many threads t as `own` has entries.
+def share(function: Callable[..., bool], arguments: tuple, scratch: Sequence[tuple]) -> None:
+    """Call function(counter, *arguments, *scratch[t]) in thread t, for each entry of `scratch`.
 
-    `counter` (4,) starts at zero, for the threads to tell each other through `add` what is taken
-    and what is done. A thread may come late, or not at all when the others are through: nobody may
-    wait for a thread, only for work that one has taken. A function that waits returns False before
-    long, and is called again; otherwise it returns True.
+    `counter` (4,) starts at zero; through `add` the threads tell each other which pieces are taken
+    and which are done. A thread may begin late, or never if the others have finished: a function
+    may wait for work that a thread has taken, but not for a thread. A function that has to wait
+    returns False after a short time and is called again; at the end it returns True.
+
+    Raises the error of a thread, after all threads have stopped.
     """
-    counter, ended, asked, errors = np.zeros(4, np.int64), queue.SimpleQueue(), 0, []
+    counter = np.zeros(4, np.int64)
+    ended = queue.SimpleQueue()
+    jobs_given = 0
+    errors = []
     with BLAS_LOCK:
-        jobs = _jobs(os.getpid()) if len(own) > 1 else None
+        jobs = _jobs(os.getpid()) if len(scratch) > 1 else None
         try:
-            for mine in own[1:]:
-                jobs.put((function, counter, (*arguments, *mine), ended))
-                asked += 1
-            _run(function, counter, (*arguments, *own[0]))
+            for arrays in scratch[1:]:
+                jobs.put((function, counter, (*arguments, *arrays), ended))
+                jobs_given += 1
+            _run(function, counter, (*arguments, *scratch[0]))
         except BaseException:
-            counter += NO_MORE
+            counter += STOP
             raise
         finally:
-            for _ in range(asked):
+            for _ in range(jobs_given):
                 try:
-                    jobs.get_nowait()  # nobody has begun with this one, and there is nothing left to do
+                    jobs.get_nowait()  # no thread has begun this job, and no work is left
                 except queue.Empty:
                     errors.append(ended.get())
     for error in filter(None, errors):
@@ -85,10 +100,10 @@ def share(function, arguments, own):
 _adding = threading.Lock()
 
 
-def add(counter, i, n):
-    """counter[i] += n, with no other thread in between: -> the value before.
+def add(counter: Array, i: int, n: int) -> int:
+    """counter[i] += n without interruption by another thread: returns the value before.
 
-    What a thread has written before it adds, another one sees that finds the sum.
+    A thread that reads the sum also sees everything that was written before it was added.
     """
     with _adding:
         before = int(counter[i])
@@ -100,9 +115,8 @@ def add(counter, i, n):
 def _add(typing, counter, i, n):
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.atomic_rmw(
-            "add", builder.gep(array.data, [arguments[1]]), arguments[2], "seq_cst"
-        )
+        place = builder.gep(array.data, [arguments[1]])
+        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
 
     return types.int64(counter, types.int64, types.int64), generate
 
