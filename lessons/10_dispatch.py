@@ -504,7 +504,7 @@ assert error < 1e-7 < 0.01 < wrong
 #
 # Write the counting sort without `np.argsort`: two passes over the list and no comparison of two keys. It takes the
 # experts of the assignments and returns `order` (A,) and `offsets` (E + 1,); within an expert, assignments keep their
-# order. (In plain Python it is slow; in `moe_np/kernels/sparse_layer.py` the same dozen lines are compiled.)
+# order. (In plain Python it is slow; in `moe_np/kernels/machine/tasks.py` the same dozen lines are compiled.)
 
 
 # %%
