@@ -31,6 +31,7 @@ def gather(source):
     shutil.copy(conf.mathjax(), source / "_static")
     pages.write_texts(source)
     pages.write_report(report(), source)
+    pages.write_speed(source)
 
 
 def report():
@@ -90,15 +91,8 @@ def build(work):
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(source)
-    options = [
-        "-q",
-        "-W",
-        "--keep-going",
-        "-j",
-        str(os.cpu_count() or 1),
-        "-d",
-        str(work / "trees"),
-    ]
+    options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1)]
+    options += ["-d", str(work / "trees")]
     options += ["-D", f"nb_execution_cache_path={prepare_kernels(work)}"]
     status = build_main([*options, str(source), str(html)])
     for page, address in fetched_from_outside(html):

@@ -23,13 +23,14 @@ from lessons.site import links, reference, topics
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NUMBERS = "numbers.md"  # made of the report
+SPEED = "speed.md"  # made of the history of the bench
 TEACHING = ("TEACHING", "STUDENTS", "README")
 
 
 def write_texts(source: pathlib.Path) -> None:
     """All pages but the report of the figures and what is made of it, into the folder `source`."""
     for path in sorted(HERE.glob("*.md")):
-        if path.name != NUMBERS:
+        if path.name not in (NUMBERS, SPEED):
             write(source / path.name, links.in_markdown(read(path), ""))
     write(source / "contributing.md", contributing())
     lessons = ROOT / "lessons"
@@ -76,7 +77,17 @@ def notebook(path: pathlib.Path) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-# --- the report of the figures --------------------------------------------------------------------
+# --- pages made of figures -----------------------------------------------------------------------
+
+
+def write_speed(source: pathlib.Path) -> None:
+    """The history of the bench with its picture."""
+    from figures import Job
+    from figures.layer_speed import history
+
+    section = history.make(Job(None, source / "figures"))
+    shown = section.replace("](history.png)", "](figures/history.png)")
+    write(source / SPEED, links.in_markdown(read(HERE / SPEED).replace("@@HISTORY@@", shown), ""))
 
 
 def write_report(report: pathlib.Path, source: pathlib.Path) -> None:

@@ -178,7 +178,12 @@ def test_links_are_added_to_docstrings():
 
 
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)(?:#([\w-]+))?\)")
-MADE_LATER = ("REPORT.md", "numbers.md", "cover.png")  # of the figures, when the site is built
+MADE_LATER = (
+    "REPORT.md",
+    "numbers.md",
+    "speed.md",
+    "cover.png",
+)  # of the figures, when the site is built
 
 
 def markdown(path):
@@ -227,6 +232,15 @@ def test_numbers_are_the_tables_of_the_report_that_have_published_values():
     text = pages.tables(f"# R\n\n**Made with `--quick`: few seeds.**\n\n{one}{two}")
     assert text.startswith("**Made with `--quick`") and "### One" in text and "| 1 |" in text
     assert "Two" not in text and "More." not in text and "p.png" not in text
+
+
+def test_the_page_on_speed_has_the_history_of_the_bench(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    history = importlib.import_module("figures.layer_speed.history")
+    monkeypatch.setattr(history, "make", lambda job: f"![p](history.png) in {job.out.name}")
+    pages.write_speed(tmp_path)
+    text = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    assert "![p](figures/history.png) in figures" in text and "@@" not in text
 
 
 def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
