@@ -303,9 +303,8 @@ def compiled_pass(
         lr=0.0 if lr is None else float(lr),
     )
     rows = loops.Tree(tree, V, W, var)
-    total = loops.hme_epoch(
-        inputs, np.ascontiguousarray(y, float), order, rows, loops.Memory(R, S, n), memory.cases, rule
-    )
+    y = np.ascontiguousarray(y, float)
+    total = loops.hme_epoch(inputs, y, order, rows, loops.Memory(R, S, n), memory.cases, rule)
     new, S_levels = _gates_of_rows(V, S, params, levels)
     new["W"] = W[:, :, :-1].transpose(0, 2, 1).copy()
     new["b"] = W[:, :, -1].copy()
