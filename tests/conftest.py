@@ -9,6 +9,8 @@ import os
 import pytest
 from hypothesis import settings
 
+collect_ignore = ["support/additions"]  # for a copy of the checkout, see test_contributing.py
+
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

@@ -13,6 +13,7 @@ from moe_np.layers import experts, shared_experts, sparse_layer
 from moe_np.models import patch_cnn
 from moe_np.routing import top_k
 from moe_np.routing.contract import Routing
+from tests.support.experts import cases, step_without_kink
 from tests.support.layers import KINDS, D, setup
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -43,11 +44,8 @@ def check_gradient(kind, seed, **options):
     dout = rng.normal(size=out.shape)
     dx, grads, dweight = sparse_layer.backward(dout, cache)
     n_experts = routing.demand.shape[1]
-    step = 1e-3
-    if kind == "relu":  # no kink within reach of the difference
-        w1 = np.broadcast_to(params["w1"], (n_experts, D, 6))
-        z = np.einsum("nd,mdh->nmh", x, w1) + params["b1"]
-        step = min(1e-3, np.abs(z).min(initial=1) / 50)
+    every_pair = np.tile(x, (n_experts, 1)), np.arange(n_experts + 1) * len(x)
+    step = step_without_kink(cases()[kind], params, *every_pair)
 
     def loss(p):
         moved = routing._replace(weight=p["routing.weight"])
@@ -74,11 +72,9 @@ def test_gradient(kind, seed, n_tokens, n_experts, data):
     check_gradient(kind, seed, n_tokens=n_tokens, n_experts=n_experts, k=k)
 
 
-@pytest.mark.parametrize(
-    ("kind", "share"), [("relu", ("w1", "b1")), ("swiglu", ("w1",)), ("gelu", ("b2", "w2"))]
-)
-def test_gradient_with_shared_parameters(kind, share):
-    check_gradient(kind, 3, share=share)
+@all_kinds
+def test_gradient_with_shared_parameters(kind):
+    check_gradient(kind, 3, share=cases()[kind].share)
 
 
 @all_kinds

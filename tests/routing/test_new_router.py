@@ -3,7 +3,6 @@ that works for all routers works for it.
 """
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -14,39 +13,16 @@ from moe_np.layers.experts import GELU
 from tests.support import cosine
 from tests.support.checkout import Checkout
 
-TEST_OF_COSINE = '''"""The cosine gate."""
-
-import numpy as np
-
-from moe_np.routing import cosine
-from tests.support.routers import Case
-
-CASES = {"cosine": Case(cosine, cosine.EXAMPLE, linear=False)}
-
-
-def test_cosine_does_not_depend_on_the_length_of_a_token():
-    rng = np.random.default_rng(0)
-    params, x = cosine.init(rng, 3, 4), rng.normal(size=(5, 3))
-    short, long = (cosine.route(params, factor * x)[0] for factor in (1, 7))
-    np.testing.assert_allclose(long.weight, short.weight, rtol=1e-12)
-'''
-
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the checkout, to which the router and its test are added."""
     checkout = Checkout(tmp_path_factory.mktemp("copy"))
-    add_router(checkout)
+    checkout.add_router()
     return checkout
 
 
-def add_router(checkout):
-    """The cosine router and its test."""
-    router = pathlib.Path(cosine.__file__).read_text(encoding="utf-8")
-    checkout.write("moe_np/routing/cosine.py", router)
-    checkout.write("tests/routing/test_cosine.py", TEST_OF_COSINE)
-
-
+@pytest.mark.slow
 def test_the_tests_of_all_routers_run_on_it(copy):
     """Among them those of the walk: with equations, and all axes named."""
     files = ["routing/test_routers.py", "routing/test_stages.py", "routing/test_cosine.py"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SUPPORT = pathlib.Path(__file__).resolve().parent
 PARTS = (".github", "figures", "lessons", "moe_np", "tests", "README.md", "pyproject.toml")
 MADE = ("__pycache__", "out", "build", "jupyter_execute", ".*_cache", "*.nbi", "*.nbc")
 
@@ -56,8 +57,20 @@ class Checkout:
             text = text.replace(old, new)
         self.write(name, text)
 
+    def add(self, name: str) -> None:
+        """Put the files of `additions/NAME` into their places."""
+        for path in (SUPPORT / "additions" / name).rglob("*.py"):
+            place = path.relative_to(SUPPORT / "additions" / name).as_posix()
+            self.write(place, path.read_text(encoding="utf-8"))
+
+    def add_router(self) -> None:
+        """The router of cosine.py, and its test."""
+        self.add("router")
+        text = (SUPPORT / "cosine.py").read_text(encoding="utf-8")
+        self.write("moe_np/routing/cosine.py", text)
+
     def run(self, *arguments: str) -> str:
-        """The output of `python ...` in the copy, with the NumPy kernels: these need no compiling."""
+        """The output of `python ...` in the copy, with the NumPy kernels: nothing is compiled."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "MOE_NP_KERNELS": "numpy"}
         done = subprocess.run(
             [sys.executable, *arguments],

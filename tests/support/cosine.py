@@ -6,7 +6,7 @@
     cos          logits     (N, E)    x_unit · w_unit
     –            weight     (N,)      (1 + cos)/2 of the chosen expert, between 0 and 1
 
-tests/routing/test_new_router.py puts this file into a copy of moe_np/routing.
+tests/routing/test_new_router.py puts this file, and a test of it, into a copy of the checkout.
 """
 
 from typing import NamedTuple

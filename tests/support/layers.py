@@ -2,15 +2,11 @@
 
 import numpy as np
 
-from moe_np.layers import experts
 from moe_np.routing.contract import Routing
+from tests.support.experts import cases
 
-KINDS = {
-    "linear": (experts.LINEAR, (3,)),
-    "gelu": (experts.GELU, (6, 3)),
-    "swiglu": (experts.SWIGLU, (6, 3)),
-    "relu": (experts.RELU, (6, 3)),
-}
+# of all experts whose rows are vectors
+KINDS = {name: (case.expert, case.sizes) for name, case in cases().items() if not case.patches}
 D = 5
 
 
