@@ -4,6 +4,7 @@ What to see: how many times the floor of the machine the layer takes, one line p
 machine. A line that rises says that a change of the code has made the layer slower.
 """
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,15 +25,13 @@ MARKERS = "osD^vPX*"
 Entries = list[dict[str, Any]]
 
 
-def series(entries: Entries, expert: str, mode: str) -> dict[tuple, list[tuple[int, float]]]:
+def series(entries: Entries, mode: str) -> dict[tuple, list[tuple[int, float]]]:
     """{(processor, tokens, d, experts): [(number of the entry, multiple of the floor)]}."""
     lines = {}
     for number, entry in enumerate(entries):
-        if entry["expert"] != expert:
-            continue
         for case in entry["ratios"]:
             if case["mode"] == mode:
-                key = (entry["machine"]["processor"], case["tokens"], case["d"], case["experts"])
+                key = (entry["machine"]["processor"], *shape_of(case))
                 lines.setdefault(key, []).append((number, case["floor"]))
     return lines
 
@@ -44,25 +43,28 @@ def picture(entries: Entries) -> "Figure":
     kinds = list(dict.fromkeys(entry["expert"] for entry in entries))
     shapes = list(dict.fromkeys(shape_of(case) for entry in entries for case in entry["ratios"]))
     machines = list(dict.fromkeys(entry["machine"]["processor"] for entry in entries))
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(shapes)))
-    fig, axes = plt.subplots(
-        len(kinds), 2, figsize=(13, 4.6 * len(kinds)), squeeze=False, layout="constrained"
+    colours = dict(
+        zip(shapes, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(shapes))), strict=True)
     )
+    markers = dict(zip(machines, itertools.cycle(MARKERS), strict=False))
+    size = (13, 4.6 * len(kinds))
+    fig, axes = plt.subplots(len(kinds), 2, figsize=size, squeeze=False, layout="constrained")
     for row, kind in zip(axes, kinds, strict=True):
+        of_kind = [entry for entry in entries if entry["expert"] == kind]
         for ax, mode in zip(row, MODES, strict=True):
-            for (machine, *shape), points in series(entries, kind, mode).items():
-                ax.plot(
-                    *zip(*points, strict=True),
-                    color=colours[shapes.index(tuple(shape))],
-                    marker=MARKERS[machines.index(machine) % len(MARKERS)],
-                    label=", ".join(map(str, shape)),
-                )
+            for (machine, *shape), points in series(of_kind, mode).items():
+                style = {"color": colours[tuple(shape)], "marker": markers[machine]}
+                ax.plot(*zip(*points, strict=True), **style)
             ax.axhline(1, color=plots.GREY, linewidth=1)
             ax.set_title(f"{kind}, {mode}")
-            ax.set_xticks(range(len(entries)), [entry["date"] for entry in entries], rotation=30)
+            ax.set_xticks(range(len(of_kind)), [entry["date"] for entry in of_kind], rotation=30)
         row[0].set_ylabel("multiple of the floor")
-    by_label = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
-    fig.legend(by_label.values(), by_label, loc="outside right upper", title="tokens, d, experts")
+    lines = [
+        plt.Line2D([], [], color=colours[shape], label=", ".join(map(str, shape)))
+        for shape in shapes
+    ]
+    lines += [plt.Line2D([], [], color=plots.GREY, marker=markers[m], label=m) for m in machines]
+    fig.legend(handles=lines, loc="outside right upper", title="tokens, d, experts")
     return fig
 
 
