@@ -98,7 +98,7 @@ def forward(
         _check_values(x, routing)
         with np.errstate(over="ignore", invalid="ignore"):
             out, cache = forward_numpy(params, x, routing, expert, routing.demand.shape[1])
-    _check_output(params, x, routing, out)
+    _check_output(params, x, routing, out, cache.experts)
     return out, cache
 
 
@@ -180,10 +180,22 @@ def _check(params, x, routing, expert):
     return params, x, routing
 
 
-def _check_output(params, x, routing, out):
-    """Check that the output is finite, and so are the parameters of the experts that worked."""
-    used = np.flatnonzero(np.bincount(routing.expert, minlength=routing.demand.shape[1]))
-    check_finite(params, used)
+def _check_output(params, x, routing, out, cache):
+    """Check that the output is finite, and so are the parameters of the experts that worked.
+
+    A weight that is not finite makes the output or a pre-activation not finite. So the weights
+    themselves, which can be far more numbers, are read only where they are fewer. A bias of −inf
+    can hide behind a ReLU, and biases are few.
+    """
+    hidden = [getattr(cache, name) for name in ("z", "g") if getattr(cache, name, None) is not None]
+    smaller = sum(a.size for a in hidden) < sum(p.size for p in params.values())
+    hidden += [p for p in params.values() if p.ndim == 2]
+    # a sum of finite numbers may overflow; check_finite then looks again
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_finite = np.isfinite(out).all() and all(np.isfinite(a.sum()) for a in hidden if smaller)
+    if not is_finite or not smaller:
+        used = np.flatnonzero(np.bincount(routing.expert, minlength=routing.demand.shape[1]))
+        check_finite(params, used)
     if not np.isfinite(out).all():
         raise InputError(
             f"x: wanted numbers for which the layer's output is below {np.finfo(x.dtype).max:.1e}, "
