@@ -3,7 +3,7 @@
     python3 run.py figures [NAME ...] [--quick]   every figure and table, into figures/out
     python3 run.py test [--quick] [--with EXTRA]  the tests; further arguments go to pytest
     python3 run.py lab [NAME]                     the lessons, in JupyterLab; NAME: such as 04
-    python3 run.py site                           lessons and reference as web pages, lessons/site/out
+    python3 run.py site                           lessons and reference as web pages
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
 
 Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows, from any folder.

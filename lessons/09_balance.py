@@ -262,7 +262,9 @@ even = routed(
     np.array([np.roll([4.0, 2, 1, 0], n) for n in range(4)]), 2
 )  # each expert in two of four tokens
 by_choices, by_tokens = (balance.switch(even, divide_by_k=divide) for divide in (True, False))
-print(f"k = 2 at balance: {by_choices.value:.3f}, or {by_tokens.value:.3f} if f is divided by tokens")
+print(
+    f"k = 2 at balance: {by_choices.value:.3f}, or {by_tokens.value:.3f} if f is divided by tokens"
+)
 assert (
     abs(places["balance"][2] - 1) < 1e-12
     and abs(places["nine at (.51, .49), one at (0, 1)"][2] - 0.9344) < 1e-9

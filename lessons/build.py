@@ -77,7 +77,8 @@ def main(argv):
     unknown = set(args.names) - {source.stem for source in chosen}
     if unknown:
         parser.error(
-            f"NAME: wanted a lesson, as {', '.join(s.stem for s in sources())}; got {', '.join(unknown)}"
+            f"NAME: wanted a lesson, as {', '.join(s.stem for s in sources())}; "
+            f"got {', '.join(unknown)}"
         )
     different = 0
     for source in chosen:

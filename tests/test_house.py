@@ -13,7 +13,7 @@ import sys
 import pytest
 
 import moe_np
-from moe_np.experiments.common import registry, sources
+from moe_np.experiments.common import sources
 
 PACKAGE = pathlib.Path(moe_np.__file__).resolve().parent
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]

@@ -111,7 +111,10 @@ fell, lower = 0, 0
 for seed in range(12):
     paths = {}
     for forget in (False, True):
-        params, path = hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3), []
+        params, path = (
+            hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3),
+            [],
+        )
         family, _ = hme_em.family_of(params, y)
         for _ in range(60):
             loss, cache = hme_em.e_step(params, x, y)

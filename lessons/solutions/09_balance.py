@@ -51,6 +51,7 @@ assert self_check(switch_loss, reference, cases)
 # From $\alpha$ = .1 on the loads are even. More buys nothing: the perplexity does not get better any more and is,
 # if anything, a little worse, since the gate has less freedom to say something about the token.
 
+
 # %%
 def train_and_measure(alpha):
     setup = RouterSetup(

@@ -1,4 +1,4 @@
-"""Answers to questions of an assignment, run in this process: fast, for sources that are trusted."""
+"""Answers to questions of an assignment, run in this process: fast, for trusted sources."""
 
 import contextlib
 import dataclasses
