@@ -301,10 +301,11 @@ def z_loss(logits, valid):
 
 # %%
 logits = x @ w
+no_rows = (np.zeros(0, int), np.zeros(0, int), np.zeros(0))  # token, expert, weight: z looks at logits alone
 for pads in (0, 8, 64):
     longer = np.concatenate([logits, rng.normal(size=(pads, E))])
     valid = np.arange(len(longer)) < N
-    routing = Routing(None, None, None, longer, None, np.zeros(longer.shape, bool))
+    routing = Routing(*no_rows, longer, softmax(longer), np.zeros(longer.shape, bool))
     z = balance.z_loss(routing, valid=valid).value
     print(f"{pads:3d} tokens of padding: {z_loss(longer, valid):.3f}   right: {z:.3f}")
 assert abs(z_loss(longer, valid) - z) > 0.1
