@@ -77,23 +77,34 @@ def room_of(name):
     return name.split(".")[1]
 
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=relative)
+def modules_of(room):
+    """The files of a room: a folder of the package, or one file."""
+    return [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in (room, f"{room}.py")]
+
+
+every_room = pytest.mark.parametrize("room", ROOMS)
+
+
+def test_every_module_lies_in_a_room():
+    paths = [path for room in ROOMS for path in modules_of(room)]
+    assert sorted([*paths, PACKAGE / "__init__.py"]) == MODULES, "add a new room to ROOMS"
 
 
 # --- imports --------------------------------------------------------------------------------------
 
 
-@every_module
-def test_imports_point_downwards(path):
-    name = sources.name_of(path)
-    if name == "moe_np":
-        assert not sources.imports(name), "`import moe_np` must stay free"
-        return
-    room = room_of(name)
-    assert room in LEVEL, f"{room} has no place in the house: add it to ROOMS"
-    for imported in sources.imports(name):
-        other = room_of(imported) if imported != "moe_np" else room
-        assert other == room or LEVEL[other] > LEVEL[room], f"{name} imports {imported}, above it"
+@every_room
+def test_imports_point_downwards(room):
+    above = []
+    for name in map(sources.name_of, modules_of(room)):
+        for imported in sources.imports(name) - {"moe_np"}:
+            if room != room_of(imported) and LEVEL[room] >= LEVEL[room_of(imported)]:
+                above.append(f"{name} imports {imported}")
+    assert not above
+
+
+def test_the_import_of_the_package_is_free():
+    assert not sources.imports("moe_np")
 
 
 def test_there_is_no_circle_of_imports():
@@ -215,15 +226,16 @@ def test_what_compares_with_others_has_the_mark_by_which_ci_runs_it():
         assert "pytest.mark.parity" in path.read_text(encoding="utf-8"), path
 
 
-@every_module
-def test_a_module_is_named_by_a_test(path):
+@every_room
+def test_a_module_is_named_by_a_test(room):
     """A test file of its name, or a test that imports it, or a name that its package presents."""
-    if path.name in ("__init__.py", "__main__.py") or path.stem.startswith("make_"):
-        return
-    name = sources.name_of(path)
-    if (CHECKOUT / "tests" / path.relative_to(PACKAGE)).with_name(f"test_{path.stem}.py").exists():
-        return
-    assert name in imported_by_tests(), f"no test imports {name}"
+    unnamed = []
+    for path in modules_of(room):
+        script = path.name in ("__init__.py", "__main__.py") or path.stem.startswith("make_")
+        test = (CHECKOUT / "tests" / path.relative_to(PACKAGE)).with_name(f"test_{path.stem}.py")
+        if not script and not test.exists() and sources.name_of(path) not in imported_by_tests():
+            unnamed.append(relative(path))
+    assert not unnamed, f"no test imports {unnamed}"
 
 
 @functools.cache
@@ -255,67 +267,75 @@ def presented():
 # --- names, docstrings, types ---------------------------------------------------------------------
 
 
-@every_module
-def test_names_say_what_is_meant(path):
-    for node in nodes_of(path, ast.Name, ast.FunctionDef, ast.ClassDef, ast.arg):
-        if isinstance(node, ast.Name):
-            name = node.id if isinstance(node.ctx, ast.Store) else None
-        else:
-            name = node.arg if isinstance(node, ast.arg) else node.name
-        assert name not in FORBIDDEN, f"{relative(path)}:{node.lineno}: {name}"
+@every_room
+def test_names_say_what_is_meant(room):
+    forbidden = []
+    for path in modules_of(room):
+        for node in nodes_of(path, ast.Name, ast.FunctionDef, ast.ClassDef, ast.arg):
+            if isinstance(node, ast.Name):
+                name = node.id if isinstance(node.ctx, ast.Store) else None
+            else:
+                name = node.arg if isinstance(node, ast.arg) else node.name
+            if name in FORBIDDEN:
+                forbidden.append(f"{relative(path)}:{node.lineno}: {name}")
+    assert not forbidden
 
 
-@every_module
-def test_assignments_are_not_packed(path):
-    """`a, b = x, y` is for swaps, and for values that belong together: at most a few per file."""
-    packed = [
-        node.lineno
-        for node in nodes_of(path, ast.Assign)
-        if isinstance(node.targets[0], ast.Tuple)
-        and isinstance(node.value, ast.Tuple)
-        and not any(isinstance(value, ast.Starred) for value in node.value.elts)
-    ]
-    assert len(packed) <= 6, f"{relative(path)}: lines {packed}"
+@every_room
+def test_assignments_are_not_packed(room):
+    """`a, b = x, y` is for swaps, and for values that belong together: at most six per file."""
+    packed = {path: list(packed_lines(path)) for path in modules_of(room)}
+    many = {relative(path): lines for path, lines in packed.items() if len(lines) > 6}
+    assert not many, f"file: lines {many}"
+
+
+def packed_lines(path):
+    for node in nodes_of(path, ast.Assign):
+        is_packed = isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+        if is_packed and not any(isinstance(value, ast.Starred) for value in node.value.elts):
+            yield node.lineno
 
 
 def functions(path):
-    """The public functions of a module, methods of public classes included: (name, node)."""
+    """The public functions of a module, methods of public classes included, and without those that
+    Numba compiles: (name, node).
+    """
     for node in syntax(path).body:
         members = [node] if isinstance(node, ast.FunctionDef) else []
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             members = [n for n in node.body if isinstance(n, ast.FunctionDef)]
         for member in members:
-            if not member.name.startswith("_"):
+            if not member.name.startswith("_") and not is_compiled(member):
                 yield member.name, member
 
 
-def jitted(node):
+def is_compiled(node):
     return any("jit" in ast.unparse(d) or "compiled" in ast.unparse(d) for d in node.decorator_list)
 
 
-@every_module
-def test_public_functions_are_documented_and_typed(path):
+@every_room
+def test_public_functions_are_documented_and_typed(room):
     missing = []
-    for name, node in functions(path):
-        if jitted(node):
-            continue
-        arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-        untyped = [
-            a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")
-        ]
-        if untyped or node.returns is None:
-            missing.append(f"{name}: types of {untyped or 'the result'}")
-        if not ast.get_docstring(node):
-            missing.append(f"{name}: docstring")
-    assert not missing, f"{relative(path)}: {missing}"
+    for path in modules_of(room):
+        for name, node in functions(path):
+            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            hints = [a.annotation for a in arguments if a.arg not in ("self", "cls")]
+            if None in (*hints, node.returns):
+                missing.append(f"{relative(path)}: {name}: types")
+            if not ast.get_docstring(node):
+                missing.append(f"{relative(path)}: {name}: docstring")
+    assert not missing
 
 
-@every_module
-def test_functions_have_at_most_eight_positional_parameters(path):
-    for name, node in functions(path):
-        if not jitted(node):
-            count = len(node.args.posonlyargs) + len(node.args.args)
-            assert count <= 8, f"{relative(path)}: {name} has {count}"
+@every_room
+def test_functions_have_at_most_eight_positional_parameters(room):
+    many = [
+        f"{relative(path)}: {name} has {len(node.args.posonlyargs) + len(node.args.args)}"
+        for path in modules_of(room)
+        for name, node in functions(path)
+        if len(node.args.posonlyargs) + len(node.args.args) > 8
+    ]
+    assert not many
 
 
 def test_a_module_says_what_it_is():

@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 
 from moe_np.base.types import ArrayND, Rng
-from moe_np.experiments.common.experiment import Result, Spec, seed_count
+from moe_np.experiments.common.experiment import Result, Spec, seed_count, selected
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.layers import balance, diagnostics
@@ -164,18 +164,31 @@ def _sizes(config, seeds, quick):
 
 
 def specs(
-    config: Config | None = None, *, seeds: int | None = None, quick: bool = False
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    quick: bool = False,
 ) -> list[Spec]:
-    """The specs of all cases, with `seeds` seeds each."""
+    """The specs of all cases, with `seeds` seeds each. Raises InputError for `only`, since the
+    report reads the table across its rows.
+    """
+    selected(SYSTEMS, only)
     config, n_seeds = _sizes(config, seeds, quick)
     return [spec_of(config, *case, seed) for case in cases(config) for seed in range(n_seeds)]
 
 
 def run(
-    config: Config | None = None, *, seeds: int | None = None, sweep: Sweep, quick: bool = False
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    sweep: Sweep,
+    quick: bool = False,
 ) -> Result:
     """All pairs of weights, `seeds` runs each: what is written as shazeer2017.json."""
-    results = sweep.map(run_one, specs(config, seeds=seeds, quick=quick), "balance losses")
+    chosen = specs(config, seeds=seeds, only=only, quick=quick)
+    results = sweep.map(run_one, chosen, "balance losses")
     config, n_seeds = _sizes(config, seeds, quick)
     rows = []
     for i, (weights, common) in enumerate(cases(config)):

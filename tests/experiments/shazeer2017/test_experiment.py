@@ -108,6 +108,8 @@ def test_quick_is_shorter_and_seeds_are_checked():
     assert len(shazeer2017.specs()) == 8 * SEEDS
     with pytest.raises(InputError, match="seeds: wanted a whole number"):
         shazeer2017.specs(seeds=0)
+    with pytest.raises(InputError, match="only: wanted nothing"):
+        shazeer2017.specs(only=("noise",))
 
 
 @pytest.mark.slow
