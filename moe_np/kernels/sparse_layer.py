@@ -41,13 +41,13 @@ RELU, GELU, SWIGLU = range(3)
 ACTIVATIONS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 TAKEN, DONE, COMBINED = range(3)  # entries of the counter: tasks, tasks, tokens
 
-# Measured on two cores of an AMD Zen 5 as the time of the layer; measure one again with, say,
-#   python -m moe_np.experiments.layer_speed.thresholds sparse_layer.STEP 32 96 256 4096
-BLOCK = 256  # tokens that a thread combines before it takes the next block
-LOOKS = 1 << 15  # how often a thread asks whether the others are done before it sleeps: 0.2 ms
-STEP = 96  # rows that a task computes at a time, so that they stay in the cache, where w1 is
-LIGHT = 1 << 16  # of at most this many bytes; heavier weights are better read once for all rows
-FEW = 1 << 21  # multiplications per matrix: fewer are done before a second thread is awake
+# Each was measured as the time of the layer on two cores of an AMD Zen 5, at the shape behind it:
+#   python -m moe_np.experiments.layer_speed.thresholds sparse_layer.NAME VALUE ... --shape N,D,E
+BLOCK = 256  # tokens that a thread combines before it takes the next block: 4096,64,8
+LOOKS = 1 << 15  # questions whether the others are done, before a thread sleeps: 1024,64,8
+STEP = 96  # rows that a task computes at a time, to stay in the cache: 4096,64,8
+LIGHT = 1 << 16  # bytes of w1 up to which a task goes by STEP: 4096,64,8 and 4096,256,8
+FEW = 1 << 21  # multiplications per matrix, up to which one thread works alone: 256,64,8
 
 
 class Weights(NamedTuple):

@@ -22,12 +22,12 @@ from moe_np.kernels.machine.exp import exp
 from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
 from moe_np.kernels.machine.thread_pool import add, share
 
-# Measured on two cores of an AMD Zen 5 as the time of router and layer. Measure one again:
-#   python -m moe_np.experiments.layer_speed.thresholds top_k.GROUP 16 64 80 256
-GROUP = 80  # tokens at a time; with 64 the rows of `left` would share a few places of the cache
-LARGE = 1 << 20  # operations: fewer are done before a second thread is awake
-MOST_BLOCKS = 8  # of tokens; the number does not depend on the threads, so no sum does
-BLOCK = 512  # tokens that a block has at least
+# Measured as the time of router and layer on two cores of an AMD Zen 5, at the shape behind each:
+#   python -m moe_np.experiments.layer_speed.thresholds top_k.NAME VALUE ... --shape N,D,E
+GROUP = 80  # tokens at a time; 64 rows of `left` would share a few places of the cache: 4096,16,16
+LARGE = 1 << 20  # operations up to which one thread works alone: 256,64,8
+BLOCK = 512  # tokens that a thread takes at a time, or an eighth of many: 4096,64,8
+MOST_BLOCKS = 8  # it does not depend on the number of threads, and so no sum does
 
 
 class Gate(NamedTuple):

@@ -4,15 +4,15 @@
     python -m moe_np.experiments.layer_speed.thresholds pieces
 
 NAME is a constant of a module of `moe_np.kernels`, as in `sparse_layer.STEP` or
-`machine.tasks.HOT`. Compiled code holds its constants, so each value has processes of its own,
-which compile anew. The values take turns, and the least of several rounds counts. `pieces` compares
-matrix products in pieces with whole ones, on one thread, for what is cut. BLAS settings of the
-shell are taken away (`processes.SETTINGS`).
+`machine.tasks.HOT`, or of `moe_np`, as in `routing.contract.LARGE`. Compiled code holds its
+constants, so each value has processes of its own, which compile anew. The values take turns, and
+the least of several rounds counts. `pieces` compares matrix products in pieces with whole ones, on
+one thread, for what is cut. BLAS settings of the shell are taken away (`processes.SETTINGS`).
 """
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
 import multiprocessing
 import os
 import tempfile
@@ -36,17 +36,18 @@ ROUNDS = 4  # per generation
 
 
 def set_constant(name: str, value: str) -> None:
-    """Give a constant of the kernels another value. Raises InputError for an unknown name, and for
-    `machine.blas`, whose loops are compiled when they are imported (measure `pieces`).
+    """Give a constant another value. Raises InputError for a name that is not a number of a module,
+    and for `machine.blas`, whose loops are compiled when they are imported (measure `pieces`).
     """
     module_name, _, constant = name.rpartition(".")
-    path = f"moe_np.kernels.{module_name}"
-    if not module_name or module_name == "machine.blas" or importlib.util.find_spec(path) is None:
+    before = None
+    for path in (f"moe_np.kernels.{module_name}", f"moe_np.{module_name}"):
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(path)
+            before = getattr(module, constant, None)
+            break
+    if not isinstance(before, (int, float)) or module_name == "machine.blas":
         raise InputError(f"NAME: wanted MODULE.CONSTANT such as sparse_layer.STEP, got {name!r}")
-    module = importlib.import_module(path)
-    before = getattr(module, constant, None)
-    if not isinstance(before, (int, float)):
-        raise InputError(f"NAME: wanted a number of {path}, got {constant!r}")
     setattr(module, constant, type(before)(float(value)))
 
 

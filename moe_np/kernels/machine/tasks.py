@@ -12,11 +12,10 @@ from numba import njit
 from moe_np.base.types import Array, ArrayA
 from moe_np.kernels.machine.blas import all_finite, read_only
 
-# An expert is cut into pieces where it has more than HOT rows and more than a quarter of all rows:
-# a piece has at least PIECE rows and an eighth of all. Smaller pieces multiply less efficiently.
-# Measure again with all tokens on few experts, as in:
-#   python -m moe_np.experiments.layer_speed.thresholds machine.tasks.PIECE 64 256 1024 \
-#       --shape 4096,64,2
+# An expert is cut into pieces where it has more than HOT rows and more than a quarter of all rows.
+# A piece has at least PIECE rows and about an eighth of all; smaller ones multiply less well.
+# Measured as the time of the layer where both of two experts get all tokens. To measure again:
+#   python -m moe_np.experiments.layer_speed.thresholds machine.tasks.HOT VALUE ... --shape N,D,2
 HOT = 512
 PIECE = 256
 MOST_PIECES = 16  # more than there can be: four experts at most are hot, and eight pieces are all

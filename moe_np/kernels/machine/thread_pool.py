@@ -21,9 +21,9 @@ from numba.extending import intrinsic, overload
 from moe_np.base.machine import BLAS_LOCK
 from moe_np.base.types import Array
 
-# Seconds between two calls of a function that waits. A shorter sleep gains nothing, since a thread
-# wakes some 50 µs late. Measure again:
-#   python -m moe_np.experiments.layer_speed.thresholds machine.thread_pool.PAUSE 0 5e-5 1e-3
+# Seconds between two calls of a function that waits: a thread wakes some 50 µs late in any case.
+# Measured as the time of the layer at 1024,64,8. To measure again:
+#   python -m moe_np.experiments.layer_speed.thresholds machine.thread_pool.PAUSE VALUE ...
 PAUSE = 5e-5
 
 # added to the counter after an error: then the other threads take no more work, and wait for none
