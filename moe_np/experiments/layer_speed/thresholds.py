@@ -13,6 +13,7 @@ one thread, for what is cut. BLAS settings of the shell are taken away (`process
 import argparse
 import contextlib
 import importlib
+import itertools
 import multiprocessing
 import os
 import tempfile
@@ -124,11 +125,8 @@ class Comparison(NamedTuple):
     ratio: float  # time in pieces / time of the whole
 
 
-@one_blas_thread()
-def compare_pieces() -> list[Comparison]:
-    """All products of the grid that are cut into pieces, by the BLAS of this process. Raises
-    InputError where that is no OpenBLAS.
-    """
+def _product_loops(library):
+    """The product by that library in compiled loops: (whole, in pieces)."""
     import numba
 
     from moe_np.kernels.machine import blas
@@ -136,14 +134,6 @@ def compare_pieces() -> list[Comparison]:
     def product(op_a, op_b, a, b, c):
         blas.gemm(op_a, op_b, a, b, 0, c)
 
-    library = blas.numpy_openblas()
-    if library is None:
-        raise InputError("pieces: wanted a NumPy with an OpenBLAS of its own")
-    ops = {
-        "ab": (blas.NO_TRANS, blas.NO_TRANS),
-        "aᵀb": (blas.TRANS, blas.NO_TRANS),
-        "abᵀ": (blas.NO_TRANS, blas.TRANS),
-    }
     loops = []
     for in_pieces in (False, True):
         blas.connect(library, in_pieces=in_pieces)
@@ -153,24 +143,41 @@ def compare_pieces() -> list[Comparison]:
             loop(blas.NO_TRANS, blas.NO_TRANS, a, a, a.copy())
         loops.append(loop)
     blas.connect_by_environment()
+    return loops
+
+
+@one_blas_thread()
+def compare_pieces() -> list[Comparison]:
+    """All products of the grid that are cut into pieces, by the BLAS of this process. Raises
+    InputError where that is no OpenBLAS.
+    """
+    from moe_np.kernels.machine import blas
+
+    library = blas.numpy_openblas()
+    if library is None:
+        raise InputError("pieces: wanted a NumPy with an OpenBLAS of its own")
+    loops = _product_loops(library)
+    ops = {
+        "ab": (blas.NO_TRANS, blas.NO_TRANS),
+        "aᵀb": (blas.TRANS, blas.NO_TRANS),
+        "abᵀ": (blas.NO_TRANS, blas.TRANS),
+    }
     rng = np.random.default_rng(0)
+    sides = dict.fromkeys((*ROWS, *WIDTHS))
     comparisons = []
-    sizes = [(m, n, k) for m in (*ROWS, *WIDTHS) for n in WIDTHS for k in (*ROWS, *WIDTHS)]
-    for op, (op_a, op_b) in ops.items():
-        for dtype in (np.float32, np.float64):
-            for m, n, k in dict.fromkeys(sizes):
-                piece = blas.pieces(op_a, op_b, m, n, k, np.dtype(dtype).itemsize)
-                if piece[0] >= m and piece[1] >= n and piece[2] >= k:
-                    continue
-                a = rng.normal(size=(k, m) if op == "aᵀb" else (m, k)).astype(dtype)
-                b = rng.normal(size=(n, k) if op == "abᵀ" else (k, n)).astype(dtype)
-                arguments = (op_a, op_b, a, b, np.empty((m, n), dtype))
-                whole, cut = (
-                    min(least_time(loop, *arguments, at_least=0.005) for _ in range(3))
-                    for loop in loops
-                )
-                size = (m, n, k)
-                comparisons.append(Comparison(op, np.dtype(dtype).name, size, cut / whole))
+    for op, dtype, m, n, k in itertools.product(
+        ops, (np.float32, np.float64), sides, WIDTHS, sides
+    ):
+        piece = blas.pieces(*ops[op], m, n, k, np.dtype(dtype).itemsize)
+        if piece[0] >= m and piece[1] >= n and piece[2] >= k:
+            continue
+        a = rng.normal(size=(k, m) if op == "aᵀb" else (m, k)).astype(dtype)
+        b = rng.normal(size=(n, k) if op == "abᵀ" else (k, n)).astype(dtype)
+        arguments = (*ops[op], a, b, np.empty((m, n), dtype))
+        whole, cut = (
+            min(least_time(loop, *arguments, at_least=0.005) for _ in range(3)) for loop in loops
+        )
+        comparisons.append(Comparison(op, np.dtype(dtype).name, (m, n, k), cut / whole))
     return comparisons
 
 
