@@ -41,7 +41,7 @@ class Gate(NamedTuple):
 
 
 def _blocks(n_tokens):
-    """The number of blocks in which so many tokens are computed."""
+    """The number of blocks into which tokens are divided."""
     return min(MOST_BLOCKS, max(1, n_tokens // BLOCK))
 
 

@@ -145,7 +145,7 @@ def _round(measured, shapes, number, deadline, at_least, progress):
                 progress(f"round {number + 1}: no time for {shape} and larger shapes")
                 return
             start = time.monotonic()
-            _measure(runner, measured, shape, number == 0, at_least, progress)
+            _measure(runner, measured, shape, at_least, progress)
             measured.cost[shape] = time.monotonic() - start
             measured.rounds[shape] = measured.rounds.get(shape, 0) + 1
             progress(f"round {number + 1}: {shape} ({measured.cost[shape]:.1f} s)")
@@ -175,9 +175,10 @@ def _expected(measured, shape, at_least):
     return seconds + len(measured.names) * parameters / NORMALS
 
 
-def _measure(runner, measured, shape, first, at_least, progress):
-    """All contestants on one shape: the first round compares their results."""
+def _measure(runner, measured, shape, at_least, progress):
+    """All contestants on one shape: the first time their results are compared."""
     names = measured.names
+    first = shape not in measured.rounds
     digests = ask_all(runner, names, progress, "prepare", measured.kind, shape, first)
     if first:
         check_same(measured.kind, shape, digests)
