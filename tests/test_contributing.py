@@ -34,9 +34,9 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
-def check_rules(checkout, name):
-    """The rules of the house, and ruff, for the files that were added; a module has its topic."""
-    rules = f"{name} or circle or imports_what_lies_outside or stands_in_exactly_one_topic"
+def check_rules(checkout, room):
+    """The rules of the house for the room, ruff for the files that were added, a topic for each."""
+    rules = f"[{room}] or circle or imports_what_lies_outside or stands_in_exactly_one_topic"
     checkout.test("tests/test_house.py", "tests/lessons/test_site.py", "-k", rules)
     python = sorted(path for path in checkout.changed() if path.endswith(".py"))
     checkout.run("-m", "ruff", "check", "--no-cache", *python)
@@ -53,7 +53,7 @@ def test_a_router(checkout):
     """That the tests of all routers run on it is in tests/routing/test_new_router.py."""
     checkout.add_router()
     assert checkout.changed() == listed("A router", NAME="cosine")
-    check_rules(checkout, "cosine")
+    check_rules(checkout, "routing")
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_an_expert(checkout):
         ('    "GELU",\n', '    "GELU",\n    "LEAKY_RELU",\n'),
     )
     assert checkout.changed() == listed("An expert", NAME="leaky_relu")
-    check_rules(checkout, "leaky_relu")
+    check_rules(checkout, "layers")
     report = checkout.test("tests/layers", "-k", "leaky_relu")
     assert "layers/experts/test_experts.py::test_gradient[leaky_relu] PASSED" in report
     assert "test_sparse_layer.py::test_gradient[numpy-leaky_relu] PASSED" in report
@@ -79,7 +79,7 @@ def test_an_expert(checkout):
 def test_an_experiment_with_its_figure(checkout):
     checkout.add("experiment")
     assert checkout.changed() == listed("An experiment with its figure", NAME="two_lines")
-    check_rules(checkout, "two_lines")
+    check_rules(checkout, "experiments")
     assert "\ntwo_lines " in checkout.run("-m", "moe_np", "list")
     options = ("two_lines", "--quick", "--jobs", "1", "--out", "out")
     report = checkout.run("-m", "moe_np", "run", *options)
@@ -128,4 +128,7 @@ def test_a_coursework_question(checkout):
     table = checkout.run("-m", "moe_np", "coursework", "prove", "1_mixture")
     assert table.count("| q8_perplexity | right: ") == 2
     assert len(re.findall(r"\| q8_perplexity \| wrong: .*? \| q8_perplexity \|", table)) == 4
-    checkout.test("tests/coursework/test_assignments.py", "-k", "1_mixture and not may_be_imported")
+    files = [f"tests/coursework/test_{name}.py" for name in ("assignments", "visible_checks")]
+    report = checkout.test(*files, "-k", "q8_perplexity or assignments and 1_mixture and not slow")
+    assert "test_checks_look_at_every_output[1_mixture-q8_perplexity] PASSED" in report
+    checkout.test("tests/coursework/test_mutants.py", "-k", "every_mutant and 1_mixture")

@@ -4,8 +4,19 @@ import pytest
 
 from tests.support import answers, coursework
 
+COMPILED = ("4_dispatch", "q7_places")  # each answer is compiled
+
+
+def marks_of(name, question, marks):
+    return [*marks, pytest.mark.slow] if (name, question) == COMPILED else marks
+
+
 QUESTIONS = [
-    pytest.param(name, question.name, id=f"{name}-{question.name}", marks=parameter.marks)
+    pytest.param(
+        *(name, question.name),
+        id=f"{name}-{question.name}",
+        marks=marks_of(name, question.name, parameter.marks),
+    )
     for parameter in coursework.PARAMETERS
     for name in parameter.values
     for question in coursework.assignment(name).questions

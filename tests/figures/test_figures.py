@@ -26,6 +26,7 @@ def test_every_script_is_listed_and_keeps_the_contract():
         assert module.__doc__ and module.TITLE and callable(module.make)
 
 
+@pytest.mark.slow
 def test_pictures_sections_and_report_and_the_same_bytes_again(tmp_path):
     names = ("jacobs1991_fig1", "jacobs1991_table1")
     for out in ("a", "b"):

@@ -55,6 +55,7 @@ def test_seeds_and_variants_differ(result):
     assert paper["config"]["gate"] == "softmax"
 
 
+@pytest.mark.slow
 def test_same_bits_with_two_jobs(result, tmp_path):
     with Sweep(tmp_path, jobs=2, progress=False) as sweep:
         parallel = chen2022.run(SMALL, only=("moe_nonlinear", "single_linear"), sweep=sweep)
