@@ -301,7 +301,11 @@ def z_loss(logits, valid):
 
 # %%
 logits = x @ w
-no_rows = (np.zeros(0, int), np.zeros(0, int), np.zeros(0))  # token, expert, weight: z looks at logits alone
+no_rows = (
+    np.zeros(0, int),
+    np.zeros(0, int),
+    np.zeros(0),
+)  # token, expert, weight: z looks at logits alone
 for pads in (0, 8, 64):
     longer = np.concatenate([logits, rng.normal(size=(pads, E))])
     valid = np.arange(len(longer)) < N
