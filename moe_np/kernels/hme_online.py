@@ -14,8 +14,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numba import njit
 
-from moe_np.base.types import ArrayE
-from moe_np.kernels.machine.jit_options import ENTRY, INLINE
+from moe_np.base.types import ArrayE, ArrayN, ArrayNC
+from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
 
 RLS, GRADIENT = range(2)  # Rule.learn: recursive least squares or the gradient
 VARIANCE_PER_EXPERT, VARIANCE_HELD, VARIANCE_SHARED = range(3)  # Rule.variance
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
     lr: float  # learning rate of the gradient
 
 
-@njit(**INLINE)
+@njit(**INNER)
 def _dot(a, b):
     total = 0.0
     for i in range(a.size):
@@ -62,12 +62,18 @@ def _dot(a, b):
 # --- posteriors of one case -----------------------------------------------------------------------
 
 
-@njit(**INLINE)
-def _gates(x, branches, V, xi, log_g):
-    """Fills xi and log_g, level after level."""
+@njit(**INNER)
+def _infer(
+    x, y,
+    branches, V, W, var,
+    xi, log_g, h, joint, evidence,  # one number per node
+    residual, distance,
+):  # fmt: skip
+    """Posteriors of one case: fills all arrays of the last two groups; returns −log p(y | x)."""
+    E, C, _ = W.shape
     first = 0  # node of this level
     P = 1  # gating networks on this level
-    for b in branches:
+    for b in branches:  # the gating networks, level after level
         for p in range(P):
             base = first + p * b
             top = -np.inf
@@ -81,30 +87,15 @@ def _gates(x, branches, V, xi, log_g):
                 log_g[k] = xi[k] - top - math.log(total)
         first += P * b
         P *= b
-
-
-@njit(**INLINE)
-def _experts(x, y, W, var, residual, distance, evidence):
-    """Fills residual, distance, and evidence of the leaves."""
-    E, C, _ = W.shape
-    leaf = len(evidence) - E
-    for e in range(E):
+    for e in range(E):  # the experts
         distance[e] = 0.0
         for c in range(C):
             residual[e, c] = y[c] - _dot(W[e, c], x)
             distance[e] += residual[e, c] * residual[e, c]
-        evidence[leaf + e] = -0.5 * (distance[e] / var[e] + C * math.log(2 * math.pi * var[e]))
-
-
-@njit(**INLINE)
-def _posteriors(branches, n_experts, log_g, evidence, h, joint):
-    """Fills h and evidence from the leaves upwards, then joint from the root downwards. Returns the
-    loss, −log p(y | x).
-    """
+        evidence[first - E + e] = -0.5 * (distance[e] / var[e] + C * math.log(2 * math.pi * var[e]))
     root = 0.0
-    last = len(h)
-    P = n_experts
-    for level in range(len(branches) - 1, -1, -1):
+    last = first
+    for level in range(len(branches) - 1, -1, -1):  # h, from the leaves upwards
         b = branches[level]
         last -= P
         parent = last - P // b  # first node on the level above
@@ -125,7 +116,7 @@ def _posteriors(branches, n_experts, log_g, evidence, h, joint):
         P //= b
     first = 0
     P = 1
-    for b in branches:
+    for b in branches:  # joint, from the root downwards
         for k in range(P * b):
             up = 1.0 if P == 1 else joint[first - P + k // b]
             joint[first + k] = up * h[first + k]
@@ -137,7 +128,7 @@ def _posteriors(branches, n_experts, log_g, evidence, h, joint):
 # --- learning from one case -----------------------------------------------------------------------
 
 
-@njit(**INLINE)
+@njit(**INNER)
 def _rls(R, x, Rx, h, forgetting, weighted):
     """R becomes that after the case, and Rx the new R x."""
     K = x.size
@@ -157,7 +148,7 @@ def _rls(R, x, Rx, h, forgetting, weighted):
         Rx[i] *= scale
 
 
-@njit(**INLINE)
+@njit(**INNER)
 def _gate_targets(h, target, clip):
     """log h minus its mean over the branches, within ±clip/2."""
     mean = 0.0
@@ -238,15 +229,31 @@ def _learn_experts(
 # --- passes ---------------------------------------------------------------------------------------
 
 
-@njit(**ENTRY)
-def hme_epoch(x, y, order, tree, memory, cases, rule):
+def hme_epoch(
+    x: Annotated[np.ndarray, "N, K"],
+    y: ArrayNC,
+    order: ArrayN,
+    tree: Tree,
+    memory: Memory,
+    cases: int,
+    rule: Rule,
+) -> float:
     """One pass over the cases in `order`; changes tree and memory in place.
 
-    x (N, K), y (N, C); cases is the number of cases seen before. Returns Σ over cases of the loss
-    before each.
+    x with the constant 1 last; cases is the number of cases seen before. Returns Σ over cases of
+    the loss before each.
     """
-    branches, V, W, var = tree
-    R, S, n = memory
+    return _hme_epoch(x, y, order, *tree, *memory, cases, rule)
+
+
+@njit(**ENTRY)
+def _hme_epoch(
+    x, y, order,
+    branches, V, W, var,
+    R, S, n,
+    cases, rule,
+):  # fmt: skip
+    """`hme_epoch` with tree and memory unpacked, which takes less time to compile."""
     E, C, K = W.shape
     nodes = len(V)
     xi = np.empty(nodes)  # totals of the gating networks
@@ -262,9 +269,9 @@ def hme_epoch(x, y, order, tree, memory, cases, rule):
     for i in order:
         row = x[i]
         forgetting = 1 - (1 - rule.forgetting) * rule.shrink ** (cases // rule.shrink_every)
-        _gates(row, branches, V, xi, log_g)
-        _experts(row, y[i], W, var, residual, distance, evidence)
-        total += _posteriors(branches, E, log_g, evidence, h, joint)
+        total += _infer(
+            row, y[i], branches, V, W, var, xi, log_g, h, joint, evidence, residual, distance
+        )
         _learn_gates(row, branches, V, S, rule, forgetting, xi, log_g, h, joint, Rx, target)
         _learn_experts(row, W, var, R, n, rule, forgetting, joint, residual, distance, Rx)
         cases += 1

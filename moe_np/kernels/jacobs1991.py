@@ -11,24 +11,24 @@ from numba import njit
 
 from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.kernels.machine.exp import exp_negative
-from moe_np.kernels.machine.jit_options import ENTRY
+from moe_np.kernels.machine.jit_options import ENTRY, INNER
 from moe_np.kernels.machine.layout import LANES, join_bias, split_bias, unit_rows
-from moe_np.kernels.machine.units import UNITS, affine, dots, outputs, outputs_backward
+from moe_np.kernels.machine.units import affine, dots, outputs, outputs_backward
 
 
-@njit
+@njit(**INNER)
 def _ascend(w, lr, g):
     for j in range(w.size):
         w[j] += lr * g[j]
 
 
-@njit
+@njit(**INNER)
 def _copy(a, out):
     for j in range(a.size):
         out[j] = a[j]
 
 
-@njit(**UNITS)
+@njit(**INNER)
 def _mean_squared_error(d, y, x, room, part, g):
     """Mean over cases of Σ_c (d_c − y_c)²; the last row of x says which columns are cases."""
     for i in range(room.size):
@@ -46,7 +46,7 @@ def _mean_squared_error(d, y, x, room, part, g):
 # --- the mixture ----------------------------------------------------------------------------------
 
 
-@njit(inline="always", **UNITS)
+@njit(inline="always", error_model="numpy")
 def _mixture_forward(
     x, d,
     W, U,

@@ -12,12 +12,11 @@ import numpy as np
 from numba import njit
 
 from moe_np.kernels.machine.exp import exp_negative
+from moe_np.kernels.machine.jit_options import INNER
 from moe_np.kernels.machine.layout import LANES
 
-UNITS = {"error_model": "numpy"}
 
-
-@njit(**UNITS)
+@njit(**INNER)
 def affine(w, x, out):
     """out = Σ_j w_j x_j for x (J, N) with J of at least 2."""
     last = x.shape[0] - 1
@@ -28,7 +27,7 @@ def affine(w, x, out):
             out[i] += w[j] * x[j, i]
 
 
-@njit(**UNITS)
+@njit(**INNER)
 def dots(a, x, part, out):
     """out_j = Σ_i a_i x_ji, in the order described above. Scratch: part (N / LANES,)."""
     n = a.size // LANES
@@ -47,7 +46,7 @@ def dots(a, x, part, out):
         out[j] = total
 
 
-@njit(**UNITS)
+@njit(**INNER)
 def outputs(o, room):
     """In place: logistic where o has one row, a softmax over the rows where it has several.
     Scratch: room (N,).
@@ -76,7 +75,7 @@ def outputs(o, room):
             o[c, i] /= room[i]
 
 
-@njit(**UNITS)
+@njit(**INNER)
 def outputs_backward(do, o, room):
     """In place: do becomes the gradient with respect to the weighted sums."""
     if o.shape[0] == 1:
