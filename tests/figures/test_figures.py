@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from figures import __main__ as main
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # figures is a folder of the checkout, not of the installed package
-main = importlib.import_module("figures.__main__")
 
 
 def figures(*arguments):

@@ -89,6 +89,7 @@ def test_conservation_under_capacity(name, seed, N, E, factor):
 HELD = ("token", "expert", "demand")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([name for name, c in CASES.items() if c.learned]),

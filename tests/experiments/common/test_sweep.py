@@ -36,6 +36,7 @@ def specs(n, **more):
     return [{"seed": s, **more} for s in range(n)]
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_bits_in_the_order_of_the_specs():
     with Sweep(jobs=1, progress=False) as one, Sweep(jobs=2, progress=False) as two:
         assert to_json(one.map(noise, specs(6))) == to_json(two.map(noise, specs(6)))

@@ -4,8 +4,6 @@ import ast
 import dataclasses
 import importlib
 import json
-import pathlib
-import sys
 
 import pytest
 
@@ -15,8 +13,6 @@ from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.training_methods import experiment, problems
 from moe_np.experiments.training_methods.runs import PAPER, SYSTEMS, Config, run_one, spec_of
 
-# figures is a folder of the checkout
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 TINY = Config(passes=24, longer=2)
 
 
