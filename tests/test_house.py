@@ -14,6 +14,7 @@ import pytest
 
 import moe_np
 from moe_np.experiments.common import sources
+from tests.support.syntax import nodes_of, syntax
 
 PACKAGE = pathlib.Path(moe_np.__file__).resolve().parent
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
@@ -55,22 +56,6 @@ FORBIDDEN = {
 
 def relative(path):
     return path.relative_to(PACKAGE).as_posix()
-
-
-@functools.cache
-def syntax(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def nodes(path):
-    """All nodes of a file's syntax tree."""
-    return tuple(ast.walk(syntax(path)))
-
-
-def nodes_of(path, *kinds):
-    """The nodes of these kinds, which are classes of `ast`."""
-    return [node for node in nodes(path) if isinstance(node, kinds)]
 
 
 def room_of(name):

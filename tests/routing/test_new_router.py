@@ -35,6 +35,7 @@ def test_the_tests_of_all_routers_run_on_it(copy):
     assert "test_padding_takes_no_place_and_changes_nothing[numpy-0-cosine] PASSED" in report
 
 
+@pytest.mark.slow
 def test_a_router_without_cases_is_noticed(copy):
     """Without its test file the tests of all routers cannot be collected."""
     file = copy.folder / "tests" / "routing" / "test_cosine.py"

@@ -142,6 +142,7 @@ def test_the_report_shows_every_run_and_how_many_agree(fake):
     assert f"of {replay.N} test samples" in text
 
 
+@pytest.mark.slow
 def test_the_first_recorded_run_of_setting_1():
     """It ends after 209 passes, with every training and every test sample right, as printed."""
     if kernels.backend() == "numpy":
