@@ -51,7 +51,7 @@ class Rule(NamedTuple):
     lr: float  # learning rate of the gradient
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _dot(a, b):
     total = 0.0
     for i in range(a.size):
@@ -62,7 +62,7 @@ def _dot(a, b):
 # --- posteriors of one case -----------------------------------------------------------------------
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _infer(
     x, y,
     branches, V, W, var,
@@ -179,15 +179,15 @@ def _learn_gates(
             if rule.learn == RLS:
                 _rls(S[gate], x, Rx, up, forgetting, rule.weighted)
                 _gate_targets(h[base : base + b], target[:b], rule.clip)
-            for k in range(b):
-                if rule.learn == RLS:
+                for k in range(b):
                     step = up * (target[k] - xi[base + k])
                     for j in range(K):
                         V[base + k, j] += step * Rx[j]
-                else:
-                    step = rule.lr * up * (h[base + k] - math.exp(log_g[base + k]))
+            else:
+                for k in range(base, base + b):
+                    step = rule.lr * up * (h[k] - math.exp(log_g[k]))
                     for j in range(K):
-                        V[base + k, j] += step * x[j]
+                        V[k, j] += step * x[j]
             gate += 1
         first += P * b
         P *= b
