@@ -41,7 +41,7 @@ RELU, GELU, SWIGLU = range(3)
 ACTIVATIONS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
 TAKEN, DONE, COMBINED = range(3)  # entries of the counter: tasks, tasks, tokens
 
-# Each was measured as the time of the layer on two cores of an AMD Zen 5, at the shape behind it:
+# Each was chosen by the time of the layer, at the shape behind it; no record of it was kept:
 #   python -m moe_np.experiments.layer_speed.thresholds sparse_layer.NAME VALUE ... --shape N,D,E
 BLOCK = 256  # tokens that a thread combines before it takes the next block: 4096,64,8
 LOOKS = 1 << 15  # questions whether the others are done, before a thread sleeps: 1024,64,8

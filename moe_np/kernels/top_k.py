@@ -22,7 +22,7 @@ from moe_np.kernels.machine.exp import exp
 from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
 from moe_np.kernels.machine.thread_pool import add, share
 
-# Measured as the time of router and layer on two cores of an AMD Zen 5, at the shape behind each:
+# Chosen by the time of router and layer, at the shape behind each; no record of it was kept:
 #   python -m moe_np.experiments.layer_speed.thresholds top_k.NAME VALUE ... --shape N,D,E
 GROUP = 80  # tokens at a time; 64 rows of `left` would share a few places of the cache: 4096,16,16
 LARGE = 1 << 20  # operations up to which one thread works alone: 256,64,8
