@@ -30,7 +30,7 @@ from moe_np.kernels.machine.margin_loss import loss_of_samples
 
 # Patches in a bin: 224 patches of 50 features and the products with 80 filters stay in the near
 # caches, and are few enough for OpenBLAS not to copy them (`moe_np.kernels.machine.blas.SMALL`).
-# Chosen by the time of a training step; no record was kept. To measure again, change it here and run
+# Chosen by the time of a training step, without a record. To measure again, change it here and run
 #   python -m moe_np.experiments.chen2022.bench
 ROWS = 224
 
