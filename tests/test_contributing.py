@@ -89,7 +89,8 @@ def test_an_experiment_with_its_figure(checkout):
     checkout.run("-m", "figures", *options)
     assert "| two lines | 0." in checkout.read("out/REPORT.md")
     assert (checkout.folder / "out" / "two_lines.png").exists()
-    checkout.test("tests/experiments", "-k", "two_lines")
+    protocol = "tests/experiments/test_protocol.py"
+    checkout.test("tests/experiments/two_lines", protocol, "-k", "two_lines")
     checkout.test("tests/figures", "-k", "keeps_the_contract")
 
 
