@@ -66,6 +66,8 @@ def environment(pip=False):
     if pip:
         variables = {k: v for k, v in variables.items() if k not in PIP_ELSEWHERE}
         variables["PIP_USER"] = "0"
+    # pictures look alike everywhere: Matplotlib's settings and list of fonts belong to .venv
+    variables["MPLCONFIGDIR"] = str(VENV / "matplotlib")
     return variables
 
 
