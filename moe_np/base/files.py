@@ -5,6 +5,8 @@ import os
 import pathlib
 import secrets
 import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from moe_np.base.checks import InputError
 
@@ -15,13 +17,25 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
     The same holds after an error, and after the process was killed. Folders are made where they
     are missing. Raises OSError, and UnicodeEncodeError for text that UTF-8 cannot write.
     """
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file for bytes that takes the name `path` when it is complete, as in `write_atomically`.
+
+    with atomic_file("model.safetensors") as file:
+        file.write(header)
+        file.write(numbers)     # an error here leaves the old file
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile: its files are private, and the mode is to follow the umask
     temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            yield file
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
