@@ -83,10 +83,10 @@ def forward_numpy(
     z = logits[rows].astype(losses.dtype, copy=False)
     lse[rows] = numerics.logsumexp(z)
     with np.errstate(invalid="ignore"):  # −∞ − (−∞), which is refused later
-        if soft is None:
-            expected = z[np.arange(len(rows)), targets[rows]]
-        else:
+        if soft is not None:
             expected = np.where(soft[rows] > 0, soft[rows] * z, 0).sum(axis=1)
+        elif targets is not None:
+            expected = z[np.arange(len(rows)), targets[rows]]
         if smoothing:
             expected = (1 - smoothing) * expected + smoothing * z.mean(axis=1)
         losses[rows] = lse[rows] - expected
@@ -116,10 +116,10 @@ def backward_numpy(scale: float, cache: Cache, out: ArrayNC) -> ArrayNC:
     smoothing = cache.smoothing
     z = cache.logits[rows].astype(cache.lse.dtype, copy=False)
     d = np.exp(z - cache.lse[rows, None])
-    if cache.soft is None:
-        d[np.arange(len(rows)), cache.targets[rows]] -= 1 - smoothing
-    else:
+    if cache.soft is not None:
         d -= (1 - smoothing) * cache.soft[rows]
+    elif cache.targets is not None:
+        d[np.arange(len(rows)), cache.targets[rows]] -= 1 - smoothing
     if smoothing:
         d -= smoothing / z.shape[1]
     out[~cache.valid] = 0

@@ -13,12 +13,13 @@ Each of these is an `Expert`, all that the sparse layer (`moe_np.layers.sparse_l
     backward(dy, cache)                         -> (drows, grads)
 
 An expert is a pair like any other. It does not know routers, mixture weights or tokens.
+`with_dropout` makes a kind with dropout on its hidden layer.
 `experts.expert` says what rows, offsets and shared parameters are.
 """
 
 from moe_np.layers.experts import cubic, expert, feed_forward, linear, swiglu
 from moe_np.layers.experts.cubic import CUBIC
-from moe_np.layers.experts.expert import Expert
+from moe_np.layers.experts.expert import Expert, with_dropout
 from moe_np.layers.experts.feed_forward import GELU, RELU
 from moe_np.layers.experts.linear import LINEAR
 from moe_np.layers.experts.swiglu import SWIGLU
@@ -35,4 +36,5 @@ __all__ = [
     "feed_forward",
     "linear",
     "swiglu",
+    "with_dropout",
 ]

@@ -12,6 +12,8 @@ parameters, initialisation.
 the experts would have had if each had its own copy.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -48,6 +50,11 @@ def blocks(offsets: Offsets) -> Iterator[tuple[int, slice]]:
             yield m, slice(offsets[m], offsets[m + 1])
 
 
+def of_block(mask: Array | None, block: slice) -> Array | None:
+    """The rows of a mask of dropout, which is None where there is none."""
+    return None if mask is None else mask[block]
+
+
 def per_expert(params: Params, name: str, offsets: Offsets) -> Array:
     """params[name] with axis 0 of length E: a shared parameter is repeated, without a copy."""
     p = params[name]
@@ -66,6 +73,24 @@ def sum_shared(grads: Params, params: Params) -> Params:
         name: g if len(params[name]) == len(g) else g.sum(axis=0, keepdims=True)
         for name, g in grads.items()
     }
+
+
+def with_dropout(kind: Expert, p: float, rng: Rng | None) -> Expert:
+    """The kind of expert with dropout on its hidden layer, after the activation.
+
+    One mask per assignment (Fedus et al. 2021, section 2.4, "expert dropout", p = .4 in
+    fine-tuning): to drop whole experts is another thing (errata 33). The mask is in the cache, each
+    forward pass draws a new one, and without a generator there is none. It runs in NumPy.
+
+    Raises InputError for p outside of [0, 1) and for a kind without a hidden layer.
+    """
+    p = checks.number("p", p, minimum=0, less_than=1)
+    if not {"p", "rng"} <= set(inspect.signature(kind.forward).parameters):
+        raise InputError(
+            "kind: wanted a kind of expert with a hidden layer (RELU, GELU, SWIGLU), "
+            f"got one with the parameters {', '.join(kind.axes)}"
+        )
+    return kind._replace(forward=functools.partial(kind.forward, p=p, rng=rng), kernel=None)
 
 
 # --- the checks of what comes in ------------------------------------------------------------------

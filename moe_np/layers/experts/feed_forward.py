@@ -1,6 +1,8 @@
 """Feed-forward experts: two layers with ReLU or GELU between them.
 
 y = act(x W1_m + b1_m) W2_m + b2_m
+
+`experts.with_dropout` puts dropout behind the activation.
 """
 
 import functools
@@ -11,6 +13,7 @@ import numpy as np
 from scipy.special import erf
 
 from moe_np.base.types import Array, ArrayAD, DType, Params, Rng
+from moe_np.layers import dropout
 from moe_np.layers.experts.expert import (
     Expert,
     Offsets,
@@ -18,6 +21,7 @@ from moe_np.layers.experts.expert import (
     blocks,
     check_rows,
     normal_init,
+    of_block,
     per_expert,
     sum_shared,
     zero_gradients,
@@ -86,34 +90,49 @@ class Cache(NamedTuple):
     # before the activation; the compiled ReLU keeps max(z, 0), which has the same backward pass
     z: Annotated[np.ndarray, "A, H"]
     activation: str  # a key of ACTIVATIONS
+    p: float = 0.0  # the probability of dropout
+    mask: Annotated[np.ndarray, "A, H"] | None = None  # what dropout leaves
 
 
 def forward(
-    params: Params, rows: ArrayAD, offsets: Offsets, *, activation: str
+    params: Params,
+    rows: ArrayAD,
+    offsets: Offsets,
+    *,
+    activation: str,
+    p: float = 0.0,
+    rng: Rng | None = None,
 ) -> tuple[Outputs, Cache]:
-    """y = act(x W1_m + b1_m) W2_m + b2_m for the rows x of expert m: -> (y (A, D_out), cache)."""
+    """y = act(x W1_m + b1_m) W2_m + b2_m for the rows x of expert m: -> (y (A, D_out), cache).
+
+    With a generator, dropout with probability p on act(...), one mask per row.
+    """
     params, rows, offsets = check_rows(params, rows, offsets, AXES)
     w1, b1, w2, b2 = (per_expert(params, name, offsets) for name in ("w1", "b1", "w2", "b2"))
     act, _ = ACTIVATIONS[activation]
     z = np.empty((len(rows), w1.shape[2]), rows.dtype)
     y = np.empty((len(rows), w2.shape[2]), rows.dtype)
+    mask = dropout.draw(z.shape, p, rng)
     for m, block in blocks(offsets):
         z[block] = rows[block] @ w1[m] + b1[m]
-        y[block] = act(z[block]) @ w2[m] + b2[m]
-    return y, Cache(params, rows, offsets, z, activation)
+        h = dropout.apply(act(z[block]), of_block(mask, block), p)
+        y[block] = h @ w2[m] + b2[m]
+    return y, Cache(params, rows, offsets, z, activation, p, mask)
 
 
 def backward(dy: Outputs, cache: Cache) -> tuple[ArrayAD, Params]:
     """dy (A, D_out) -> drows (A, D), {"w1", "b1", "w2", "b2"}."""
-    params, rows, offsets, z, activation = cache
+    params, rows, offsets, z, activation, p, mask = cache
     w1, w2 = (per_expert(params, name, offsets) for name in ("w1", "w2"))
     act, act_backward = ACTIVATIONS[activation]
     drows = np.empty_like(rows)
     grads = zero_gradients(params, offsets)
     for m, block in blocks(offsets):
-        grads["w2"][m] = act(z[block]).T @ dy[block]
+        kept = of_block(mask, block)
+        grads["w2"][m] = dropout.apply(act(z[block]), kept, p).T @ dy[block]
         grads["b2"][m] = dy[block].sum(axis=0)
-        dz = act_backward(dy[block] @ w2[m].T, z[block])
+        dh = dropout.backward(dy[block] @ w2[m].T, kept, p)
+        dz = act_backward(dh, z[block])
         grads["w1"][m] = rows[block].T @ dz
         grads["b1"][m] = dz.sum(axis=0)
         drows[block] = dz @ w1[m].T
