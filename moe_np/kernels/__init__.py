@@ -7,7 +7,7 @@ in `kernels.machine`. Environment variables choose:
     MOE_NP_KERNELS=numpy    always the NumPy twins
     MOE_NP_KERNELS=numba    always the loops, also where NUMBA_DISABLE_JIT=1 switches the compiler
                             off: slow, for a debugger
-    unset                   the loops where Numba is installed and its compiler is on
+    unset                   the loops where Numba can be imported and its compiler is on
 
     MOE_NP_BLAS=whole       matrix products never in pieces (`kernels.machine.blas` says why pieces)
     MOE_NP_BLAS=dot         matrix products by Numba's `np.dot`, on SciPy's BLAS
@@ -39,14 +39,22 @@ def __getattr__(name: str) -> ModuleType:
 
 
 @functools.cache
-def _has_numba():
-    if sys.modules.get("numba", ...) is None:  # a test that hides Numba
-        return False
-    return importlib.util.find_spec("numba") is not None
+def _fault_of_numba():
+    """Why Numba cannot be used: an empty string where it can."""
+    # None: a test that hides Numba
+    if sys.modules.get("numba", ...) is None or importlib.util.find_spec("numba") is None:
+        return "Numba is not installed"
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # it refuses this NumPy, or a library of its own is missing
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return f"Numba cannot be imported ({reason})"
+    return ""
 
 
 @functools.cache
-def _notice(text):
+def notice(text: str) -> None:
+    """Print a notice on standard error, the same text only once per process."""
     print(f"moe_np: {text}", file=sys.stderr)
 
 
@@ -59,8 +67,9 @@ def backend() -> str:
         raise InputError(f"MOE_NP_KERNELS: wanted numpy or numba, got {choice!r}")
     if choice == "numpy":
         return "numpy"
-    if not _has_numba():
-        _notice("Numba is not installed; using the NumPy kernels (same results, slower)")
+    fault = _fault_of_numba()
+    if fault:
+        notice(f"{fault}; using the NumPy kernels (same results, slower)")
         return "numpy"
     jit_off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     return "numba" if choice == "numba" or not jit_off else "numpy"

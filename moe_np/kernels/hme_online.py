@@ -12,9 +12,9 @@ import math
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from moe_np.base.types import ArrayE, ArrayN, ArrayNC
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
 
 RLS, GRADIENT = range(2)  # Rule.learn: recursive least squares or the gradient

@@ -9,9 +9,9 @@ gating network with the constant 1, C outputs, E experts.
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from moe_np.base.types import Array, ArrayNC, ArrayND, Params
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.exp import exp_negative
 from moe_np.kernels.machine.jit_options import ENTRY
 from moe_np.kernels.machine.layout import LANES, join_bias, split_bias, unit_rows

@@ -21,10 +21,10 @@ from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes its BLAS from here
-from numba import njit
 
 from moe_np.base import numerics
 from moe_np.base.types import ArrayN, ArrayNE, ArrayNPD, Params
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.jit_options import INNER
 from moe_np.kernels.machine.margin_loss import loss_of_samples
 

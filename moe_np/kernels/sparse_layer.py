@@ -25,12 +25,12 @@ from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from moe_np.base.machine import blas_threads, one_blas_thread
 from moe_np.base.types import Array, ArrayA, ArrayAD, ArrayND, Params
 from moe_np.kernels.machine import activations
 from moe_np.kernels.machine.blas import NO_TRANS, TRANS, all_finite, gemm, read_only
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.jit_options import ENTRY, INNER
 from moe_np.kernels.machine.tasks import Plan, Sorted, plan, sort
 from moe_np.kernels.machine.thread_pool import add, share

@@ -13,11 +13,11 @@ the cores that the layer needs next.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from moe_np.base.machine import blas_threads, one_blas_thread
 from moe_np.base.types import ArrayDE, ArrayND, ArrayNE, ArrayNK
 from moe_np.kernels.machine.blas import NO_TRANS, TRANS, all_finite, gemm, read_only
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.exp import exp
 from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
 from moe_np.kernels.machine.thread_pool import add, share

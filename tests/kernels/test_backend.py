@@ -6,6 +6,18 @@ import sys
 
 import pytest
 
+LAYER = """
+import hashlib, numpy as np
+from moe_np import kernels
+from moe_np.layers import experts, sparse_layer
+from moe_np.routing import top_k
+rng = np.random.default_rng(0)
+x = rng.normal(size=(6, 4))
+routing, router_cache = top_k.route(top_k.init(rng, 4, 8), x, k=2, renormalise=True)
+out, cache = sparse_layer.forward(experts.SWIGLU.init(rng, 4, 8, 16), x, routing, experts.SWIGLU)
+sparse_layer.backward(np.ones_like(out), cache)
+print(kernels.backend(), out.round(9).sum())
+"""
 CODE = "from moe_np import kernels; print(kernels.backend(), kernels.backend())"
 NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
 
@@ -34,6 +46,46 @@ def test_without_numba_numpy_with_one_notice():
             said
             == "moe_np: Numba is not installed; using the NumPy kernels (same results, slower)\n"
         )
+
+
+def test_with_a_numba_that_refuses_numpy_with_one_notice(tmp_path):
+    (tmp_path / "numba").mkdir()
+    for error, reason in (
+        ("ImportError('Numba needs NumPy 2.3 or less. Got 9.9.')", None),
+        ("OSError('libllvmlite.so: cannot open\\nshared object')", "libllvmlite.so: cannot open"),
+        ("SystemError()", "SystemError"),
+    ):
+        (tmp_path / "numba" / "__init__.py").write_text(f"raise {error}")
+        name, said = backend(LAYER, PYTHONPATH=str(tmp_path))
+        reason = reason or "Numba needs NumPy 2.3 or less. Got 9.9."
+        assert name == ["numpy"]
+        assert said == (
+            f"moe_np: Numba cannot be imported ({reason}); "
+            "using the NumPy kernels (same results, slower)\n"
+        )
+
+
+NO_PLACE = """
+from numba.core import caching
+def refuse(locator):
+    raise PermissionError(13, "Permission denied")
+caching._CacheLocator.ensure_cache_path = refuse
+"""
+
+
+@pytest.mark.slow
+def test_a_layer_without_a_place_for_compiled_code_or_with_damaged_files(tmp_path):
+    if not numba_installed():
+        pytest.skip("needs Numba")
+    from moe_np.kernels.machine import disk_cache
+
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert backend(NO_PLACE + LAYER) == (["numba"], f"moe_np: {disk_cache.NO_PLACE}\n")
+    assert backend(LAYER, **environment) == (["numba"], "")
+    for i, index in enumerate(sorted(tmp_path.rglob("*.nbi"))):
+        code = index.with_name(index.name.replace(".nbi", ".1.nbc"))
+        os.truncate(*((index, 0) if i % 2 else (code, 1000)))
+    assert backend(LAYER, **environment) == (["numba"], f"moe_np: {disk_cache.DAMAGED}\n")
 
 
 def test_jit_off_means_numpy_unless_asked_otherwise():

@@ -23,11 +23,12 @@ import llvmlite.binding
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - what np.dot in compiled code calls
 import threadpoolctl
-from numba import carray, cfunc, config, njit, types
+from numba import carray, config, types
 from numba.extending import overload
 
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, DType
+from moe_np.kernels.machine.disk_cache import cfunc, njit
 
 ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # as cblas.h numbers them
 LETTERS = {types.float32: "s", types.float64: "d"}  # as BLAS names its routines
@@ -107,7 +108,7 @@ def _gemm(op_a, op_b, a, b, beta, c):
 def dot_routine(real: types.Float) -> Any:
     """A compiled stand-in for cblas_?gemm, made of `np.dot`."""
 
-    @cfunc(_signature(real, types.CPointer(real)), cache=True)
+    @cfunc(_signature(real, types.CPointer(real)))
     def routine(order, op_a, op_b, m, n, k, alpha, a, width_a, b, width_b, beta, c, width_c):
         out = carray(c, (m, n))
         if op_a == TRANS:
@@ -186,7 +187,7 @@ def pieces_routine(real: types.Float) -> Any:
     """A compiled cblas_?gemm for α = 1 that calls the library's own for each piece."""
     size = real.bitwidth // 8
 
-    @cfunc(_signature(real, types.uintp), cache=True)
+    @cfunc(_signature(real, types.uintp))
     def routine(order, op_a, op_b, m, n, k, alpha, a, width_a, b, width_b, beta, c, width_c):
         rows, columns, terms = pieces(op_a, op_b, m, n, k, size)
         # the distance in memory from a number of op(a) or op(b) to the next one down or along

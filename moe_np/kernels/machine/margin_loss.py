@@ -6,8 +6,8 @@ right class minus the other output.
 """
 
 import numpy as np
-from numba import njit
 
+from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.exp import FUSED, exp_negative_fused
 from moe_np.kernels.machine.jit_options import INNER
 

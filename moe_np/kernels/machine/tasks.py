@@ -7,10 +7,10 @@ tokens, E experts, T tasks.
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from moe_np.base.types import Array, ArrayA
 from moe_np.kernels.machine.blas import all_finite, read_only
+from moe_np.kernels.machine.disk_cache import njit
 
 # An expert is cut into pieces where it has more than HOT rows and more than a quarter of all rows.
 # A piece has at least PIECE rows and about an eighth of all; smaller ones multiply less well.
