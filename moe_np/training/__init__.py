@@ -1,4 +1,7 @@
-"""Training: methods that train a mixture of experts, each an iterator of steps on the same problem.
+"""Training: the loop of whole models, and methods that train a mixture of experts, each an iterator
+of steps on the same problem.
+
+`loop.py` trains whole models on minibatches, with AdamW.
 
 `methods/method.py` says what a training method is. The methods:
 
