@@ -6,6 +6,7 @@ shared_experts    the routing of experts that every token passes
 nested            a mixture as the expert of a mixture
 soft_moe          slots that are averages of tokens, instead of routing
 balance           load-balancing losses (auxiliary losses)
+lstm              long short-term memory, with a projection
 dropout           random units are 0 in training
 cross_entropy     the loss of a softmax: ignored targets, label smoothing, soft targets
 diagnostics       how the experts are used

@@ -1,0 +1,225 @@
+"""Long short-term memory, an LSTM layer, with a projection of its output and backpropagation
+through time.
+
+    z_t = x_t wx + h_{t−1} wh + b                        four parts of H: i, f, g, o in this order
+    i, f, o = σ(z),  g = tanh(z)                         input, forget, new content, output
+    c_t = f · c_{t−1} + i · g
+    m_t = o · tanh(c_t),   h_t = m_t wp                  without "wp": h_t = m_t
+
+    here    shape            meaning
+    x       (B, T, D)        sequences
+    wx, wh  (D, 4H), (P, 4H) parameters, with b (4H,) and, for a projection, wp (H, P)
+    h       (B, T, P)        outputs; P = H without a projection
+    c       (T + 1, B, H)    cells, the one before the first step included
+
+Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000 and the projection of Sak
+et al. 2014 (arXiv 1402.1128, eqs. 1 to 6, without peepholes), which changes the size of h only. The
+order of the gates is PyTorch's; TensorFlow's is i, g, f, o, and its cell adds 1 to the forget gate.
+`init` sets the forget gate's bias to 1, and nothing is added later.
+
+Truncated backpropagation through time passes the final state on to the next stretch of text and
+drops the gradient of the initial one: `backward` returns it, and it is left out. Where another text
+begins, the state is zero.
+"""
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from moe_np.base import checks, numerics
+from moe_np.base.checks import InputError
+from moe_np.base.types import Array, ArrayBTD, DType, Params, Rng
+
+ArrayBP = Annotated[np.ndarray, "B, P"]
+ArrayBH = Annotated[np.ndarray, "B, H"]
+ArrayB4H = Annotated[np.ndarray, "B, 4 H"]
+
+
+class State(NamedTuple):
+    """What goes from one step to the next, or its gradient."""
+
+    h: ArrayBP
+    c: ArrayBH
+
+
+class Cache(NamedTuple):
+    """What the backward pass needs. Time is axis 0, so that a step is one block of memory."""
+
+    params: Params
+    x: ArrayBTD
+    h: Annotated[np.ndarray, "T + 1, B, P"]
+    c: Annotated[np.ndarray, "T + 1, B, H"]
+    gates: Annotated[np.ndarray, "T, B, 4 H"]  # i, f, g, o
+    tanh_c: Annotated[np.ndarray, "T, B, H"]
+    m: Annotated[np.ndarray, "T, B, H"]  # before the projection
+
+
+def init(
+    rng: Rng,
+    d_model: int,
+    hidden: int,
+    projection: int | None = None,
+    *,
+    forget_bias: float = 1.0,
+    dtype: DType = np.float64,
+) -> Params:
+    """{"wx": (D, 4H), "wh": (P, 4H), "b": (4H,)}, with a projection also {"wp": (H, P)}.
+
+    Matrices are normal with standard deviation 1/√(number of inputs), b is 0 but for the forget
+    gate's, which is `forget_bias`: at first a cell keeps most of what it has.
+    """
+    rng = checks.generator("rng", rng)
+    dtype = checks.float_type("dtype", dtype)
+    D = checks.size("d_model", d_model)
+    H = checks.size("hidden", hidden)
+    P = H if projection is None else checks.size("projection", projection)
+    shapes = {"wx": (D, 4 * H), "wh": (P, 4 * H)}
+    shapes |= {} if projection is None else {"wp": (H, P)}
+    params = {
+        name: (rng.normal(size=shape) / np.sqrt(shape[0])).astype(dtype)
+        for name, shape in shapes.items()
+    }
+    b = np.zeros(4 * H, dtype)
+    b[H : 2 * H] = checks.number("forget_bias", forget_bias)
+    return {**params, "b": b}
+
+
+def zero_state(params: Params, batch: int) -> State:
+    """The state before the first step of a text: zeros for `batch` sequences."""
+    P, H4 = params["wh"].shape
+    dtype = params["wh"].dtype
+    return State(np.zeros((batch, P), dtype), np.zeros((batch, H4 // 4), dtype))
+
+
+# --- one step, without checks ---------------------------------------------------------------------
+
+
+def cell_forward(z: ArrayB4H, c: ArrayBH) -> tuple[ArrayBH, ArrayBH, ArrayB4H, ArrayBH]:
+    """z (B, 4H), the cells before -> the cells after, m, gates i f g o, tanh of the cells after."""
+    H = c.shape[1]
+    gates = np.empty_like(z)
+    gates[:, : 2 * H] = numerics.sigmoid(z[:, : 2 * H])
+    gates[:, 2 * H : 3 * H] = np.tanh(z[:, 2 * H : 3 * H])
+    gates[:, 3 * H :] = numerics.sigmoid(z[:, 3 * H :])
+    i, f, g, o = parts(gates)
+    c = f * c + i * g
+    tanh_c = np.tanh(c)
+    return c, o * tanh_c, gates, tanh_c
+
+
+def cell_backward(
+    dm: ArrayBH, dc: ArrayBH, c: ArrayBH, gates: ArrayB4H, tanh_c: ArrayBH
+) -> tuple[ArrayB4H, ArrayBH]:
+    """dm, and dc of the cells after -> dz (B, 4H), and dc of the cells before, which `c` are."""
+    i, f, g, o = parts(gates)
+    dc = dc + dm * o * (1 - tanh_c * tanh_c)
+    dz = np.empty_like(gates)
+    di, df, dg, do = parts(dz)
+    di[:] = numerics.sigmoid_backward(dc * g, i)
+    df[:] = numerics.sigmoid_backward(dc * c, f)
+    dg[:] = dc * i * (1 - g * g)
+    do[:] = numerics.sigmoid_backward(dm * tanh_c, o)
+    return dz, dc * f
+
+
+def parts(z: ArrayB4H) -> tuple[ArrayBH, ArrayBH, ArrayBH, ArrayBH]:
+    """The four parts i, f, g, o of the last axis, as views."""
+    H = z.shape[-1] // 4
+    return z[..., :H], z[..., H : 2 * H], z[..., 2 * H : 3 * H], z[..., 3 * H :]
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+def forward(
+    params: Params, x: ArrayBTD, state: State | None = None
+) -> tuple[Annotated[np.ndarray, "B, T, P"], State, Cache]:
+    """x (B, T, D) -> (h (B, T, P), the state after the last step, cache).
+
+    state   before the first step; None: zeros
+
+    Raises InputError for parameters whose shapes or types do not fit together or to x.
+    """
+    params, x, state = _check(params, x, state)
+    B, T, D = x.shape
+    wh = params["wh"]
+    P, H4 = wh.shape
+    zx = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D) @ params["wx"] + params["b"]
+    zx = zx.reshape(T, B, H4)
+    h = np.empty((T + 1, B, P), x.dtype)
+    c = np.empty((T + 1, B, H4 // 4), x.dtype)
+    h[0], c[0] = state
+    gates = np.empty_like(zx)
+    tanh_c = np.empty_like(c[1:])
+    m = np.empty_like(tanh_c) if "wp" in params else h[1:]
+    for t in range(T):
+        c[t + 1], m[t], gates[t], tanh_c[t] = cell_forward(zx[t] + h[t] @ wh, c[t])
+        if "wp" in params:
+            h[t + 1] = m[t] @ params["wp"]
+    out = np.ascontiguousarray(h[1:].transpose(1, 0, 2))
+    return out, State(h[T].copy(), c[T].copy()), Cache(params, x, h, c, gates, tanh_c, m)
+
+
+def backward(
+    dh: Annotated[np.ndarray, "B, T, P"], cache: Cache, dstate: State | None = None
+) -> tuple[ArrayBTD, State, Params]:
+    """dh (B, T, P), the gradient of the state after the last step -> (dx (B, T, D), the gradient of
+    the state before the first step, {"wx", "wh", "b"[, "wp"]}).
+
+    dstate   None: zeros, as at the end of a text and in truncated backpropagation through time
+    """
+    params, x, h, c, gates, tanh_c, m = cache
+    T, B, H4 = gates.shape
+    P = h.shape[2]
+    dh = checks.array("dh", dh, (B, T, P), finite=False).transpose(1, 0, 2)
+    dh = dh.astype(x.dtype, order="C")  # a copy, to which each step adds what comes from the next
+    dstate = zero_state(params, B) if dstate is None else State(*dstate)
+    dz = np.empty_like(gates)
+    dh_next, dc = dstate
+    for t in reversed(range(T)):
+        dh[t] += dh_next
+        dm = dh[t] @ params["wp"].T if "wp" in params else dh[t]
+        dz[t], dc = cell_backward(dm, dc, c[t], gates[t], tanh_c[t])
+        dh_next = dz[t] @ params["wh"].T
+    rows = dz.reshape(T * B, H4)
+    x_rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, x.shape[2])
+    dx = (rows @ params["wx"].T).reshape(T, B, x.shape[2]).transpose(1, 0, 2)
+    grads = {
+        "wx": x_rows.T @ rows,
+        "wh": h[:T].reshape(T * B, P).T @ rows,
+        "b": rows.sum(axis=0),
+    }
+    if "wp" in params:
+        grads["wp"] = m.reshape(T * B, H4 // 4).T @ dh.reshape(T * B, P)
+    return np.ascontiguousarray(dx), State(dh_next, dc), grads
+
+
+# --- the checks of what comes in ------------------------------------------------------------------
+
+
+def check_params(name: str, params: Params) -> Params:
+    """The parameters of an LSTM layer as arrays, after checking them against each other."""
+    axes: dict[str, tuple[int | str, ...]] = {"wx": ("D", "4H"), "wh": ("P", "4H"), "b": ("4H",)}
+    projected = "wp" in checks.mapping(name, params)
+    arrays = checks.params(name, params, {**axes, "wp": ("H", "P")} if projected else axes)
+    P, H4 = arrays["wh"].shape
+    H = len(arrays["wp"]) if projected else P
+    if H4 != 4 * H:
+        raise InputError(f"{name}['wh']: wanted 4·{H} columns, four gates, got {H4}")
+    return arrays
+
+
+def _check(params, x, state):
+    params = check_params("params", params)
+    wx = params["wx"]
+    x = checks.array("x", x, ("B", "T", len(wx)))
+    if x.dtype != wx.dtype:
+        raise InputError(f"x: wanted {wx.dtype}, the type of the parameters, got {x.dtype}")
+    zeros = zero_state(params, len(x))
+    if state is None:
+        return params, x, zeros
+    return params, x, State(*(_check_state(*pair) for pair in zip("hc", state, zeros, strict=True)))
+
+
+def _check_state(name: str, value: Array, zero: Array) -> Array:
+    return checks.array(f"state.{name}", value, zero.shape).astype(zero.dtype, copy=False)
