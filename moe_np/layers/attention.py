@@ -120,14 +120,15 @@ def forward(
     """
     source = x if memory is None else memory
     params, x, source = projections.check(params, x, source, heads, kv_heads)
+    _check_kinds(causal, window, rotary, memory, kv)
     kept = kv.length if kv is not None else 0
     T = x.shape[1]
     S = source.shape[1] + (kept if memory is None else 0)
-    _check_kinds(causal, window, rotary, memory, kv)
     offset = kept if memory is None else 0
-    pattern = _pattern(causal, window, scale, params["wq"].shape[1] // heads, T + S)
+    d = params["wq"].shape[1] // heads
+    pattern = _pattern(causal, window, scale, d, T + S)
     pattern = pattern._replace(offset=offset, rotary=rotary, key_rotary=rotary)
-    pattern = _with_arrays(pattern, x, S, heads, bias, valid)
+    pattern = _with_arrays(pattern, x, (T, S, heads, d), bias, valid)
     q, q_cache = projections.project(params, x, "q", heads, eps)
     if kv is not None:
         _keep(params, source, kv_heads, eps, pattern, kv, memory is not None)
@@ -148,7 +149,7 @@ def backward(dout: ArrayBTD, cache: Cache) -> tuple[ArrayBTD, Tree]:
 
     Raises InputError with memory or bias, whose gradients `backward_all` returns too.
     """
-    if cache.cross or cache.pattern.bias is not None:
+    if cache is not None and (cache.cross or cache.pattern.bias is not None):
         raise InputError("cache: with memory or bias, wanted backward_all, got backward")
     gradients = backward_all(dout, cache)
     return gradients.x, gradients.params
@@ -183,7 +184,7 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
 
 
 def _output(heads_out, wo, x):
-    out = projections.rows(heads_out.reshape(*heads_out.shape[:2], -1), wo)
+    out = projections.rows(heads_out.reshape(*heads_out.shape[:2], len(wo)), wo)
     if not np.isfinite(out).all():
         raise InputError("x: wanted numbers for which the output is finite, got larger ones")
     return out
@@ -226,7 +227,7 @@ def attend_numpy(
         with np.errstate(divide="ignore"):  # log 0 = −∞ is meant
             log_sum[b] = (top + np.log(total))[..., 0]
         p /= np.where(total == 0, 1, total)
-        out[b] = _ungrouped(_grouped_rows(p, v.shape[2]) @ v[b].transpose(1, 0, 2), T)
+        out[b] = _ungrouped(_grouped_rows(p, v.shape[2]) @ v[b].transpose(1, 0, 2), q[b].shape)
     return out, log_sum
 
 
@@ -254,7 +255,7 @@ def attend_backward_numpy(
         if dbias is not None:
             dbias += ds
         ds = _grouped_rows(ds, Hk)
-        dq[b] = scale * _ungrouped(ds @ k[b].transpose(1, 0, 2), T)
+        dq[b] = scale * _ungrouped(ds @ k[b].transpose(1, 0, 2), q[b].shape)
         dk[b] = scale * (ds.transpose(0, 2, 1) @ _grouped(q[b], Hk)).transpose(1, 0, 2)
         dv[b] = (_grouped_rows(p, Hk).transpose(0, 2, 1) @ do).transpose(1, 0, 2)
     if pattern.rotary is not None:
@@ -297,12 +298,14 @@ def _grouped(a, kv_heads):
 
 def _grouped_rows(a, kv_heads):
     """(Hq, T, S) -> (Hk, G T, S)."""
-    return a.reshape(kv_heads, -1, a.shape[-1])
+    Hq, T, S = a.shape
+    return a.reshape(kv_heads, Hq // kv_heads * T, S)
 
 
-def _ungrouped(a, T):
-    """(Hk, G T, d) -> (T, Hq, d)."""
-    return a.reshape(-1, T, a.shape[-1]).transpose(1, 0, 2)
+def _ungrouped(a, shape):
+    """(Hk, G T, d) -> (T, Hq, d), which is `shape`."""
+    T, Hq, d = shape
+    return a.reshape(Hq, T, d).transpose(1, 0, 2)
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -327,12 +330,12 @@ def _pattern(causal, window, scale, d, far):
     return Pattern(near, 0 if causal else near, 0, None, scale, None, None, None)
 
 
-def _with_arrays(pattern, x, S, heads, bias, valid):
-    B, T, _ = x.shape
+def _with_arrays(pattern, x, sizes, bias, valid):
+    T, S, heads, d = sizes
     if bias is not None:
         bias = checks.array("bias", bias, (heads, T, S)).astype(x.dtype, copy=False)
     if valid is not None:
-        valid = checks.mask("valid", valid, (B, S))
+        valid = checks.mask("valid", valid, (len(x), S))
     for name, a in () if pattern.rotary is None else pattern.rotary._asdict().items():
-        checks.array(f"rotary.{name}", a, (T, "d/2"))
+        checks.array(f"rotary.{name}", a, (T, d // 2))
     return pattern._replace(bias=bias, valid=valid)

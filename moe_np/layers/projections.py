@@ -74,15 +74,17 @@ def project(
     params: Tree, x: ArrayBTD, letter: str, n_heads: int, eps: float
 ) -> tuple[ArrayBTHd, Projection]:
     """x (B, T, D) -> queries, keys or values (B, T, H, d), and a Projection."""
-    y = rows(x, params["w" + letter])
+    w = params["w" + letter]
+    y = rows(x, w)
     if "b" + letter in params:
         y += params["b" + letter]
     norm = None
     if letter + "_norm" in params:
         gain = params[letter + "_norm"]
-        groups = y.reshape(*y.shape[:2], -1, len(gain["g"]))  # one group, or one per head
+        size = len(gain["g"])
+        groups = y.reshape(*y.shape[:2], y.shape[2] // size, size)  # one group, or one per head
         y, norm = norms.rms_forward(gain, groups, eps=eps)
-    return y.reshape(*x.shape[:2], n_heads, -1), Projection(letter, x, norm)
+    return y.reshape(*x.shape[:2], n_heads, w.shape[1] // n_heads), Projection(letter, x, norm)
 
 
 def project_backward(params: Tree, dy: ArrayBTHd, projection: Projection) -> tuple[ArrayBTD, Tree]:
@@ -91,10 +93,10 @@ def project_backward(params: Tree, dy: ArrayBTHd, projection: Projection) -> tup
     grads = {}
     if norm is not None:
         dy, grads[letter + "_norm"] = norms.rms_backward(dy.reshape(norm.x.shape), norm)
-    dy = dy.reshape(*x.shape[:2], -1)
-    if "b" + letter in params:
-        grads["b" + letter] = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
     w = params["w" + letter]
+    dy = dy.reshape(*x.shape[:2], w.shape[1])
+    if "b" + letter in params:
+        grads["b" + letter] = dy.sum(axis=(0, 1))
     grads["w" + letter] = weight_gradient(x, dy)
     return rows(dy, w.T), grads
 
