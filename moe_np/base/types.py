@@ -32,6 +32,8 @@ ArrayAD: TypeAlias = Annotated[np.ndarray, "A, D"]
 ArrayEE: TypeAlias = Annotated[np.ndarray, "E, E"]
 ArrayNEC: TypeAlias = Annotated[np.ndarray, "N, E, C"]
 ArrayNPD: TypeAlias = Annotated[np.ndarray, "N, P, D"]
+ArrayBT: TypeAlias = Annotated[np.ndarray, "B, T"]
+ArrayBTV: TypeAlias = Annotated[np.ndarray, "B, T, V"]
 ArrayBTD: TypeAlias = Annotated[np.ndarray, "B, T, D"]
 ArrayBTHd: TypeAlias = Annotated[np.ndarray, "B, T, H, d"]
 
