@@ -20,6 +20,10 @@ E step: the responsibilities from the parameters. M step: each expert's regressi
 and for the gate a multinomial logistic regression with targets h, by IRLS (irls.py). Neither lowers
 the likelihood; with a ridge (weight decay), neither lowers the penalised likelihood. So the gate's
 regression need not converge within an M step: one Newton step with step halving is enough.
+
+Cases may have weights w_n (`weight`): EM then raises Σ_n w_n log P(y_n | x_n), the E step is as it
+was, and the M step's regressions have the weights w_n h_ni. A case of weight 2 counts as two equal
+cases.
 """
 
 import warnings
@@ -33,8 +37,8 @@ from moe_np.base.numerics import log_softmax, logsumexp
 from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, ArrayNE, Params, Rng
 from moe_np.mixtures.em_families import Categorical, Family, Gaussian
 from moe_np.mixtures.em_fit import Fit, gate_logits
+from moe_np.mixtures.em_problem import Problem, check_params, prepare
 from moe_np.mixtures.irls import multinomial_irls
-from moe_np.mixtures.least_squares import Design, make_design
 
 __all__ = ["Categorical", "ConvergenceWarning", "Fit", "Gaussian", "fit", "gradient"]
 
@@ -59,6 +63,7 @@ def fit(
     ridge: float = 0.0,
     irls_steps: int = 1,
     initial: Params | None = None,
+    weight: ArrayN | None = None,
 ) -> Fit:
     """Fit a mixture of experts by EM, from several random initialisations; returns the best `Fit`.
 
@@ -74,6 +79,7 @@ def fit(
     ridge       penalty ½ ridge ‖slopes‖² of gate and experts (weight decay)
     irls_steps  Newton steps in each M step, for the gate and for categorical experts
     initial     parameters to begin with: one run, and rng is not used
+    weight      (N,), not negative: weights w_n of the cases; None is 1
 
     An expert whose variance is at its floor and that has D + 1 + C cases or fewer has collapsed: it
     fits them exactly, and without the floor the likelihood would have no maximum. Such a run is
@@ -84,7 +90,7 @@ def fit(
     """
     # 1. Check the data and the settings.
     settings = {"family": family, "gate_x": gate_x, "ridge": ridge, "irls_steps": irls_steps}
-    problem = prepare(x, y, n_experts, **settings)
+    problem = prepare(x, y, n_experts, weight=weight, **settings)
     for name, value in (("max_iter", max_iter), ("restarts", restarts), ("short", short)):
         checks.integer(name, value)
     tol = checks.number("tol", tol, minimum=0)
@@ -102,18 +108,6 @@ def fit(
     return best
 
 
-class Problem(NamedTuple):
-    """The data and the settings of EM, checked; `prepare` makes it."""
-
-    inputs: Design
-    gate_inputs: Design  # the same object, or the design of gate_x
-    y: ArrayNC | ArrayN
-    n_experts: int
-    family: Family
-    ridge: float
-    irls_steps: int
-
-
 def run_em(
     problem: Problem, params: Params, tol: float, max_iter: int, history: tuple | Array = ()
 ) -> Fit:
@@ -125,12 +119,11 @@ def run_em(
     while True:
         expectation = e_step(problem, params)
         objectives.append(expectation.value)
-        converged = has_converged(objectives, tol * len(problem.y))
+        converged = has_converged(objectives, tol * problem.n_cases())
         if converged or len(objectives) > max_iter:
             values = np.array(objectives)
-            log_likelihood = expectation.log_likelihood
-            resp = expectation.resp
-            return Fit(params, log_likelihood, values, resp, converged, problem.family)
+            results = expectation.log_likelihood, values, expectation.resp, converged
+            return Fit(params, *results, problem.family, problem.weight)
         params = m_step(problem, params, expectation.resp)
 
 
@@ -173,7 +166,8 @@ def rank(problem: Problem, run: Fit) -> tuple[bool, float]:
     if isinstance(problem.family, Categorical):
         return True, run.history[-1]
     var = run.params["var"]
-    few = run.resp.sum(axis=0) <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
+    n_cases = problem.weighted(run.resp).sum(axis=0)
+    few = n_cases <= len(problem.inputs.xt) + problem.y.shape[1] + 0.01
     collapsed = few & (problem.family.smallest(var) <= 1.01)
     return not collapsed.any(), run.history[-1]
 
@@ -202,7 +196,7 @@ def e_step(problem: Problem, params: Params) -> Expectation:
             "y: wanted cases with a density above 0, got one that is infinitely far from every "
             "expert at these parameters"
         )
-    log_likelihood = float(total.sum())
+    log_likelihood = float(problem.weighted(total).sum())
     value = log_likelihood - penalty(problem, params)
     return Expectation(log_gate, log_density, np.exp(joint - total), log_likelihood, value)
 
@@ -214,16 +208,16 @@ def m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
 
 
 def experts_m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
-    """Raise Σ_n Σ_i resp_ni log P_ni: one regression per expert, with weights resp_i."""
-    settings = problem.ridge, problem.irls_steps
-    return problem.family.m_step(params, problem.inputs, problem.y, resp, *settings)
+    """Raise Σ_n w_n Σ_i resp_ni log P_ni: one regression per expert, with weights w resp_i."""
+    settings = problem.weighted(resp), problem.ridge, problem.irls_steps
+    return problem.family.m_step(params, problem.inputs, problem.y, *settings)
 
 
 def gate_m_step(problem: Problem, params: Params | None, resp: ArrayNE) -> Params:
-    """Raise Σ_n Σ_i resp_ni log g_i(x_n): IRLS with targets resp, from the gate's parameters."""
+    """Raise Σ_n w_n Σ_i resp_ni log g_i(x_n): IRLS from the gate's parameters."""
     initial = None if params is None else np.vstack([params["U"], params["c"]])
     options = {"initial": initial, "ridge": problem.ridge, "max_steps": problem.irls_steps}
-    coef, _ = multinomial_irls(problem.gate_inputs, resp, **options)
+    coef, _ = multinomial_irls(problem.gate_inputs, resp, problem.weight, **options)
     return {"U": coef[:-1], "c": coef[-1]}
 
 
@@ -243,20 +237,23 @@ def gradient(
     *,
     family: Family,
     gate_x: Array | None = None,
+    weight: ArrayN | None = None,
 ) -> tuple[float, Params]:
     """(log likelihood, its gradient with respect to the parameters of experts and gate).
 
-    Fisher's identity: the gradient of Σ_n log P(y_n | x_n) is the gradient of the E step's expected
-    log likelihood with the responsibilities held constant. So the gate's logits have the gradient
-    resp − g. There is no gradient with respect to x.
+    Fisher's identity: the gradient of Σ_n w_n log P(y_n | x_n) is the gradient of the E step's
+    expected log likelihood with the responsibilities held constant. So the gate's logits have the
+    gradient w (resp − g). There is no gradient with respect to x.
     """
     has_gate = isinstance(params, dict) and "c" in params and np.ndim(params["c"]) == 1
-    problem = prepare(x, y, len(params["c"]) if has_gate else 1, family=family, gate_x=gate_x)
+    settings = {"family": family, "gate_x": gate_x, "weight": weight}
+    problem = prepare(x, y, len(params["c"]) if has_gate else 1, **settings)
     expectation = e_step(problem, check_params(problem, params))
-    dlogits = expectation.resp - np.exp(expectation.log_gate)
+    resp = problem.weighted(expectation.resp)
+    dlogits = problem.weighted(expectation.resp - np.exp(expectation.log_gate))
     dc = dlogits.sum(axis=0)
     dU = problem.gate_inputs.xt[:-1] @ dlogits + problem.gate_inputs.mean[:, None] * dc
-    grads = problem.family.gradient(params, problem.inputs, problem.y, expectation.resp)
+    grads = problem.family.gradient(params, problem.inputs, problem.y, resp)
     return expectation.log_likelihood, {**grads, "U": dU, "c": dc}
 
 
@@ -271,25 +268,40 @@ def initial_params(problem: Problem, rng: Rng) -> Params:
     """
     resp = initial_responsibilities(problem, checks.generator("rng", rng))
     params = m_step(problem, None, resp)
-    return problem.family.pool_variance(params, resp)
+    share = problem.weighted(resp)
+    if problem.weight is not None:
+        share = share / problem.weight.mean()
+    return problem.family.pool_variance(params, share)
 
 
 def initial_responsibilities(problem: Problem, rng: Rng) -> ArrayNE:
-    """0.9 for the nearest of E cases drawn at random, and 0.1 divided among all experts.
-
-    Near means near in standardised x, gate_x and y.
-    """
+    """0.9 for the nearest of E cases drawn at random, and 0.1 divided among all experts."""
     E = problem.n_experts
-    N = len(problem.y)
+    nearest_case = partition(coordinates(problem), E, rng, problem.weight)
+    return 0.9 * (np.arange(E) == nearest_case[:, None]) + 0.1 / E
+
+
+def coordinates(problem: Problem) -> ArrayND:
+    """Standardised x, gate_x and y side by side: near means near in these."""
     family = problem.family
     y = np.eye(family.classes)[problem.y] if isinstance(family, Categorical) else problem.y
     parts = [problem.inputs.xt[:-1].T, y]
     if problem.gate_inputs is not problem.inputs:
         parts.append(problem.gate_inputs.xt[:-1].T)
-    z = np.hstack([standardise(part) / np.sqrt(max(part.shape[1], 1)) for part in parts])
-    centres = z[rng.choice(N, E, replace=N < E)]
-    distance = ((z[:, None, :] - centres) ** 2).sum(axis=2)
-    return 0.9 * (np.arange(E) == distance.argmin(axis=1)[:, None]) + 0.1 / E
+    return np.hstack([standardise(part) / np.sqrt(max(part.shape[1], 1)) for part in parts])
+
+
+def partition(z: ArrayND, n_parts: int, rng: Rng, weight: ArrayN | None = None) -> ArrayN:
+    """The number of the nearest of `n_parts` cases drawn at random, for every case.
+
+    A case of weight 2 is drawn as often as two equal cases.
+    """
+    if weight is None or not weight.any():
+        centres = z[rng.choice(len(z), n_parts, replace=len(z) < n_parts)]
+    else:
+        few = np.count_nonzero(weight) < n_parts
+        centres = z[rng.choice(len(z), n_parts, replace=few, p=weight / weight.sum())]
+    return ((z[:, None, :] - centres) ** 2).sum(axis=2).argmin(axis=1)
 
 
 def standardise(x: ArrayND) -> ArrayND:
@@ -297,59 +309,3 @@ def standardise(x: ArrayND) -> ArrayND:
     deviation = x.std(axis=0)
     varies = deviation > 1e-12 * np.abs(x).max(axis=0, initial=0)
     return (x - x.mean(axis=0)) / np.where(varies, deviation, np.inf)
-
-
-# --- Input validation -----------------------------------------------------------------------------
-
-
-def prepare(
-    x: ArrayND,
-    y: ArrayNC | ArrayN,
-    n_experts: int,
-    *,
-    family: Family,
-    gate_x: Array | None = None,
-    ridge: float = 0.0,
-    irls_steps: int = 1,
-) -> Problem:
-    """Check data and settings and bring them into the form of the E and M steps."""
-    if not isinstance(family, (Gaussian, Categorical)):
-        raise checks.InputError(f"family: wanted Gaussian(...) or Categorical(...), got {family!r}")
-    inputs = make_design(x)
-    N = inputs.xt.shape[1]
-    if N == 0:
-        raise checks.InputError("x: wanted at least one case, got none")
-    family, y = family.resolve(y)
-    gate_inputs = inputs
-    if gate_x is not None:
-        gate_inputs = make_design(checks.array("gate_x", gate_x, (N, "D")))
-    if len(y) != N:
-        raise checks.InputError(f"y: wanted {N} cases, as x has, got {len(y)}")
-    E = checks.size("n_experts", n_experts)
-    irls_steps = checks.integer("irls_steps", irls_steps)
-    ridge = checks.number("ridge", ridge, minimum=0)
-    return Problem(inputs, gate_inputs, y, E, family, ridge, irls_steps)
-
-
-def check_params(problem: Problem, params: Params, name: str = "params") -> Params:
-    """`params` as arrays, after checking keys, shapes and variances. `name` is for the messages."""
-    E = problem.n_experts
-    D = len(problem.inputs.mean)
-    Dg = len(problem.gate_inputs.mean)
-    family = problem.family
-    C = family.classes if isinstance(family, Categorical) else problem.y.shape[1]
-    shapes = {"W": (E, D, C), "b": (E, C), "U": (Dg, E), "c": (E,)}
-    if isinstance(family, Gaussian):
-        shapes["var"] = {"expert": (E,), "full": (E, C, C)}.get(family.covariance, ())
-    if not isinstance(params, dict) or set(params) != set(shapes):
-        got = ", ".join(map(str, params)) if isinstance(params, dict) else repr(params)
-        raise checks.InputError(f"{name}: wanted the keys {', '.join(shapes)}; got {got}")
-    params = {
-        key: checks.array(f"{name}[{key!r}]", params[key], shape) for key, shape in shapes.items()
-    }
-    var = params.get("var", np.ones(1))
-    if not (np.linalg.eigvalsh(var) if var.ndim == 3 else var).min() > 0:
-        raise checks.InputError(
-            f"{name}['var']: wanted variances above 0, or positive definite covariance matrices"
-        )
-    return params

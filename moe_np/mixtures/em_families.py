@@ -2,7 +2,7 @@
 
 A family holds its settings and does what EM needs of an expert:
 
-    resolve(y)                        -> (family, y)  checked; settings filled in from the data
+    resolve(y, weight)                -> (family, y)  checked; settings filled in from the data
     log_density(params, design, y)    -> (N, E)       log P(y_n | x_n, expert e)
     m_step(params, design, y, resp, ridge, steps)
                                       -> params       one regression per expert, weights resp
@@ -39,6 +39,7 @@ from moe_np.mixtures.least_squares import (
     check_magnitude,
     is_constant,
     weighted_least_squares,
+    weighted_variance,
 )
 
 ArrayECN = Annotated[np.ndarray, "E, C, N"]
@@ -94,7 +95,7 @@ class Gaussian(NamedTuple):
     variance: float = 1.0
     floor: float | tuple[float, ...] | None = None
 
-    def resolve(self, y: ArrayNC) -> tuple["Gaussian", ArrayNC]:
+    def resolve(self, y: ArrayNC, weight: ArrayN | None = None) -> tuple["Gaussian", ArrayNC]:
         """(family with its floor, y in float64). Raises InputError for bad settings or y."""
         checks.choice("covariance", self.covariance, COVARIANCES)
         y = checks.array("y", y, ("N", "C")).astype(np.float64)
@@ -102,16 +103,16 @@ class Gaussian(NamedTuple):
             raise checks.InputError(f"y: wanted at least one output, got shape {y.shape}")
         checks.number("variance", self.variance, greater_than=0)
         check_magnitude("y", y)
-        return self._replace(floor=self._floor(y)), y
+        return self._replace(floor=self._floor(y, weight)), y
 
-    def _floor(self, y):
+    def _floor(self, y, weight):
         """A number, or a tuple of one per output."""
         if isinstance(self.floor, tuple):
             checks.array("floor", self.floor, (y.shape[1],))
             return tuple(checks.number("floor", value, greater_than=0) for value in self.floor)
         if self.floor is not None:
             return checks.number("floor", self.floor, greater_than=0)
-        variance = y.var(axis=0)
+        variance = weighted_variance(y, weight)
         variance[is_constant(y)] = 0  # what is left of it is rounding
         if self.covariance != "full" or len(variance) == 1:
             return 1e-6 * float(variance.mean() or 1.0)
@@ -262,8 +263,7 @@ def _raised(var, floor):
 def _residual(params, design, y):
     """y − (x W_e + b_e), (E, C, N)."""
     residual = affine(params, design)
-    np.subtract(y.T, residual, out=residual)
-    return residual
+    return np.subtract(y.T, residual, out=residual)
 
 
 def _scatter(weight, residual):
@@ -279,7 +279,7 @@ class Categorical(NamedTuple):
 
     n_classes: int | None = None
 
-    def resolve(self, y: ArrayN) -> tuple["Categorical", ArrayN]:
+    def resolve(self, y: ArrayN, weight: ArrayN | None = None) -> tuple["Categorical", ArrayN]:
         """(family with n_classes, y in int64). Raises InputError for bad settings or labels."""
         y = checks.array("y", y, ("N",), kind="i").astype(np.int64)
         largest = y.max(initial=0)

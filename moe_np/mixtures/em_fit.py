@@ -23,6 +23,7 @@ class Fit(NamedTuple):
     resp: ArrayNE
     converged: bool
     family: Family  # with the settings that depend on the data filled in
+    weight: ArrayN | None = None  # of the cases, as `em.fit` was given it
 
     def gate(self, x: ArrayND, gate_x: Array | None = None) -> ArrayNE:
         """The gating network's output g_i(x): the mixture weights, before y is known."""
@@ -47,12 +48,16 @@ class Fit(NamedTuple):
         """h_i = g_i P_i / Σ_j g_j P_j: the posterior probability of each expert, given y."""
         return softmax(self._log_joint(x, y, gate_x))
 
+    def log_density(self, x: ArrayND, y: ArrayNC | ArrayN, gate_x: Array | None = None) -> ArrayN:
+        """log P(y_n | x_n) of every case, in nats."""
+        return logsumexp(self._log_joint(x, y, gate_x))
+
     def score(self, x: ArrayND, y: ArrayNC | ArrayN, gate_x: Array | None = None) -> float:
         """The mean over the cases of log P(y | x), in nats per case."""
         x = checks.array("x", x, ("N", "D"))
         if not len(x):
             raise checks.InputError("x: wanted at least one case, got none")
-        return float(logsumexp(self._log_joint(x, y, gate_x)).mean())
+        return float(self.log_density(x, y, gate_x).mean())
 
     def sample(
         self, x: ArrayND, rng: Rng, gate_x: Array | None = None
@@ -70,8 +75,13 @@ class Fit(NamedTuple):
         return (Dg + 1) * (E - 1) + self.family.n_parameters(self.params)
 
     def bic(self) -> float:
-        """Schwarz's criterion −2 log likelihood + log N · parameters; smaller is better."""
-        return -2 * self.log_likelihood + np.log(len(self.resp)) * self.n_parameters()
+        """Schwarz's criterion (BIC) −2 log likelihood + log N · parameters; smaller is better."""
+        n_cases = len(self.resp) if self.weight is None else self.weight.sum()
+        return -2 * self.log_likelihood + np.log(n_cases) * self.n_parameters()
+
+    def aic(self) -> float:
+        """Akaike's criterion −2 log likelihood + 2 · parameters; smaller is better."""
+        return -2 * self.log_likelihood + 2 * self.n_parameters()
 
     def _designs(self, x, gate_x):
         x = checks.array("x", x, ("N", self.params["W"].shape[1]))

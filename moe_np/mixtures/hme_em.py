@@ -11,6 +11,9 @@ network separately, a regression on the same inputs:
 This is Algorithm 1: the likelihood never falls. Algorithm 2 fits the gates by one weighted least
 squares regression of log h: another estimate, not a maximum, so the likelihood may fall. All gates
 of a level are one call of irls.py, all experts another.
+
+With weights w_n of the cases (`weight`) EM raises Σ_n w_n log P(y_n | x_n): every regression of the
+M step has its weights times w_n. hme_fit.py runs EM from several initialisations.
 """
 
 import itertools
@@ -24,6 +27,7 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, Params
 from moe_np.mixtures import hme
 from moe_np.mixtures.em_families import Categorical, Family, Gaussian
+from moe_np.mixtures.em_problem import check_case_weight
 from moe_np.mixtures.irls import multinomial_irls
 from moe_np.mixtures.least_squares import Coef, Design, from_centre, gram, make_design, solve
 
@@ -48,6 +52,7 @@ def m_step(
     irls_steps: int = 1,
     clip: float = CLIP,
     hold: tuple[str, ...] = (),
+    weight: ArrayN | None = None,
 ) -> Params:
     """New parameters of experts and gates from the posteriors; options as in `train`.
 
@@ -55,7 +60,9 @@ def m_step(
     family    as `family_of(params, y)` returns it
     """
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip}
-    new = family.m_step(params, design, y, post.resp, ridge, irls_steps)
+    options["weight"] = weight
+    resp = post.resp if weight is None else post.resp * weight[:, None]
+    new = family.m_step(params, design, y, resp, ridge, irls_steps)
     for level in range(1, len(post.h) + 1):
         new |= fit_gates(params, design, post, level, **options)
     return {name: params[name] if name in hold else new[name] for name in params}
@@ -71,24 +78,27 @@ def fit_gates(
     ridge: float = 0.0,
     irls_steps: int = 1,
     clip: float = CLIP,
+    weight: ArrayN | None = None,
 ) -> Params:
     """The M step of the gates of one level: {"U{level}", "c{level}"}.
 
-    Raises Σ_n h_i Σ_j h_j|i log g_j|i for every gate i (gates="irls"). Branches that are not there
-    (c = −inf) stay away.
+    Raises Σ_n w_n h_i Σ_j h_j|i log g_j|i for every gate i (gates="irls"). Branches that are not
+    there (c = −inf) stay away.
     """
     h = post.h[level - 1]
-    weight = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
+    gate_weight = post.joint[level - 2].reshape(len(h), -1) if level > 1 else np.ones((len(h), 1))
+    if weight is not None:
+        gate_weight = gate_weight * weight[:, None]
     U = params[f"U{level}"].copy()
     c = params[f"c{level}"].copy()
     for rows, at in _gates_with_the_same_branches(c):
         if gates == "irls":
             initial = np.concatenate([U[:, *at].transpose(1, 0, 2), c[at][:, None, :]], axis=1)
             options = {"initial": initial, "ridge": ridge, "max_steps": irls_steps}
-            coef, _ = multinomial_irls(design, h[:, *at], weight[:, rows], **options)
+            coef, _ = multinomial_irls(design, h[:, *at], gate_weight[:, rows], **options)
         else:
             options = {"ridge": ridge, "clip": clip}
-            coef = least_squares_gates(design, h[:, *at], weight[:, rows], **options)
+            coef = least_squares_gates(design, h[:, *at], gate_weight[:, rows], **options)
         U[:, *at] = coef[:, :-1].transpose(1, 0, 2)
         c[at] = coef[:, -1]
     return {f"U{level}": U, f"c{level}": c}
@@ -151,6 +161,7 @@ def train(
     irls_steps: int = 1,
     clip: float = CLIP,
     hold: tuple[str, ...] = (),
+    weight: ArrayN | None = None,
 ) -> Iterator[hme.Iteration]:
     """EM: yields a `hme.Iteration` after 0, 1, 2, ... M steps, without end.
 
@@ -160,17 +171,19 @@ def train(
                 the likelihood never falls (with a ridge, the penalised likelihood)
     clip        bound of the log ratios that Algorithm 2 fits
     hold        names of parameters that keep their values, e.g. ("var",)
+    weight      (N,), not negative: weights w_n of the cases; None is 1
 
     The cache of an iteration is its E step. Raises InputError for bad arguments.
     """
     options = {"gates": gates, "ridge": ridge, "irls_steps": irls_steps, "clip": clip, "hold": hold}
-    problem = prepare(params, x, y, **options)
+    problem = prepare(params, x, y, weight=weight, **options)
     params = problem.params
+    options |= {"family": problem.family, "weight": problem.weight}
     for number in itertools.count():
         loss, cache = e_step(params, problem.x, problem.y)
-        yield hme.Iteration(number, float(loss.sum()), params, cache)
-        post = cache.post
-        params = m_step(params, problem.design, problem.y, post, family=problem.family, **options)
+        total = float(loss.sum() if problem.weight is None else problem.weight @ loss)
+        yield hme.Iteration(number, total, params, cache)
+        params = m_step(params, problem.design, problem.y, cache.post, **options)
 
 
 class Problem(NamedTuple):
@@ -181,6 +194,7 @@ class Problem(NamedTuple):
     y: ArrayNC | ArrayN
     design: Design
     family: Family
+    weight: ArrayN | None
 
 
 def prepare(
@@ -193,6 +207,7 @@ def prepare(
     irls_steps: int,
     clip: float,
     hold: tuple[str, ...],
+    weight: ArrayN | None = None,
 ) -> Problem:
     """Check the arguments of `train` and bring the data into the form of the E and M steps."""
     checks.choice("gates", gates, GATES)
@@ -202,15 +217,19 @@ def prepare(
     params, x, y = hme.check(params, x, y)
     for name in hold:
         checks.choice("hold", name, tuple(params))
-    family, y = family_of(params, y, hold)
-    return Problem(params, x, y, make_design(x), family)
+    weight = check_case_weight(weight, len(x))
+    family, y = family_of(params, y, hold, weight)
+    return Problem(params, x, y, make_design(x), family, weight)
 
 
 def family_of(
-    params: Params, y: ArrayNC | ArrayN, hold: tuple[str, ...] = ()
+    params: Params,
+    y: ArrayNC | ArrayN,
+    hold: tuple[str, ...] = (),
+    weight: ArrayN | None = None,
 ) -> tuple[Family, ArrayNC | ArrayN]:
     """(family, y): the family of experts (em_families.py) that the parameters belong to."""
     if "var" not in params:
         return Categorical(params["b"].shape[1]).resolve(y)
     learned = {0: "shared", 1: "expert", 3: "full"}[np.ndim(params["var"])]
-    return Gaussian("fixed" if "var" in hold else learned).resolve(y)
+    return Gaussian("fixed" if "var" in hold else learned).resolve(y, weight)

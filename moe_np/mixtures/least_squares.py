@@ -21,7 +21,7 @@ import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.machine import one_blas_thread
-from moe_np.base.types import ArrayD, ArrayNC, ArrayND
+from moe_np.base.types import ArrayD, ArrayN, ArrayNC, ArrayND
 
 ArrayNM = Annotated[np.ndarray, "N, M"]
 Coef = Annotated[np.ndarray, "M, D + 1, C"]
@@ -64,6 +64,14 @@ def is_constant(x: ArrayND) -> Annotated[np.ndarray, "D"]:
     """(D,) bool: the columns of x (N, D) that do not vary by more than rounding."""
     extent = x.max(axis=0, initial=-np.inf) - x.min(axis=0, initial=np.inf)
     return extent <= CONSTANT * np.abs(x).max(axis=0, initial=0)
+
+
+def weighted_variance(y: ArrayNC, weight: ArrayN | None = None) -> Annotated[np.ndarray, "C"]:
+    """Σ_n w_n (y_n − ȳ)² / Σ_n w_n of every column, ȳ the mean with the same weights; None is 1."""
+    if weight is None:
+        return y.var(axis=0)
+    mean = np.average(y, axis=0, weights=weight)
+    return np.average((y - mean) ** 2, axis=0, weights=weight)
 
 
 def check_magnitude(name: str, x: ArrayND) -> None:
