@@ -10,6 +10,10 @@ import threading
 from collections.abc import Iterator
 
 BLAS_LOCK = threading.RLock()  # the number of BLAS threads belongs to the whole process
+LONGEST_WAIT = 5.0  # seconds that a fork waits for the end of another thread's work
+
+_limits = []  # the limits of `one_blas_thread` that are in force, the first one outermost
+_fork = threading.local()
 
 
 def cores() -> int:
@@ -41,5 +45,43 @@ def one_blas_thread() -> Iterator[None]:
 
     Two threads add up in another order, and for small products they mostly wait for each other.
     """
-    with BLAS_LOCK, _controller().limit(limits=1, user_api="blas"):
-        yield
+    with BLAS_LOCK, _controller().limit(limits=1, user_api="blas") as limit:
+        _limits.append(limit)
+        try:
+            yield
+        finally:
+            _limits.pop()
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+# A forked process has a copy of the lock, but not the thread that would release it. So a fork waits
+# until no other thread holds the lock. Where that takes long, as in a fit of EM, the new process
+# takes the lock and the limits of BLAS away from the thread that it does not have.
+
+
+def _before_fork():
+    _fork.locked = BLAS_LOCK.acquire(timeout=LONGEST_WAIT)
+
+
+def _after_fork_in_parent():
+    if _fork.locked:
+        BLAS_LOCK.release()
+
+
+def _after_fork_in_child():
+    if _fork.locked:
+        BLAS_LOCK.release()
+        return
+    BLAS_LOCK._at_fork_reinit()
+    if _limits:
+        _limits[0].restore_original_limits()
+    _limits.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

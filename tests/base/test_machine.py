@@ -39,3 +39,95 @@ def test_importing_it_loads_neither_scipy_nor_threadpoolctl():
     code = "import sys, moe_np.base.machine; print({'scipy', 'threadpoolctl'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+FORKS = """
+import os, threading, time, warnings
+import numpy as np
+from moe_np.base import machine
+from moe_np.layers import experts, sparse_layer
+from moe_np.routing import top_k
+
+warnings.simplefilter("ignore")  # Python 3.12 warns of every fork beside a thread
+rng = np.random.default_rng(0)
+x = rng.normal(size=(2048, 64))
+router = top_k.init(rng, 64, 8)
+params = experts.RELU.init(rng, 64, 8, 128)
+
+def run():
+    routing, _ = top_k.route(router, x, k=2, renormalise=True)
+    out, cache = sparse_layer.forward(params, x, routing, experts.RELU)
+    return out.tobytes() + sparse_layer.backward(out, cache)[0].tobytes()
+
+def child(expected):
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if run() == expected and machine.blas_threads() == threads else 1)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return "hung"
+
+expected = run()
+threads = machine.blas_threads()
+stop = threading.Event()
+"""
+BESIDE_A_LAYER = """
+def work():
+    while not stop.is_set():
+        run()
+thread = threading.Thread(target=work)
+thread.start()
+print([child(expected) for _ in range(8)])
+stop.set()
+thread.join()
+print(run() == expected)
+"""
+BESIDE_A_LONG_CALL = """
+machine.LONGEST_WAIT = 0.1
+def work():
+    with machine.one_blas_thread(), machine.one_blas_thread():
+        inside.set()
+        stop.wait()
+inside = threading.Event()
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+print([child(expected) for _ in range(2)])
+stop.set()
+thread.join()
+print(run() == expected, machine.blas_threads() == threads)
+"""
+INSIDE = """
+with machine.one_blas_thread():
+    pid = os.fork()
+if not pid:
+    os._exit(0 if run() == expected and machine.blas_threads() == threads else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no forks")
+@pytest.mark.skipif(sys.platform == "darwin", reason="BLAS of macOS does not run after a fork")
+@pytest.mark.parametrize(
+    "code, printed",
+    [
+        (BESIDE_A_LAYER, f"{[0] * 8}\nTrue\n"),
+        (BESIDE_A_LONG_CALL, "[0, 0]\nTrue True\n"),
+        (INSIDE, "0\n"),
+    ],
+    ids=["beside a layer", "beside a long call", "inside"],
+)
+def test_a_forked_process_runs_the_layer(code, printed):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS + code], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout == printed, done.stderr

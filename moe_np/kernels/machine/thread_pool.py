@@ -49,13 +49,8 @@ def _work(jobs):
             counter += STOP
             error = raised
         ended.put(error)
-        del (
-            function,
-            counter,
-            arguments,
-            ended,
-            error,
-        )  # no array stays alive while the thread waits
+        # no array stays alive while the thread waits
+        del function, counter, arguments, ended, error
 
 
 def _run(function, counter, arguments):
@@ -98,6 +93,8 @@ def share(function: Callable[..., bool], arguments: tuple, scratch: Sequence[tup
 
 
 _adding = threading.Lock()
+if hasattr(os, "register_at_fork"):  # another thread may hold it, which the new process lacks
+    os.register_at_fork(after_in_child=_adding._at_fork_reinit)
 
 
 def add(counter: Array, i: int, n: int) -> int:
