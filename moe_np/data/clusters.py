@@ -197,7 +197,7 @@ def _sample_draws(source, stream, N, D):
     normal = stream.standard_normal
     for i in range(N):
         noise[i] = normal(D)
-        word = raw(10)
+        word = raw(10).astype(np.int64)
         while word[1] & 3 == 3:
             word[1:9] = word[2:]
             word[9] = raw()

@@ -153,6 +153,7 @@ def test_ties_give_a_whole_plan_too():
     assert (plan.sum(axis=0) == 4).all() and (plan.sum(axis=1) == 2).all()
 
 
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds")  # SciPy 1.12
 def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
     """Against a general optimiser, at a temperature where all three constraints bind."""
     S = 3 * np.random.default_rng(3).normal(size=(5, 3))
@@ -180,6 +181,13 @@ def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
     )
     assert solution.success
     np.testing.assert_allclose(plan, solution.x.reshape(5, 3), atol=1e-5)
+
+
+def test_a_cap_and_a_bound_that_do_not_bind_change_nothing_in_the_relaxed_plan():
+    """Each expert's C places go to the tokens by a softmax."""
+    S = 0.1 * np.random.default_rng(0).normal(size=(6, 3))
+    log_plan = expert_choice.relaxed(S, 2, 3, temperature=0.5, rounds=3)
+    np.testing.assert_allclose(np.exp(log_plan), 2 * numerics.softmax(S.T / 0.5), rtol=1e-12)
 
 
 def test_dykstra_comes_to_the_exact_plan():

@@ -212,10 +212,15 @@ def pieces_routine(real: types.Float) -> Any:
 # --- names and addresses --------------------------------------------------------------------------
 
 
+# before the letter and "gemm64_", in the wheels of NumPy 2 and of NumPy 1.26
+PREFIXES = ("scipy_cblas_", "cblas_")
+
+
 class Library(NamedTuple):
     """An OpenBLAS that counts with 64 bits, as NumPy's wheels have it."""
 
     handle: ctypes.CDLL
+    prefix: str  # what the names of its routines begin with
     avx512: bool  # whether it has routines that do not copy
 
 
@@ -224,13 +229,14 @@ def numpy_openblas() -> Library | None:
     for pool in threadpoolctl.threadpool_info():
         if pool["internal_api"] == "openblas":
             handle = ctypes.CDLL(pool["filepath"])
-            if all(hasattr(handle, f"scipy_cblas_{x}gemm64_") for x in LETTERS.values()):
-                avx512 = pool["architecture"] in ("SkylakeX", "Cooperlake", "SapphireRapids")
-                return Library(handle, avx512)
+            for prefix in PREFIXES:
+                if all(hasattr(handle, f"{prefix}{x}gemm64_") for x in LETTERS.values()):
+                    avx512 = pool["architecture"] in ("SkylakeX", "Cooperlake", "SapphireRapids")
+                    return Library(handle, prefix, avx512)
     return None
 
 
-_connected = {}  # keeps alive what the addresses point to
+_connected = []  # keeps alive what the addresses point to, for all that was ever linked to them
 
 
 def connect(library: Library | None, *, in_pieces: bool = False) -> None:
@@ -244,12 +250,12 @@ def connect(library: Library | None, *, in_pieces: bool = False) -> None:
             whole = dot_routine(real)
             address = whole.address
         else:
-            whole = getattr(library.handle, f"scipy_cblas_{letter}gemm64_")
+            whole = getattr(library.handle, f"{library.prefix}{letter}gemm64_")
             address = ctypes.cast(whole, ctypes.c_void_p).value
         llvmlite.binding.add_symbol(f"moe_np_{letter}gemm_whole", address)
         cut = pieces_routine(real) if in_pieces and not config.DISABLE_JIT else None
         llvmlite.binding.add_symbol(f"moe_np_{letter}gemm", cut.address if cut else address)
-        _connected[letter] = (whole, cut)
+        _connected.append((whole, cut))
 
 
 def connect_by_environment() -> None:
