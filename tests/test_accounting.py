@@ -20,6 +20,7 @@ from moe_np.routing import noisy_top_k
         ("t5-base", 222_903_552, 222_903_552),
         ("deepseekmoe-16b", 16_375_728_128, 2_828_650_496),
         ("glam-64b-64e", 1_161_755_099_136, 96_603_209_728),
+        ("moe-65536-h", 68_791_046_144, 9_179_136),
     ],
 )
 def test_exact_counts(name, total, active):

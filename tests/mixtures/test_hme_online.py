@@ -56,6 +56,17 @@ def test_the_forgetting_factor_approaches_one():
     assert factors == pytest.approx([0.9, 0.9, 0.95, 0.975])
 
 
+def test_the_memory_at_the_beginning():
+    params, _, _ = random_tree((2, 3), "expert")
+    memory = hme_online.init_memory(params)
+    assert memory.cases == 0 and memory.n.tolist() == [100] * 6
+    assert [len(S) for S in memory.S] == [1, 2]
+    for stack in (memory.R, *memory.S):
+        assert (stack == np.eye(len(params["U1"]) + 1)).all()
+    assert (hme_online.init_memory(params, width=2.0).R == 2 * memory.R).all()
+    assert (hme_online.init_memory(params, cases=7).n == 7).all()
+
+
 def test_one_expert_learns_the_linear_map():
     """A tree of one expert is recursive least squares: one pass is the batch solution."""
     params, x, y = random_tree((1,), N=200)

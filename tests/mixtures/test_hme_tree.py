@@ -50,6 +50,7 @@ def test_subtrees_joined_are_the_tree(covariance):
         ),
         ({"extra": np.ones(1)}, "params: wanted the keys U1, c1, U2, c2, W, b, var; got"),
         ({"var": np.ones((4, 2))}, r"params\['var'\]: wanted shape"),
+        ({"var": np.array([1.0, 2, -1, 1])}, r"params\['var'\]: wanted variances above 0"),
         ({"var": np.array(0.0)}, r"params\['var'\]: wanted variances above 0"),
         (
             {"var": np.zeros((4, 2, 2))},

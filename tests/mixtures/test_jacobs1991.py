@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error, pair_error
 from moe_np.base.numerics import sigmoid
@@ -192,6 +193,32 @@ def test_the_stop_rule(rng):
     assert stopped.history["V"].shape == (8, 6, 1)
     np.testing.assert_array_equal(stopped.history["V"][-1], stopped.params["V"])
     np.testing.assert_array_equal(stopped.history["W"][0], net["W"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "dtype", "compiled"),
+    [
+        ("mixture", "logistic", np.float64, True),
+        ("mixture", "logistic", np.float32, False),
+        ("mixture", "linear", np.float64, False),
+        ("competitive", "logistic", np.float64, False),
+    ],
+)
+def test_the_compiled_loop_trains_what_it_is_written_for(
+    rng, monkeypatch, error, kind, dtype, compiled
+):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("MOE_NP_KERNELS", "numba")
+    trained = []
+    loop = kernels.jacobs1991.train_to_stop
+    monkeypatch.setattr(
+        kernels.jacobs1991, "train_to_stop", lambda *given: trained.append(1) or loop(*given)
+    )
+    params = {name: p.astype(dtype) for name, p in jacobs1991.init_mixture(rng, 2).items()}
+    x, d = rng.normal(size=(5, 2)).astype(dtype), rng.uniform(size=(5, 1)).astype(dtype)
+    options = {"lr": 0.01, "stop": 0.0, "max_epochs": 2, "error": error, "kind": kind}
+    run = jacobs1991.train_to_stop(params, x, d, **options)
+    assert run.epochs == 2 and bool(trained) == compiled
 
 
 def test_initialisation_is_reproducible_and_in_range():

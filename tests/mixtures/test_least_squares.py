@@ -53,6 +53,14 @@ def test_a_singular_system_has_the_smallest_solution():
     np.testing.assert_allclose((nullspace * size.swapaxes(1, 2)) @ (size * z), 0, atol=1e-8)
 
 
+def test_a_singular_problem_does_not_make_its_neighbours_less_exact():
+    """Curvatures of 1e-8, which count, beside one of 0, which does not."""
+    r = 1 - 1e-8
+    a = np.array([[[1.0, 1], [1, 1]], [[1, r], [r, 1]]])
+    z = solve(a, a @ np.array([[[1.0], [2]], [[1], [2]]]))
+    np.testing.assert_allclose(z[:, :, 0], [[1.5, 1.5], [1, 2]], rtol=1e-6)
+
+
 def test_collinear_inputs_few_cases_and_no_weight():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(30, 2))

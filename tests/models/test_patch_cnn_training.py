@@ -113,6 +113,27 @@ def test_stop_rule(monkeypatch):
     assert stopped_at(monkeypatch, [0.5, 0.9, 0.9], stop=False) == (2, False)
 
 
+def test_stop_rule_of_a_single_network(monkeypatch):
+    """After pass number `stop_after`, and above the smallest loss by more than .02."""
+    params, x, y, _, _ = problem()
+    params = {name: params[name][:1] for name in ("w", "b")}
+    zeros = {name: np.zeros_like(p) for name, p in params.items()}
+    batch = patch_cnn_training.batch(x, y)
+
+    def stopped_single(*losses):
+        values = iter(losses)
+        monkeypatch.setattr(
+            patch_cnn_training, "single_gradients", lambda *_, **options: (next(values), zeros)
+        )
+        options = {"epochs": len(losses), "activation": "cubic", "lr": 1, "stop_after": 2}
+        *_, last = patch_cnn_training.train_single(params, batch, **options)
+        return last.epoch, last.stopped
+
+    assert stopped_single(0.5, 0.9, 0.9, 0.51, 0.5) == (4, False)  # too early, then too little
+    assert stopped_single(0.5, 0.9, 0.9, 0.53, 0.5) == (3, True)
+    assert stopped_single(0.5, 0.4, 0.4, 0.4, 0.43, 0.4) == (4, True)
+
+
 def test_a_step_of_an_expert_has_the_same_length_however_few_its_samples():
     params, x, y, noise, _ = problem()
     options = {**PUBLISHED, "epochs": 1, "norm": "joint", "lr": 0.01, "lr_router": 0.1}

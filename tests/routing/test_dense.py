@@ -46,3 +46,8 @@ def test_one_expert_has_weight_1_and_no_gradient():
 def test_start_has_the_stated_spread():
     w = dense.init(np.random.default_rng(0), 100, 200, scale=2.0)["w"]
     assert abs(w.std() - 0.2) < 0.005
+
+
+def test_the_scale_of_the_initialisation_is_1_unless_given():
+    first = dense.init(np.random.default_rng(0), 4, 3)["w"]
+    np.testing.assert_array_equal(first, np.random.default_rng(0).normal(size=(4, 3)) / 2)

@@ -133,3 +133,11 @@ def test_bad_arguments():
         gshard.route({"w": np.ones((2, 3))}, np.ones((3, 2)), variant="tensorflow")
     with pytest.raises(InputError, match="n_experts: wanted a whole number of at least 2"):
         gshard.init(np.random.default_rng(0), 3, 1)
+
+
+def test_the_initialisation_is_normal_with_deviation_scale_over_the_root_of_d():
+    drawn = np.random.default_rng(0).normal(size=(4, 3))
+    first = gshard.init(np.random.default_rng(0), 4, 3)["w"]
+    np.testing.assert_array_equal(first, drawn / 2)
+    scaled = gshard.init(np.random.default_rng(0), 4, 3, scale=3.0)["w"]
+    np.testing.assert_allclose(scaled, drawn * 1.5, rtol=1e-14)

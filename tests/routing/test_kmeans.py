@@ -138,6 +138,14 @@ def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance():
     )  # 2,000 draws: SD at most .011
 
 
+def test_k_means_plus_plus_does_not_depend_on_the_unit():
+    x, _ = blobs()
+    for seed in range(5):
+        large = kmeans.initial_centroids(np.random.default_rng(seed), x, 4)
+        small = kmeans.initial_centroids(np.random.default_rng(seed), x / 1024, 4)
+        np.testing.assert_array_equal(small * 1024, large)
+
+
 def test_fewer_distinct_tokens_than_centroids():
     params, inertia = kmeans.fit(np.random.default_rng(0), np.ones((6, 2)), 3)
     assert np.array_equal(params["centroids"], np.ones((3, 2))) and inertia[-1] == 0
@@ -175,6 +183,12 @@ def test_online_token_by_token_is_the_running_mean_of_all_it_was_given():
         params, count = kmeans.online(params, x[n : n + 1], count)
     np.testing.assert_allclose(params["centroids"], [np.mean(g, axis=0) for g in given], rtol=1e-10)
     assert count.tolist() == [len(g) for g in given]
+
+
+def test_the_first_token_of_a_centroid_that_counts_as_none_is_its_mean():
+    params = {"centroids": np.array([[0.0, 0], [100, 0]])}
+    moved, count = kmeans.online(params, np.array([[3.0, 1]]), np.zeros(2))
+    assert moved["centroids"].tolist() == [[3, 1], [100, 0]] and count.tolist() == [1, 0]
 
 
 def test_online_leaves_a_centroid_without_tokens_where_it_is():

@@ -65,3 +65,11 @@ def test_k_equal_to_e_is_the_dense_mixture(problem):
 def test_renormalise_has_no_default(problem):
     with pytest.raises(TypeError, match="renormalise"):
         top_k.route(*problem, k=2)
+
+
+def test_the_initialisation_is_normal_with_deviation_scale_over_the_root_of_d():
+    drawn = np.random.default_rng(0).normal(size=(4, 3))
+    first = top_k.init(np.random.default_rng(0), 4, 3)["w"]
+    np.testing.assert_array_equal(first, drawn / 2)
+    scaled = top_k.init(np.random.default_rng(0), 4, 3, scale=3.0)["w"]
+    np.testing.assert_allclose(scaled, drawn * 1.5, rtol=1e-14)
