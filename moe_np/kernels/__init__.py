@@ -29,7 +29,10 @@ import numpy as np
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType
 
-TWINS = ("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online")
+TWINS = (
+    *("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online"),
+    *("attention", "norms", "cross_entropy", "optim"),
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -20,6 +20,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayD, DType, Params
@@ -63,17 +64,17 @@ def rms_forward(params: Params, x: Rows, *, eps: float) -> tuple[Rows, RmsCache]
     Raises InputError for x that is not finite, or so large that its squares are not.
     """
     x, arrays = _check(params, x, eps, ("g",))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        y, r = rms_forward_numpy(arrays["g"], x, eps)
+    _, y, r = _add_and_norm(arrays["g"], x, None, eps)
     _check_root(x, r)
     return y, RmsCache(x, arrays["g"], r)
 
 
 def rms_forward_numpy(g: ArrayD, x: Rows, eps: float) -> tuple[Rows, Array]:
     """`rms_forward` in NumPy, without the checks: -> y (..., D), r (...)."""
-    r = 1 / np.sqrt(np.einsum("...d,...d->...", x, x) / x.dtype.type(x.shape[-1]) + eps)
-    r = r.astype(x.dtype, copy=False)
-    return x * r[..., None] * g, r
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        mean = np.einsum("...d,...d->...", x, x) / x.dtype.type(x.shape[-1])
+        r = (1 / np.sqrt(mean + eps)).astype(x.dtype, copy=False)
+        return x * r[..., None] * g, r
 
 
 def rms_backward(dy: Rows, cache: RmsCache) -> tuple[Rows, Params]:
@@ -81,9 +82,7 @@ def rms_backward(dy: Rows, cache: RmsCache) -> tuple[Rows, Params]:
 
     With u = dy · g:  dx = r u − x r³ mean(u x),  dg = Σ dy · x r over all rows.
     """
-    dy = checks.array("dy", dy, cache.x.shape, finite=False).astype(cache.x.dtype, copy=False)
-    dx, dg = rms_backward_numpy(dy, cache)
-    return dx, {"g": dg}
+    return _rms_backward(dy, None, cache)
 
 
 def rms_backward_numpy(dy: Rows, cache: RmsCache) -> tuple[Rows, ArrayD]:
@@ -108,9 +107,7 @@ def add_rms_forward(
     """
     x, arrays = _check(params, x, eps, ("g",))
     branch = checks.array("branch", branch, x.shape, finite=False).astype(x.dtype, copy=False)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        total = x + branch
-        y, r = rms_forward_numpy(arrays["g"], total, eps)
+    total, y, r = _add_and_norm(arrays["g"], x, branch, eps)
     _check_root(total, r, "x + branch")
     return total, y, RmsCache(total, arrays["g"], r)
 
@@ -121,8 +118,30 @@ def add_rms_backward(dtotal: Rows, dy: Rows, cache: RmsCache) -> tuple[Rows, Par
     ds is the gradient of x and of branch, both.
     """
     dtotal = checks.array("dtotal", dtotal, cache.x.shape, finite=False)
-    dx, grads = rms_backward(dy, cache)
-    return dtotal + dx, grads
+    return _rms_backward(dy, dtotal.astype(cache.x.dtype, copy=False), cache)
+
+
+def _add_and_norm(g, x, branch, eps):
+    """s = x + branch (None: s = x), its norm and r."""
+    if kernels.compiled(x.dtype) and x.size:
+        rows = None if branch is None else branch.reshape(-1, len(g))
+        total, y, r = kernels.norms.forward(g, x.reshape(-1, len(g)), rows, eps)
+        return total.reshape(x.shape), y.reshape(x.shape), r.reshape(x.shape[:-1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = x if branch is None else x + branch
+    return total, *rms_forward_numpy(g, total, eps)
+
+
+def _rms_backward(dy, dtotal, cache):
+    x, g, r = cache
+    dy = checks.array("dy", dy, x.shape, finite=False).astype(x.dtype, copy=False)
+    if kernels.compiled(x.dtype) and x.size:
+        past = None if dtotal is None else dtotal.reshape(-1, len(g))
+        rows = (dy.reshape(-1, len(g)), past, x.reshape(-1, len(g)))
+        dx, dg = kernels.norms.backward(*rows, g, r.ravel())
+        return dx.reshape(x.shape), {"g": dg}
+    dx, dg = rms_backward_numpy(dy, cache)
+    return dx if dtotal is None else dtotal + dx, {"g": dg}
 
 
 # --- layer normalisation --------------------------------------------------------------------------
@@ -131,9 +150,9 @@ def add_rms_backward(dtotal: Rows, dy: Rows, cache: RmsCache) -> tuple[Rows, Par
 def layer_norm_forward(params: Params, x: Rows, *, eps: float) -> tuple[Rows, LayerNormCache]:
     """y = g · (x − μ) / √(mean((x − μ)²) + ε) + b: x (..., D) -> (y (..., D), cache)."""
     x, arrays = _check(params, x, eps, ("g", "b"))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         centred = x - x.mean(axis=-1, keepdims=True)
-        unit, r = rms_forward_numpy(np.ones_like(arrays["g"]), centred, eps)
+    unit, r = rms_forward_numpy(np.ones_like(arrays["g"]), centred, eps)
     _check_root(x, r)
     return unit * arrays["g"] + arrays["b"], LayerNormCache(unit, arrays["g"], r)
 
