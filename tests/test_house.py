@@ -157,7 +157,7 @@ def test_a_kernel_has_the_name_of_its_twin():
     twins = {path.stem for path in (PACKAGE / "kernels").glob("*.py")} - {"__init__"}
     homes = {
         path.stem
-        for room in ("routing", "layers", "mixtures", "models")
+        for room in ("base", "routing", "layers", "mixtures", "models")
         for path in (PACKAGE / room).rglob("*.py")
     }
     assert twins <= homes, f"{twins - homes} have no NumPy twin of their name"
