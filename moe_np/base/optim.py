@@ -174,10 +174,10 @@ def adamw(
     in_place: bool = False,
     update: Callable[..., None] | None = None,
 ) -> tuple[Any, AdamState]:
-    """p ← (1 − η λ) p − η m̂ / (√v̂ + ε) (Loshchilov and Hutter 2019, arXiv 1711.05101, Algorithm 2).
+    """p ← (1 − η λ) p − η m̂ / (√v̂ + ε) (Loshchilov and Hutter 2019, Algorithm 2).
 
-    m̂ and v̂ are those of `adam`; weight decay λ does not go through them. `params` and `grads` may
-    be nested. Returns (params, AdamState).
+    arXiv 1711.05101. m̂ and v̂ are those of `adam`; weight decay λ does not go through them.
+    `params` and `grads` may be nested. Returns (params, AdamState).
 
     decays      path of a leaf -> whether it has weight decay
     scale       what gradients are multiplied by, such as `clip_scale` of their norm
