@@ -15,25 +15,10 @@ from typing import NamedTuple
 
 from moe_np.coursework.assignments import Assignment
 from tests.support import answers, coursework
+from tests.support.module_mutants import BINARY, COMPARISONS
 
 SECONDS = 5.0  # for one mutant on the cases of one seed
 
-BINARY = {
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Div, ast.Add),
-    ast.Div: (ast.Mult,),
-    ast.Pow: (ast.Mult,),
-    ast.BitAnd: (ast.BitOr,),
-}
-COMPARISONS = {
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.Is: (ast.IsNot,),
-}
 FUNCTIONS = {
     "max": ("min", "sum"),
     "min": ("max",),
