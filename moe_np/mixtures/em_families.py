@@ -359,4 +359,4 @@ Family = Gaussian | Categorical
 def draw_category(probs: Annotated[np.ndarray, "N, K"], rng: Rng) -> ArrayN:
     """One column number per row, drawn with the probabilities of the row."""
     u = rng.random((len(probs), 1))
-    return np.minimum((probs.cumsum(axis=1) < u).sum(axis=1), probs.shape[1] - 1)
+    return np.minimum((probs.cumsum(axis=1) <= u).sum(axis=1), probs.shape[1] - 1)

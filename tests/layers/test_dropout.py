@@ -132,3 +132,9 @@ def test_an_expert_without_a_hidden_layer_has_no_dropout():
     for kind in (experts.LINEAR, experts.CUBIC):
         with pytest.raises(InputError, match="kind: wanted a kind of expert with a hidden layer"):
             experts.with_dropout(kind, 0.4, None)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, -0.1])
+def test_the_probability_of_an_expert_is_checked(p):
+    with pytest.raises(InputError, match="p: wanted a finite number of at least 0 and below 1"):
+        experts.with_dropout(experts.RELU, p, None)

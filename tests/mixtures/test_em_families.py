@@ -72,6 +72,16 @@ def test_categories_are_drawn_with_their_probabilities():
     np.testing.assert_allclose(np.bincount(column, minlength=4) / 20_000, probs[0], atol=0.01)
 
 
+def test_a_category_of_probability_0_is_never_drawn():
+    """Numbers of a generator are at least 0 and below 1."""
+
+    class Zero:
+        def random(self, shape):
+            return np.zeros(shape)
+
+    assert draw_category(np.array([[0.0, 0.4, 0.6], [0.3, 0.7, 0]]), Zero()).tolist() == [1, 0]
+
+
 def two_outputs(scale, rng):
     x = rng.normal(size=(400, 1))
     slope = np.where(rng.random(400) < 0.5, 1, -1)[:, None]
@@ -126,6 +136,12 @@ def test_covariances_are_raised_to_the_floor_of_each_output():
     assert var[0, 0] == pytest.approx(floor[0], rel=1e-3)
     scaled = var / np.sqrt(np.outer(floor, floor))
     assert np.linalg.eigvalsh(scaled)[0] == pytest.approx(1, rel=1e-6)
+
+
+def test_the_floor_of_a_constant_output_is_in_its_unit():
+    y = np.column_stack([np.full(4, -3.0), np.zeros(4), [0.0, 2, 0, 2]])
+    family, _ = em.Gaussian("full").resolve(y)
+    np.testing.assert_allclose(family.floor, [9e-6, 1e-6, 1e-6], rtol=1e-12)
 
 
 @pytest.mark.parametrize("floor", [(1.0,), (1.0, -1.0), (1.0, np.nan), -1.0, "1"])

@@ -198,6 +198,22 @@ def test_branches_that_are_not_there(gates, covariance):
         assert all(b <= a + 1e-9 * abs(a) for a, b in itertools.pairwise(losses))
 
 
+@pytest.mark.parametrize("gates", hme_em.GATES)
+def test_a_gate_with_all_branches_beside_one_with_fewer(gates):
+    """It learns as if it were beside a gate that has nothing to decide."""
+    params, x, y = random_tree((2, 3), N=60)
+    params["c2"][1, 2] = -np.inf
+    _, cache = hme.forward(params, x, y)
+    design = make_design(x)
+    mixed = hme_em.fit_gates(params, design, cache.post, 2, gates=gates)
+    alone = {**params, "c2": np.array([params["c2"][0], [0, -np.inf, -np.inf]])}
+    alone = hme_em.fit_gates(alone, design, cache.post, 2, gates=gates)
+    np.testing.assert_allclose(mixed["U2"][:, 0], alone["U2"][:, 0], rtol=1e-9)
+    np.testing.assert_allclose(mixed["c2"][0], alone["c2"][0], rtol=1e-9)
+    assert np.isneginf(mixed["c2"]).tolist() == [[False] * 3, [False, False, True]]
+    assert np.isfinite(mixed["U2"]).all() and not np.allclose(mixed["U2"], alone["U2"])
+
+
 def test_the_family_of_the_parameters():
     for covariance in COVARIANCES:
         params, _, y = random_tree((2, 2), covariance)

@@ -201,6 +201,7 @@ SUM_TO_1 = "target: wanted no negative numbers, and rows that sum to 1"
     [
         ({"x": np.zeros(5)}, "x: wanted shape"),
         ({"target": np.zeros((5, 2))}, "target: wanted shape"),
+        ({"target": [[1, 0], [1]]}, "target: wanted an array"),
         ({"target": np.full((60, 3), 0.5)}, SUM_TO_1),
         ({"target": np.tile([1.5, -0.5], (60, 1))}, SUM_TO_1),
         ({"weight": -np.ones(60)}, "weight: wanted no negative"),

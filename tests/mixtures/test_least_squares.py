@@ -40,6 +40,14 @@ def test_gram_is_the_weighted_sum_of_outer_products(keeps_products, monkeypatch)
     assert gram(make_design(x), weight[:0]).shape == (0, 4, 4)
 
 
+def test_products_are_kept_up_to_a_number(monkeypatch):
+    """(D + 1)(D + 2)/2 products of inputs for each of N cases: 7 · 10 = 70."""
+    x = np.random.default_rng(0).normal(size=(7, 3))
+    for largest, is_kept in ((70, True), (69, False)):
+        monkeypatch.setattr(least_squares, "MAX_PRODUCTS", largest)
+        assert (make_design(x).products is not None) == is_kept
+
+
 def test_a_singular_system_has_the_smallest_solution():
     """Smallest in scaled coordinates: it is orthogonal to the null space there."""
     rng = np.random.default_rng(0)

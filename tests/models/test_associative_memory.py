@@ -8,7 +8,7 @@ from moe_np.base.gradcheck import pair_error
 from moe_np.layers import balance, diagnostics
 from moe_np.models import associative_memory
 from moe_np.models.associative_memory import Forward, RouterSetup, TrainStep
-from moe_np.routing import bias_balanced, hashing, st_moe, top_k
+from moe_np.routing import base_assignment, bias_balanced, hashing, st_moe, top_k
 from tests.support.memory import small_memory
 
 TOP_2 = {"k": 2, "renormalise": True}
@@ -29,6 +29,14 @@ def test_keys_and_labels():
     np.testing.assert_allclose(np.linalg.norm(shift, axis=1), 2, rtol=1e-5)
     np.testing.assert_allclose(shift, shift[:1].repeat(4000, axis=0), atol=1e-5)
     assert np.linalg.norm(a[0].mean(axis=0)) < 0.15
+
+
+def test_keys_have_nothing_in_common_unless_asked_for():
+    first, zero = (
+        associative_memory.associations(np.random.default_rng(3), 40, 8, 5, **options)[0]
+        for options in ({}, {"common": 0.0})
+    )
+    assert np.array_equal(first, zero)
 
 
 def test_values_gradient():
@@ -103,6 +111,15 @@ def test_what_has_no_gradient_moves_only_as_it_should():
     moved = step.params["router"]["bias"] - params["router"]["bias"]
     count = diagnostics.demand(step.routing)
     np.testing.assert_allclose(moved, 1e-3 * np.sign(count.mean() - count), atol=1e-12)
+
+
+def test_gradients_are_those_of_training():
+    """A router that balances in training only gives every expert the same number of tokens."""
+    setup = RouterSetup(base_assignment)
+    params, x, y, ids = small_memory(setup, n_experts=4)
+    rng = np.random.default_rng(0)
+    routing = associative_memory.gradients(setup, params, x, y, ids, rng).routing
+    assert np.bincount(routing.expert).tolist() == [10] * 4
 
 
 def test_losses_reach_the_gradients_with_their_coefficients():

@@ -58,6 +58,14 @@ def test_round_trip_to_the_bit(tmp_path_factory, array):
     assert reader["transposed"].tobytes() == np.ascontiguousarray(array.T).tobytes()
 
 
+def test_the_numbers_begin_at_a_multiple_of_8(tmp_path):
+    for length in range(1, 9):
+        safetensors.write(tmp_path / "a.safetensors", {"a" * length: np.ones(2)})
+        first = (tmp_path / "a.safetensors").read_bytes()[:8]
+        assert int.from_bytes(first, "little") % 8 == 0
+        assert Reader(tmp_path / "a.safetensors")["a" * length].tolist() == [1, 1]
+
+
 def test_other_byte_order(tmp_path):
     array = np.arange(4, dtype=">f4")
     safetensors.write(tmp_path / "a", {"a": array})

@@ -244,3 +244,10 @@ def test_a_change_of_the_bias_that_rounding_would_lose_is_refused():
     for speed in (np.nan, np.inf, "1", None):
         with pytest.raises(InputError, match="speed: wanted a finite number"):
             bias_balanced.update_bias(params, routing, speed=speed)
+
+
+def test_among_equal_scores_the_larger_logit_is_taken():
+    scores = np.array([[0.9, 0.9, 0.5, 0.2, 0.1], [0.9, 0.5, 0.5, 0.2, 0.1]])
+    logits = np.array([[0.0, 3, 0, 0, 0], [0, 1, 2, 9, 9]])
+    assert bias_balanced.best(scores, logits, 1).tolist() == [[1], [0]]
+    assert bias_balanced.best(scores, logits, 2).tolist() == [[1, 0], [0, 2]]

@@ -146,6 +146,14 @@ def test_k_means_plus_plus_does_not_depend_on_the_unit():
         np.testing.assert_array_equal(small * 1024, large)
 
 
+def test_a_cluster_of_one_token_has_its_centroid_there():
+    x = np.array([[0.0, 0], [0, 2], [50, 10]])
+    params, inertia = kmeans.fit(np.random.default_rng(0), x, 2)
+    centroids = params["centroids"][params["centroids"][:, 0].argsort()]
+    np.testing.assert_allclose(centroids, [[0, 1], [50, 10]], atol=1e-12)
+    assert inertia[-1] == pytest.approx(2)
+
+
 def test_fewer_distinct_tokens_than_centroids():
     params, inertia = kmeans.fit(np.random.default_rng(0), np.ones((6, 2)), 3)
     assert np.array_equal(params["centroids"], np.ones((3, 2))) and inertia[-1] == 0
