@@ -13,15 +13,21 @@ Label smoothing ε (Szegedy et al. 2016, arXiv 1512.00567, section 7) mixes q wi
 distribution: (1 − ε) q + ε/V. The loss is never the logarithm of a softmax, which would be −∞ where
 the softmax underflows. Perplexity is exp(Σ loss_n / Σ n_valid) over all batches, and not a mean of
 the batches' perplexities (errata 26): `total` and `n_valid` of the cache are for that sum.
+
+`head_forward` is the head of a language model and the loss in one, for training: the logits, its
+largest array, are computed a block of rows at a time and not kept.
+
+With Numba it runs in `moe_np.kernels.cross_entropy`, but for soft targets.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.base.types import Array, ArrayN, ArrayNC
+from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, Params
 
 
 class Cache(NamedTuple):
@@ -58,9 +64,16 @@ def forward(
     """
     logits = checks.array("logits", logits, ("N", "V"), finite=False)
     smoothing = checks.number("smoothing", smoothing, minimum=0, less_than=1)
-    targets, valid = _check_targets(targets, soft, logits.shape, ignore)
+    if targets is None and soft is None:
+        raise InputError("targets: wanted an array of classes, got None, and soft is None too")
+    valid = np.ones(len(logits), bool)
+    if targets is not None:
+        targets, valid = _check_targets(targets, ignore, *logits.shape)
     soft = None if soft is None else _check_soft(soft, logits, valid)
-    losses, lse = forward_numpy(logits, targets, soft, smoothing, valid)
+    if soft is None and targets is not None and kernels.compiled(logits.dtype):
+        losses, lse = kernels.cross_entropy.forward(logits, targets, smoothing, valid)
+    else:
+        losses, lse = forward_numpy(logits, targets, soft, smoothing, valid)
     total = float(losses.sum(dtype=np.float64))
     n_valid = int(np.count_nonzero(valid))
     if not np.isfinite(total):
@@ -107,7 +120,13 @@ def backward(dloss: float, cache: Cache, out: ArrayNC | None = None) -> ArrayNC:
     elif out.shape != cache.logits.shape or out.dtype != cache.logits.dtype:
         wanted = f"{cache.logits.dtype} of shape {cache.logits.shape}"
         raise InputError(f"out: wanted {wanted}, got {out.dtype} of shape {out.shape}")
-    return backward_numpy(dloss / max(cache.n_valid, 1), cache, out)
+    scale = dloss / max(cache.n_valid, 1)
+    logits, targets, soft, smoothing, valid, lse, _, _ = cache
+    # compiled loops write into memory as it lies; a transposed array is left to NumPy
+    compiled = soft is None and kernels.compiled(logits.dtype) and out.flags.c_contiguous
+    if targets is not None and compiled:
+        return kernels.cross_entropy.backward(scale, logits, targets, smoothing, valid, lse, out)
+    return backward_numpy(scale, cache, out)
 
 
 def backward_numpy(scale: float, cache: Cache, out: ArrayNC) -> ArrayNC:
@@ -127,18 +146,95 @@ def backward_numpy(scale: float, cache: Cache, out: ArrayNC) -> ArrayNC:
     return out
 
 
+# --- head and loss in one -------------------------------------------------------------------------
+
+HEAD_ROWS = 128  # rows whose logits are in memory at a time
+
+
+class HeadCache(NamedTuple):
+    """The gradients of the loss, which the forward pass has computed already, and its sum."""
+
+    dx: ArrayND
+    dw: Array
+    total: float  # as in Cache
+    n_valid: int
+
+
+def head_forward(
+    params: Params,
+    x: ArrayND,
+    targets: ArrayN,
+    *,
+    tied: bool = False,
+    ignore: int = -1,
+    smoothing: float = 0.0,
+) -> tuple[float, HeadCache]:
+    """`forward` of the logits x w: {"w": (D, V)}, x (N, D), targets (N,) -> (loss, cache).
+
+    tied    w is the embedding, (V, D), and the logits are x wᵀ
+
+    The gradients are computed at once, while a block of logits is there. The other arguments and
+    the errors are those of `forward`.
+    """
+    axes = ("V", "D") if tied else ("D", "V")
+    w = checks.params("params", params, {"w": axes}, finite=False)["w"]
+    V, D = w.shape if tied else w.shape[::-1]
+    x = checks.array("x", x, ("N", D), finite=False)
+    if x.dtype != w.dtype:
+        raise InputError(f"x: wanted {w.dtype}, the type of params['w'], got {x.dtype}")
+    smoothing = checks.number("smoothing", smoothing, minimum=0, less_than=1)
+    targets, valid = _check_targets(targets, ignore, len(x), V)
+    compiled = kernels.compiled(x.dtype)
+    fused = kernels.cross_entropy.head_forward if compiled else head_forward_numpy
+    with np.errstate(over="ignore", invalid="ignore"):
+        losses, dx, dw = fused(x, w, tied, targets, smoothing, valid)
+    total = float(losses.sum(dtype=np.float64))
+    n_valid = int(np.count_nonzero(valid))
+    if not np.isfinite(total):
+        checks.array("x", x, x.shape)
+        checks.array("params['w']", w, w.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = x @ (w.T if tied else w)
+        _refuse(logits, losses)
+    return total / max(n_valid, 1), HeadCache(dx, dw, total, n_valid)
+
+
+def head_forward_numpy(
+    x: ArrayND, w: Array, tied: bool, targets: ArrayN, smoothing: float, valid: ArrayN
+) -> tuple[ArrayN, ArrayND, Array]:
+    """Losses (N,), and the gradients of their mean over the valid rows: dx (N, D) and dw."""
+    losses = np.zeros(len(x), np.result_type(x, np.float32))
+    dx = np.empty_like(x)
+    dw = np.zeros_like(w)
+    matrix = w.T if tied else w
+    scale = 1 / max(np.count_nonzero(valid), 1)
+    for low in range(0, len(x), HEAD_ROWS):
+        rows = slice(low, low + HEAD_ROWS)
+        logits = x[rows] @ matrix
+        parts = (targets[rows], None, smoothing, valid[rows])
+        losses[rows], lse = forward_numpy(logits, *parts)
+        block = Cache(logits, *parts, lse, 0.0, 0)
+        dlogits = backward_numpy(scale, block, logits)
+        dx[rows] = dlogits @ matrix.T
+        dw += dlogits.T @ x[rows] if tied else x[rows].T @ dlogits
+    return losses, dx, dw
+
+
+def head_backward(dloss: float, cache: HeadCache) -> tuple[ArrayND, Params]:
+    """dloss -> dx (N, D), {"w"}."""
+    dloss = checks.number("dloss", dloss)
+    if dloss == 1:
+        return cache.dx, {"w": cache.dw}
+    return cache.dx * cache.dx.dtype.type(dloss), {"w": cache.dw * cache.dw.dtype.type(dloss)}
+
+
 # --- the checks of what comes in ------------------------------------------------------------------
 
 
-def _check_targets(targets, soft, shape, ignore):
+def _check_targets(targets, ignore, N, V) -> tuple[ArrayN, ArrayN]:
     """The targets as an array, and which of them are valid."""
-    N, V = shape
     if isinstance(ignore, bool) or not isinstance(ignore, (int, np.integer)):
         raise InputError(f"ignore: wanted a whole number, got {checks.text(ignore)}")
-    if targets is None:
-        if soft is None:
-            raise InputError("targets: wanted an array of classes, got None, and soft is None too")
-        return None, np.ones(N, bool)
     targets = checks.array("targets", targets, (N,), kind="i")
     valid = targets != ignore
     outside = valid & ((targets < 0) | (targets >= V))

@@ -162,3 +162,70 @@ def test_bad_input(backend, change, message):
     arguments = {"logits": logits, "targets": targets} | change
     with pytest.raises(InputError, match=message):
         cross_entropy.forward(**arguments)
+
+
+# --- head and loss in one -------------------------------------------------------------------------
+
+
+def head_problem(tied, N=9, D=4, V=6, dtype=np.float64):
+    rng = np.random.default_rng(3)
+    params = {"w": rng.normal(size=(V, D) if tied else (D, V)).astype(dtype)}
+    x = rng.normal(size=(N, D)).astype(dtype)
+    targets = rng.integers(0, V, N)
+    targets[2::4] = -7
+    for array in (params["w"], x, targets):
+        array.flags.writeable = False
+    return params, x, targets
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+@pytest.mark.parametrize("N", [0, 9, 300])
+def test_head_and_loss_in_one_are_the_two_after_each_other(backend, tied, smoothing, N):
+    params, x, targets = head_problem(tied, N)
+    options = {"ignore": -7, "smoothing": smoothing}
+    w = params["w"].T if tied else params["w"]
+    expected, cache = cross_entropy.forward(x @ w, targets, **options)
+    dlogits = cross_entropy.backward(1.5, cache)
+    loss, head_cache = cross_entropy.head_forward(params, x, targets, tied=tied, **options)
+    dx, grads = cross_entropy.head_backward(1.5, head_cache)
+    assert loss == pytest.approx(expected, rel=1e-13)
+    assert head_cache.n_valid == cache.n_valid
+    assert head_cache.total == pytest.approx(cache.total, rel=1e-13)
+    np.testing.assert_allclose(dx, dlogits @ w.T, rtol=1e-10, atol=1e-15)
+    dw = dlogits.T @ x if tied else x.T @ dlogits
+    np.testing.assert_allclose(grads["w"], dw, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_gradient_of_head_and_loss(backend, tied):
+    params, x, targets = head_problem(tied)
+
+    def loss(arrays):
+        w = {"w": arrays["w"]}
+        return cross_entropy.head_forward(w, arrays["x"], targets, tied=tied, ignore=-7)[0]
+
+    _, cache = cross_entropy.head_forward(params, x, targets, tied=tied, ignore=-7)
+    dx, grads = cross_entropy.head_backward(1.0, cache)
+    errors = gradcheck.gradient_error(
+        loss, {**params, "x": x}, {**grads, "x": dx}, np.random.default_rng(0)
+    )
+    assert max(errors.values()) < 1e-8
+
+
+def test_bad_input_of_head_and_loss(backend):
+    params, x, targets = head_problem(False)
+    with pytest.raises(InputError, match=r"x: wanted shape \(N, 4\)"):
+        cross_entropy.head_forward(params, x[:, 1:], targets)
+    with pytest.raises(InputError, match="x: wanted float64, the type of params"):
+        cross_entropy.head_forward(params, x.astype(np.float32), targets)
+    with pytest.raises(InputError, match="targets: wanted classes from 0 to 5"):
+        cross_entropy.head_forward(params, x, targets)
+    poisoned = x.copy()
+    poisoned[0, 1] = np.nan
+    with pytest.raises(InputError, match=r"x: wanted finite numbers, got nan at index \(0, 1\)"):
+        cross_entropy.head_forward(params, poisoned, targets, ignore=-7)
+    with pytest.raises(InputError, match=r"params\['w'\]: wanted finite numbers"):
+        cross_entropy.head_forward({"w": params["w"] * np.inf}, x, targets, ignore=-7)
+    with pytest.raises(InputError, match="logits"):
+        cross_entropy.head_forward({"w": params["w"] * 1e200}, x * 1e200, targets, ignore=-7)
