@@ -7,6 +7,8 @@
     inverse             one question with several answers (Bishop 2006)
     piecewise           a regression of four straight lines
     regimes             regression with and without clusters
+    text                two Bibles verse by verse, and tokenisers
+    music               Bach's chorales as grids of pitches
     torch_random        PyTorch's random numbers without PyTorch
 
 Fresh clusters come from `moe_np.data.clusters.clusters`; `moe_np.data.clusters` is the module.

@@ -6,4 +6,5 @@ words          words and punctuation marks, Shazeer et al. 2017
 byte_pairs     byte-level byte-pair encoding, GPT-2
 hugging_face   a tokenizer.json through the library `tokenizers`
 tokenisers     what they have in common: by name, to and from JSON
+    entrance       the checks that they share
 """

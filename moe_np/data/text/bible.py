@@ -115,12 +115,12 @@ def running_text(selected: Iterable[Verse], language: str = "english") -> str:
     """The verses as one text: a line per verse, and an empty line before every chapter but the
     first. Raises InputError for an unknown language.
     """
-    column = Verse._fields.index(choice("language", language, LANGUAGES))
+    choice("language", language, LANGUAGES)
     lines: list[str] = []
     for verse in selected:
         if verse.number == 1 and lines:
             lines.append("")
-        lines.append(verse[column])
+        lines.append(getattr(verse, language))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -5,7 +5,8 @@ A. Radford et al. 2019 (GPT-2), the pattern of the published encoder:
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
 A space before a word, number or mark belongs to it. Python's `re` does not know the classes of
-Unicode (\p{L} letters, \p{N} numbers); this file says the same with those that it knows.
+Unicode (\p{L} letters, \p{N} numbers); this file says the same with those that it knows. What is a
+letter is known from Python's tables: a letter that is younger than these counts as a mark.
 """
 
 import re

@@ -74,7 +74,7 @@ def from_dict(saved: Mapping[str, Any]) -> Tokeniser:
     """The tokeniser that `to_dict` wrote. Raises InputError for entries that make none."""
     if not isinstance(saved, Mapping):
         raise InputError(f"saved: wanted a tokeniser's dict, got {checks.text(saved)}")
-    kind = choice("saved['kind']", saved.get("kind"), CLASSES)
+    kind = choice("saved['kind']", saved.get("kind", ""), CLASSES)
     wanted = ["kind", *inspect.signature(CLASSES[kind]).parameters]
     if set(saved) != set(wanted):
         got = ", ".join(sorted(map(str, saved)))

@@ -83,6 +83,7 @@ def test_verses_that_spanish_numbers_otherwise_are_aligned(reference, english, s
     assert english in verse.english and spanish in verse.spanish
 
 
+@pytest.mark.slow
 def test_names_stand_in_the_same_verses():
     """A verse that is one off would not have them. Names are written alike in both languages."""
     for name in ("Moab", "Baal", "Abner", "Beth-el", "Pilat", "Jerusalem", "Ephraim", "Job"):
@@ -107,6 +108,7 @@ def test_whole_books_are_held_out():
     assert words[2] / sum(words) == pytest.approx(0.023, abs=0.001)
 
 
+@pytest.mark.slow
 def test_held_out_books_share_few_sequences_of_eight_words():
     sequences = {}
     for book in bible.BOOKS:
@@ -200,6 +202,7 @@ def test_a_passage_is_cut_joined_and_numbered():
     assert make_bible.realigned(texts, passage) == {("A", 2, 1): "b c", ("A", 2, 2): "d"}
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_shipped_text():
     """Where MOE_NP_SWORD names the folder with both modules unpacked."""
     folder = os.environ.get("MOE_NP_SWORD")
