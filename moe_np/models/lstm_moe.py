@@ -27,20 +27,20 @@ Text is read in stretches: `Cache.state` is the state to go on with, and its gra
 (truncated backpropagation through time).
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks, numerics
+from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayBT, ArrayBTD, ArrayBTV, DType, Options, Rng
 from moe_np.layers import balance, cross_entropy, dropout, embedding, lstm, mixture_layer
+from moe_np.models import recurrent_blocks
+from moe_np.models.recurrent_blocks import Losses
 from moe_np.routing import contract
 from moe_np.routing.contract import BalanceLoss, Routing
 
 Tree = dict[str, Any]  # nested parameters, or their gradients
-Losses = tuple[tuple[float, Callable[..., BalanceLoss]], ...]
 States = tuple[lstm.State, lstm.State]
 
 NOISY_GATE: Options = {"k": 4}
@@ -104,23 +104,33 @@ def init(rng: Rng, config: Config, *, dtype: DType = np.float32) -> Tree:
     }
 
 
+# --- the model ------------------------------------------------------------------------------------
+
+
 class Cache(NamedTuple):
     """What the backward pass needs, and the states after the last position."""
 
     embedding: embedding.Cache
-    lstm1: lstm.Cache
-    mixture: mixture_layer.Cache
-    squashed: Array  # σ of the experts' output
-    lstm2: lstm.Cache
+    mask: Array | None  # of the embedding's dropout
+    lstm1: recurrent_blocks.LstmBlock
+    mixture: recurrent_blocks.MixtureBlock
+    lstm2: recurrent_blocks.LstmBlock
     x: ArrayBTD  # what the head reads
     head: Array  # (D, V)
-    masks: tuple[Array | None, ...]  # of dropout, in the order of the layers
-    dropout: float
     valid: ArrayBT | None
     state: States
 
 
-def forward(
+def forward(params: Tree, ids: ArrayBT, config: Config, **options: Any) -> tuple[ArrayBTV, Cache]:
+    """ids (B, T) -> (logits (B, T, V), cache). logits[:, t] depend on ids[:, :t + 1] and `state`.
+
+    options   those of `hidden`
+    """
+    x, cache = hidden(params, ids, config, **options)
+    return x @ cache.head, cache
+
+
+def hidden(
     params: Tree,
     ids: ArrayBT,
     config: Config,
@@ -130,8 +140,8 @@ def forward(
     training: bool | None = None,
     rng: Rng | None = None,
     workspace: dict | None = None,
-) -> tuple[ArrayBTV, Cache]:
-    """ids (B, T) -> (logits (B, T, V), cache). logits[:, t] depend on ids[:, :t + 1] and `state`.
+) -> tuple[ArrayBTD, Cache]:
+    """`forward` without the head: ids (B, T) -> (x³ (B, T, D), cache).
 
     state       of both LSTMs, `Cache.state` of the stretch of text before; None: zeros
     valid       (B, T), False at padding, which has to come last: it gets no expert
@@ -146,38 +156,26 @@ def forward(
     training, rng = contract.check_training(training, rng)
     ids = checks.array("ids", ids, ("B", "T"), kind="i")
     valid = None if valid is None else checks.mask("valid", valid, ids.shape)
-    before1, before2 = (None, None) if state is None else state
-    p = config.dropout
+    before = (None, None) if state is None else state
+    noise: dict[str, Any] = {"dropout_share": config.dropout, "rng": rng}
+    options = {
+        "expert": mixture_layer.KINDS[config.expert],
+        "router": mixture_layer.causal_router(config.router),
+        "options": config.options,
+        "training": training,
+        "ids": ids.ravel(),
+        "workspace": workspace,
+    }
     x, embedded = embedding.forward(params["embed"], ids)
-    x, mask0 = dropout.forward(x, p, rng)
-
-    h, after1, cache1 = lstm.forward(params["lstm1"], x, before1)
-    h, mask1 = dropout.forward(h, p, rng)
-    x = x + h
-
-    m, mixture = mixture_layer.forward(
-        params["mixture"],
-        x.reshape(-1, config.d_model),
-        expert=mixture_layer.KINDS[config.expert],
-        router=mixture_layer.causal_router(config.router),
-        options=config.options,
-        valid=None if valid is None else valid.ravel(),
-        training=training,
-        rng=rng,
-        ids=ids.ravel(),
-        workspace=workspace,
+    x, mask = dropout.forward(x, config.dropout, rng)
+    x, state1, lstm1 = recurrent_blocks.lstm_forward(params["lstm1"], x, state=before[0], **noise)
+    x, mixture = recurrent_blocks.mixture_forward(
+        params["mixture"], x, valid=valid, **noise, **options
     )
-    squashed = numerics.sigmoid(m).reshape(x.shape)
-    h, mask2 = dropout.forward(squashed, p, rng)
-    x = x + h
-
-    h, after2, cache2 = lstm.forward(params["lstm2"], x, before2)
-    h, mask3 = dropout.forward(h, p, rng)
-    x = x + h
-    masks = (mask0, mask1, mask2, mask3)
+    x, state2, lstm2 = recurrent_blocks.lstm_forward(params["lstm2"], x, state=before[1], **noise)
     head = checks.array("params['head']['w']", params["head"]["w"], (config.d_model, "V"))
-    layers = (embedded, cache1, mixture, squashed, cache2)
-    return x @ head, Cache(*layers, x, head, masks, p, valid, (after1, after2))
+    blocks = (lstm1, mixture, lstm2)
+    return x, Cache(embedded, mask, *blocks, x, head, valid, (state1, state2))
 
 
 def backward(dlogits: ArrayBTV, cache: Cache, added: BalanceLoss | None = None) -> Tree:
@@ -187,22 +185,22 @@ def backward(dlogits: ArrayBTV, cache: Cache, added: BalanceLoss | None = None) 
 
     The gradient of the state before the first position is left out.
     """
-    x, p = cache.x, cache.dropout
-    mask0, mask1, mask2, mask3 = cache.masks
+    x = cache.x
     dlogits = checks.array("dlogits", dlogits, (*x.shape[:2], cache.head.shape[1]), finite=False)
     rows = dlogits.reshape(-1, dlogits.shape[-1])
-    grads: Tree = {"head": {"w": x.reshape(-1, x.shape[-1]).T @ rows}}
-    dx = (rows @ cache.head.T).reshape(x.shape)
+    dhead = x.reshape(-1, x.shape[-1]).T @ rows
+    grads = hidden_backward((rows @ cache.head.T).reshape(x.shape), cache, added)
+    return {**grads, "head": {"w": dhead}}
 
-    dh, _, grads["lstm2"] = lstm.backward(dropout.backward(dx, mask3, p), cache.lstm2)
-    dx = dx + dh
-    dm = numerics.sigmoid_backward(dropout.backward(dx, mask2, p), cache.squashed)
-    dh, grads["mixture"] = mixture_layer.backward(dm.reshape(-1, x.shape[-1]), cache.mixture, added)
-    dx = dx + dh.reshape(x.shape)
-    dh, _, grads["lstm1"] = lstm.backward(dropout.backward(dx, mask1, p), cache.lstm1)
-    dx = dropout.backward(dx + dh, mask0, p)
-    grads["embed"] = embedding.backward(dx, cache.embedding)
-    return {name: grads[name] for name in ("embed", "lstm1", "mixture", "lstm2", "head")}
+
+def hidden_backward(dx: ArrayBTD, cache: Cache, added: BalanceLoss | None = None) -> Tree:
+    """dx (B, T, D) -> the gradients of all parameters but the head."""
+    dx, dlstm2 = recurrent_blocks.lstm_backward(dx, cache.lstm2)
+    dx, dmixture = recurrent_blocks.mixture_backward(dx, cache.mixture, added)
+    dx, dlstm1 = recurrent_blocks.lstm_backward(dx, cache.lstm1)
+    dx = dropout.backward(dx, cache.mask, cache.lstm1.dropout)
+    dembed = embedding.backward(dx, cache.embedding)
+    return {"embed": dembed, "lstm1": dlstm1, "mixture": dmixture, "lstm2": dlstm2}
 
 
 # --- the loss -------------------------------------------------------------------------------------
@@ -246,19 +244,15 @@ def loss_and_grads(
     The other arguments are those of `forward`.
     """
     losses = default_losses(config) if losses is None else losses
-    logits, cache = forward(
-        params, ids, config, state=state, valid=valid, training=True, rng=rng, workspace=workspace
-    )
-    rows = logits.reshape(-1, logits.shape[-1])
-    targets = checks.array("targets", targets, logits.shape[:2], kind="i").ravel()
-    task, entropy = cross_entropy.forward(rows, targets, ignore=ignore)
-    flat = None if cache.valid is None else cache.valid.ravel()
-    added = mixture_layer.balance_loss(losses, cache.mixture, flat)
-    dlogits = cross_entropy.backward(1.0, entropy, out=rows).reshape(logits.shape)
-    grads = backward(dlogits, cache, added)
-    terms = {
-        loss.__name__: mixture_layer.balance_loss([(1.0, loss)], cache.mixture, flat).value
-        for _, loss in losses
-    }
-    measured = (task, (added.value,), entropy.n_valid, (cache.mixture.routing,))
+    options = {"state": state, "valid": valid, "rng": rng, "workspace": workspace}
+    x, cache = hidden(params, ids, config, training=True, **options)
+    targets = checks.array("targets", targets, x.shape[:2], kind="i").ravel()
+    rows = x.reshape(-1, config.d_model)
+    task, head = cross_entropy.head_forward(params["head"], rows, targets, ignore=ignore)
+    dx, dhead = cross_entropy.head_backward(1.0, head)
+
+    mixture = cache.mixture.mixture
+    added, terms = recurrent_blocks.balance_losses(losses, mixture, cache.valid)
+    grads = {**hidden_backward(dx.reshape(x.shape), cache, added), "head": dhead}
+    measured = (task, (added.value,), head.n_valid, (mixture.routing,))
     return Loss(*measured, (terms,), cache.state), grads

@@ -8,10 +8,9 @@ import pytest
 from moe_np.base import gradcheck, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.params import flatten, leaves, map_leaves, unflatten
-from moe_np.layers import balance, lstm
+from moe_np.layers import balance, cross_entropy, lstm
 from moe_np.layers.experts import RELU
 from moe_np.models import lstm_moe
-from moe_np.routing import noisy_top_k
 
 FLAT = lstm_moe.Config(vocabulary=7, d_model=6, experts=4, expert_hidden=5, options={"k": 2})
 CONFIGS = {
@@ -153,14 +152,18 @@ def test_padding_is_not_routed_and_not_balanced():
     assert measured.terms[0]["importance"] == pytest.approx(cv_squared)
 
 
-def test_the_output_of_the_experts_passes_a_sigmoid():
-    params, ids, _ = problem(FLAT)
-    _, cache = lstm_moe.forward(params, ids, FLAT)
-    x = cache.mixture.experts.experts.rows
-    assert x.shape[1] == 6
-    routing, _ = noisy_top_k.route(params["mixture"]["router"], cache.lstm1.x.reshape(-1, 6), k=2)
-    assert routing.weight.shape == (24,)
-    assert ((cache.squashed > 0) & (cache.squashed < 1)).all()
+def test_forward_and_backward_are_the_pair_that_the_loss_uses(backend):
+    params, ids, targets = problem(FLAT)
+    measured, grads = lstm_moe.loss_and_grads(
+        params, ids, targets, FLAT, losses=(), rng=np.random.default_rng(1)
+    )
+    logits, cache = lstm_moe.forward(params, ids, FLAT, rng=np.random.default_rng(1))
+    task, entropy = cross_entropy.forward(logits.reshape(-1, 7), targets.ravel())
+    dlogits = cross_entropy.backward(1.0, entropy).reshape(logits.shape)
+    assert task == pytest.approx(measured.task, rel=1e-13)
+    same = leaves(lstm_moe.backward(dlogits, cache))
+    for path, g in leaves(grads).items():
+        np.testing.assert_allclose(same[path], g, rtol=1e-10, atol=1e-15)
 
 
 def test_noise_and_dropout_are_of_training_alone():
@@ -169,7 +172,8 @@ def test_noise_and_dropout_are_of_training_alone():
     assert np.array_equal(*same)
     noisy, cache = lstm_moe.forward(params, ids, CONFIGS["dropout"], rng=np.random.default_rng(0))
     assert np.abs(noisy - same[0]).max() > 1e-3
-    assert [mask.shape for mask in cache.masks] == [(3, 4, 6)] * 4
+    masks = [cache.mask, cache.lstm1.mask, cache.mixture.mask, cache.lstm2.mask]
+    assert [mask.shape for mask in masks] == [(3, 4, 6)] * 4
 
 
 def test_the_numbers_of_parameters_are_those_of_the_paper():
