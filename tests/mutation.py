@@ -16,9 +16,10 @@ second. A change of what runs while modules are imported needs a new process.
 
 Which test calls what is measured first, in a minute or two. The measurement and the outcomes are
 kept in the folder of results: the same call goes on where it was interrupted, and measures only
-test files that have changed since. `--retry` tries those again that are alive, which is what one
-wants after a test has been written; PART takes only mutants whose name contains it, such as
-`routing/top_k.py`; `--list` only prints them. The status is 1 where the score is below 99 %.
+test files that have changed since, or all of them after a change of a room. `--retry` tries those
+again that are alive, which is what one wants after a test has been written; PART takes only mutants
+whose name contains it, such as `routing/top_k.py`; `--list` only prints them. The status is 1 where
+the score is below 99 %.
 """
 
 import argparse
@@ -40,6 +41,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterable
 from types import CodeType, FunctionType
 from typing import NamedTuple
 
@@ -114,6 +116,12 @@ def sample(cases: list[Case], size: int, seed: int) -> list[Case]:
         return hashlib.sha256(f"{seed} {case.key}".encode()).digest()
 
     return sorted(cases, key=draw)[:size]
+
+
+def digest_of_files(paths: Iterable[pathlib.Path]) -> str:
+    """A short digest of the contents of files."""
+    contents = (path.read_bytes() for path in paths)
+    return hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in contents)).hexdigest()
 
 
 def judged() -> dict[str, str]:
@@ -238,7 +246,7 @@ class Coverage:
     def measure(self, tests: Tests) -> None:
         """Run what has not been measured since its file was changed."""
         paths = {item.path for item in tests.items.values()}
-        digests = {path: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths}
+        digests = {path: digest_of_files([path, *modules().values()]) for path in paths}
         digest_of = {name: digests[item.path] for name, item in tests.items.items()}
         self._read(digest_of)
         for mode in MODES:

@@ -496,6 +496,13 @@ def test_a_pass_with_a_cache_of_keys_has_no_backward_pass():
         attention.backward(np.ones((B, T, D)), None)
 
 
+def test_a_gradient_that_is_not_finite_goes_through():
+    params, x = problem()
+    out, cache = attention.forward(params, x, **options())
+    dx, _ = attention.backward(np.full_like(out, np.nan), cache)
+    assert np.isnan(dx).all()
+
+
 def test_a_block_of_norm_and_attention(backend):
     """The pair in its place: s = x + attention(norm(x)), read backwards."""
     params, x = problem()

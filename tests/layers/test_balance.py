@@ -453,3 +453,11 @@ def test_half_precision_is_refused_where_its_gradient_would_be_0():
 def test_the_square_of_a_load_that_overflows_is_refused():
     with pytest.raises(InputError, match="x: wanted numbers whose squares are finite"):
         balance.cv_squared(np.array([1e200, 1.0]))
+
+
+def test_cv_squared_up_to_the_largest_numbers():
+    largest = np.sqrt(np.finfo(float).max) / 16
+    value, dx = balance.cv_squared(np.array([largest, largest]))
+    assert value == 0 and not dx.any()
+    with pytest.raises(InputError, match="x: wanted numbers whose squares are finite"):
+        balance.cv_squared(np.array([1, np.nextafter(largest, np.inf)]))

@@ -79,3 +79,19 @@ def test_float32_and_the_scale_of_initialisation():
     x, cache = embedding.forward(params, np.array([1, 1]))
     assert x.dtype == embedding.backward(x, cache)["w"].dtype == np.float32
     assert not np.shares_memory(x, params["w"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": -1.0}, "scale: wanted a finite number of at least 0, got -1.0"),
+        ({"vocabulary": 0}, "vocabulary: wanted a whole number of at least 1, got 0"),
+        ({"d_model": 2.5}, "d_model: wanted a whole number"),
+        ({"rng": None}, "rng: wanted"),
+        ({"dtype": int}, "dtype: wanted"),
+    ],
+)
+def test_a_bad_initialisation_is_named(change, words):
+    defaults = {"rng": np.random.default_rng(0), "vocabulary": 3, "d_model": 2}
+    with pytest.raises(InputError, match=words):
+        embedding.init(**{**defaults, **change})

@@ -214,3 +214,11 @@ def test_bad_tokens(change, words):
         soft_moe.forward(params, nets, change(x), experts.GELU)
     with pytest.raises(InputError, match=r"valid: wanted bool of shape \(2, 5\)"):
         soft_moe.forward(params, nets, x, experts.GELU, valid=np.ones(5, bool))
+
+
+@pytest.mark.parametrize("kind", [experts.GELU, experts.CUBIC], ids=["features", "patches"])
+def test_experts_that_read_other_rows_are_refused(kind):
+    params, _, x = problem()
+    nets = kind.init(np.random.default_rng(0), 4 + (kind is experts.GELU), 3, 6)
+    with pytest.raises(InputError, match="expert_params: wanted experts that read 4 features"):
+        soft_moe.forward(params, nets, x, kind)

@@ -379,3 +379,10 @@ def test_numbers_whose_squares_overflow_are_named():
     with pytest.raises(InputError, match=r"^y: wanted numbers of at most 1e\+150"):
         fit.responsibilities(x[:1], [[1e200]])
     assert np.isfinite(fit.responsibilities(x[:1], [[1e12]])).all()
+
+
+def test_standardised_columns():
+    x = np.array([[1.0, 7.1, 0], [3, 7.1, 0], [5, 7.1, 0], [7, 7.1, 0]])
+    z = em.standardise(x)
+    np.testing.assert_allclose(z[:, 0], np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-14)
+    assert (z[:, 1:] == 0).all()

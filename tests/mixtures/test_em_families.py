@@ -72,6 +72,19 @@ def test_categories_are_drawn_with_their_probabilities():
     np.testing.assert_allclose(np.bincount(column, minlength=4) / 20_000, probs[0], atol=0.01)
 
 
+def test_samples_are_the_mean_plus_the_deviation_times_a_normal_number():
+    outputs = np.array([[1.0, 2], [3, 4], [5, 6]])
+    expert = np.array([1, 0, 1])
+    z = np.random.default_rng(5).normal(size=(3, 2))
+    params = {"W": np.zeros((2, 1, 2)), "var": np.array([4.0, 9.0])}
+    y = em.Gaussian("expert").draw(params, expert, outputs, np.random.default_rng(5))
+    np.testing.assert_allclose(y, outputs + np.array([[3], [2], [3]]) * z, rtol=1e-14)
+    params["var"] = np.array([[[4.0, 2], [2, 2]], [[1, 0], [0, 1]]])
+    root = np.array([[2.0, 0], [1, 1]])  # root rootᵀ = var[0]
+    y = em.Gaussian("full").draw(params, 0 * expert, outputs, np.random.default_rng(5))
+    np.testing.assert_allclose(y, outputs + z @ root.T, rtol=1e-14)
+
+
 def test_a_category_of_probability_0_is_never_drawn():
     """Numbers of a generator are at least 0 and below 1."""
 

@@ -222,3 +222,26 @@ def test_the_family_of_the_parameters():
         if covariance:
             assert family.covariance == covariance
             assert hme_em.family_of(params, y, ("var",))[0].covariance == "fixed"
+
+
+def test_the_settings_of_an_m_step_unless_given():
+    params, x, y = random_tree((2, 2), N=40)
+    _, cache = hme.forward(params, x, y)
+    design = make_design(x)
+    family, _ = hme_em.family_of(params, y)
+    usual = {"gates": "irls", "ridge": 0.0, "irls_steps": 1, "clip": 10.0}
+    steps = [
+        hme_em.m_step(params, design, y, cache.post, family=family, **options)
+        for options in ({}, {**usual, "hold": ()})
+    ]
+    assert all(np.array_equal(steps[0][name], steps[1][name]) for name in params)
+    for level in (1, 2):
+        gates = hme_em.fit_gates(params, design, cache.post, level)
+        given = hme_em.fit_gates(params, design, cache.post, level, **usual)
+        for name in gates:
+            assert np.array_equal(gates[name], given[name])
+            assert np.array_equal(gates[name], steps[0][name])
+    h, weight = cache.post.h[0], np.ones((40, 1))
+    coef = hme_em.least_squares_gates(design, h, weight)
+    given = hme_em.least_squares_gates(design, h, weight, ridge=0.0, clip=10.0)
+    assert np.array_equal(coef, given)

@@ -8,7 +8,7 @@ from moe_np.base.gradcheck import pair_error
 from moe_np.layers import balance, diagnostics
 from moe_np.models import associative_memory
 from moe_np.models.associative_memory import Forward, RouterSetup, TrainStep
-from moe_np.routing import base_assignment, bias_balanced, hashing, st_moe, top_k
+from moe_np.routing import base_assignment, bias_balanced, hashing, st_moe, strictly_balanced, top_k
 from tests.support.memory import small_memory
 
 TOP_2 = {"k": 2, "renormalise": True}
@@ -143,6 +143,36 @@ def test_losses_reach_the_gradients_with_their_coefficients():
     assert np.abs(difference).max() > 1e-3
     for name, gradient in without.grads["experts"].items():
         assert np.array_equal(gradient, added.grads["experts"][name])
+
+
+def test_the_gradient_of_a_loss_of_the_weights_is_added_to_that_of_the_task():
+    def losses(forward):
+        return [(0.3, balance.importance(forward.routing))]
+
+    setups = [RouterSetup(top_k, TOP_2), RouterSetup(top_k, TOP_2, losses=losses)]
+    params, x, y, ids = small_memory(setups[0])
+    without, added = (
+        associative_memory.gradients(setup, params, x, y, ids, None) for setup in setups
+    )
+    routing, cache = top_k.route(params["router"], x, **TOP_2)
+    _, drouter = top_k.route_backward(0.3 * balance.importance(routing).dweight, None, cache)
+    difference = added.grads["router"]["w"] - without.grads["router"]["w"]
+    np.testing.assert_allclose(difference, drouter["w"], atol=1e-14)
+    assert np.abs(difference).max() > 1e-3
+
+
+def test_the_gradient_of_thresholds_is_that_of_their_loss():
+    def losses(forward):
+        return [(0.5, strictly_balanced.threshold_loss(forward.cache))]
+
+    setup = RouterSetup(strictly_balanced, {"k": 2}, losses=losses)
+    params, x, y, ids = small_memory(setup, n_experts=4)
+    rng = np.random.default_rng(0)
+    grads = associative_memory.gradients(setup, params, x, y, ids, rng).grads
+    _, cache = strictly_balanced.route(params["router"], x, k=2, training=True)
+    dthreshold = strictly_balanced.threshold_loss(cache).dthreshold
+    assert dthreshold.any()
+    np.testing.assert_array_equal(grads["router"]["threshold"], 0.5 * dthreshold)
 
 
 def test_measure_by_hand():

@@ -129,6 +129,10 @@ def test_a_product_that_overflows_is_named(monkeypatch, compiled):
     x, w = np.full((2, 3), 1e30, np.float32), np.full((3, 4), 1e20, np.float32)
     with pytest.raises(InputError, match=r"x: wanted numbers whose product with params\['w'\]"):
         top_k.route({"w": w}, x, k=2, renormalise=True)
+    w[:, 0] *= -1  # a logit of −inf, although all weights are numbers
+    w[:, 1:] = 1
+    with pytest.raises(InputError, match=r"x: wanted numbers whose product with params\['w'\]"):
+        top_k.route({"w": w}, x, k=2, renormalise=True)
     with pytest.raises(InputError, match=r"x: wanted numbers whose product with params\['w'\]"):
         base_assignment.route({"w": w}, x, training=True)
 

@@ -144,3 +144,13 @@ def test_bad_arguments():
         hierarchical.init(np.random.default_rng(0), 4, 12, groups=5)
     with pytest.raises(TypeError, match="renormalise"):
         hierarchical.route(params, x, k_primary=2, k_secondary=2)
+
+
+def test_the_initialisation_is_normal_with_deviation_scale_over_the_root_of_d():
+    rng = np.random.default_rng(0)
+    drawn = {"w_primary": rng.normal(size=(4, 3)), "w_secondary": rng.normal(size=(4, 6))}
+    first = hierarchical.init(np.random.default_rng(0), 4, 6, groups=3)
+    scaled = hierarchical.init(np.random.default_rng(0), 4, 6, groups=3, scale=3.0)
+    for name in drawn:
+        np.testing.assert_array_equal(first[name], drawn[name] / 2)
+        np.testing.assert_allclose(scaled[name], drawn[name] * 1.5, rtol=1e-14)

@@ -51,6 +51,21 @@ def test_gradient_with_either_activation(activation):
     assert max(errors.values()) < 1e-7, errors
 
 
+def test_the_initialisation_is_uniform_within_scale_over_the_root_of_d():
+    rng = np.random.default_rng(0)
+    w, b = rng.uniform(-1, 1, (3, 4, 9)), rng.uniform(-1, 1, (3, 4))
+    first = CUBIC.init(np.random.default_rng(0), 9, 3, 2)
+    np.testing.assert_allclose(first["w"], w / 3, atol=1e-15)
+    np.testing.assert_allclose(first["b"], b / 3, atol=1e-15)
+    scaled = CUBIC.init(np.random.default_rng(0), 9, 3, 2, scale=2.0)
+    np.testing.assert_allclose(scaled["b"], b * 2 / 3, atol=1e-15)
+    for share in (("w",), ("b",), ("w", "b")):
+        shared = CUBIC.init(np.random.default_rng(0), 9, 3, 2, share=share)
+        assert [len(shared[name]) for name in ("w", "b")] == [
+            1 if name in share else 3 for name in ("w", "b")
+        ]
+
+
 def test_an_unknown_shared_parameter_is_named():
     with pytest.raises(InputError, match="share: wanted one of w, b; got 'w1'"):
         CUBIC.init(np.random.default_rng(0), 4, 2, 8, share=("w1",))
