@@ -7,6 +7,7 @@ nested            a mixture as the expert of a mixture
 soft_moe          slots that are averages of tokens, instead of routing
 balance           load-balancing losses (auxiliary losses)
 lstm              long short-term memory, with a projection
+attentive_lstm    an LSTM layer that attends to another sequence
 dropout           random units are 0 in training
 cross_entropy     the loss of a softmax: ignored targets, label smoothing, soft targets
 diagnostics       how the experts are used

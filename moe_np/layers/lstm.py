@@ -28,7 +28,7 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.base.types import Array, ArrayBTD, DType, Params, Rng
+from moe_np.base.types import ArrayBTD, DType, Params, Rng
 
 ArrayBP = Annotated[np.ndarray, "B, P"]
 ArrayBH = Annotated[np.ndarray, "B, H"]
@@ -215,11 +215,15 @@ def _check(params, x, state):
     x = checks.array("x", x, ("B", "T", len(wx)))
     if x.dtype != wx.dtype:
         raise InputError(f"x: wanted {wx.dtype}, the type of the parameters, got {x.dtype}")
-    zeros = zero_state(params, len(x))
+    return params, x, check_state(state, params, len(x))
+
+
+def check_state(state: State | None, params: Params, batch: int) -> State:
+    """The state before the first step, after a check of its shapes; zeros for None."""
+    zeros = zero_state(params, batch)
     if state is None:
-        return params, x, zeros
-    return params, x, State(*(_check_state(*pair) for pair in zip("hc", state, zeros, strict=True)))
-
-
-def _check_state(name: str, value: Array, zero: Array) -> Array:
-    return checks.array(f"state.{name}", value, zero.shape).astype(zero.dtype, copy=False)
+        return zeros
+    h, c = state
+    h = checks.array("state.h", h, zeros.h.shape).astype(zeros.h.dtype, copy=False)
+    c = checks.array("state.c", c, zeros.c.shape).astype(zeros.c.dtype, copy=False)
+    return State(h, c)
