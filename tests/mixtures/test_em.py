@@ -386,3 +386,32 @@ def test_standardised_columns():
     z = em.standardise(x)
     np.testing.assert_allclose(z[:, 0], np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-14)
     assert (z[:, 1:] == 0).all()
+
+
+def test_runs_are_ranked_by_their_last_objective():
+    x, y = random_data("labels", 4)
+    problem = em.prepare(x, y, 2, family=em.Categorical(3))
+    fit = em.Fit(
+        random_params(np.random.default_rng(0), "labels"),
+        0.0,
+        [1.0, 3, 2],
+        None,
+        True,
+        problem.family,
+    )
+    assert em.rank(problem, fit) == (True, 2.0)
+    x, y = random_data("expert", 4)
+    problem = em.prepare(x, y, 2, family=em.Gaussian("expert"))
+    params = {**random_params(np.random.default_rng(0), "expert"), "var": np.array([1.0, 1.0])}
+    fit = em.Fit(params, 0.0, [1.0, 3, 2], np.full((60, 2), 0.5), True, problem.family)
+    assert em.rank(problem, fit) == (True, 2.0)
+    collapsed = {**params, "var": np.array([1.0, 1.009 * problem.family.floor])}
+    cases = len(params["W"][0]) + 1 + y.shape[1]  # as many as an expert can fit exactly
+    for few, kept in ((cases, False), (cases + 1, True)):
+        resp = np.zeros((60, 2))
+        resp[:, 0] = 1
+        resp[:few] = [0, 1]
+        run = fit._replace(params=collapsed, resp=resp)
+        assert em.rank(problem, run) == (kept, 2.0)
+    run = run._replace(params={**params, "var": np.array([1.0, 1.02 * problem.family.floor])})
+    assert em.rank(problem, run._replace(resp=resp[::-1])) == (True, 2.0)

@@ -77,6 +77,11 @@ def test_bad_data_are_named():
     params, x, y = random_tree((2, 2), None)
     with pytest.raises(InputError, match="y: wanted labels from 0 to 1, got 0 to 5"):
         hme_tree.check(params, x, np.where(y == 1, 5, y))
+    with pytest.raises(InputError, match="y: wanted integer numbers"):
+        hme_tree.check(params, x, y + 0.5)
+    with pytest.raises(InputError, match="y: wanted shape"):
+        hme_tree.check(params, x, y[:5])
+    assert hme_tree.check(params, x, y.tolist())[2].dtype.kind == "i"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def test_it_ends_where_the_gradient_is_zero(K, ridge):
     assert info.value >= -best.fun - 1e-9
 
 
+@pytest.mark.parametrize("max_steps", [0, 1, 3])
+def test_the_number_of_steps_is_kept(max_steps):
+    _, x, target, weight = softmax_problem(4)
+    coef, info = multinomial_irls(x, target, weight, max_steps=max_steps)
+    assert info.steps == max_steps and not info.converged
+    assert coef.any() == (max_steps > 0)
+
+
 def test_derivatives_by_projection():
     """Of the objective as the file has it, about the mean of x: gradient, and the Hessian as the
     gradient's.

@@ -221,3 +221,23 @@ def test_parameters_that_do_not_fit_together_are_refused(monkeypatch, backend, n
     single = {"w": params["w"][:1], "b": params["b"]}
     with pytest.raises(InputError, match=r"params\['\w'\]: wanted"):
         patch_cnn_training.single_gradients(single, batch, activation="cubic")
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid)")
+def test_a_loss_that_is_not_finite_is_refused(monkeypatch, backend):
+    monkeypatch.setenv("MOE_NP_KERNELS", backend)
+    params, x, y, noise, _ = problem()
+    params = {name: p.copy() for name, p in params.items()}
+    params["w"][...] = 1e150
+    batch = patch_cnn_training.batch(x, y)
+    options = {"activation": "cubic", "gate": "raw", "loss": "once"}
+    with pytest.raises(InputError, match="params: wanted numbers for which the loss is finite"):
+        patch_cnn_training.gradients(params, batch, noise, **options)
+    single = {name: params[name][:1] for name in ("w", "b")}
+    with pytest.raises(InputError, match="params: wanted numbers for which the loss is finite"):
+        patch_cnn_training.single_gradients(single, batch, activation="cubic")
+
+
+def test_accuracy_in_percent():
+    out = np.array([[1.0, 0], [0, 1], [2, 1], [0, 3]])
+    assert patch_cnn_training.accuracy(out, np.array([0, 1, 1, 1])) == 75

@@ -195,6 +195,14 @@ def test_a_header_that_is_too_long(path):
             Reader(path)
 
 
+def test_a_header_as_long_as_the_file_and_longer(path):
+    size = len(path.read_bytes())
+    for length, words in ((size - 8, "the header is no"), (size - 7, "does not fit into")):
+        path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+        with pytest.raises(InputError, match=words):
+            Reader(path)
+
+
 def test_a_file_that_is_cut_after_it_was_opened(path):
     reader = Reader(path)
     os.truncate(path, 300)
