@@ -1,0 +1,300 @@
+"""Checkpoints: folders with the configuration and the parameters of a model.
+
+    config, params = checkpoints.load("Mixtral-8x7B-v0.1")
+    logits, cache = decoder.forward(params, ids, config)
+    checkpoints.save("mine", config, params)
+
+A folder is one of Hugging Face: `config.json`, and the arrays in `model.safetensors`, or in several
+`.safetensors` files that `model.safetensors.index.json` lists. The families that are known are in
+`moe_np.models.checkpoint_settings`. A model that no family has (another router, other experts) is
+stored in the same files with the names used here and the model_type "moe_np_decoder"; so are all
+models with `family="moe_np_decoder"`.
+
+Every array of the files is used, and every leaf is filled: names that are missing, that nothing
+here is made of, or whose shapes are others, are one error that lists them. With `lazy=True` the
+experts stay in their files, and each is read when a token has chosen it, so a model that is larger
+than memory opens.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from moe_np.base import checks, files
+from moe_np.base import params as nested
+from moe_np.base.checks import InputError
+from moe_np.base.types import Array, ArrayE, DType, Params
+from moe_np.models import checkpoint_files, checkpoint_names, checkpoint_settings, decoder_config
+from moe_np.models.checkpoint_files import CONFIG, Arrays
+from moe_np.models.checkpoint_names import Piece
+from moe_np.models.decoder_config import Config, Tree
+
+NATIVE = "moe_np_decoder"  # the model_type of a folder with the names used here
+
+
+class StoredExperts:
+    """The experts of one layer in their files: `read` fetches some of them."""
+
+    def __init__(self, arrays: Arrays, parts: dict[str, list[Piece]], n: int, dtype: DType):
+        self._arrays = arrays
+        self._parts = parts
+        self._n = n
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return self._n
+
+    def read(self, numbers: ArrayE) -> Params:
+        """The parameters of the experts of these numbers, each (len(numbers), ...)."""
+        params = {}
+        for leaf, parts in self._parts.items():
+            experts = [self._expert(parts, int(number)) for number in numbers]
+            params[leaf] = np.stack(experts).astype(self._dtype, copy=False)
+        return params
+
+    def _expert(self, parts, number):
+        if parts[0].expert is None:  # all experts of the layer in one array
+            return parts[0].of(self._arrays.read(parts[0].name, number))
+        return parts[number].of(self._arrays.read(parts[number].name))
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def load(
+    folder: str | os.PathLike, *, dtype: DType = np.float32, lazy: bool = False
+) -> tuple[Config, Tree]:
+    """The Config and the parameters of a folder.
+
+    dtype   of the parameters; float16 and bfloat16 in the files become it too
+    lazy    whether routed experts stay in the files until a token chooses one. Such a model can be
+            run, but not trained
+
+    Raises InputError for a folder without the files, an unknown family, a setting that is missing
+    or that no Config can say, damaged files, and names that are missing, unexpected or misshapen.
+    """
+    folder = pathlib.Path(folder)
+    dtype = checks.float_type("dtype", dtype)
+    settings = checkpoint_files.read_json(folder / CONFIG)
+    if not isinstance(settings, dict):
+        raise InputError(f"folder: {folder / CONFIG} is no JSON object")
+    arrays = Arrays(folder)
+    if settings.get("model_type") == NATIVE:
+        return _load_native(settings, arrays, dtype)
+    return _load_published(settings, arrays, dtype, lazy)
+
+
+def _load_published(settings, arrays, dtype, lazy):
+    family, config = checkpoint_settings.config_of(settings)
+    config = _with_extras(config, settings)
+    decoder_config.check(config)
+    shapes = arrays.shapes()
+    fused = any(name.endswith("mlp.experts.gate_up_proj") for name in shapes)
+    experts = checkpoint_names.FUSED_EXPERTS if fused else family.experts
+    table = checkpoint_names.rows(config, experts, family.shared)
+    parts = {row.leaf: checkpoint_names.pieces(row, config) for row in table}
+    expected = {piece.name: piece.shape for some in parts.values() for piece in some}
+    _check_tied(config, arrays, shapes)
+    _check_names(arrays.folder, expected, shapes)
+    stored = _routed_experts(config) if lazy else {}
+    params = _nest(
+        {
+            leaf: _leaf(arrays, some, dtype)
+            for leaf, some in parts.items()
+            if leaf.rpartition(".")[0] not in stored
+        }
+    )
+    for path, i in stored.items():
+        of_layer = {
+            leaf.rpartition(".")[2]: p for leaf, p in parts.items() if leaf.startswith(f"{path}.")
+        }
+        params["layers"][i]["experts"] = StoredExperts(arrays, of_layer, config.experts, dtype)
+    return config, params
+
+
+def _routed_experts(config):
+    """{path of a layer's routed experts: number of the layer}"""
+    layers = range(config.layers)
+    return {f"layers.{i}.experts": i for i in layers if not decoder_config.is_dense(config, i)}
+
+
+def _leaf(arrays, some, dtype):
+    first = some[0].of(arrays.read(some[0].name))
+    if some[0].expert is None:
+        return np.ascontiguousarray(first, dtype)
+    leaf = np.empty((len(some), *first.shape), dtype)
+    for piece in some:
+        leaf[piece.expert] = first if piece is some[0] else piece.of(arrays.read(piece.name))
+    return leaf
+
+
+def _check_tied(config, arrays, shapes):
+    """Some files have the head of a tied model too: it must be the embedding, and is left out."""
+    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+    if config.tied and head in shapes and embedding in shapes:
+        if not np.array_equal(arrays.read(head), arrays.read(embedding)):
+            raise InputError(f"folder: tie_word_embeddings is true, but {head} is not {embedding}")
+        del shapes[head]
+
+
+def _check_names(folder, expected, shapes):
+    """One error that lists all names that do not fit."""
+    lists = {
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [name for name in shapes if name not in expected],
+        "misshapen": [
+            f"{name} {list(shapes[name])} (wanted {list(shape)})"
+            for name, shape in expected.items()
+            if name in shapes and shapes[name] != shape
+        ],
+    }
+    texts = [f"{len(names)} {what}: {_some(names)}" for what, names in lists.items() if names]
+    if texts:
+        raise InputError(
+            f"folder: the arrays of {folder} are not those of its {CONFIG}; " + "; ".join(texts)
+        )
+
+
+def _some(names):
+    return ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def _nest(leaves):
+    """{path: array} -> the nested parameters; "layers" is a list."""
+    params: Tree = {}
+    for path, array in leaves.items():
+        *keys, last = path.split(".")
+        node = params
+        for key in keys:
+            node = node.setdefault(key, {})
+        node[last] = array
+    layers = params.get("layers", {})
+    params["layers"] = [layers[key] for key in sorted(layers, key=int)]
+    return params
+
+
+# --- the names used here --------------------------------------------------------------------------
+
+EXTRAS = ("dropout", "expert_dropout")  # of training; the families' config.json has no such keys
+
+
+def _with_extras(config, settings):
+    extras = settings.get("moe_np", {})
+    return config._replace(**{name: extras[name] for name in EXTRAS if name in extras})
+
+
+def _load_native(settings, arrays, dtype):
+    fields = settings.get("config")
+    known = Config._fields
+    if not isinstance(fields, dict) or not set(fields) <= set(known):
+        raise InputError(f"folder: {CONFIG} has no 'config' with the fields of decoder.Config")
+    try:
+        config = Config(**fields)
+    except TypeError as error:
+        raise InputError(f"folder: 'config' in {CONFIG}: {error}") from None
+    decoder_config.check(config)
+    wanted = nested.leaves(decoder_config.init(np.random.default_rng(0), config))
+    _check_names(arrays.folder, {n: a.shape for n, a in wanted.items()}, arrays.shapes())
+    leaves = {name: arrays.read(name) for name in wanted}
+    return config, _nest(
+        {n: a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for n, a in leaves.items()}
+    )
+
+
+# --- saving ---------------------------------------------------------------------------------------
+
+
+def family_of(config: Config) -> str:
+    """The model_type of the family whose config.json can say all of a Config, or else that of the
+    names used here.
+    """
+    decoder_config.check(config)
+    wanted = _canonical(config)
+    for name in checkpoint_settings.FAMILIES if config.experts > 1 else ():
+        try:
+            _, read_back = checkpoint_settings.config_of(
+                checkpoint_settings.settings_of(name, config)
+            )
+        except InputError:
+            continue
+        if _canonical(read_back) == wanted:
+            return name
+    return NATIVE
+
+
+def _canonical(config):
+    """Equal for equal models: what has no effect, and what training alone uses, is left out."""
+    dense = any(decoder_config.is_dense(config, i) for i in range(config.layers))
+    return config._replace(
+        options=dict(config.options),
+        init_options=None,
+        dense_layers=tuple(sorted(config.dense_layers)),
+        full_layers=tuple(sorted(config.full_layers)) if config.window else (),
+        dense_hidden=(config.dense_hidden or config.hidden) if dense else None,
+        shared_hidden=(config.shared_hidden or config.hidden) if config.shared else None,
+        theta=float(config.theta),
+        dropout=0.0,
+        expert_dropout=0.0,
+    )
+
+
+def save(
+    folder: str | os.PathLike,
+    config: Config,
+    params: Tree,
+    *,
+    family: str | None = None,
+    dtype: DType | str | None = None,
+    shard_bytes: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a folder that `load` reads, and Transformers, where it has the family.
+
+    family        a model_type; None: the first that can say all of the config
+    dtype         "float32", "float16", "bfloat16"; None: that of the parameters
+    shard_bytes   the most bytes in one file; None: one file
+    settings      more keys of config.json, for example eos_token_id
+
+    Each file is written atomically, config.json first. Raises InputError for a family that cannot
+    say all of the config, parameters that do not fit it, and a folder that cannot be written.
+    """
+    fits = family_of(config)
+    model_type = fits if family is None else family
+    if model_type not in (fits, NATIVE):
+        raise InputError(f"family: wanted {fits} or {NATIVE} for this config, got {model_type}")
+    leaves = nested.leaves(params)
+    arrays = leaves if model_type == NATIVE else _in_files(model_type, config, leaves)
+    if model_type == NATIVE:
+        facts = {"model_type": NATIVE, "config": config._asdict()}
+    else:
+        facts = checkpoint_settings.settings_of(model_type, config)
+        extras = {name: getattr(config, name) for name in EXTRAS if getattr(config, name)}
+        facts |= {"moe_np": extras} if extras else {}
+    facts["dtype"] = str(next(iter(leaves.values())).dtype if dtype is None else dtype)
+    folder = files.writable_folder(folder)
+    text = json.dumps({**facts, **(settings or {})}, indent=2) + "\n"
+    checkpoint_files.write(folder, arrays, text, dtype=dtype, shard_bytes=shard_bytes)
+
+
+def _in_files(model_type, config, leaves):
+    """{name: array} as the files of a family have them."""
+    family = checkpoint_settings.FAMILIES[model_type]
+    table = checkpoint_names.rows(config, family.experts, family.shared)
+    wanted = {row.leaf: checkpoint_names.pieces(row, config) for row in table}
+    missing = sorted(set(wanted) ^ set(leaves))
+    if missing:
+        raise InputError(f"params: wanted the leaves of the config; differing: {_some(missing)}")
+    arrays: dict[str, Array] = {}
+    for leaf, some in wanted.items():
+        for piece in some:
+            if piece.name not in arrays:
+                arrays[piece.name] = np.empty(piece.shape, leaves[leaf].dtype)
+            place = leaves[leaf] if piece.expert is None else leaves[leaf][piece.expert]
+            target = piece.of(arrays[piece.name])
+            checks.array(f"params[{leaf!r}]", place, target.shape, finite=False)
+            target[...] = place  # a view of the file's array
+    return arrays
