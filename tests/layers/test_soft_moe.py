@@ -57,6 +57,14 @@ def test_equals_naive_loops(normalise):
         assert (cache.dispatch[~mask] == 0).all()
 
 
+def test_the_initialisation():
+    params = soft_moe.init(np.random.default_rng(0), 4, 3, 2)
+    assert set(params) == {"phi", "scale"} and params["scale"] == 1
+    drawn = np.random.default_rng(0).normal(size=(4, 3, 2))
+    np.testing.assert_allclose(params["phi"], drawn / 2, rtol=1e-14)
+    assert set(soft_moe.init(np.random.default_rng(0), 4, 3, 2, normalise=False)) == {"phi"}
+
+
 def gradients_hold(params, nets, x, valid, seed):
     rng = np.random.default_rng(seed)
     y, cache = soft_moe.forward(params, nets, x, experts.GELU, valid=valid)

@@ -30,6 +30,20 @@ def test_an_expert_without_cases_keeps_a_variance():
     assert eigenvalues.max() < 10 and eigenvalues.min() > 0.01
 
 
+@pytest.mark.parametrize("covariance", ["expert", "full"])
+@pytest.mark.parametrize(("weight", "is_used"), [(1e-16, False), (1e-14, True)])
+def test_an_expert_of_negligible_weight_has_the_common_variance(covariance, weight, is_used):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 1)), rng.normal(size=(8, 2))
+    family, y = em.Gaussian(covariance, floor=1e-9).resolve(y)
+    resp = np.zeros((8, 2))
+    resp[0] = [weight, 0]  # it could fit its case exactly
+    resp[1:, 1] = 1
+    var = family.m_step(None, make_design(x), y, resp, ridge=0.0)["var"]
+    common = var[1] if covariance == "expert" else np.diag(np.diag(var[1]))
+    assert np.allclose(var[0], common, rtol=1e-9) != is_used
+
+
 def test_missing_class_and_constant_output():
     x, y = random_data("labels", 15)
     options = {"restarts": 2}

@@ -97,6 +97,26 @@ def test_derivatives_by_projection():
     assert errors["theta"] < 1e-8
 
 
+def test_step_halving():
+    """The first size that raises the value; a step down, or of nothing, is not made."""
+    rng, x, target, weight = softmax_problem(5, K=3, M=4)
+    stack = irls.make_stack(make_design(x), target, weight, 0.5)
+    theta = 0.1 * rng.normal(size=irls.initial_theta(stack, None).shape)
+    point = irls.evaluate(stack, theta)
+    gradient, hessian = irls.derivatives(stack, point)
+    uphill = irls.newton_step(hessian, gradient)
+    delta = uphill.copy()
+    delta[:, 1] *= 0
+    delta[:, 2] *= -1
+    new, moved = irls.halve(stack, point, delta, np.array([True, True, True, False]))
+    assert moved.tolist() == [True, False, False, False]
+    np.testing.assert_array_equal(new.theta[:, 1:], theta[:, 1:])
+    np.testing.assert_array_equal(new.value[1:], point.value[1:])
+    np.testing.assert_allclose(new.theta[:, 0], (theta + uphill)[:, 0], rtol=1e-12)
+    assert new.value[0] > point.value[0]
+    np.testing.assert_allclose(irls.evaluate(stack, new.theta).value, new.value, rtol=1e-14)
+
+
 def test_the_bound_is_never_below_the_curvature():
     """The difference of the two matrices has no negative eigenvalue, wherever it is evaluated."""
     rng, x, target, weight = softmax_problem(5, K=3, M=2)

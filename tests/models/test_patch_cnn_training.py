@@ -241,3 +241,13 @@ def test_a_loss_that_is_not_finite_is_refused(monkeypatch, backend):
 def test_accuracy_in_percent():
     out = np.array([[1.0, 0], [0, 1], [2, 1], [0, 3]])
     assert patch_cnn_training.accuracy(out, np.array([0, 1, 1, 1])) == 75
+
+
+def test_a_single_network_is_one():
+    params, x, y, _, _ = problem()
+    batch = patch_cnn_training.batch(x, y)
+    two = {name: params[name][:2] for name in ("w", "b")}
+    with pytest.raises(InputError, match=r"params\['w'\]: wanted one network, got 2"):
+        patch_cnn_training.single_gradients(two, batch, activation="cubic")
+    with pytest.raises(InputError, match=r"params\['w'\]: wanted one network, got 2"):
+        patch_cnn_training.single_predict(two, batch, activation="cubic")

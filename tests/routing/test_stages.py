@@ -30,6 +30,16 @@ def runs(router):
             yield params, routing, cache, named
 
 
+def applies(stage, cache):
+    """Whether a run went through the stage."""
+    if stage.when is None:
+        return True
+    value = getattr(cache, stage.when[0])
+    if isinstance(stage.when[1], bool):
+        value = value is not None and (isinstance(value, np.ndarray) or bool(value))
+    return value == stage.when[1]
+
+
 @every_router
 def test_every_name_is_an_array_with_these_axes(router):
     shown = set()
@@ -69,6 +79,18 @@ def test_a_condition_names_a_field_of_the_cache_and_both_values_occur(router):
         if isinstance(value, bool):
             values = [v is not None and (isinstance(v, np.ndarray) or bool(v)) for v in values]
         assert value in values, (field, value)
+
+
+@every_router
+def test_of_the_stages_for_one_array_exactly_one_applies(router):
+    """Of both directions: an array that is shown is computed in one way."""
+    for _, _, cache, _ in runs(router):
+        for stages in (router.STAGES, router.BACKWARD):
+            names = [name for stage in stages if applies(stage, cache) for name in stage.arrays]
+            assert sorted(names) == sorted(set(names))
+            weights = [stage for stage in stages if stage.name == "weights"]
+            used = {name for stage in weights if applies(stage, cache) for name in stage.arrays}
+            assert used == {name for stage in weights for name in stage.arrays}
 
 
 @every_router
