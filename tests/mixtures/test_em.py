@@ -415,3 +415,12 @@ def test_runs_are_ranked_by_their_last_objective():
         assert em.rank(problem, run) == (kept, 2.0)
     run = run._replace(params={**params, "var": np.array([1.0, 1.02 * problem.family.floor])})
     assert em.rank(problem, run._replace(resp=resp[::-1])) == (True, 2.0)
+
+
+@pytest.mark.parametrize(("restarts", "wanted"), [(1, 1), (3, 1), (7, 3), (8, 3), (10, 4)])
+def test_the_best_third_of_the_restarts_is_continued(restarts, wanted):
+    x, y = random_data("expert", 4)
+    problem = em.prepare(x, y, 2, family=em.Gaussian("expert"))
+    rng = np.random.default_rng(0)
+    runs = em.run_restarts(problem, rng, restarts, 1, 1e-9, 3)
+    assert len(runs) == wanted and all(len(run.history) == 4 for run in runs)

@@ -116,6 +116,14 @@ def test_rounding_of_the_factor_adds_no_place(n_tokens, n_experts, k, factor, wa
     assert contract.capacity(n_tokens, n_experts, k, factor) == wanted
 
 
+@pytest.mark.parametrize("k", [11, 12])
+@pytest.mark.parametrize("n_tokens", [5, 40])
+def test_many_of_12_experts_for_few_tokens_and_for_many(k, n_tokens):
+    scores = np.random.default_rng(0).normal(size=(n_tokens, 12))
+    wanted = np.argsort(-scores, axis=1)[:, :k]
+    np.testing.assert_array_equal(contract.top_k(scores, k), wanted)
+
+
 def test_a_capacity_factor_without_limit_is_large_or_refused():
     assert contract.capacity(8, 4, 2, 1e308) >= 8
     for factor in (10**400, np.inf, np.nan, 0, "1"):
