@@ -46,6 +46,14 @@ COMMANDS = {
         "time the sparse layer beside a dense net and the peers that are installed",
         *("moe_np.experiments.layer_speed.cli", "add_bench", "bench"),
     ),
+    "train": Command(
+        "train a language model in a folder, or go on with it",
+        *("moe_np.language.cli", "add_train", "train"),
+    ),
+    "evaluate": Command(
+        "perplexity and bits per byte of a language model on a text",
+        *("moe_np.language.cli", "add_evaluate", "evaluate"),
+    ),
     "coursework": Command(
         "assignments: list, release, check, grade",
         *("moe_np.coursework.cli", "add_arguments", "run"),

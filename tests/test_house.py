@@ -32,6 +32,7 @@ ROOMS = (
     "cli",
     "coursework",
     "experiments",
+    "language",
     "show",
     "plots",
     "models",

@@ -1,0 +1,149 @@
+"""`moe-np train` and `moe-np evaluate`: language models in a folder.
+
+Text and results go to stdout, everything else to stderr. Ctrl-C, and a request of the system to
+end, let the update end and write a checkpoint; the same command goes on.
+"""
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from moe_np.base.checks import InputError
+from moe_np.language import corpus, evaluation, kinds, model_files, run_folder, run_pictures
+from moe_np.language.evaluation import Evaluation
+from moe_np.layers import diagnostics
+
+LONGEST_WINDOW = 512  # tokens, in `evaluate`; a model that was trained on fewer has fewer
+
+
+def add_train(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """Arguments of `moe-np train`."""
+    parser.add_argument("folder", metavar="FOLDER", help="of the run; it goes on if it has begun")
+    models = "; ".join(f"{name}: {kind.help}" for name, kind in kinds.KINDS.items())
+    parser.add_argument("--model", default="mixtral", metavar="NAME", help=models)
+    text = "UTF-8; its last tenth is held out (default: the King James Bible, books held out)"
+    parser.add_argument("--text", metavar="FILE", help=text)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="updates (default: 500)")
+    length.add_argument("--minutes", type=float, metavar="M", help="as many updates as fit")
+    parser.add_argument("--checkpoint-every", type=int, default=100, metavar="N")
+    values = "a value of the model, the data or the training, such as experts=16 or batch=8"
+    parser.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="NAME=VALUE", help=values
+    )
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a language model in a folder, or go on with it."""
+    steps = 500 if args.steps is None and args.minutes is None else args.steps
+    run = run_folder.open_run(
+        args.folder,
+        corpus.shipped() if args.text is None else corpus.of_file(args.text),
+        model=args.model,
+        updates=steps,
+        minutes=args.minutes,
+        changes=dict(_change(text) for text in args.changes),
+        checkpoint_every=args.checkpoint_every,
+    )
+    with _end_requested() as ended, contextlib.closing(run_folder.train(run)) as records:
+        _follow(records, run, ended)
+    run_pictures.write(run.folder)
+    if ended:
+        print(f"ended by {ended[0]}; the same command goes on", file=sys.stderr)
+    return 130 if ended else 0
+
+
+def _follow(records, run, ended):
+    """Show the records on a progress bar until the last one, or until a signal has come."""
+    with tqdm(total=run.options.updates, unit="update", file=sys.stderr) as bar:
+        for record in records:
+            if isinstance(record, Evaluation):
+                bar.write(f"update {bar.n}: {describe(record)}", file=sys.stderr)
+                continue
+            bar.update(record.step - bar.n)
+            bar.set_postfix_str(_state_of(record), refresh=False)
+            if ended:
+                return
+
+
+def _state_of(record):
+    """Loss, speed, the balance of the experts' load and the dropped share, for the bar."""
+    parts = [f"loss {record.loss:.3f}", f"{record.tokens / record.seconds:,.0f} tokens/s"]
+    if record.load:
+        uneven = max(diagnostics.max_over_mean(np.array(load)) for load in record.load)
+        parts.append(f"busiest expert {uneven:.2f} x mean")
+        parts.append(f"dropped {100 * max(record.dropped):.1f} %")
+    return ", ".join(parts)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    """NAME=VALUE -> (name, value): JSON where it is, such as 3, 1e-3, true or [0, 2], else text."""
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise InputError(f"--set: wanted NAME=VALUE, got {text!r}")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
+
+
+@contextlib.contextmanager
+def _end_requested() -> Iterator[list[str]]:
+    """A list that gets the name of SIGINT or SIGTERM when it comes. A second one has its usual
+    effect.
+    """
+    received: list[str] = []
+    before = {}
+
+    def note(number, frame):
+        received.append(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def describe(measured: Evaluation) -> str:
+    """An evaluation as a line."""
+    return (
+        f"perplexity {measured.perplexity:.2f}, {measured.bits_per_byte:.3f} bits per byte "
+        f"({measured.loss:.4f} nats per token, {measured.tokens} tokens)"
+    )
+
+
+def add_evaluate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """Arguments of `moe-np evaluate`."""
+    parser.add_argument("folder", metavar="FOLDER", help="of moe-np train, or of Hugging Face")
+    text = "UTF-8 (default: the held-out books of the King James Bible)"
+    parser.add_argument("--text", metavar="FILE", help=text)
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print perplexity and bits per byte of a model on a text."""
+    model = model_files.load(args.folder)
+    tokeniser = model_files.tokeniser(args.folder)
+    text = corpus.shipped().validation if args.text is None else corpus.read(args.text)
+    length = min(getattr(model.config, "context", LONGEST_WINDOW), LONGEST_WINDOW)
+    measured = evaluation.evaluate(
+        lambda ids: model.module.forward(model.params, ids, model.config)[0],
+        tokeniser.encode(text),
+        tokeniser,
+        length=length,
+    )
+    if args.json:
+        facts = {**measured._asdict(), "loss": measured.loss, "perplexity": measured.perplexity}
+        print(json.dumps({**facts, "bits_per_byte": measured.bits_per_byte, "window": length}))
+    else:
+        print(f"{describe(measured)}, windows of {length} tokens")

@@ -1,0 +1,108 @@
+"""A model in a folder: `config.json` and `model.safetensors`.
+
+A decoder has the layout of Hugging Face (`moe_np.models.checkpoints`), and Transformers loads it
+where it has the family. Every other model has the layout of this file: the paths of its parameters
+are the names of the arrays, and config.json has
+
+    {"model_type": "moe_np", "model": "lstm_moe", "config": {...}}
+"""
+
+import importlib
+import json
+import os
+import pathlib
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from moe_np.base import checks, files
+from moe_np.base.checks import InputError
+from moe_np.base.params import leaves
+from moe_np.data.text import hugging_face, tokenisers
+from moe_np.models import checkpoints, decoder, safetensors
+
+OURS = "moe_np"  # the model_type of this file's layout
+MODELS = ("lstm_moe",)  # modules of moe_np.models with this layout
+
+
+class Model(NamedTuple):
+    """A model that was read: its module, and what its functions take."""
+
+    module: ModuleType  # with forward(params, ids, config)
+    config: Any
+    params: Any
+
+
+def save(folder: str | os.PathLike, module: ModuleType, config: Any, params: Any) -> None:
+    """Write a model into a folder; each file is the old one or the whole new one.
+
+    Raises InputError for a folder that cannot be written.
+    """
+    folder = files.writable_folder(folder)
+    if module is decoder:
+        checkpoints.save(folder, config, params)
+        return
+    name = checks.choice("model", module.__name__.rpartition(".")[2], MODELS)
+    described = {"model_type": OURS, "model": name, "config": config._asdict()}
+    safetensors.write(folder / "model.safetensors", leaves(params))
+    files.write_atomically(folder / "config.json", json.dumps(described, indent=1) + "\n")
+
+
+def load(folder: str | os.PathLike) -> Model:
+    """Read a model of this package or of Hugging Face.
+
+    Raises InputError for a folder without a model, a damaged file, and an unknown kind of model.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / "config.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: wanted a folder with a model, got {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: wanted JSON, got {error}") from None
+    if not isinstance(described, dict) or described.get("model_type") != OURS:
+        return Model(decoder, *checkpoints.load(folder))
+    name = checks.choice(f"{path}: model", described.get("model"), MODELS)
+    module = importlib.import_module(f"moe_np.models.{name}")
+    values = checks.mapping(f"{path}: config", described.get("config"))
+    unknown = set(values) - set(module.Config._fields)
+    if unknown:
+        raise InputError(f"{path}: wanted values of {module.Config._fields}, got {unknown}")
+    config = module.Config(**values)
+    module.check(config)
+    return Model(module, config, tree(safetensors.Reader(folder / "model.safetensors")))
+
+
+def tokeniser(folder: str | os.PathLike) -> Any:
+    """The tokeniser of a model's folder: `tokeniser.json`, or Hugging Face's `tokenizer.json`,
+    which needs the library `tokenizers`. Raises InputError where there is none.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / "tokeniser.json").exists():
+        return tokenisers.load(folder / "tokeniser.json")
+    if (folder / "tokenizer.json").exists():
+        return hugging_face.load(folder / "tokenizer.json")
+    raise InputError(f"{folder}: wanted a tokeniser.json or tokenizer.json, there is none")
+
+
+def tree(arrays: Any) -> Any:
+    """Nested parameters of {path: array}: the inverse of `base.params.leaves`."""
+    nested: dict[str, Any] = {}
+    for path in arrays:
+        *parents, name = path.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = arrays[path]
+    return _with_lists(nested)
+
+
+def _with_lists(node):
+    """Dicts whose keys are 0, 1, ... become lists."""
+    if not isinstance(node, dict):
+        return node
+    children = {name: _with_lists(child) for name, child in node.items()}
+    numbers = [str(n) for n in range(len(children))]
+    if children and set(children) == set(numbers):
+        return [children[n] for n in numbers]
+    return children

@@ -1,0 +1,311 @@
+"""A training run of a language model in a folder, which goes on after an interruption.
+
+    run.json             what determines the run: model, text, settings, number of updates
+    config.json          the model of the newest checkpoint, as Hugging Face lays it out where there
+    model.safetensors    is such a layout
+    tokeniser.json       its tokeniser
+    state.safetensors    the newest checkpoint whole: parameters, running means, number of updates
+    best/                the model with the least validation loss: config, model, tokeniser
+    metrics.jsonl        a line per update, and a line per validation
+
+All files are written atomically. `state.safetensors` alone decides where a run goes on, so a kill
+at any moment loses the updates since it was written and nothing else: they are made again, with the
+same bits. Other settings for the same folder are an error.
+"""
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moe_np.base import checks, files
+from moe_np.base.checks import InputError
+from moe_np.data.text import tokenisers
+from moe_np.data.text.windows import random_windows
+from moe_np.language import kinds, model_files, run_state
+from moe_np.language.corpus import Corpus
+from moe_np.language.evaluation import Evaluation, evaluate
+from moe_np.layers import diagnostics
+from moe_np.training import loop
+
+
+class Settings(NamedTuple):
+    """What `--set` can change, besides the model's Config and the options of the loop."""
+
+    batch: int = 16  # windows per minibatch
+    length: int = 128  # tokens per window
+    tokeniser: str = "byte_pairs"  # or "words", "bytes"
+    vocabulary: int = 4096
+    balance: float | None = None  # coefficient of the load-balancing losses; None: the model's own
+    validation_tokens: int = 16384  # at the beginning of the held-out text, per validation
+
+
+class Run(NamedTuple):
+    """A run: what run.json says, and what follows from it and the text."""
+
+    folder: pathlib.Path
+    model: str
+    config: Any
+    options: loop.Options
+    settings: Settings
+    checkpoint_every: int
+    tokeniser: Any
+    train: np.ndarray  # tokens
+    validation: np.ndarray
+
+
+class Progress(NamedTuple):
+    """What one update did: the line of metrics.jsonl."""
+
+    step: int
+    loss: float  # nats per token of the minibatch, before the update
+    balance: tuple[float, ...]  # the load-balancing loss of each layer
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+    load: list[list[int]]  # assignments of each expert, per layer that has a router
+    dropped: list[float]  # share of the assignments that a capacity dropped, per layer
+
+
+# --- what determines a run ------------------------------------------------------------------------
+
+
+def open_run(
+    folder: str | os.PathLike,
+    corpus: Corpus,
+    *,
+    model: str = "mixtral",
+    updates: int | None = None,
+    minutes: float | None = None,
+    changes: dict[str, Any] | None = None,
+    checkpoint_every: int = 100,
+) -> Run:
+    """A new run in this folder, or the one that is stored there.
+
+    updates    number of updates; None with `minutes`: as many as this machine makes in that time
+    changes    {name: value} of Settings, loop.Options or the model's Config
+
+    Raises InputError for a folder with another run, one that cannot be written, and for values that
+    do not fit.
+    """
+    folder = files.writable_folder(folder)
+    settings, options, of_config = _sorted_changes(model, changes or {})
+    request = {
+        "model": model,
+        "text": corpus.name,
+        "digest": corpus.digest(),
+        "settings": settings._asdict(),
+        "options": {**options._asdict(), "updates": None},
+        "config": of_config,
+        "checkpoint_every": checks.integer("--checkpoint-every", checkpoint_every, minimum=1),
+        "steps": updates,
+        "minutes": minutes,
+    }
+    request = json.loads(json.dumps(request))  # as it is read again: lists for tuples
+    stored = _stored_request(folder)
+    if stored is not None:
+        _compare(folder, request, stored)
+        updates = stored["updates"]
+    tokeniser = _tokeniser(folder, settings, corpus.train)
+    run = Run(
+        folder,
+        model,
+        kinds.config_of(model, tokeniser.size, settings.length, of_config),
+        options,
+        settings,
+        request["checkpoint_every"],
+        tokeniser,
+        tokeniser.encode(corpus.train),
+        tokeniser.encode(corpus.validation)[: settings.validation_tokens],
+    )
+    if len(run.train) <= settings.length or len(run.validation) < 2:
+        raise InputError(
+            f"--text: wanted more than {settings.length} tokens for training and some to hold out, "
+            f"got {len(run.train)} and {len(run.validation)}"
+        )
+    if stored is None:
+        if minutes is not None:
+            updates = _updates_in(run, checks.number("--minutes", minutes, greater_than=0))
+        request["updates"] = checks.integer("--steps", updates, minimum=1)
+        files.write_atomically(folder / "run.json", json.dumps(request, indent=1) + "\n")
+    return run._replace(options=loop.check(options._replace(updates=updates)))
+
+
+def _sorted_changes(model, changes):
+    """The values of --set, each where it belongs."""
+    settings = Settings()
+    options = loop.Options(updates=1)
+    of_config = {}
+    for name, value in changes.items():
+        if name in Settings._fields:
+            settings = settings._replace(**{name: value})
+        elif name in loop.Options._fields and name != "updates":
+            options = options._replace(**{name: value})
+        else:
+            of_config[name] = value
+    for name in ("batch", "length", "vocabulary", "validation_tokens"):
+        checks.size(f"--set {name}", getattr(settings, name))
+    if settings.balance is not None:
+        checks.number("--set balance", settings.balance, minimum=0)
+    checks.choice("--set tokeniser", settings.tokeniser, tuple(tokenisers.TRAIN))
+    loop.check(options)
+    known = kinds.KINDS[checks.choice("--model", model, tuple(kinds.KINDS))].model.Config._fields
+    for name in of_config:
+        if name not in known:
+            names = (*Settings._fields, *loop.Options._fields[1:], *known)
+            raise InputError(f"--set: wanted one of {', '.join(names)}, got {name}")
+    return settings, options, of_config
+
+
+def _stored_request(folder):
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'run.json'} cannot be read: {error}") from None
+
+
+def _compare(folder, request, stored):
+    for name, value in request.items():
+        if stored.get(name) != value:
+            was, now = checks.text(stored.get(name)), checks.text(value)
+            raise InputError(
+                f"{folder} holds another run: its {name} is {was}, not {now}. The same command "
+                "goes on with it; for another run, name another folder"
+            )
+
+
+def _tokeniser(folder, settings, text):
+    path = folder / "tokeniser.json"
+    if path.exists():
+        return tokenisers.load(path)
+    tokeniser = tokenisers.train(settings.tokeniser, text, settings.vocabulary)
+    tokenisers.save(path, tokeniser)
+    return tokeniser
+
+
+def _updates_in(run, minutes, warm_up=3, timed=5):
+    """How many updates this machine makes in so many minutes, measured after a warm-up."""
+    options = run.options._replace(updates=warm_up + timed)
+    steps = loop.train(_initial_state(run), *_functions(run), options)
+    for _ in range(warm_up):
+        next(steps)
+    start = time.perf_counter()
+    for _ in range(timed):
+        next(steps)
+    return max(1, int(60 * minutes * timed / (time.perf_counter() - start)))
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def train(run: Run) -> Iterator[Progress | Evaluation]:
+    """Go on with a run until its last update: one Progress per update, and an Evaluation of the
+    held-out text after every checkpoint.
+
+    A checkpoint is written every `checkpoint_every` updates, after the last one, and when the
+    caller closes the iterator between two updates. An exception within an update writes nothing,
+    because the arrays are half changed then. Raises loop.NotFiniteError for NaN in the loss; the
+    checkpoint before it stays.
+    """
+    state, best = run_state.read(run.folder, _initial_state(run))
+    saved = state.number
+    run_state.cut_metrics(run.folder, state.number)
+    start = time.perf_counter()
+    try:
+        for step in loop.train(state, *_functions(run), run.options):
+            state = step.state
+            now = time.perf_counter()
+            progress = _progress(step, now - start)
+            start = now
+            run_state.append(run.folder, progress._asdict())
+            yield progress
+            if state.number % run.checkpoint_every == 0 or state.number == run.options.updates:
+                held_out = validate(run, state.params)
+                run_state.append(run.folder, {"step": state.number, **_numbers(held_out)})
+                best = _save(run, state, best, held_out)
+                saved = state.number
+                yield held_out
+                start = time.perf_counter()
+    except GeneratorExit:
+        if state.number != saved:
+            run_state.write(run.folder, state, best)
+        raise
+
+
+def validate(run: Run, params: Any) -> Evaluation:
+    """The loss of these parameters on the held-out text of the run."""
+    model = kinds.KINDS[run.model].model
+    return evaluate(
+        lambda ids: model.forward(params, ids, run.config)[0],
+        run.validation,
+        run.tokeniser,
+        length=run.settings.length,
+        batch=run.settings.batch,
+    )
+
+
+def _functions(run):
+    """`gradients_of` and `minibatch_of` of the training loop."""
+    kind = kinds.KINDS[run.model]
+    model = kind.model
+    coefficient = run.settings.balance
+    options = {"workspace": {}}
+    if coefficient is not None:
+        options["losses"] = tuple((coefficient, loss) for loss in kind.losses if coefficient)
+
+    def gradients_of(params, minibatch, rng):
+        ids, targets = minibatch
+        return model.loss_and_grads(params, ids, targets, run.config, rng=rng, **options)
+
+    def minibatch_of(rng):
+        return random_windows(run.train, rng, batch=run.settings.batch, length=run.settings.length)
+
+    return gradients_of, minibatch_of
+
+
+def _initial_state(run):
+    model = kinds.KINDS[run.model].model
+    rng = np.random.default_rng([run.options.seed, 0])
+    return loop.initial_state(model.init(rng, run.config))
+
+
+def _progress(step, seconds):
+    routings = [r for r in step.losses.routings if r.demand.shape[1] > 1]
+    return Progress(
+        step.number,
+        float(step.losses.task),
+        tuple(float(value) for value in step.losses.balance),
+        float(step.gradient_norm),
+        float(step.learning_rate),
+        step.tokens,
+        round(seconds, 4),
+        [diagnostics.load(routing).tolist() for routing in routings],
+        [float(diagnostics.dropped_share(routing)) for routing in routings],
+    )
+
+
+def _numbers(held_out):
+    return {
+        "validation_loss": held_out.loss,
+        "perplexity": held_out.perplexity,
+        "bits_per_byte": held_out.bits_per_byte,
+    }
+
+
+def _save(run, state, best, held_out):
+    """Write a checkpoint, and the best model where it is this one. Returns the least loss."""
+    model = kinds.KINDS[run.model].model
+    if best is None or held_out.loss < best:
+        best = held_out.loss
+        model_files.save(run.folder / "best", model, run.config, state.params)
+        tokenisers.save(run.folder / "best" / "tokeniser.json", run.tokeniser)
+    run_state.write(run.folder, state, best)
+    model_files.save(run.folder, model, run.config, state.params)
+    return best

@@ -1,0 +1,102 @@
+"""`moe-np train` and `moe-np evaluate`: what they print, write and refuse."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from moe_np.cli import main
+from moe_np.models import safetensors
+from tests.language.test_run_folder import SMALL, TEXT
+
+CHANGES = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT.replace(" and ", "\n"), encoding="utf-8")
+    return str(path)
+
+
+def train(folder, text, *arguments):
+    return ["train", str(folder), "--text", text, *CHANGES, *arguments]
+
+
+def test_a_model_is_trained_and_evaluated(tmp_path, text, capsys):
+    folder = tmp_path / "run"
+    assert main(train(folder, text, "--steps", "6", "--checkpoint-every", "3")) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "6/6" in printed.err
+    assert "update 3: perplexity" in printed.err
+    assert "tokens/s, busiest expert" in printed.err
+    assert {"curves.png", "routing.png"} <= {path.name for path in folder.iterdir()}
+
+    assert main(["evaluate", str(folder), "--text", text, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["window"] == 16
+    assert found["perplexity"] < 280
+    assert main(["evaluate", str(folder / "best"), "--text", text]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+
+
+def test_a_finished_run_goes_on_with_nothing(tmp_path, text, capsys):
+    command = train(
+        tmp_path / "run", text, "--steps", "2", "--model", "dense", "--set", "experts=1"
+    )
+    assert main(command) == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert main(command) == 0
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    assert not (tmp_path / "run" / "routing.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Windows end at once")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_update_and_the_command_goes_on(tmp_path, text, number):
+    command = [sys.executable, "-m", "moe_np", *train(tmp_path / "run", text, "--steps", "2000")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"the same command goes on" in error
+    state = safetensors.Reader(tmp_path / "run" / "state.safetensors")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert int(state.metadata["updates"]) == json.loads(lines[-1])["step"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "batch"], "--set: wanted NAME=VALUE, got 'batch'"),
+        (["--set", "depth=2"], "--set: wanted one of batch"),
+        (["--model", "gpt"], "--model: wanted one of"),
+        (["--steps", "0"], "--steps: wanted"),
+        (["--minutes", "0"], "--minutes: wanted"),
+        (["--steps", "3", "--minutes", "1"], "not allowed with argument"),
+        (["--checkpoint-every", "0"], "--checkpoint-every: wanted"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, text, capsys, arguments, message):
+    assert main(train(tmp_path / "run", text, *arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_without_a_model_is_told(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "wanted a folder with a model" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, text, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(train(tmp_path / "file" / "run", text, "--steps", "1")) == 2
+    assert "wanted a folder that can be written" in capsys.readouterr().err

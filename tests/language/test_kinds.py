@@ -1,0 +1,41 @@
+"""The models of `moe-np train`: each of them can be made, and dense has mixtral's operations."""
+
+import numpy as np
+import pytest
+
+from moe_np.base.params import leaves
+from moe_np.language import kinds
+
+
+@pytest.mark.parametrize("name", kinds.KINDS)
+def test_a_model_of_each_kind_computes_its_loss(name):
+    kind = kinds.KINDS[name]
+    config = kinds.config_of(name, 50, 8, {})
+    params = kind.model.init(np.random.default_rng(0), config)
+    ids = np.random.default_rng(1).integers(0, 50, (2, 8))
+    rng = np.random.default_rng(2)
+    loss, grads = kind.model.loss_and_grads(params, ids, ids, config, rng=rng)
+    assert loss.task == pytest.approx(np.log(50), rel=0.2)
+    assert set(leaves(grads)) == set(leaves(params))
+
+
+def test_dense_has_the_active_parameters_of_mixtral():
+    def active(name):
+        config = kinds.config_of(name, 50, 8, {})
+        params = kinds.KINDS[name].model.init(np.random.default_rng(0), config)
+        total = 0
+        for path, leaf in leaves(params).items():
+            if ".experts." in path:
+                total += leaf.size * min(2, len(leaf)) // len(leaf)
+            elif "router" not in path:
+                total += leaf.size
+        return total
+
+    assert active("dense") == active("mixtral")
+
+
+def test_a_value_that_the_model_does_not_have_is_named():
+    with pytest.raises(ValueError, match="--set: mixtral has no value 'depth'; it has vocabulary"):
+        kinds.config_of("mixtral", 50, 8, {"depth": 3})
+    with pytest.raises(ValueError, match="--model: wanted one of"):
+        kinds.config_of("gpt", 50, 8, {})

@@ -1,0 +1,64 @@
+"""A model in a folder comes back as it was, whichever it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from moe_np.base.params import leaves
+from moe_np.language import model_files
+from moe_np.models import decoder, lstm_moe
+
+DECODER = decoder.Config(
+    *(30, 8, 2, 2, 1, 4, 3, 8), router="switch", options={"capacity_factor": 2.0}, expert="relu"
+)
+LSTM = lstm_moe.Config(vocabulary=30, d_model=8, experts=4, expert_hidden=8, options={"k": 2})
+
+
+@pytest.mark.parametrize(("module", "config"), [(decoder, DECODER), (lstm_moe, LSTM)])
+def test_a_model_comes_back_with_its_bits(tmp_path, module, config):
+    params = module.init(np.random.default_rng(0), config)
+    model_files.save(tmp_path, module, config, params)
+    model = model_files.load(tmp_path)
+    assert model.module is module
+    assert json.dumps(model.config._asdict()) == json.dumps(config._asdict())
+    assert set(leaves(model.params)) == set(leaves(params))
+    for path, leaf in leaves(params).items():
+        np.testing.assert_array_equal(leaves(model.params)[path], leaf)
+    ids = np.arange(6).reshape(1, 6)
+    here = module.forward(params, ids, config)[0]
+    np.testing.assert_array_equal(module.forward(model.params, ids, model.config)[0], here)
+
+
+def test_lists_are_told_from_dicts():
+    arrays = {"layers.0.w": 1, "layers.1.w": 2, "norm.g": 3, "other.1.w": 4}
+    tree = model_files.tree(arrays)
+    assert tree == {"layers": [{"w": 1}, {"w": 2}], "norm": {"g": 3}, "other": {"1": {"w": 4}}}
+
+
+def test_eleven_layers_stay_in_order():
+    arrays = {f"layers.{n}.w": n for n in (10, 2, *range(2), *range(3, 10))}
+    assert [layer["w"] for layer in model_files.tree(arrays)["layers"]] == list(range(11))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "wanted JSON"),
+        ('{"model_type": "moe_np", "model": "gpt"}', "model: wanted"),
+        ('{"model_type": "moe_np", "model": "lstm_moe", "config": {"deep": 1}}', "wanted values"),
+        ('{"model_type": "moe_np", "model": "lstm_moe", "config": 3}', "config: wanted"),
+    ],
+)
+def test_a_damaged_config_is_named(tmp_path, config, message):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=f"config.json.*{message}"):
+        model_files.load(tmp_path)
+
+
+def test_a_folder_without_a_tokeniser_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"wanted a tokeniser\.json or tokenizer\.json"):
+        model_files.tokeniser(tmp_path)
+    (tmp_path / "tokeniser.json").write_text(json.dumps({"kind": "bytes"}))
+    with pytest.raises(ValueError, match=r"tokeniser\.json"):
+        model_files.tokeniser(tmp_path)
