@@ -44,12 +44,14 @@ def forward(params: Params, ids: Annotated[np.ndarray, "..."]) -> tuple[Array, C
     Raises InputError for a number outside of 0 to V − 1: NumPy would read a negative one from the
     end.
     """
-    w = checks.array("params['w']", checks.mapping("params", params, ["w"])["w"], ("V", "D"))
+    w = checks.mapping("params", params, ["w"])["w"]
+    w = checks.array("params['w']", w, ("V", "D"), finite=False)
     ids = checks.array("ids", ids, None, kind="i")
     if ids.size and (ids.min() < 0 or ids.max() >= len(w)):
         bad = ids.min() if ids.min() < 0 else ids.max()
         raise InputError(f"ids: wanted token numbers from 0 to {len(w) - 1}, got {bad}")
-    return w[ids], Cache(ids, len(w))
+    x = checks.array("params['w'][ids]", w[ids], None)  # of w only the rows that are read
+    return x, Cache(ids, len(w))
 
 
 def backward(dx: Annotated[np.ndarray, "..., D"], cache: Cache) -> Params:

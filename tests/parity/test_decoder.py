@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from moe_np.base import params as nested
-from moe_np.models import checkpoints, decoder
+from moe_np.models import checkpoints, decoder, safetensors
 from tests.support.decoders import LAYOUTS, params, text
 
 torch = pytest.importorskip("torch")
@@ -187,7 +187,7 @@ def test_fused_files_are_the_same(name, tmp_path):
     config, p = checkpoints.load(save_as(model, tmp_path / "apart"))
     same, fused = checkpoints.load(save_as(model, tmp_path / "f", save_original_format=False))
     assert config == same
-    names = checkpoints.safetensors.Reader(tmp_path / "f" / "model.safetensors")
+    names = safetensors.Reader(tmp_path / "f" / "model.safetensors")
     assert any(key.endswith("gate_up_proj") for key in names)
     for path, a in nested.leaves(p).items():
         np.testing.assert_array_equal(a, nested.leaves(fused)[path])
@@ -263,7 +263,7 @@ def test_deepseek_files_by_their_names(tmp_path):
     p = params(config)
     arrays, settings = deepseek_files(p, config)
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    checkpoints.safetensors.write(tmp_path / "model.safetensors", arrays)
+    safetensors.write(tmp_path / "model.safetensors", arrays)
     loaded, found = checkpoints.load(tmp_path, dtype=np.float64)
     for path, a in nested.leaves(p).items():
         np.testing.assert_array_equal(nested.leaves(found)[path], a, err_msg=path)
