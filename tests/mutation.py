@@ -469,22 +469,26 @@ class Trial:
         if is_killed:
             return Outcome(case.key, True, runs[number].name if number >= 0 else "import")
         if number == -2 or name in self.imported:
-            runs = runs or self._runs_of_module(case.module)
-            is_killed, by = in_a_new_process(case, runs, self.seconds)
+            is_killed, by = in_a_new_process(case, self._runs_of_module(case.module), self.seconds)
             return Outcome(case.key, bool(is_killed), by if is_killed else "")
         return Outcome(case.key, False, "")
 
     def _runs_of_module(self, module):
-        """The runs of a module's test file, then those that call anything of the module."""
-        runs = {}
-        for name in sorted({n for m in self.coverage.measured.values() if m for n in m.functions}):
-            if name.startswith(f"{module}: "):
-                runs |= dict.fromkeys(self.coverage.runs(name, module))
-        place = f"tests/{module.removesuffix('.py')}".rpartition("/")
-        mirrored = f"{place[0]}/test_{place[2]}.py::"
-        others = [run for run in self.seconds if run.name.startswith(mirrored) and not run.mode]
-        runs = dict.fromkeys([*others, *runs])
-        return sorted(runs, key=lambda r: (not r.name.startswith(mirrored), r.mode))
+        """The runs of a module's test file, those that call anything of the module, and the others
+        of the room, which may read its constants.
+        """
+        room = module.partition("/")[0]
+        folder, _, name = module.rpartition("/")
+        mirrored = f"tests/{folder}/test_{name}::"
+        results = self.coverage.measured
+        runs = [run for run in self.seconds if run.name.startswith(f"tests/{room}/")]
+        runs = [run for run in runs if run.mode == MODES[0]]
+
+        def order(run):
+            calls = any(f.startswith(f"{module}: ") for f in results[run].functions)
+            return not run.name.startswith(mirrored), not calls, self.seconds[run]
+
+        return sorted(runs, key=order)
 
 
 def read_outcomes(path: pathlib.Path) -> dict[str, Outcome]:

@@ -496,6 +496,16 @@ def test_a_pass_with_a_cache_of_keys_has_no_backward_pass():
         attention.backward(np.ones((B, T, D)), None)
 
 
+@pytest.mark.parametrize("name", ["wq", "wk", "wv", "wo"])
+def test_a_missing_matrix_is_named(name):
+    params, x = problem()
+    params = {key: value for key, value in params.items() if key != name}
+    with pytest.raises(InputError, match="params: wanted the keys wq, wk, wv, wo; got"):
+        attention.forward(params, x, **options())
+    with pytest.raises(InputError, match="params: wanted a dict"):
+        attention.forward(None, x, **options())
+
+
 def test_a_gradient_that_is_not_finite_goes_through():
     params, x = problem()
     out, cache = attention.forward(params, x, **options())

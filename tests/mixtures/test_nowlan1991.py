@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
 from moe_np.mixtures import jacobs1991, nowlan1991
@@ -140,3 +141,30 @@ def test_parameters_of_a_fixed_loss_are_checked(monkeypatch, backend):
     with pytest.raises(InputError, match="params: wanted") as error:
         nowlan1991.check({"W": np.ones((99, 99, 9))}, x, x, d, 0.5)
     assert len(str(error.value)) < 200 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "C", "dtype", "compiled"),
+    [
+        ("softmax", 2, np.float64, True),
+        ("softmax", 1, np.float64, False),
+        ("linear", 2, np.float64, False),
+        ("softmax", 2, np.float32, False),
+    ],
+)
+def test_the_compiled_loss_is_used_for_what_it_is_written_for(
+    kind, C, dtype, compiled, monkeypatch
+):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("MOE_NP_KERNELS", "numba")
+    made = []
+    make = kernels.nowlan1991.mean_loss_of
+    monkeypatch.setattr(
+        kernels.nowlan1991, "mean_loss_of", lambda *given: made.append(1) or make(*given)
+    )
+    params, x, z, d, _ = random_case(kind, C=C)
+    x, z, d = (a.astype(dtype) for a in (x, z, d))
+    params = {name: p.astype(dtype) for name, p in params.items()}
+    loss, _ = nowlan1991.mean_loss_of(x, z, d, sigma=0.4, kind=kind)(params)
+    assert bool(made) == compiled
+    assert loss == pytest.approx(nowlan1991.mean_loss(params, x, z, d, sigma=0.4, kind=kind)[0])

@@ -251,3 +251,13 @@ def test_a_single_network_is_one():
         patch_cnn_training.single_gradients(two, batch, activation="cubic")
     with pytest.raises(InputError, match=r"params\['w'\]: wanted one network, got 2"):
         patch_cnn_training.single_predict(two, batch, activation="cubic")
+
+
+@pytest.mark.parametrize(("E", "F"), [(0, 4), (4, 0), (4, 3)])
+def test_no_experts_no_filters_and_an_odd_number_are_refused(E, F):
+    _, x, y, _, _ = problem()
+    batch = patch_cnn_training.batch(x, y)
+    params = {"w": np.ones((E, F, D)), "b": np.ones((E, F)), "theta": np.ones((E, D))}
+    options = {"activation": "cubic", "gate": "raw", "loss": "once"}
+    with pytest.raises(InputError, match=r"params\['w'\]: wanted"):
+        patch_cnn_training.gradients(params, batch, None, **options)

@@ -154,6 +154,23 @@ def test_a_cluster_of_one_token_has_its_centroid_there():
     assert inertia[-1] == pytest.approx(2)
 
 
+def test_a_centroid_without_tokens_stays():
+    x = np.repeat([[1.0, 0], [3, 0]], 3, axis=0)
+    for seed in range(5):
+        params, inertia = kmeans.fit(np.random.default_rng(seed), x, 3)
+        assert set(params["centroids"][:, 0]) == {1, 3} and inertia[-1] == 0
+
+
+def test_the_offset_of_points_that_are_far_from_0_and_close_together():
+    points = np.array([[1000.0, 0], [1001, 2]])
+    np.testing.assert_array_equal(kmeans.offset(points), [1000.5, 1])
+    for near in (points - [1000, 0], points[:1], points[:0]):
+        np.testing.assert_array_equal(kmeans.offset(near), [0, 0])
+    # just above and just below 30 times the spread
+    assert kmeans.offset(np.array([[30.01], [32.01]]) - 1).any()
+    assert not kmeans.offset(np.array([[29.99], [31.99]]) - 1).any()
+
+
 def test_fewer_distinct_tokens_than_centroids():
     params, inertia = kmeans.fit(np.random.default_rng(0), np.ones((6, 2)), 3)
     assert np.array_equal(params["centroids"], np.ones((3, 2))) and inertia[-1] == 0
