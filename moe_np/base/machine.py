@@ -73,7 +73,7 @@ def _after_fork_in_child():
     if _fork.locked:
         BLAS_LOCK.release()
         return
-    BLAS_LOCK._at_fork_reinit()
+    BLAS_LOCK._at_fork_reinit()  # pyright: ignore[reportAttributeAccessIssue]
     if _limits:
         _limits[0].restore_original_limits()
     _limits.clear()

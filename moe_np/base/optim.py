@@ -28,7 +28,12 @@ from moe_np.base.types import Array, ArrayE, Params
 def gradient_descent(params: Params, grads: Params, *, lr: float) -> Params:
     """p ← p − η g."""
     lr = number("lr", lr)  # a float: a NumPy number would change the dtype
-    return {k: p - lr * grads[k] for k, p in params.items()}
+    return {k: _in_type_of(p, grads[k], p - lr * grads[k]) for k, p in params.items()}
+
+
+def _in_type_of(p, g, new):
+    """`new`; NumPy before version 2 computes float64 from numbers in float32 without axes."""
+    return new.astype(np.result_type(p, g)) if isinstance(new, np.float64) else new
 
 
 def momentum(
@@ -41,7 +46,9 @@ def momentum(
     if velocity is None:
         velocity = {k: np.zeros_like(p) for k, p in params.items()}
     beta = number("beta", beta)
-    velocity = {k: beta * velocity[k] + grads[k] for k in params}
+    velocity = {
+        k: _in_type_of(velocity[k], grads[k], beta * velocity[k] + grads[k]) for k in params
+    }
     return gradient_descent(params, velocity, lr=lr), velocity
 
 
@@ -85,7 +92,8 @@ def adam(
         g = grads[k] + weight_decay * p if weight_decay else grads[k]
         m[k] = beta1 * state.m[k] + (1 - beta1) * g
         v[k] = beta2 * state.v[k] + (1 - beta2) * g * g
-        new[k] = p - lr / (1 - beta1**t) * m[k] / (np.sqrt(v[k]) / math.sqrt(1 - beta2**t) + eps)
+        root = np.sqrt(v[k]) / math.sqrt(1 - beta2**t)
+        new[k] = _in_type_of(p, g, p - lr / (1 - beta1**t) * m[k] / (root + eps))
     return new, AdamState(t, m, v)
 
 
@@ -188,14 +196,13 @@ def adamw(
     An expert without tokens has a gradient of 0, and moves even so: by its decay and by its running
     mean (errata 29). Raises InputError for gradients with other leaves or shapes.
     """
-    of_params = leaves(params)
     if state is None:
-        state = AdamState(0, map_leaves(_zeros, params), map_leaves(_zeros, params))
+        zeros = [map_leaves(lambda p: np.zeros(p.shape, p.dtype), params) for _ in "mv"]
+        state = AdamState(0, *zeros)
     elif not in_place:
         state = AdamState(state.t, map_leaves(_copy, state.m), map_leaves(_copy, state.v))
-    if not in_place:
-        params = map_leaves(_copy, params)
-        of_params = leaves(params)
+    params = params if in_place else map_leaves(_copy, params)
+    of_params = leaves(params)
     factors = _factors(state.t + 1, lr, weight_decay, betas, eps, scale)
     of_grads = _same_leaves("grads", grads, of_params)
     of_m = _same_leaves("state.m", state.m, of_params)
@@ -245,10 +252,6 @@ def _factors(t, lr, weight_decay, betas, eps, scale):
         eps=number("eps", eps, minimum=0),
         scale=number("scale", scale, minimum=0),
     )
-
-
-def _zeros(p):
-    return np.zeros(p.shape, p.dtype)
 
 
 def _copy(p):

@@ -223,7 +223,7 @@ def _load(path, setting):
         position, *key = stored["stream"]
         if not (0 < len(runs) <= len(PLAN) and all(run["entropy_per_epoch"] for run in runs)):
             raise ValueError(f"{len(runs)} runs")
-        if not (len(key) == 624 and 0 <= position <= 624):
+        if not (len(key) == 624 and 0 <= position <= 624 and min(key) >= 0):
             raise ValueError("a position outside the stream")
         stream.set_state(("MT19937", np.array(key, np.uint32), position))
         return runs, stream
