@@ -453,7 +453,7 @@ class Trial:
     def outcome(self, case: Case) -> Outcome:
         """Whether a test notices the mutant, and which."""
         name = f"{case.module}: {case.mutant.function}"
-        runs = self.coverage.runs(name, case.module)
+        runs = self.coverage.runs(name, case.module) or self._runs_of_module(case.module)
         reached = os.memfd_create("reached")
 
         def work():

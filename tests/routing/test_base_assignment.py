@@ -127,3 +127,12 @@ def test_balanced_is_training_and_a_mask_is_checked():
 def test_one_expert_takes_all():
     routing, _ = base_assignment.route(*problem(E=1), training=True)
     assert (routing.expert == 0).all() and len(routing.token) == 12
+
+
+@pytest.mark.parametrize(("D", "E"), [(6, 4), (4, 6)])
+def test_the_initialisation_is_orthonormal_times_the_scale(D, E):
+    for options, scale in (({}, 0.1), ({"scale": 3.0}, 3.0)):
+        w = base_assignment.init(np.random.default_rng(0), D, E, **options)["w"]
+        assert w.shape == (D, E)
+        product = w.T @ w if D >= E else w @ w.T
+        np.testing.assert_allclose(product, scale**2 * np.eye(4), atol=1e-12)

@@ -251,3 +251,12 @@ def test_among_equal_scores_the_larger_logit_is_taken():
     logits = np.array([[0.0, 3, 0, 0, 0], [0, 1, 2, 9, 9]])
     assert bias_balanced.best(scores, logits, 1).tolist() == [[1], [0]]
     assert bias_balanced.best(scores, logits, 2).tolist() == [[1, 0], [0, 2]]
+
+
+def test_the_initialisation():
+    params = bias_balanced.init(np.random.default_rng(0), 4, 3)
+    drawn = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_array_equal(params["w"], drawn / 2)
+    assert params["bias"].tolist() == [0] * 3
+    scaled = bias_balanced.init(np.random.default_rng(0), 4, 3, scale=3.0)["w"]
+    np.testing.assert_allclose(scaled, drawn * 1.5, rtol=1e-14)

@@ -312,3 +312,11 @@ def test_a_distance_that_overflows_and_bad_counts_are_refused():
         kmeans.online(params, np.ones((2, 3)), [-1, 0])
     with pytest.raises(InputError, match="rate: wanted a finite number of at least 0"):
         kmeans.online(params, np.ones((2, 3)), rate=np.nan)
+
+
+def test_the_initialisation_is_normal_with_deviation_scale():
+    drawn = np.random.default_rng(0).normal(size=(3, 4))
+    first = kmeans.init(np.random.default_rng(0), 4, 3)["centroids"]
+    np.testing.assert_array_equal(first, drawn)
+    scaled = kmeans.init(np.random.default_rng(0), 4, 3, scale=3.0)["centroids"]
+    np.testing.assert_array_equal(scaled, 3 * drawn)

@@ -267,3 +267,12 @@ def test_noise_epsilon_is_checked(epsilon):
     params = noisy_top_k.init(rng, 4, 4)
     with pytest.raises(InputError, match="noise_epsilon: wanted a finite number of at least 0"):
         noisy_top_k.route(params, np.ones((2, 4)), k=2, noise_epsilon=epsilon, rng=rng)
+
+
+def test_the_initialisation_is_0_unless_a_scale_is_given():
+    first = noisy_top_k.init(np.random.default_rng(0), 4, 3)
+    assert list(first) == ["w", "w_noise"] and not first["w"].any() and not first["w_noise"].any()
+    drawn = np.random.default_rng(0).normal(size=(2, 4, 3))
+    scaled = noisy_top_k.init(np.random.default_rng(0), 4, 3, scale=3.0)
+    np.testing.assert_allclose(scaled["w"], drawn[0] * 1.5, rtol=1e-14)
+    np.testing.assert_allclose(scaled["w_noise"], drawn[1] * 1.5, rtol=1e-14)

@@ -174,3 +174,12 @@ def test_training_is_with_a_generator_unless_it_is_said():
     )
     with pytest.raises(InputError, match="training: wanted True, False or None, got 'batch'"):
         strictly_balanced.route(params, x, k=2, training="batch")
+
+
+def test_the_initialisation():
+    params = strictly_balanced.init(np.random.default_rng(0), 4, 3)
+    drawn = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_array_equal(params["w"], drawn / 2)
+    assert params["threshold"].tolist() == [1 / 3] * 3
+    scaled = strictly_balanced.init(np.random.default_rng(0), 4, 3, scale=3.0)["w"]
+    np.testing.assert_allclose(scaled, drawn * 1.5, rtol=1e-14)

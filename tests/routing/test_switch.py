@@ -139,3 +139,12 @@ def test_numbers_of_numpy_are_numbers(jitter):
     routing, _ = switch.route(params, x, jitter=jitter, rng=np.random.default_rng(1))
     wanted, _ = switch.route(params, x, jitter=float(jitter), rng=np.random.default_rng(1))
     np.testing.assert_array_equal(routing.logits, wanted.logits)
+
+
+def test_the_initialisation_is_cut_at_two_deviations():
+    w = switch.init(np.random.default_rng(0), 100, 500)["w"]
+    deviation = np.sqrt(0.1 / 100)
+    assert 1.99 * deviation < np.abs(w).max() <= 2 * deviation
+    assert abs(w.mean()) < 0.001 and w.std() == pytest.approx(0.8796 * deviation, rel=0.01)
+    scaled = switch.init(np.random.default_rng(0), 100, 500, scale=1.0)["w"]
+    np.testing.assert_allclose(scaled, w / np.sqrt(0.1), rtol=1e-12)
