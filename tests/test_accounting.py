@@ -21,11 +21,17 @@ from moe_np.routing import noisy_top_k
         ("deepseekmoe-16b", 16_375_728_128, 2_828_650_496),
         ("glam-64b-64e", 1_161_755_099_136, 96_603_209_728),
         ("moe-65536-h", 68_791_046_144, 9_179_136),
+        ("grok-1", 315_684_820_992, 83_756_587_008),
     ],
 )
 def test_exact_counts(name, total, active):
     counts = count(name)
     assert (counts.total, counts.active) == (total, active)
+
+
+def test_grok_1_was_published_without_its_embedding():
+    counts = count("grok-1")
+    assert (counts.total - counts.parts["embedding"].total) // 10**9 == 314
 
 
 def test_to_the_printed_digit():
@@ -45,7 +51,7 @@ def test_shazeer_tables_7_and_8():
 
 SCALE = {"M": 1e6, "B": 1e9, "T": 1e12}
 # the printed number differs from the counted one; the note of the model says so
-DIFFER = {("switch-base", "total"), ("moe-256", "operations")}
+DIFFER = {("switch-base", "total"), ("moe-256", "operations"), ("grok-1", "total")}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_np.accounting import Transformer
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType, Options, Rng
@@ -81,6 +82,37 @@ def check(config: Config) -> None:
         checks.integer("config: the number of a layer", layer, minimum=0, maximum=config.layers - 1)
     if config.experts > 1:
         mixture_layer.causal_router(config.router)
+
+
+def architecture(config: Config) -> Transformer:
+    """The sizes for `accounting.count`: parameters, active ones, operations of a token.
+
+    The biases of "relu" and "gelu" experts are left out. A router without k counts one expert.
+    """
+    check(config)
+    dense = sum(is_dense(config, i) for i in range(config.layers))
+    gains = {"none": 0, "whole": config.heads + config.kv_heads, "head": 2}[config.qk_norm]
+    return Transformer(
+        vocab=config.vocabulary,
+        d_model=config.d_model,
+        decoder_layers=config.layers,
+        heads=config.heads,
+        d_head=config.d_head,
+        kv_heads=config.kv_heads,
+        d_ff=(config.dense_hidden or config.hidden) if dense else 0,
+        gated=config.expert == "swiglu",
+        tied=config.tied,
+        moe_layers=config.layers - dense,
+        experts=config.experts,
+        k=config.options.get("k", 1),
+        shared=config.shared,
+        d_expert=config.hidden,
+        gated_experts=config.expert == "swiglu",
+        query_biases=config.biases,
+        query_gains=gains * config.d_head,
+        d_shared=config.shared_hidden or 0,
+        shared_gate=config.shared_gate,
+    )
 
 
 # --- initialisation -------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from moe_np import accounting
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
 from moe_np.models import (
@@ -14,6 +15,7 @@ from moe_np.models import (
     checkpoint_settings,
     checkpoints,
     decoder,
+    decoder_config,
     safetensors,
 )
 from tests.support.decoders import LAYOUTS, ROUTERS, SMALL, params, text, with_router
@@ -308,10 +310,15 @@ def test_the_settings_of_published_models():
     _, mixtral = checkpoint_settings.config_of(MIXTRAL_8X7B)
     assert mixtral.options == {"k": 2, "renormalise": True} and mixtral.d_head == 128
     assert numbers(mixtral) == 46_702_792_704
+    counts = accounting.count(decoder_config.architecture(mixtral))
+    assert (counts.total, counts.active) == (46_702_792_704, 12_879_925_248)
+    assert counts.parts == accounting.count("mixtral-8x7b").parts
     _, deepseek = checkpoint_settings.config_of(DEEPSEEK_16B)
     assert deepseek.dense_layers == (0,) and deepseek.dense_hidden == 10944
     assert deepseek.options == {"k": 6, "renormalise": False}
     assert numbers(deepseek) == 16_375_728_128
+    counts = accounting.count(decoder_config.architecture(deepseek))
+    assert counts.parts == accounting.count("deepseekmoe-16b").parts
 
 
 def numbers(config):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from moe_np import accounting
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
 from moe_np.models import decoder, decoder_config
@@ -46,6 +47,21 @@ def test_init_has_the_type_and_the_parts(name):
         assert ("router" in layer) != dense
         assert len(layer["experts"]["w2"]) == (1 if dense else config.experts)
         assert ("shared" in layer) == (config.shared > 0 and not dense)
+
+
+@pytest.mark.parametrize("layout", [n for n, c in LAYOUTS.items() if c.expert == "swiglu"])
+def test_the_count_is_that_of_the_arrays(layout):
+    config = LAYOUTS[layout]
+    p = decoder_config.init(np.random.default_rng(0), config)
+    counts = accounting.count(decoder_config.architecture(config))
+    assert counts.total == sum(a.size for a in nested.leaves(p).values())
+    inactive = sum(
+        a.size * (config.experts - config.options["k"]) // config.experts
+        for i, layer in enumerate(p["layers"])
+        for a in layer["experts"].values()
+        if not decoder_config.is_dense(config, i)
+    )
+    assert counts.active == counts.total - inactive
 
 
 def test_a_config_is_json():
