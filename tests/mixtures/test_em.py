@@ -12,6 +12,7 @@ from moe_np.base import gradcheck
 from moe_np.base.checks import InputError
 from moe_np.mixtures import em
 from tests.support.mixtures import FAMILIES, each_family, random_data, random_params
+from tests.support.signatures import defaults
 
 
 def fit_to_the_end(name, x, y, E=3, **options):
@@ -424,3 +425,9 @@ def test_the_best_third_of_the_restarts_is_continued(restarts, wanted):
     rng = np.random.default_rng(0)
     runs = em.run_restarts(problem, rng, restarts, 1, 1e-9, 3)
     assert len(runs) == wanted and all(len(run.history) == 4 for run in runs)
+
+
+def test_the_settings_of_a_fit_unless_given():
+    """Numbers that have been published with them depend on each."""
+    runs = {"restarts": 20, "short": 50, "tol": 1e-6, "max_iter": 1000}
+    assert defaults(em.fit) == {**runs, "ridge": 0.0, "irls_steps": 1}

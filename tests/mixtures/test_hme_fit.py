@@ -7,6 +7,7 @@ from moe_np.base.checks import InputError
 from moe_np.data.piecewise import piecewise
 from moe_np.mixtures import em, hme, hme_em, hme_fit
 from tests.support.mixtures import FAMILIES, each_family, random_data, random_tree
+from tests.support.signatures import defaults
 
 OPTIONS = {"restarts": 3, "ridge": 0.01}
 
@@ -145,3 +146,9 @@ def test_an_initial_tree_has_the_shape_that_is_wanted():
     fit, _, _ = fitted("expert", tree=(2, 3))
     with pytest.raises(InputError, match=r"initial: wanted the tree \(3, 2\)"):
         fitted("expert", tree=(3, 2), initial=fit.params)
+
+
+def test_the_settings_of_a_fit_unless_given():
+    """Numbers that have been published with them depend on each."""
+    runs = {"restarts": 20, "short": 50, "tol": 1e-6, "max_iter": 1000}
+    assert defaults(hme_fit.fit) == {**runs, "ridge": 0.0, "irls_steps": 1}

@@ -12,6 +12,7 @@ from moe_np.mixtures import hme, hme_em, hme_online
 from moe_np.mixtures.hme_online import Options
 from moe_np.mixtures.least_squares import make_design, weighted_least_squares
 from tests.support.mixtures import random_tree
+from tests.support.signatures import defaults
 
 # --- One case -------------------------------------------------------------------------------------
 
@@ -273,3 +274,17 @@ def test_memory_and_order_are_checked(monkeypatch, backend):
     for x_type, y_type in (("f8", "f4"), ("f8", ">f8"), (">f8", "f8")):
         passes = hme_online.train(params, x.astype(x_type), y.astype(y_type), rng=rng)
         assert np.isfinite([next(passes).loss for _ in range(2)]).all()
+
+
+def test_the_settings_unless_given():
+    """Numbers that have been published with them depend on each."""
+    assert defaults(hme_online.init_memory) == {"width": 1.0, "cases": 100.0}
+    assert defaults(hme_online.train)["method"] == "rls"
+    assert hme_online.DEFAULT._asdict() == {
+        "forgetting": 0.99,
+        "shrink": 0.4,
+        "shrink_every": 1000,
+        "clip": 10.0,
+        "weighted": True,
+        "hold_variance": False,
+    }

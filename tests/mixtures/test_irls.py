@@ -17,6 +17,7 @@ from moe_np.mixtures import irls
 from moe_np.mixtures.irls import multinomial_irls
 from moe_np.mixtures.least_squares import make_design
 from tests.support.mixtures import with_ones
+from tests.support.signatures import defaults
 
 
 def softmax_problem(seed, N=60, D=2, K=3, M=None):
@@ -271,3 +272,7 @@ def test_blas_has_one_thread_inside_and_as_many_as_before_outside(monkeypatch):
     _, x, target, weight = softmax_problem(12)
     multinomial_irls(x, target, weight)
     assert set(inside) == {1} and blas_threads() == before
+
+
+def test_the_settings_unless_given():
+    assert defaults(multinomial_irls) == {"ridge": 0.0, "max_steps": 25, "tol": 1e-10}
