@@ -17,12 +17,12 @@ from moe_np.kernels.machine.jit_options import ENTRY
 from moe_np.kernels.machine.thread_pool import add, share
 
 BLOCK = 128  # rows that a thread takes at a time
-LARGE = 1 << 17  # numbers up to which one thread works alone
+LARGE = 1 << 17  # numbers up to which a single thread works alone
 SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN keep their sense
 
 
 def _scratch(size):
-    """The argument `scratch` of `share`, for threads without arrays: one or several threads."""
+    """The argument `scratch` of `share`, for threads without arrays: a single thread or several."""
     return [()] * (1 if size < LARGE else blas_threads())
 
 
@@ -30,11 +30,11 @@ def _scratch(size):
 def _forward(counter, x, branch, g, eps, total, y, r):
     """A block of rows at a time; without a residual, branch and total are empty."""
     N, D = x.shape
-    one = x.dtype.type(1)
+    unit = x.dtype.type(1)
     block = add(counter, 0, BLOCK)
     while block < N:
         for n in range(block, min(block + BLOCK, N)):
-            squares = one - one
+            squares = unit - unit
             if len(branch):
                 for d in range(D):
                     v = x[n, d] + branch[n, d]
@@ -43,7 +43,7 @@ def _forward(counter, x, branch, g, eps, total, y, r):
             else:
                 for d in range(D):
                     squares += x[n, d] * x[n, d]
-            root = one / np.sqrt(squares / x.dtype.type(D) + eps)
+            root = unit / np.sqrt(squares / x.dtype.type(D) + eps)
             r[n] = root
             source = total[n] if len(branch) else x[n]
             for d in range(D):

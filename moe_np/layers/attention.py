@@ -29,6 +29,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayBTD, ArrayBTHd
@@ -121,27 +122,25 @@ def forward(
     source = x if memory is None else memory
     params, x, source = projections.check(params, x, source, heads, kv_heads)
     _check_kinds(causal, window, rotary, memory, kv)
-    kept = kv.length if kv is not None else 0
+    earlier = kv.length if kv is not None and memory is None else 0
     T = x.shape[1]
-    S = source.shape[1] + (kept if memory is None else 0)
-    offset = kept if memory is None else 0
+    S = source.shape[1] + earlier
     d = params["wq"].shape[1] // heads
     pattern = _pattern(causal, window, scale, d, T + S)
-    pattern = pattern._replace(offset=offset, rotary=rotary, key_rotary=rotary)
+    pattern = pattern._replace(offset=earlier, rotary=rotary, key_rotary=rotary)
     pattern = _with_arrays(pattern, x, (T, S, heads, d), bias, valid)
     q, q_cache = projections.project(params, x, "q", heads, eps)
     if kv is not None:
         _keep(params, source, kv_heads, eps, pattern, kv, memory is not None)
         k, v = kv.filled()
-        heads_out, _ = attend_numpy(q, k, v, pattern._replace(key_rotary=None))
+        heads_out, _ = _attend(q, k, v, pattern._replace(key_rotary=None))
         return _output(heads_out, params["wo"], x), None
     k, k_cache = projections.project(params, source, "k", kv_heads, eps)
     v, v_cache = projections.project(params, source, "v", kv_heads, eps)
-    heads_out, log_sum = attend_numpy(q, k, v, pattern)
+    heads_out, log_sum = _attend(q, k, v, pattern)
     out = _output(heads_out, params["wo"], x)
-    kept_for = (q_cache, k_cache, v_cache)
-    cross = memory is not None
-    return out, Cache(params, kept_for, q, k, v, heads_out, log_sum, pattern, cross)
+    inputs = (q_cache, k_cache, v_cache)
+    return out, Cache(params, inputs, q, k, v, heads_out, log_sum, pattern, memory is not None)
 
 
 def backward(dout: ArrayBTD, cache: Cache) -> tuple[ArrayBTD, Tree]:
@@ -169,7 +168,7 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
     dout = dout.astype(cache.q.dtype, copy=False)
     dwo = projections.weight_gradient(cache.heads_out.reshape(B, T, Hq * d), dout)
     dheads = projections.rows(dout, cache.params["wo"].T).reshape(B, T, Hq, d)
-    *dqkv, dbias = attend_backward_numpy(dheads, cache)
+    *dqkv, dbias = _attend_backward(dheads, cache)
     dx, grads = projections.project_backward(cache.params, dqkv[0], cache.projections[0])
     dsource = 0
     for dy, projection in zip(dqkv[1:], cache.projections[1:], strict=True):
@@ -206,6 +205,11 @@ def _keep(params, source, kv_heads, eps, pattern, kv, cross):
 # --- scores, softmax, sums ------------------------------------------------------------------------
 
 
+def _attend(q, k, v, pattern):
+    compiled = kernels.compiled(q.dtype) and q.size and k.size
+    return (kernels.attention.forward if compiled else attend_numpy)(q, k, v, pattern)
+
+
 def attend_numpy(
     q: ArrayBTHd, k: ArrayBTHd, v: ArrayBTHd, pattern: Pattern
 ) -> tuple[ArrayBTHd, Annotated[np.ndarray, "B, Hq, T"]]:
@@ -229,6 +233,11 @@ def attend_numpy(
         p /= np.where(total == 0, 1, total)
         out[b] = _ungrouped(_grouped_rows(p, v.shape[2]) @ v[b].transpose(1, 0, 2), q[b].shape)
     return out, log_sum
+
+
+def _attend_backward(dheads, cache):
+    compiled = kernels.compiled(cache.q.dtype) and cache.q.size and cache.k.size
+    return (kernels.attention.backward if compiled else attend_backward_numpy)(dheads, cache)
 
 
 def attend_backward_numpy(
