@@ -29,6 +29,7 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, DType, Params, Rng
 from moe_np.layers.experts.expert import Expert, check_finite, check_params
 from moe_np.routing import contract
@@ -126,6 +127,7 @@ def unit_backward(dunit: Array, unit: Array, norm: Array, axis: int) -> Array:
 # --- the layer ------------------------------------------------------------------------------------
 
 
+@one_blas_thread()
 def forward(
     params: Params,
     expert_params: Params,
@@ -175,6 +177,7 @@ def forward(
     return y, cache
 
 
+@one_blas_thread()
 def backward(dy: Annotated[np.ndarray, "B, N, F"], cache: Cache) -> tuple[Tokens, Params, Params]:
     """dy (B, N, F) -> dx (B, N, D), grads of params, grads of expert_params.
 

@@ -32,6 +32,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, ArrayA, Params
 from moe_np.layers.experts.expert import Expert, Offsets, Outputs, check_finite, check_params
 from moe_np.routing import contract
@@ -102,10 +103,11 @@ def forward(
     return out, cache
 
 
+@one_blas_thread()
 def forward_numpy(
     params: Params, x: Array, routing: Routing, expert: Expert, n_experts: int
 ) -> tuple[Annotated[np.ndarray, "N, D_out"], Cache]:
-    """`forward` in NumPy, without the checks."""
+    """`forward` in NumPy, without the checks; the same bits for any number of BLAS threads."""
     order, offsets = by_expert(routing.expert, n_experts)
     token = routing.token[order]
     weight = routing.weight[order]
@@ -130,10 +132,11 @@ def backward(dout: Annotated[np.ndarray, "N, D_out"], cache: Cache) -> tuple[Arr
     return backward_numpy(dout, cache)
 
 
+@one_blas_thread()
 def backward_numpy(
     dout: Annotated[np.ndarray, "N, D_out"], cache: Cache
 ) -> tuple[Array, Params, ArrayA]:
-    """`backward` in NumPy, without the checks."""
+    """`backward` in NumPy, without the checks; the same bits for any number of BLAS threads."""
     arriving = dout[cache.token]
     dweight = np.empty_like(cache.weight)
     dweight[cache.order] = (arriving * cache.y).sum(axis=tuple(range(1, arriving.ndim)))

@@ -57,6 +57,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import (
     Array,
     ArrayA,
@@ -358,16 +359,17 @@ def within_capacity(expert: ArrayA, n_experts: int, C: int) -> ArrayA:
 
 # --- the linear map -------------------------------------------------------------------------------
 
-LARGE = 1 << 18  # multiplications from which on the compiled product is used
+LARGE = 1 << 18  # multiplications from which on the compiled product is used, or BLAS is limited
 
 
 def linear(x: ArrayND, w: ArrayDE, name: str = "w") -> ArrayNE:
-    """logits = x · w. Raises InputError where finite x and w have a product that is not finite.
+    """logits = x · w, with the same bits for any number of BLAS threads. Raises InputError where
+    finite x and w have a product that is not finite.
 
     name   of w in params, for the message
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        logits = x @ w
+        logits = product(x, w)
     check_logits(logits, name)
     return logits
 
@@ -383,10 +385,17 @@ def check_logits(logits: ArrayNE, name: str = "w") -> None:
 
 def linear_backward(dlogits: ArrayNE, x: ArrayND, w: ArrayDE) -> tuple[ArrayND, ArrayDE]:
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
-    # for a small product BLAS takes one thread anyway
     if x.size * w.shape[1] >= LARGE and _same_type(dlogits, x, w):
         return kernels.top_k.linear_backward(dlogits, x, w)
-    return dlogits @ w.T, x.T @ dlogits
+    return product(dlogits, w.T), product(x.T, dlogits)
+
+
+def product(a: Array, b: Array) -> Array:
+    """a · b of two matrices on one BLAS thread; for a small product BLAS takes one anyway."""
+    if a.size * b.shape[1] < LARGE:
+        return a @ b
+    with one_blas_thread():
+        return a @ b
 
 
 def _same_type(dlogits, x, w):
