@@ -440,8 +440,8 @@ hidden_test("4_dispatch", "q6_backward", sparse_backward)
 #
 # The first call with arrays of a new type compiles the function, for a second or so; from then on it runs as C would.
 # Inside, keep to numbers, arrays, loops and simple NumPy functions (`np.zeros`, `np.full`, `np.empty`); a variable
-# keeps one type. A wrong index is not noticed: take `@njit` away while you look for a mistake. In grading your cell
-# is not a file, so leave out `cache=True`.
+# keeps one type. A wrong index is not noticed: take `@njit` away while you look for a mistake. `cache=True`
+# does no harm and saves nothing in grading: each notebook is compiled anew.
 #
 # The race is with the rule as it stands above, in plain Python, for 50,000 tokens, 16 experts and 8 choices; you have to
 # be **5 times as fast**. There is also a way in NumPy that is fast enough (each round at once, with the ideas of
