@@ -20,12 +20,15 @@ order of the gates is PyTorch's; TensorFlow's is i, g, f, o, and its cell adds 1
 Truncated backpropagation through time passes the final state on to the next stretch of text and
 drops the gradient of the initial one: `backward` returns it, and it is left out. Where another text
 begins, the state is zero.
+
+With Numba the recurrence runs in `moe_np.kernels.lstm`.
 """
 
 from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayBTD, DType, Params, Rng
@@ -33,6 +36,9 @@ from moe_np.base.types import ArrayBTD, DType, Params, Rng
 ArrayBP = Annotated[np.ndarray, "B, P"]
 ArrayBH = Annotated[np.ndarray, "B, H"]
 ArrayB4H = Annotated[np.ndarray, "B, 4 H"]
+ArrayTBP = Annotated[np.ndarray, "T + 1, B, P"]
+ArrayTBH = Annotated[np.ndarray, "T or T + 1, B, H"]
+ArrayTB4H = Annotated[np.ndarray, "T, B, 4 H"]
 
 
 class State(NamedTuple):
@@ -47,11 +53,11 @@ class Cache(NamedTuple):
 
     params: Params
     x: ArrayBTD
-    h: Annotated[np.ndarray, "T + 1, B, P"]
-    c: Annotated[np.ndarray, "T + 1, B, H"]
-    gates: Annotated[np.ndarray, "T, B, 4 H"]  # i, f, g, o
-    tanh_c: Annotated[np.ndarray, "T, B, H"]
-    m: Annotated[np.ndarray, "T, B, H"]  # before the projection
+    h: ArrayTBP
+    c: ArrayTBH  # T + 1
+    gates: ArrayTB4H  # i, f, g, o
+    tanh_c: ArrayTBH  # T
+    m: ArrayTBH  # T, before the projection
 
 
 def init(
@@ -142,22 +148,32 @@ def forward(
     """
     params, x, state = _check(params, x, state)
     B, T, D = x.shape
-    wh = params["wh"]
-    P, H4 = wh.shape
-    zx = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D) @ params["wx"] + params["b"]
-    zx = zx.reshape(T, B, H4)
+    P, H4 = params["wh"].shape
+    z = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D) @ params["wx"] + params["b"]
+    z = z.reshape(T, B, H4)
     h = np.empty((T + 1, B, P), x.dtype)
     c = np.empty((T + 1, B, H4 // 4), x.dtype)
     h[0], c[0] = state
-    gates = np.empty_like(zx)
+    compiled = kernels.compiled(x.dtype)
+    tanh_c, m = (kernels.lstm.forward if compiled else recurrence_numpy)(params, z, h, c)
+    out = np.ascontiguousarray(h[1:].transpose(1, 0, 2))
+    return out, State(h[T].copy(), c[T].copy()), Cache(params, x, h, c, z, tanh_c, m)
+
+
+def recurrence_numpy(
+    params: Params, z: ArrayTB4H, h: ArrayTBP, c: ArrayTBH
+) -> tuple[ArrayTBH, ArrayTBH]:
+    """All steps: z (T, B, 4H), without the part of h, becomes the gates; h and c are filled from
+    their first step on; -> tanh_c, m (T, B, H).
+    """
     tanh_c = np.empty_like(c[1:])
     m = np.empty_like(tanh_c) if "wp" in params else h[1:]
-    for t in range(T):
-        c[t + 1], m[t], gates[t], tanh_c[t] = cell_forward(zx[t] + h[t] @ wh, c[t])
+    for t in range(len(z)):
+        total = z[t] + h[t] @ params["wh"]
+        c[t + 1], m[t], z[t], tanh_c[t] = cell_forward(total, c[t])
         if "wp" in params:
             h[t + 1] = m[t] @ params["wp"]
-    out = np.ascontiguousarray(h[1:].transpose(1, 0, 2))
-    return out, State(h[T].copy(), c[T].copy()), Cache(params, x, h, c, gates, tanh_c, m)
+    return tanh_c, m
 
 
 def backward(
@@ -171,16 +187,15 @@ def backward(
     params, x, h, c, gates, tanh_c, m = cache
     T, B, H4 = gates.shape
     P = h.shape[2]
-    dh = checks.array("dh", dh, (B, T, P), finite=False).transpose(1, 0, 2)
-    dh = dh.astype(x.dtype, order="C")  # a copy, to which each step adds what comes from the next
+    dh = checks.array("dh", dh, (B, T, P), finite=False)
+    arriving = np.zeros((T + 1, B, P), x.dtype)  # at the outputs, the first state before them
+    arriving[1:] = dh.transpose(1, 0, 2)
     dstate = zero_state(params, B) if dstate is None else State(*dstate)
-    dz = np.empty_like(gates)
-    dh_next, dc = dstate
-    for t in reversed(range(T)):
-        dh[t] += dh_next
-        dm = dh[t] @ params["wp"].T if "wp" in params else dh[t]
-        dz[t], dc = cell_backward(dm, dc, c[t], gates[t], tanh_c[t])
-        dh_next = dz[t] @ params["wh"].T
+    arriving[T] += dstate.h
+    dc = np.array(dstate.c)
+    compiled = kernels.compiled(x.dtype)
+    steps = kernels.lstm.backward if compiled else recurrence_backward_numpy
+    dz = steps(params, arriving, dc, c, gates, tanh_c)
     rows = dz.reshape(T * B, H4)
     x_rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, x.shape[2])
     dx = (rows @ params["wx"].T).reshape(T, B, x.shape[2]).transpose(1, 0, 2)
@@ -190,8 +205,23 @@ def backward(
         "b": rows.sum(axis=0),
     }
     if "wp" in params:
-        grads["wp"] = m.reshape(T * B, H4 // 4).T @ dh.reshape(T * B, P)
-    return np.ascontiguousarray(dx), State(dh_next, dc), grads
+        grads["wp"] = m.reshape(T * B, H4 // 4).T @ arriving[1:].reshape(T * B, P)
+    return np.ascontiguousarray(dx), State(arriving[0], dc), grads
+
+
+def recurrence_backward_numpy(
+    params: Params, dh: ArrayTBP, dc: ArrayBH, c: ArrayTBH, gates: ArrayTB4H, tanh_c: ArrayTBH
+) -> ArrayTB4H:
+    """All steps backward: -> dz (T, B, 4H).
+
+    dh (T + 1, B, P) and dc (B, H) become the gradients of all outputs and of the first cells.
+    """
+    dz = np.empty_like(gates)
+    for t in reversed(range(len(gates))):
+        dm = dh[t + 1] @ params["wp"].T if "wp" in params else dh[t + 1]
+        dz[t], dc[:] = cell_backward(dm, dc, c[t], gates[t], tanh_c[t])
+        dh[t] += dz[t] @ params["wh"].T
+    return dz
 
 
 # --- the checks of what comes in ------------------------------------------------------------------
