@@ -1,4 +1,4 @@
-"""The compiled recurrence of an LSTM: against its NumPy twin, and the same bits from any thread.
+"""The compiled recurrence of an LSTM: against its NumPy twin; the same bits from any threads."""
 
 import numpy as np
 import pytest
