@@ -50,9 +50,17 @@ COMMANDS = {
         "train a language model in a folder, or go on with it",
         *("moe_np.language.cli", "add_train", "train"),
     ),
+    "generate": Command(
+        "continue a text with a language model, token by token",
+        *("moe_np.language.cli", "add_generate", "generate"),
+    ),
     "evaluate": Command(
         "perplexity and bits per byte of a language model on a text",
         *("moe_np.language.cli", "add_evaluate", "evaluate"),
+    ),
+    "audit": Command(
+        "hold a router or a layer of your own against the reference",
+        *("moe_np.audit.cli", "add_arguments", "run"),
     ),
     "coursework": Command(
         "assignments: list, release, check, grade",

@@ -6,8 +6,11 @@ run_folder    a training run that is stored in a folder and goes on after an int
 run_state     what it needs for that
 run_pictures  its curves, and the load of its experts
 model_files   a model in a folder
+continuation  a text that a model continues, with the experts of every token
+colours       these experts as colours, in a terminal and as a web page
 evaluation    perplexity and bits per byte
 
     moe-np train runs/mixtral --model mixtral --minutes 5
+    moe-np generate runs/mixtral --prompt "And God said" --experts
     moe-np evaluate runs/mixtral --text book.txt
 """

@@ -1,4 +1,4 @@
-"""`moe-np train` and `moe-np evaluate`: language models in a folder.
+"""`moe-np train`, `moe-np generate` and `moe-np evaluate`: language models in a folder.
 
 Text and results go to stdout, everything else to stderr. Ctrl-C, and a request of the system to
 end, let the update end and write a checkpoint; the same command goes on.
@@ -6,7 +6,10 @@ end, let the update end and write a checkpoint; the same command goes on.
 
 import argparse
 import contextlib
+import itertools
 import json
+import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,11 +18,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from moe_np.base import checks, files
 from moe_np.base.checks import InputError
-from moe_np.language import corpus, evaluation, kinds, model_files, run_folder, run_pictures
+from moe_np.language import (
+    colours,
+    continuation,
+    corpus,
+    evaluation,
+    kinds,
+    model_files,
+    run_folder,
+    run_pictures,
+)
 from moe_np.language.evaluation import Evaluation
 from moe_np.layers import diagnostics
 
+DEFAULT_TOKENS = 100
 LONGEST_WINDOW = 512  # tokens, in `evaluate`; a model that was trained on fewer has fewer
 
 
@@ -147,3 +161,74 @@ def evaluate(args: argparse.Namespace) -> None:
         print(json.dumps({**facts, "bits_per_byte": measured.bits_per_byte, "window": length}))
     else:
         print(f"{describe(measured)}, windows of {length} tokens")
+
+
+def add_generate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """Arguments of `moe-np generate`."""
+    parser.add_argument("folder", metavar="FOLDER", help="of moe-np train, or of Hugging Face")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument("--tokens", type=int, metavar="N", help="at most (default: 100, or as fit)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: arg-max")
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable")
+    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the share P")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    experts = "colour each token by its first expert, here and in FOLDER/generation.html"
+    parser.add_argument("--experts", action="store_true", help=experts)
+    layer = "the layer whose experts colour the text (default: the one in the middle)"
+    parser.add_argument("--layer", type=int, metavar="L", help=layer)
+    parser.add_argument("--html", metavar="FILE", help="the page, in place of the one in FOLDER")
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Continue a text, token by token."""
+    model = model_files.load(args.folder)
+    tokeniser = model_files.tokeniser(args.folder)
+    rng = np.random.default_rng(checks.integer("--seed", args.seed, minimum=0))
+    ends = continuation.ends(args.folder)
+    n_prompt = len(tokeniser.encode(args.prompt)) + (ends.first is not None)
+    if args.prompt != args.prompt.rstrip():
+        note = "the prompt ends in white space, which models see before a word, as a part of it"
+        print(f"note: {note}", file=sys.stderr)
+    tokens = args.tokens
+    if tokens is None:
+        left = getattr(model.config, "context", DEFAULT_TOKENS + n_prompt) - n_prompt
+        tokens = min(DEFAULT_TOKENS, max(left, 0))
+    pieces = continuation.continue_text(
+        model,
+        tokeniser,
+        args.prompt,
+        tokens=tokens,
+        rng=rng,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        ends=ends,
+    )
+    if not args.experts:
+        for piece in pieces:
+            print(piece.text, end="", flush=True)
+        print()
+        return
+    _with_experts(args, pieces, n_prompt)
+
+
+def _with_experts(args, pieces, n_prompt):
+    """Stream the text in colours, then write the page."""
+    pieces = iter(pieces)
+    first = next(pieces)
+    layers = len(first.experts)
+    layer = layers // 2
+    if args.layer is not None:
+        layer = checks.integer("--layer", args.layer, minimum=0, maximum=max(layers - 1, 0))
+    page = pathlib.Path(args.html or pathlib.Path(args.folder) / "generation.html")
+    files.writable_folder(page.parent)
+    shown = []
+    for piece in itertools.chain([first], pieces):
+        coloured = "NO_COLOR" not in os.environ
+        text = colours.in_terminal(piece, layer) if coloured else piece.text
+        print(text, end="", flush=True)
+        shown.append(piece)
+    print()
+    title = f"A text continued by {pathlib.Path(args.folder).resolve().name}"
+    files.write_atomically(page, colours.as_page(shown, title, n_prompt, layer))
+    print(f"wrote {page}", file=sys.stderr)

@@ -100,3 +100,62 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, text, capsys):
     (tmp_path / "file").write_text("")
     assert main(train(tmp_path / "file" / "run", text, "--steps", "1")) == 2
     assert "wanted a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    assert main(train(folder / "run", str(folder / "text.txt"), "--steps", "5")) == 0
+    return folder / "run"
+
+
+def test_text_goes_to_stdout_and_everything_else_to_stderr(trained, capsys):
+    command = ["generate", str(trained), "--prompt", "the cat", "--tokens", "5", "--seed", "3"]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("the cat")
+    assert printed.err == ""
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed.out
+    assert main([*command[:-1], "4"]) == 0
+    assert capsys.readouterr().out != printed.out
+
+
+def test_experts_colour_the_text_and_a_page_is_written(trained, capsys, monkeypatch, tmp_path):
+    command = ["generate", str(trained), "--prompt", "the cat", "--tokens", "5", "--experts"]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "\x1b[30;48;2;" in printed.out
+    assert f"wrote {trained / 'generation.html'}" in printed.err
+    assert "layer 1" in (trained / "generation.html").read_text(encoding="utf-8")
+    monkeypatch.setenv("NO_COLOR", "1")
+    page = tmp_path / "pages" / "page.html"
+    assert main([*command, "--layer", "0", "--html", str(page)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert 'value="0" checked' in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", ""], "prompt: wanted some text to continue"),
+        (["--prompt", "the cat" * 20], "at most the 16 tokens of the model's context"),
+        (["--prompt", "a", "--tokens", "1000"], "tokens: wanted at most"),
+        (["--prompt", "a", "--temperature", "-1"], "temperature: wanted"),
+        (["--prompt", "a", "--seed", "-1"], "--seed: wanted"),
+        (["--prompt", "a", "--experts", "--layer", "2"], "--layer: wanted"),
+        ([], "--prompt"),
+    ],
+)
+def test_bad_input_of_generate_is_one_line(trained, capsys, arguments, message):
+    assert main(["generate", str(trained), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_prompt_that_ends_in_a_space_is_noted(trained, capsys):
+    assert main(["generate", str(trained), "--prompt", "the ", "--tokens", "2"]) == 0
+    assert "ends in white space" in capsys.readouterr().err
