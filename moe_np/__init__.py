@@ -3,6 +3,7 @@
     moe_np.mixtures      the mixture of 1991, EM, hierarchical mixtures of experts (HME)
     moe_np.routing       a file per router: top-k, noisy top-k, Switch, GShard, expert choice, ...
     moe_np.layers        sparse layer, experts, load-balancing losses, diagnostics, soft mixture
+    moe_np.audit         holds somebody else's router or layer against the reference
     moe_np.models        whole models: the patch networks of Chen et al. 2022, associative memory
     moe_np.training      ways to train a mixture: joint, alternating, EM, hard, evolutionary, ...
     moe_np.data          vowels, clusters, the robot arm, inverse and piecewise problems
@@ -29,6 +30,7 @@ The rooms are imported when they are first touched: `import moe_np` costs nothin
 __version__ = "0.2.0"
 __all__ = [
     "accounting",
+    "audit",
     "base",
     "coursework",
     "data",

@@ -35,6 +35,7 @@ ROOMS = (
     "language",
     "show",
     "plots",
+    "audit",
     "models",
     "training",
     "layers",
