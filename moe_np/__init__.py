@@ -4,6 +4,7 @@
     moe_np.routing       a file per router: top-k, noisy top-k, Switch, GShard, expert choice, ...
     moe_np.layers        sparse layer, experts, load-balancing losses, diagnostics, soft mixture
     moe_np.audit         holds somebody else's router or layer against the reference
+    moe_np.estimators    scikit-learn's fit and predict in front of mixtures and trees
     moe_np.models        whole models: the patch networks of Chen et al. 2022, associative memory
     moe_np.training      ways to train a mixture: joint, alternating, EM, hard, evolutionary, ...
     moe_np.data          vowels, clusters, the robot arm, inverse and piecewise problems
@@ -34,6 +35,7 @@ __all__ = [
     "base",
     "coursework",
     "data",
+    "estimators",
     "experiments",
     "kernels",
     "language",

@@ -34,6 +34,7 @@ ROOMS = (
     "experiments",
     "language",
     "show",
+    "estimators",
     "plots",
     "audit",
     "models",

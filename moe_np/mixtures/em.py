@@ -27,7 +27,7 @@ cases.
 """
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -161,8 +161,11 @@ def has_converged(history: list[float] | Array, remaining: float) -> bool:
     return rise < rise_before and rise * rise / (rise_before - rise) < remaining
 
 
-def rank(problem: Problem, run: Fit) -> tuple[bool, float]:
-    """The sort key of a run: whether no expert has collapsed, then the objective."""
+def rank(problem: Problem, run: Any) -> tuple[bool, float]:
+    """The sort key of a run: whether no expert has collapsed, then the objective.
+
+    run    a `Fit`, or a `hme_fit.TreeFit`
+    """
     if isinstance(problem.family, Categorical):
         return True, run.history[-1]
     var = run.params["var"]
@@ -299,7 +302,7 @@ def partition(z: ArrayND, n_parts: int, rng: Rng, weight: ArrayN | None = None) 
     if weight is None or not weight.any():
         centres = z[rng.choice(len(z), n_parts, replace=len(z) < n_parts)]
     else:
-        few = np.count_nonzero(weight) < n_parts
+        few = bool(np.count_nonzero(weight) < n_parts)
         centres = z[rng.choice(len(z), n_parts, replace=few, p=weight / weight.sum())]
     return ((z[:, None, :] - centres) ** 2).sum(axis=2).argmin(axis=1)
 

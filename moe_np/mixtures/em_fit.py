@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.numerics import log_softmax, logsumexp, softmax
-from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, ArrayNE, Params, Rng
+from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, ArrayNE, ArrayNEC, Params, Rng
 from moe_np.mixtures.em_families import Categorical, Family, draw_category
 from moe_np.mixtures.least_squares import Design, make_design
 
@@ -28,6 +28,11 @@ class Fit(NamedTuple):
     def gate(self, x: ArrayND, gate_x: Array | None = None) -> ArrayNE:
         """The gating network's output g_i(x): the mixture weights, before y is known."""
         return softmax(gate_logits(self.params, self._designs(x, gate_x)[1]))
+
+    def outputs(self, x: ArrayND) -> ArrayNEC:
+        """The mean, or the class probabilities, of every expert."""
+        x = checks.array("x", x, ("N", self.params["W"].shape[1]))
+        return self.family.outputs(self.params, make_design(x))
 
     def predict_proba(self, x: ArrayND, gate_x: Array | None = None) -> ArrayNC:
         """The class probabilities Σ_i g_i P_i. Raises InputError for Gaussian experts."""
@@ -75,7 +80,10 @@ class Fit(NamedTuple):
         return (Dg + 1) * (E - 1) + self.family.n_parameters(self.params)
 
     def bic(self) -> float:
-        """Schwarz's criterion (BIC) −2 log likelihood + log N · parameters; smaller is better."""
+        """The Bayesian information criterion (BIC; Schwarz 1978); smaller is better.
+
+        −2 log likelihood + log N · parameters, N being the sum of the weights.
+        """
         n_cases = len(self.resp) if self.weight is None else self.weight.sum()
         return -2 * self.log_likelihood + np.log(n_cases) * self.n_parameters()
 
