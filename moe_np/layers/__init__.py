@@ -6,6 +6,13 @@ shared_experts    the routing of experts that every token passes
 nested            a mixture as the expert of a mixture
 soft_moe          slots that are averages of tokens, instead of routing
 balance           load-balancing losses (auxiliary losses)
+embedding         a row of a matrix per token number
+norms             RMSNorm, also with the residual before it, and layer normalisation
+rotary            rotary position embedding
+position_bias     the relative position bias of T5
+attention         multi-head attention: causal, windows, cross, grouped queries
+projections       queries, keys and values by head, for attention
+key_values        keys and values of earlier positions, for generation
 lstm              long short-term memory, with a projection
 attentive_lstm    an LSTM layer that attends to another sequence
 dropout           random units are 0 in training
