@@ -294,7 +294,7 @@ class Coverage:
         """The runs that call this function, those of the module's test file first, short ones
         before long ones. Runs with NumPy kernels only where they call other functions.
         """
-        mirrored = f"tests/{module.rpartition('/')[0]}/test_{pathlib.PurePath(module).name}::"
+        mirrored = mirrored_test(module)
 
         def order(run):
             return not run.name.startswith(mirrored), run.mode, self.measured[run].seconds
@@ -307,6 +307,12 @@ class Coverage:
             return False
         usual = self.measured.get(Run(MODES[0], run.name))
         return run.mode == MODES[0] or usual is None or usual.functions != result.functions
+
+
+def mirrored_test(module: str) -> str:
+    """How the names of the tests of a module's test file begin."""
+    folder, _, name = module.rpartition("/")
+    return f"tests/{folder}/test_{name}::"
 
 
 # --- One mutant -----------------------------------------------------------------------------------
@@ -454,6 +460,9 @@ class Trial:
         """Whether a test notices the mutant, and which."""
         name = f"{case.module}: {case.mutant.function}"
         runs = self.coverage.runs(name, case.module) or self._runs_of_module(case.module)
+        if case.mutant.before.startswith("def "):  # a default can be read without a call
+            mirrored = mirrored_test(case.module)
+            runs = list(dict.fromkeys([*runs, *(r for r in self.seconds if mirrored in r.name)]))
         reached = os.memfd_create("reached")
 
         def work():
@@ -478,8 +487,7 @@ class Trial:
         of the room, which may read its constants.
         """
         room = module.partition("/")[0]
-        folder, _, name = module.rpartition("/")
-        mirrored = f"tests/{folder}/test_{name}::"
+        mirrored = mirrored_test(module)
         results = self.coverage.measured
         runs = [run for run in self.seconds if run.name.startswith(f"tests/{room}/")]
         runs = [run for run in runs if run.mode == MODES[0]]

@@ -95,3 +95,9 @@ def test_a_bad_initialisation_is_named(change, words):
     defaults = {"rng": np.random.default_rng(0), "vocabulary": 3, "d_model": 2}
     with pytest.raises(InputError, match=words):
         embedding.init(**{**defaults, **change})
+
+
+@pytest.mark.parametrize("w", [np.ones(3), np.ones((2, 3, 4)), [[1.0, 2], [3]], "w"])
+def test_a_bad_matrix_is_named(w):
+    with pytest.raises(InputError, match=r"params\['w'\]: wanted"):
+        embedding.forward({"w": w}, np.array([0, 1]))

@@ -431,3 +431,13 @@ def test_the_settings_of_a_fit_unless_given():
     """Numbers that have been published with them depend on each."""
     runs = {"restarts": 20, "short": 50, "tol": 1e-6, "max_iter": 1000}
     assert defaults(em.fit) == {**runs, "ridge": 0.0, "irls_steps": 1}
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_case_that_is_infinitely_far_from_every_expert_is_named():
+    x, y = random_data("expert", 4)
+    problem = em.prepare(x, y, 2, family=em.Gaussian("expert"))
+    params = random_params(np.random.default_rng(0), "expert")
+    params = {**params, "W": 1e50 * params["W"], "var": np.full(len(params["c"]), 1e-300)}
+    with pytest.raises(InputError, match="y: wanted cases with a density above 0"):
+        em.e_step(problem, params)

@@ -73,3 +73,12 @@ def test_bad_input_is_named():
         fit.score(x[:0], y[:0])
     with pytest.raises(InputError, match=r"rng: wanted a numpy\.random\.Generator"):
         fit.sample(x, 0)
+
+
+def test_a_case_that_is_infinitely_far_from_every_expert_is_named():
+    x, y = random_data("expert")
+    params = random_params(np.random.default_rng(0), "expert")
+    params = {**params, "var": np.full(len(params["c"]), 1e-300)}
+    fit = em.Fit(params, 0.0, None, None, True, em.Gaussian("expert"))
+    with pytest.raises(InputError, match="y: wanted cases with a density above 0"):
+        fit.score(x, 1e100 * y)

@@ -152,3 +152,12 @@ def test_the_settings_of_a_fit_unless_given():
     """Numbers that have been published with them depend on each."""
     runs = {"restarts": 20, "short": 50, "tol": 1e-6, "max_iter": 1000}
     assert defaults(hme_fit.fit) == {**runs, "ridge": 0.0, "irls_steps": 1}
+
+
+def test_a_case_that_is_infinitely_far_from_every_expert_is_named():
+    x, y = random_data("expert")
+    problem = hme_fit.prepare(x, y, 4, family=FAMILIES["expert"], ridge=0.0, irls_steps=1)
+    params, _, _ = random_tree((2, 2), "expert")
+    iteration = hme.Iteration(0, np.inf, params, None)
+    with pytest.raises(InputError, match="y: wanted cases with a density above 0"):
+        hme_fit.fit_of(problem, iteration, np.zeros(0))

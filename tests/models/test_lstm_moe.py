@@ -5,7 +5,7 @@ equations, text in stretches, and what is reported.
 import numpy as np
 import pytest
 
-from moe_np.base import gradcheck, numerics
+from moe_np.base import gradcheck, numerics, optim
 from moe_np.base.checks import InputError
 from moe_np.base.params import flatten, leaves, map_leaves, unflatten
 from moe_np.layers import balance, cross_entropy, lstm
@@ -222,3 +222,28 @@ def test_bad_input():
         lstm_moe.loss_and_grads(params, ids, targets[:, 1:], FLAT, rng=np.random.default_rng(0))
     with pytest.raises(InputError, match=r"valid: wanted bool of shape \(3, 4\)"):
         lstm_moe.forward(params, ids, FLAT, valid=np.ones((3, 3), bool))
+
+
+@pytest.mark.slow
+def test_it_learns_what_it_has_to_remember():
+    """The next token is the one four positions before: the entropy of a single token is ln 8."""
+    config = lstm_moe.Config(
+        vocabulary=8, d_model=32, experts=4, expert_hidden=32, options={"k": 2}
+    )
+    rng = np.random.default_rng(0)
+    params = lstm_moe.init(rng, config)
+    state, losses = None, []
+    for _ in range(300):
+        ids = np.tile(rng.integers(0, 8, (32, 4)), 4)
+        measured, grads = lstm_moe.loss_and_grads(params, ids[:, 4:-1], ids[:, 5:], config, rng=rng)
+        params, state = optim.adamw(params, grads, state, lr=0.01, in_place=True)
+        losses.append(measured.task)
+    # of 11 targets, the first three cannot be known, and the fourth is the first of the four
+    assert np.mean(losses[-20:]) < 0.35 * np.log(8) + 0.1
+    assert losses[0] > 0.9 * np.log(8)
+
+
+@pytest.mark.parametrize("config", [None, {"vocabulary": 7}, "flat"])
+def test_what_is_no_config_is_refused(config):
+    with pytest.raises(InputError, match=r"config: wanted a lstm_moe\.Config, got"):
+        lstm_moe.init(np.random.default_rng(0), config)

@@ -200,8 +200,14 @@ def _expressions(node):
                 continue
             if isinstance(child, ast.keyword) and child.arg == "copy":
                 continue  # of memory: no value depends on it
+            if _is_reshape(node) and isinstance(child, ast.UnaryOp):
+                continue  # -1 and every other negative number are the same
             yield child
             yield from _expressions(child)
+
+
+def _is_reshape(node):
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "reshape"
 
 
 def _of_node(node):
