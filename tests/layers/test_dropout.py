@@ -114,6 +114,19 @@ def kept_hidden(kind, params, cache):
 
 
 @kinds
+def test_dropout_in_experts_drops_no_expert(kind):
+    """Pitfall 25: every assignment keeps its expert and its weight; some hidden units are 0."""
+    x, params, routing = layer(kind, N=40, hidden=20)
+    dropping = experts.with_dropout(kind, 0.9, np.random.default_rng(1))
+    _, cache = sparse_layer.forward(params, x, routing, dropping)
+    _, same = sparse_layer.forward(params, x, routing, kind)
+    assert np.array_equal(cache.offsets, same.offsets) and len(cache.token) == 80
+    assert np.array_equal(cache.weight, same.weight)
+    kept = cache.experts.mask.sum(axis=1)
+    assert 0 < kept.mean() < 4 and len(set(kept)) > 2
+
+
+@kinds
 def test_without_a_generator_the_experts_are_the_same_to_the_bit(kind, monkeypatch):
     x, params, routing = layer(kind)
     monkeypatch.setenv("MOE_NP_KERNELS", "numpy")

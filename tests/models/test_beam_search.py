@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from moe_np.base import numerics
+from moe_np.base import numerics, optim
 from moe_np.base.checks import InputError
 from moe_np.base.params import map_leaves
 from moe_np.models import beam_search, translation
@@ -151,3 +151,54 @@ def test_bad_input(change, message):
     options = {"start": START, "end": END, "longest": 3} | change
     with pytest.raises(InputError, match=message):
         beam_search.translate(params, source, CONFIG, **options)
+
+
+# --- a whole run ----------------------------------------------------------------------------------
+
+
+def sentences(rng, n, longest=6, vocabulary=10):
+    """Random sentences and the same turned round: source, its mask, targets with an end token."""
+    length = rng.integers(2, longest + 1, n)
+    valid = np.arange(longest) < length[:, None]
+    source = np.where(valid, rng.integers(2, vocabulary, (n, longest)), 0)
+    targets = np.full((n, longest + 1), -1)
+    for b, size in enumerate(length):
+        targets[b, :size] = source[b, :size][::-1]
+        targets[b, size] = END
+    return source, valid, targets
+
+
+@pytest.mark.slow
+def test_it_learns_to_turn_sentences_round():
+    """Encoder, experts, attention, decoder, loss, optimiser and search together."""
+    config = translation.Config(
+        source_vocabulary=10,
+        target_vocabulary=10,
+        d_model=32,
+        experts=4,
+        expert_hidden=32,
+        hidden=32,
+        options={"k": 2},
+        decoder_options={"k": 2},
+    )
+    rng = np.random.default_rng(0)
+    params = translation.init(rng, config)
+    state = None
+    updates = 400
+    for number in range(updates):
+        source, valid, targets = sentences(rng, 32)
+        _, grads = translation.loss_and_grads(
+            params, source, targets, config, start=START, source_valid=valid, rng=rng
+        )
+        scale = optim.clip_scale(optim.global_norm(grads), 1.0)
+        lr = optim.warmup_cosine(number, peak=1e-2, warmup=20, total=updates, final=1e-3)
+        params, state = optim.adamw(params, grads, state, lr=lr, scale=scale, in_place=True)
+    source, valid, targets = sentences(np.random.default_rng(9), 100)
+    found = beam_search.translate(
+        params, source, config, start=START, end=END, longest=8, source_valid=valid
+    )
+    right = [
+        result.tokens == [token for token in row if token > END]
+        for result, row in zip(found, targets.tolist(), strict=True)
+    ]
+    assert np.mean(right) > 0.9
