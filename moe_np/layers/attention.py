@@ -170,11 +170,10 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
     dheads = projections.rows(dout, cache.params["wo"].T).reshape(B, T, Hq, d)
     *dqkv, dbias = _attend_backward(dheads, cache)
     dx, grads = projections.project_backward(cache.params, dqkv[0], cache.projections[0])
-    dsource = 0
-    for dy, projection in zip(dqkv[1:], cache.projections[1:], strict=True):
-        dinput, more_grads = projections.project_backward(cache.params, dy, projection)
-        dsource = dsource + dinput
-        grads |= more_grads
+    dkey, key_grads = projections.project_backward(cache.params, dqkv[1], cache.projections[1])
+    dvalue, value_grads = projections.project_backward(cache.params, dqkv[2], cache.projections[2])
+    dsource = dkey + dvalue
+    grads |= key_grads | value_grads
     grads["wo"] = dwo
     grads = {name: grads[name] for name in cache.params}
     if cache.cross:

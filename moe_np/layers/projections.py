@@ -126,11 +126,12 @@ def check(
         raise InputError(f"params['wq']: wanted {heads} heads side by side, got {width} columns")
     query = width
     key = width // heads * kv_heads
-    source = checks.array(name, source, (x.shape[0], "S", np.shape(params["wk"])[0]))
+    wk = checks.array("params['wk']", params["wk"], ("D", "Hk d"), finite=False)
+    source = checks.array(name, source, (x.shape[0], "S", len(wk)))
     axes = {"wq": (x.shape[2], query), "wk": (source.shape[2], key)}
-    axes |= {"wv": (source.shape[2], key), "wo": (query, "D")}
+    axes |= {"wv": (source.shape[2], key), "wo": (query, x.shape[2])}
     axes |= {b: (n,) for b, n in (("bq", query), ("bk", key), ("bv", key)) if b in params}
-    arrays = dict(checks.params("params", params, axes, finite=False))
+    arrays: Tree = dict(checks.params("params", params, axes, finite=False))
     for norm, size in (("q_norm", query), ("k_norm", key)):
         if norm in params:
             arrays[norm] = checks.params(f"params[{norm!r}]", params[norm], {"g": ("size",)})

@@ -43,6 +43,8 @@ def test_a_norm_of_the_whole_projection_or_of_each_head(norm):
     [
         ({"wq": np.ones((5, 10))}, r"params\['wq'\]: wanted 3 heads side by side, got 10 columns"),
         ({"wk": np.ones((5, 5))}, r"params\['wk'\]: wanted shape \(5, 4\), got \(5, 5\)"),
+        ({"wk": 3.0}, r"params\['wk'\]: wanted shape \(D, Hk d\), got \(\)"),
+        ({"wo": np.ones((12, 6))}, r"params\['wo'\]: wanted shape \(12, 5\), got \(12, 6\)"),
         ({"bv": np.ones(5)}, r"params\['bv'\]: wanted shape \(4,\), got \(5,\)"),
         ({"q_norm": {"g": np.ones(5)}}, r"params\['q_norm'\]\['g'\]: wanted 12 or 4 gains, got 5"),
         ({"b1": np.ones(5)}, "params: wanted no other keys, got b1"),
