@@ -98,38 +98,13 @@ def block_forward(
     """
     p = config.dropout
     h, norm1 = norms.rms_forward(params["norm1"], x, eps=config.eps)
-    a, attended = attention.forward(
-        params["attention"],
-        h,
-        heads=config.heads,
-        kv_heads=config.kv_heads,
-        causal=True,
-        window=None if layer in config.full_layers else config.window,
-        rotary=batch.rotary,
-        valid=batch.valid_keys,
-        kv=kv,
-        eps=config.eps,
-    )
+    a, attended = _attention(params["attention"], h, config, layer, batch, kv)
     a, attention_mask = dropout.forward(a, p, batch.rng)
     x = x + a  # not +=, because norm1 keeps x
 
     h, norm2 = norms.rms_forward(params["norm2"], x, eps=config.eps)
-    expert = mixture_layer.KINDS[config.expert]
-    if config.expert_dropout and batch.rng is not None:
-        expert = experts.with_dropout(expert, config.expert_dropout, batch.rng)
-    m, mixture = mixture_layer.forward(
-        params,
-        h.reshape(-1, config.d_model),
-        expert=expert,
-        router=mixture_layer.router_of(config.router),
-        options=config.options,
-        valid=None if batch.valid is None else batch.valid.ravel(),
-        training=batch.training,
-        rng=batch.rng,
-        ids=batch.ids.ravel(),
-        workspace=workspace,
-    )
-    m, mixture_mask = dropout.forward(m.reshape(x.shape), p, batch.rng)
+    m, mixture = _mixture(params, h, config, batch, workspace)
+    m, mixture_mask = dropout.forward(m, p, batch.rng)
     x = x + m
     return x, BlockCache(norm1, attended, attention_mask, norm2, mixture, mixture_mask, p)
 
@@ -153,6 +128,40 @@ def block_backward(
     dh, grads["attention"] = attention.backward(da, cache.attention)
     dh, grads["norm1"] = norms.rms_backward(dh, cache.norm1)
     return dx + dh, grads
+
+
+def _attention(params, h, config, layer, batch, kv):
+    return attention.forward(
+        params,
+        h,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        causal=True,
+        window=None if layer in config.full_layers else config.window,
+        rotary=batch.rotary,
+        valid=batch.valid_keys,
+        kv=kv,
+        eps=config.eps,
+    )
+
+
+def _mixture(params, h, config, batch, workspace):
+    expert = mixture_layer.KINDS[config.expert]
+    if config.expert_dropout and batch.rng is not None:
+        expert = experts.with_dropout(expert, config.expert_dropout, batch.rng)
+    m, cache = mixture_layer.forward(
+        params,
+        h.reshape(-1, config.d_model),
+        expert=expert,
+        router=mixture_layer.router_of(config.router),
+        options=config.options,
+        valid=None if batch.valid is None else batch.valid.ravel(),
+        training=batch.training,
+        rng=batch.rng,
+        ids=batch.ids.ravel(),
+        workspace=workspace,
+    )
+    return m.reshape(h.shape), cache
 
 
 # --- the model ------------------------------------------------------------------------------------
