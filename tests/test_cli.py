@@ -3,6 +3,8 @@ beside their rooms, in the `test_cli.py` there.
 """
 
 import importlib
+import io
+import sys
 
 import pytest
 
@@ -46,6 +48,15 @@ def test_failures_of_the_system_are_one_line(raised, status, words, capsys):
     assert cli.guarded(main, [], "moe-np") == status
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", rb"\xb1"), ("cp1252", b"\xb1")])
+def test_a_narrow_encoding_of_the_output_is_no_error(encoding, printed, monkeypatch):
+    """± is in cp1252 and not in ASCII."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, write_through=True))
+    assert cli.guarded(lambda _: print("±", end=""), [], "moe-np") == 0
+    assert written.getvalue() == printed
 
 
 def test_programming_errors_are_not_hidden():

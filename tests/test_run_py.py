@@ -122,6 +122,16 @@ def test_a_lock_of_a_process_that_is_gone_is_taken_over(launcher, monkeypatch):
     assert not launcher.LOCK.exists()
 
 
+def test_an_interrupted_set_up_is_one_line_and_starts_again(launcher, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launcher.venv, "create", interrupt)
+    with pytest.raises(SystemExit, match="interrupted during the set-up"):
+        launcher.main(["figures"])
+    assert launcher.installed() is None and not launcher.LOCK.exists()
+
+
 def test_a_path_that_no_environment_can_have_is_one_line(launcher, monkeypatch):
     monkeypatch.setattr(launcher, "ROOT", pathlib.Path(f"/a{os.pathsep}b"))
     with pytest.raises(SystemExit, match="wanted a folder without"):
