@@ -7,6 +7,7 @@ with `save_original_format=False` have the experts of a layer in two arrays, wha
 `gate_up_proj` (E, 2H, D), w1 above w3, and `down_proj` (E, D, H).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from moe_np.base.types import Array
@@ -116,6 +117,7 @@ def sizes(config: Config) -> dict[str, int]:
     letters = {"V": config.vocabulary, "D": config.d_model, "E": config.experts, "1": 1}
     letters |= {"Q": config.heads * config.d_head, "K": config.kv_heads * config.d_head}
     letters |= {"d": config.d_head, "H": config.hidden, "2H": 2 * config.hidden}
+    letters |= {"n": config.shared}
     return letters | {"F": config.dense_hidden or config.hidden, "nS": config.shared * shared}
 
 
@@ -137,22 +139,29 @@ class Piece(NamedTuple):
         return part.swapaxes(-1, -2) if self.is_matrix else part
 
 
-def pieces(row: Row, config: Config) -> list[Piece]:
-    """What a leaf is made of."""
-    letters = sizes(config)
+def pieces(row: Row, letters: Mapping[str, int]) -> list[Piece]:
+    """What a leaf is made of; `letters` are the lengths of the axes (`sizes`)."""
     axes = row.shape.split()
     shape = tuple(letters[axis] for axis in axes)
     everything = slice(None)
     whole = Piece(row.name, shape, None, everything, everything, row.kind != "rows")
     if row.kind == "stack":
-        return [whole._replace(name=row.name.format(e), expert=e) for e in range(config.experts)]
+        return [whole._replace(name=row.name.format(e), expert=e) for e in range(letters["E"])]
     if row.kind in ("first", "second"):
-        start = 0 if row.kind == "first" else config.hidden
-        return [whole._replace(rows=slice(start, start + config.hidden))]
+        start = 0 if row.kind == "first" else letters["H"]
+        return [whole._replace(rows=slice(start, start + letters["H"]))]
     if row.kind != "cut":
         return [whole]
-    n = config.shared if "nS" in axes else 1
+    n = letters["n"] if "nS" in axes else 1
     axis = "rows" if axes[0] in ("nS", "F") else "columns"
     size = shape[0 if axis == "rows" else 1] // n
     cuts = [slice(j * size, (j + 1) * size) for j in range(n)]
     return [whole._replace(expert=j, **{axis: cut}) for j, cut in enumerate(cuts)]
+
+
+def parts(
+    config: Config, experts: tuple[Row, ...], shared: tuple[Row, ...]
+) -> dict[str, list[Piece]]:
+    """{leaf: what it is made of}, from the rows of a layer's experts."""
+    letters = sizes(config)
+    return {row.leaf: pieces(row, letters) for row in rows(config, experts, shared)}

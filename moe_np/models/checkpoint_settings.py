@@ -8,8 +8,8 @@
     deepseek      DeepSeekMoE, the 16B layout    the same, mlp.shared_experts side by side in one
 
 What the arrays cannot contradict (whether weights are renormalised, the base of the angles, ε, the
-window) is read and never guessed: a wrong value would load without an error. A family of another
-model, as an encoder-decoder, gets a table of its own beside this one.
+window) is read and never guessed: a wrong value would load without an error. The encoder-decoder
+has its tables in `moe_np.models.checkpoint_switch`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ from moe_np.models.checkpoint_names import Row
 from moe_np.models.decoder_config import Config, is_dense
 
 Settings = Mapping[str, Any]  # config.json
+SWITCH = "switch_transformers"  # the model_type of `moe_np.models.checkpoint_switch`
 
 
 class Family(NamedTuple):
@@ -55,7 +56,7 @@ def config_of(settings: Settings) -> tuple[Family, Config]:
     """
     model_type = settings.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = ", ".join(FAMILIES)
+        known = ", ".join([*FAMILIES, SWITCH])
         raise InputError(
             f"config.json: wanted a model_type of {known}; got {checks.text(model_type)}"
         )

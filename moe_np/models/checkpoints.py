@@ -6,9 +6,10 @@
 
 A folder is one of Hugging Face: `config.json`, and the arrays in `model.safetensors`, or in several
 `.safetensors` files that `model.safetensors.index.json` lists. The families that are known are in
-`moe_np.models.checkpoint_settings`. A model that no family has (another router, other experts) is
-stored in the same files with the names used here and the model_type "moe_np_decoder"; so are all
-models with `family="moe_np_decoder"`.
+`moe_np.models.checkpoint_settings`; a folder of the Switch Transformer gives a Config of
+`moe_np.models.encoder_decoder` (`moe_np.models.checkpoint_switch`). A model that no family has
+(another router, other experts) is stored in the same files with the names used here and the
+model_type "moe_np_decoder" or "moe_np_encoder_decoder"; so are all models with that `family`.
 
 Every array of the files is used, and every leaf is filled: names that are missing, that nothing
 here is made of, or whose shapes are others, are one error that lists them. With `lazy=True` the
@@ -28,12 +29,24 @@ from moe_np.base import checks, files
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayE, DType, Params
-from moe_np.models import checkpoint_files, checkpoint_names, checkpoint_settings, decoder_config
+from moe_np.models import (
+    checkpoint_files,
+    checkpoint_names,
+    checkpoint_settings,
+    checkpoint_switch,
+    decoder_config,
+    encoder_decoder_config,
+)
 from moe_np.models.checkpoint_files import CONFIG, Arrays
 from moe_np.models.checkpoint_names import Piece
 from moe_np.models.decoder_config import Config, Tree
 
-NATIVE = "moe_np_decoder"  # the model_type of a folder with the names used here
+# the model_type of a folder with the names used here
+NATIVE = "moe_np_decoder"
+NATIVE_ENCODER_DECODER = "moe_np_encoder_decoder"
+NATIVES = {NATIVE: decoder_config, NATIVE_ENCODER_DECODER: encoder_decoder_config}
+
+AnyConfig = Config | encoder_decoder_config.Config
 
 
 class StoredExperts:
@@ -67,8 +80,8 @@ class StoredExperts:
 
 def load(
     folder: str | os.PathLike, *, dtype: DType = np.float32, lazy: bool = False
-) -> tuple[Config, Tree]:
-    """The Config and the parameters of a folder.
+) -> tuple[Any, Tree]:
+    """The Config (of `decoder` or of `encoder_decoder`) and the parameters of a folder.
 
     dtype   of the parameters; float16 and bfloat16 in the files become it too
     lazy    whether routed experts stay in the files until a token chooses one. Such a model can be
@@ -83,43 +96,46 @@ def load(
     if not isinstance(settings, dict):
         raise InputError(f"folder: {folder / CONFIG} is no JSON object")
     arrays = Arrays(folder)
-    if settings.get("model_type") == NATIVE:
+    if settings.get("model_type") in NATIVES:
         return _load_native(settings, arrays, dtype)
     return _load_published(settings, arrays, dtype, lazy)
 
 
 def _load_published(settings, arrays, dtype, lazy):
-    family, config = checkpoint_settings.config_of(settings)
-    config = _with_extras(config, settings)
-    decoder_config.check(config)
     shapes = arrays.shapes()
-    fused = any(name.endswith("mlp.experts.gate_up_proj") for name in shapes)
-    experts = checkpoint_names.FUSED_EXPERTS if fused else family.experts
-    table = checkpoint_names.rows(config, experts, family.shared)
-    parts = {row.leaf: checkpoint_names.pieces(row, config) for row in table}
+    config, parts, copies = _described(settings, shapes)
     expected = {piece.name: piece.shape for some in parts.values() for piece in some}
-    _check_tied(config, arrays, shapes)
+    _check_copies(copies, arrays, shapes)
     _check_names(arrays.folder, expected, shapes)
-    stored = _routed_experts(config) if lazy else {}
-    params = _nest(
-        {
-            leaf: _leaf(arrays, some, dtype)
-            for leaf, some in parts.items()
-            if leaf.rpartition(".")[0] not in stored
-        }
-    )
-    for path, i in stored.items():
+    routers = [leaf.removesuffix("router.w") for leaf in parts if leaf.endswith("router.w")]
+    stored = [f"{layer}experts" for layer in routers] if lazy else []
+    leaves: dict[str, Any] = {
+        leaf: _leaf(arrays, some, dtype)
+        for leaf, some in parts.items()
+        if leaf.rpartition(".")[0] not in stored
+    }
+    for path in stored:
         of_layer = {
             leaf.rpartition(".")[2]: p for leaf, p in parts.items() if leaf.startswith(f"{path}.")
         }
-        params["layers"][i]["experts"] = StoredExperts(arrays, of_layer, config.experts, dtype)
-    return config, params
+        leaves[path] = StoredExperts(arrays, of_layer, config.experts, dtype)
+    return config, _nest(leaves)
 
 
-def _routed_experts(config):
-    """{path of a layer's routed experts: number of the layer}"""
-    layers = range(config.layers)
-    return {f"layers.{i}.experts": i for i in layers if not decoder_config.is_dense(config, i)}
+def _described(settings, shapes):
+    """-> the Config, {leaf: what it is made of}, {name: the array of which it is a copy}."""
+    if settings.get("model_type") == checkpoint_settings.SWITCH:
+        config = checkpoint_switch.config_of(settings)
+        config = _with_extras(config, settings, checkpoint_switch.EXTRAS)
+        encoder_decoder_config.check(config)
+        return config, checkpoint_switch.parts(config), checkpoint_switch.copies(config)
+    family, config = checkpoint_settings.config_of(settings)
+    config = _with_extras(config, settings, EXTRAS)
+    decoder_config.check(config)
+    fused = any(name.endswith("mlp.experts.gate_up_proj") for name in shapes)
+    experts = checkpoint_names.FUSED_EXPERTS if fused else family.experts
+    copies = {"lm_head.weight": "model.embed_tokens.weight"} if config.tied else {}
+    return config, checkpoint_names.parts(config, experts, family.shared), copies
 
 
 def _leaf(arrays, some, dtype):
@@ -132,13 +148,16 @@ def _leaf(arrays, some, dtype):
     return leaf
 
 
-def _check_tied(config, arrays, shapes):
+def _check_copies(copies, arrays, shapes):
     """Some files have the head of a tied model too: it must be the embedding, and is left out."""
-    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
-    if config.tied and head in shapes and embedding in shapes:
-        if not np.array_equal(arrays.read(head), arrays.read(embedding)):
-            raise InputError(f"folder: tie_word_embeddings is true, but {head} is not {embedding}")
-        del shapes[head]
+    for name, original in copies.items():
+        if name in shapes and original in shapes:
+            if not np.array_equal(arrays.read(name), arrays.read(original)):
+                reason = "there is one embedding in this model"
+                if name == "lm_head.weight":
+                    reason = "tie_word_embeddings is true"
+                raise InputError(f"folder: {reason}, but {name} is not {original}")
+            del shapes[name]
 
 
 def _check_names(folder, expected, shapes):
@@ -164,7 +183,7 @@ def _some(names):
 
 
 def _nest(leaves):
-    """{path: array} -> the nested parameters; "layers" is a list."""
+    """{path: array} -> the nested parameters; what is numbered is a list."""
     params: Tree = {}
     for path, array in leaves.items():
         *keys, last = path.split(".")
@@ -172,9 +191,16 @@ def _nest(leaves):
         for key in keys:
             node = node.setdefault(key, {})
         node[last] = array
-    layers = params.get("layers", {})
-    params["layers"] = [layers[key] for key in sorted(layers, key=int)]
-    return params
+    return {key: _with_lists(child) for key, child in params.items()}
+
+
+def _with_lists(node):
+    if not isinstance(node, dict):
+        return node
+    children = {key: _with_lists(child) for key, child in node.items()}
+    if all(key.isdigit() for key in children):
+        return [children[key] for key in sorted(children, key=int)]
+    return children
 
 
 # --- the names used here --------------------------------------------------------------------------
@@ -182,22 +208,23 @@ def _nest(leaves):
 EXTRAS = ("dropout", "expert_dropout")  # of training; the families' config.json has no such keys
 
 
-def _with_extras(config, settings):
+def _with_extras(config, settings, names):
     extras = settings.get("moe_np", {})
-    return config._replace(**{name: extras[name] for name in EXTRAS if name in extras})
+    return config._replace(**{name: extras[name] for name in names if name in extras})
 
 
 def _load_native(settings, arrays, dtype):
     fields = settings.get("config")
-    known = Config._fields
-    if not isinstance(fields, dict) or not set(fields) <= set(known):
-        raise InputError(f"folder: {CONFIG} has no 'config' with the fields of decoder.Config")
+    module = NATIVES[settings["model_type"]]
+    if not isinstance(fields, dict) or not set(fields) <= set(module.Config._fields):
+        name = "decoder" if module is decoder_config else "encoder_decoder"
+        raise InputError(f"folder: {CONFIG} has no 'config' with the fields of {name}.Config")
     try:
-        config = Config(**fields)
+        config = module.Config(**fields)
     except TypeError as error:
         raise InputError(f"folder: 'config' in {CONFIG}: {error}") from None
-    decoder_config.check(config)
-    wanted = nested.leaves(decoder_config.init(np.random.default_rng(0), config))
+    module.check(config)
+    wanted = nested.leaves(module.init(np.random.default_rng(0), config))
     _check_names(arrays.folder, {n: a.shape for n, a in wanted.items()}, arrays.shapes())
     leaves = {name: arrays.read(name) for name in wanted}
     return config, _nest(
@@ -208,10 +235,14 @@ def _load_native(settings, arrays, dtype):
 # --- saving ---------------------------------------------------------------------------------------
 
 
-def family_of(config: Config) -> str:
+def family_of(config: AnyConfig) -> str:
     """The model_type of the family whose config.json can say all of a Config, or else that of the
     names used here.
     """
+    if isinstance(config, encoder_decoder_config.Config):
+        encoder_decoder_config.check(config)
+        fits = checkpoint_switch.fits(config)
+        return checkpoint_settings.SWITCH if fits else NATIVE_ENCODER_DECODER
     decoder_config.check(config)
     wanted = _canonical(config)
     for name in checkpoint_settings.FAMILIES if config.experts > 1 else ():
@@ -244,7 +275,7 @@ def _canonical(config):
 
 def save(
     folder: str | os.PathLike,
-    config: Config,
+    config: AnyConfig,
     params: Tree,
     *,
     family: str | None = None,
@@ -264,27 +295,41 @@ def save(
     """
     fits = family_of(config)
     model_type = fits if family is None else family
-    if model_type not in (fits, NATIVE):
-        raise InputError(f"family: wanted {fits} or {NATIVE} for this config, got {model_type}")
+    native = NATIVE if isinstance(config, Config) else NATIVE_ENCODER_DECODER
+    if model_type not in (fits, native):
+        raise InputError(f"family: wanted {fits} or {native} for this config, got {model_type}")
     leaves = nested.leaves(params)
-    arrays = leaves if model_type == NATIVE else _in_files(model_type, config, leaves)
-    if model_type == NATIVE:
-        facts = {"model_type": NATIVE, "config": config._asdict()}
-    else:
-        facts = checkpoint_settings.settings_of(model_type, config)
-        extras = {name: getattr(config, name) for name in EXTRAS if getattr(config, name)}
-        facts |= {"moe_np": extras} if extras else {}
+    arrays = leaves if model_type == native else _in_files(model_type, config, leaves)
+    facts = {"model_type": native, "config": config._asdict()}
+    if model_type != native:
+        facts = _facts(model_type, config)
     facts["dtype"] = str(next(iter(leaves.values())).dtype if dtype is None else dtype)
     folder = files.writable_folder(folder)
     text = json.dumps({**facts, **(settings or {})}, indent=2) + "\n"
     checkpoint_files.write(folder, arrays, text, dtype=dtype, shard_bytes=shard_bytes)
 
 
+def _facts(model_type, config):
+    """The config.json of a family, with what it has no keys for."""
+    if model_type == checkpoint_settings.SWITCH:
+        facts = checkpoint_switch.settings_of(config)
+        return facts | {
+            "moe_np": {name: getattr(config, name) for name in checkpoint_switch.EXTRAS}
+        }
+    extras = {name: getattr(config, name) for name in EXTRAS if getattr(config, name)}
+    facts = checkpoint_settings.settings_of(model_type, config)
+    return facts | ({"moe_np": extras} if extras else {})
+
+
 def _in_files(model_type, config, leaves):
     """{name: array} as the files of a family have them."""
-    family = checkpoint_settings.FAMILIES[model_type]
-    table = checkpoint_names.rows(config, family.experts, family.shared)
-    wanted = {row.leaf: checkpoint_names.pieces(row, config) for row in table}
+    copies = {}
+    if model_type == checkpoint_settings.SWITCH:
+        wanted = checkpoint_switch.parts(config)
+        copies = {} if config.tied else checkpoint_switch.copies(config)
+    else:
+        family = checkpoint_settings.FAMILIES[model_type]
+        wanted = checkpoint_names.parts(config, family.experts, family.shared)
     missing = sorted(set(wanted) ^ set(leaves))
     if missing:
         raise InputError(f"params: wanted the leaves of the config; differing: {_some(missing)}")
@@ -297,4 +342,4 @@ def _in_files(model_type, config, leaves):
             target = piece.of(arrays[piece.name])
             checks.array(f"params[{leaf!r}]", place, target.shape, finite=False)
             target[...] = place  # a view of the file's array
-    return arrays
+    return arrays | {name: arrays[original] for name, original in copies.items()}

@@ -324,8 +324,8 @@ def test_the_settings_of_published_models():
 def numbers(config):
     """The parameters of a model, from the shapes of its arrays; none of them is made."""
     family = checkpoint_settings.FAMILIES[checkpoints.family_of(config)]
-    table = checkpoint_names.rows(config, family.experts, family.shared)
-    shapes = {p.name: p.shape for row in table for p in checkpoint_names.pieces(row, config)}
+    parts = checkpoint_names.parts(config, family.experts, family.shared)
+    shapes = {piece.name: piece.shape for some in parts.values() for piece in some}
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
