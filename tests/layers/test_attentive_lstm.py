@@ -91,6 +91,14 @@ def test_padding_of_the_memory_changes_nothing():
     assert np.array_equal(other[0], h) and np.array_equal(other[1], context)
 
 
+def test_without_padding_every_position_is_valid():
+    params, _, memory, _ = problem(None)
+    keys = attentive_lstm.keys_of(params, memory)
+    other = attentive_lstm.keys_of(params, memory, np.ones((2, 5), bool))
+    assert all(np.array_equal(a, b) for a, b in zip(keys, other, strict=True))
+    assert keys.valid.shape == (2, 5) and keys.valid.all()
+
+
 def test_without_a_valid_position_the_context_is_0():
     """Pitfall 5: and not NaN, forward and backward."""
     params, y, memory, _ = problem(None)

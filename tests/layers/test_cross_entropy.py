@@ -229,3 +229,13 @@ def test_bad_input_of_head_and_loss(backend):
         cross_entropy.head_forward({"w": params["w"] * np.inf}, x, targets, ignore=-7)
     with pytest.raises(InputError, match="logits"):
         cross_entropy.head_forward({"w": params["w"] * 1e200}, x * 1e200, targets, ignore=-7)
+
+
+def test_the_target_minus_1_is_ignored_unless_another_is_named(backend):
+    params, x, _ = head_problem(False)
+    targets = np.array([0, -1, 3, 0, -1, 5, 1, 0, 2])
+    logits = x @ params["w"]
+    assert cross_entropy.forward(logits, targets)[1].n_valid == 7
+    loss, cache = cross_entropy.head_forward(params, x, targets)
+    assert cache.n_valid == 7
+    assert loss == pytest.approx(cross_entropy.forward(logits, targets, ignore=-1)[0], rel=1e-13)

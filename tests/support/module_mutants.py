@@ -30,7 +30,7 @@ COMPARISONS = {
 }
 COMMUTATIVE = {  # a swap of their arguments changes nothing
     *("maximum", "minimum", "max", "min", "add", "multiply", "logaddexp", "array_equal"),
-    *("allclose", "gcd", "hypot", "shares_memory", "may_share_memory"),
+    *("allclose", "gcd", "hypot", "shares_memory", "may_share_memory", "result_type"),
 }
 ALL_BINARY = BINARY | {
     ast.FloorDiv: (ast.Mult,),
