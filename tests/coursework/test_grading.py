@@ -84,9 +84,9 @@ def test_who_grades_alone_waits_for_the_others_and_they_for_it():
 
 
 def test_a_long_text_is_cut_before_it_is_cleaned():
-    start = time.perf_counter()
+    start = time.process_time()
     assert grading.clean_text("x\n" * 10_000_000).startswith("x x")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_what_students_write_is_made_safe():

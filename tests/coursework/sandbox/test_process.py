@@ -76,7 +76,7 @@ def test_what_never_answers_is_ended_in_time(sandbox, body, words):
         start = time.monotonic()
         with pytest.raises(ChildError, match=words):
             child.call("f", (), seconds=0.4)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 8  # less than the answer would sleep
 
 
 WITHOUT_NAME = """
