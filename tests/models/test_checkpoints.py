@@ -447,3 +447,11 @@ def test_native_settings_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="misshapen"):
         checkpoints.load(tmp_path)
     assert SMALL.experts == 5 and checkpoint_files.CONFIG == "config.json"
+
+
+def test_sizes_decide_about_the_family_only_where_they_have_an_effect():
+    without_shared = LAYOUTS["mixtral"]._replace(shared_hidden=5)
+    assert checkpoints.family_of(without_shared) == "mixtral"
+    shared = LAYOUTS["deepseek"]  # its config.json has no size for the shared experts alone
+    for size, family in ((None, "deepseek"), (shared.hidden, "deepseek"), (5, checkpoints.NATIVE)):
+        assert checkpoints.family_of(shared._replace(shared_hidden=size)) == family

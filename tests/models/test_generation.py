@@ -266,6 +266,12 @@ def test_prompts_that_do_not_fit():
         with pytest.raises(InputError, match=message):
             generation.prefill(p, arguments.pop("ids"), SMALL, **arguments)
     _, state = generation.prefill(p, ids, SMALL, room=9)
+    for bad, words in (
+        (ids, r"ids: wanted shape \(B,\)"),
+        (ids[:, 0] + 0.5, "ids: wanted integer"),
+    ):
+        with pytest.raises(InputError, match=words):
+            generation.step(p, bad, state, SMALL)
     _, state = generation.step(p, ids[:, 0], state, SMALL)
     with pytest.raises(InputError, match="wanted room for 10 positions, got 9"):
         generation.step(p, ids[:, 0], state, SMALL)
