@@ -27,8 +27,9 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import ArrayBTD, DType, Params, Rng
-from moe_np.layers import lstm
+from moe_np.layers import linear, lstm
 
 ArrayBSD = Annotated[np.ndarray, "B, S, D"]
 ArrayBS = Annotated[np.ndarray, "B, S"]
@@ -82,6 +83,7 @@ def init(
     return {**params, "u": u, "w": w, "v": np.ones(n, dtype)}
 
 
+@one_blas_thread()
 def keys_of(params: Params, memory: ArrayBSD, valid: ArrayBS | None = None) -> Keys:
     """memory (B, S, D) -> Keys. valid (B, S): False at padding, to which nothing attends."""
     memory = checks.array("memory", memory, ("B", "S", len(params["u"])))
@@ -92,6 +94,7 @@ def keys_of(params: Params, memory: ArrayBSD, valid: ArrayBS | None = None) -> K
     return Keys(memory, valid, tanh_u, tanh_u * params["v"])
 
 
+@one_blas_thread()
 def forward(
     params: Params, y: ArrayBTD, keys: Keys, state: lstm.State | None = None
 ) -> tuple[ArrayBTP, ArrayBTD, lstm.State, Cache]:
@@ -108,7 +111,8 @@ def forward(
     S, D = keys.memory.shape[1:]
     inputs = np.empty((T, B, D_y + D), y.dtype)
     inputs[:, :, :D_y] = y.transpose(1, 0, 2)
-    zy = (inputs[:, :, :D_y].reshape(T * B, D_y) @ wx[:D_y] + params["b"]).reshape(T, B, H4)
+    zy = linear.forward(inputs[:, :, :D_y].reshape(T * B, D_y), wx[:D_y]) + params["b"]
+    zy = zy.reshape(T, B, H4)
     h = np.empty((T + 1, B, P), y.dtype)
     c = np.empty((T + 1, B, H4 // 4), y.dtype)
     h[0], c[0] = state
@@ -132,6 +136,7 @@ def forward(
     return out, context, lstm.State(h[T].copy(), c[T].copy()), cache
 
 
+@one_blas_thread()
 def backward(dh: ArrayBTP, dcontext: ArrayBTD, cache: Cache) -> tuple[ArrayBTD, ArrayBSD, Params]:
     """dh (B, T, P), dcontext (B, T, D) -> (dy (B, T, D'), dmemory (B, S, D), the gradients of all
     parameters). The gradient of the state before the first step is left out.
@@ -163,15 +168,16 @@ def backward(dh: ArrayBTP, dcontext: ArrayBTD, cache: Cache) -> tuple[ArrayBTD, 
 
     before, rows = (v.reshape(T * B, v.shape[2]) for v in (h[:T], dz))
     grads = {
-        "wx": inputs.reshape(T * B, D_y + D).T @ rows,
-        "wh": before.T @ rows,
+        "wx": linear.weight_gradient(inputs.reshape(T * B, D_y + D), rows),
+        "wh": linear.weight_gradient(before, rows),
         "b": rows.sum(axis=0),
-        "w": before.T @ dpre.reshape(T * B, q.shape[2]),
+        "w": linear.weight_gradient(before, dpre.reshape(T * B, q.shape[2])),
     }
     if "wp" in params:
-        grads["wp"] = m.reshape(T * B, H4 // 4).T @ dh.reshape(T * B, P)
+        grads["wp"] = linear.weight_gradient(m.reshape(T * B, H4 // 4), dh.reshape(T * B, P))
     dmemory, of_keys = _keys_backward(dcontext, dscores, cache)
-    dy = (rows @ params["wx"][:D_y].T).reshape(T, B, D_y).transpose(1, 0, 2)
+    dy = linear.input_gradient(rows, params["wx"][:D_y])
+    dy = dy.reshape(T, B, D_y).transpose(1, 0, 2)
     return np.ascontiguousarray(dy), dmemory, {**grads, **of_keys}
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, ArrayN, ArrayNC, ArrayND, Params
 
 
@@ -199,6 +200,7 @@ def head_forward(
     return total / max(n_valid, 1), HeadCache(dx, dw, total, n_valid)
 
 
+@one_blas_thread()
 def head_forward_numpy(
     x: ArrayND, w: Array, tied: bool, targets: ArrayN, smoothing: float, valid: ArrayN
 ) -> tuple[ArrayN, ArrayND, Array]:

@@ -31,7 +31,9 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import ArrayBTD, DType, Params, Rng
+from moe_np.layers import linear
 
 ArrayBP = Annotated[np.ndarray, "B, P"]
 ArrayBH = Annotated[np.ndarray, "B, H"]
@@ -149,8 +151,8 @@ def forward(
     params, x, state = _check(params, x, state)
     B, T, D = x.shape
     P, H4 = params["wh"].shape
-    z = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D) @ params["wx"] + params["b"]
-    z = z.reshape(T, B, H4)
+    rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D)
+    z = (linear.forward(rows, params["wx"]) + params["b"]).reshape(T, B, H4)
     h = np.empty((T + 1, B, P), x.dtype)
     c = np.empty((T + 1, B, H4 // 4), x.dtype)
     h[0], c[0] = state
@@ -160,6 +162,7 @@ def forward(
     return out, State(h[T].copy(), c[T].copy()), Cache(params, x, h, c, z, tanh_c, m)
 
 
+@one_blas_thread()
 def recurrence_numpy(
     params: Params, z: ArrayTB4H, h: ArrayTBP, c: ArrayTBH
 ) -> tuple[ArrayTBH, ArrayTBH]:
@@ -198,17 +201,20 @@ def backward(
     dz = steps(params, arriving, dc, c, gates, tanh_c)
     rows = dz.reshape(T * B, H4)
     x_rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, x.shape[2])
-    dx = (rows @ params["wx"].T).reshape(T, B, x.shape[2]).transpose(1, 0, 2)
+    dx = linear.input_gradient(rows, params["wx"])
+    dx = dx.reshape(T, B, x.shape[2]).transpose(1, 0, 2)
     grads = {
-        "wx": x_rows.T @ rows,
-        "wh": h[:T].reshape(T * B, P).T @ rows,
+        "wx": linear.weight_gradient(x_rows, rows),
+        "wh": linear.weight_gradient(h[:T].reshape(T * B, P), rows),
         "b": rows.sum(axis=0),
     }
     if "wp" in params:
-        grads["wp"] = m.reshape(T * B, H4 // 4).T @ arriving[1:].reshape(T * B, P)
+        outputs = arriving[1:].reshape(T * B, P)
+        grads["wp"] = linear.weight_gradient(m.reshape(T * B, H4 // 4), outputs)
     return np.ascontiguousarray(dx), State(arriving[0], dc), grads
 
 
+@one_blas_thread()
 def recurrence_backward_numpy(
     params: Params, dh: ArrayTBP, dc: ArrayBH, c: ArrayTBH, gates: ArrayTB4H, tanh_c: ArrayTBH
 ) -> ArrayTB4H:

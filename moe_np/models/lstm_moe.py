@@ -34,7 +34,15 @@ import numpy as np
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayBT, ArrayBTD, ArrayBTV, DType, Options, Rng
-from moe_np.layers import balance, cross_entropy, dropout, embedding, lstm, mixture_layer
+from moe_np.layers import (
+    balance,
+    cross_entropy,
+    dropout,
+    embedding,
+    linear,
+    lstm,
+    mixture_layer,
+)
 from moe_np.models import recurrent_blocks
 from moe_np.models.recurrent_blocks import Losses
 from moe_np.routing import contract
@@ -127,7 +135,8 @@ def forward(params: Tree, ids: ArrayBT, config: Config, **options: Any) -> tuple
     options   those of `hidden`
     """
     x, cache = hidden(params, ids, config, **options)
-    return x @ cache.head, cache
+    logits = linear.forward(x.reshape(-1, config.d_model), cache.head)
+    return logits.reshape(*x.shape[:2], cache.head.shape[1]), cache
 
 
 def hidden(
@@ -188,8 +197,9 @@ def backward(dlogits: ArrayBTV, cache: Cache, added: BalanceLoss | None = None) 
     x = cache.x
     dlogits = checks.array("dlogits", dlogits, (*x.shape[:2], cache.head.shape[1]), finite=False)
     rows = dlogits.reshape(-1, dlogits.shape[-1])
-    dhead = x.reshape(-1, x.shape[-1]).T @ rows
-    grads = hidden_backward((rows @ cache.head.T).reshape(x.shape), cache, added)
+    dhead = linear.weight_gradient(x.reshape(-1, x.shape[-1]), rows)
+    dx = linear.input_gradient(rows, cache.head).reshape(x.shape)
+    grads = hidden_backward(dx, cache, added)
     return {**grads, "head": {"w": dhead}}
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.types import ArrayBT, ArrayBTD, ArrayBTV, Rng
-from moe_np.layers import attentive_lstm, balance, cross_entropy
+from moe_np.layers import attentive_lstm, balance, cross_entropy, linear
 from moe_np.models import recurrent_blocks, translation_decoder, translation_encoder
 from moe_np.models.recurrent_blocks import Losses
 from moe_np.models.translation_config import Config, check, init
@@ -71,7 +71,8 @@ def forward(
     options   those of `hidden`
     """
     y, cache = hidden(params, source, inputs, config, **options)
-    return y @ cache.decoder.head, cache
+    logits = linear.forward(y.reshape(-1, config.d_model), cache.decoder.head)
+    return logits.reshape(*y.shape[:2], config.target_vocabulary), cache
 
 
 def hidden(
@@ -118,8 +119,9 @@ def backward(
     y, head = cache.decoder.x, cache.decoder.head
     dlogits = checks.array("dlogits", dlogits, (*y.shape[:2], head.shape[1]), finite=False)
     rows = dlogits.reshape(-1, head.shape[1])
-    dhead = y.reshape(-1, y.shape[2]).T @ rows
-    return hidden_backward((rows @ head.T).reshape(y.shape), {"w": dhead}, cache, added)
+    dhead = linear.weight_gradient(y.reshape(-1, y.shape[2]), rows)
+    dy = linear.input_gradient(rows, head).reshape(y.shape)
+    return hidden_backward(dy, {"w": dhead}, cache, added)
 
 
 def hidden_backward(
