@@ -99,6 +99,8 @@ def test_the_cuts():
     np.testing.assert_allclose(p(top_p=0.41), [0, 4 / 7, 0, 3 / 7])
     np.testing.assert_allclose(p(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9])
     np.testing.assert_allclose(p(top_p=1), p())
+    half = np.log(np.array([[0.25, 0.5, 0.25]]))  # exactly reached, nothing has to cross
+    np.testing.assert_array_equal(generation.probabilities(half, top_p=0.5)[0], [0, 1, 0])
     # the temperature comes before top-p: 16/30 alone is over .5
     np.testing.assert_allclose(p(temperature=0.5, top_p=0.5), [0, 1, 0, 0])
     np.testing.assert_allclose(p(top_p=0.5), [0, 4 / 7, 0, 3 / 7])

@@ -9,12 +9,14 @@ PyTorch, float64         tests/support/torch_decoder.py, for all families, among
 Inputs whose choice of experts is nearly a tie are left out: rounding would decide.
 """
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from moe_np.base import params as nested
+from moe_np.layers import balance
 from moe_np.models import checkpoints, decoder, safetensors
 from tests.support.decoders import LAYOUTS, params, text
 
@@ -193,8 +195,9 @@ def test_fused_files_are_the_same(name, tmp_path):
         np.testing.assert_array_equal(a, nested.leaves(fused)[path])
 
 
-@every_case
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), zip(CASES, itertools.cycle(["bfloat16", "float16", "float32"]), strict=False)
+)
 def test_transformers_loads_what_is_saved(name, dtype, tmp_path):
     config, p = checkpoints.load(save_as(model_of(name), tmp_path / "a"))
     checkpoints.save(tmp_path / "b", config, p, dtype=dtype, shard_bytes=9000)
@@ -215,22 +218,20 @@ def test_transformers_loads_what_is_saved(name, dtype, tmp_path):
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2_moe"])
 def test_the_pooled_balance_loss_of_transformers(name, tmp_path):
-    """It pools the layers into one product, which is not the mean of ours (errata 27); for one
-    layer it is Switch's loss times k.
+    """It pools the tokens of all layers into one product and counts choices per token, so that it
+    is k at balance, and opposite imbalances cancel (errata 27). Here it is one term per layer.
     """
-    family, sizes = CASES[name]
-    config = getattr(transformers, f"{family}Config")(
-        **{**SIZES, **DEFAULTS, **sizes, "num_hidden_layers": 1, "output_router_logits": True}
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
-    ids = torch.randint(61, (2, 9))
-    result = model(ids, labels=ids)
-    pooled = result.aux_loss.item()
-    k = config.num_experts_per_tok
-    ours, p = checkpoints.load(save_as(model, tmp_path))
-    loss = decoder.loss(p, ids.numpy(), ids.numpy(), ours, losses=((1.0, decoder.balance.switch),))
-    assert pooled == pytest.approx(k * loss.balance[0], rel=1e-5)
+    model = model_of(name)
+    config, p = checkpoints.load(save_as(model, tmp_path))
+    ids, _ = ids_without_ties(p, config)
+    result = model(torch.tensor(ids), labels=torch.tensor(ids), output_router_logits=True)
+    loss = decoder.loss(p, ids, ids, config, losses=((1.0, balance.switch),))
+    demand = np.concatenate([routing.demand for routing in loss.routings])
+    probs = np.concatenate([routing.probs for routing in loss.routings])
+    pooled = config.experts * (demand.mean(axis=0) * probs.mean(axis=0)).sum()
+    assert result.aux_loss.item() == pytest.approx(pooled, rel=1e-5)
+    k = config.options["k"]
+    assert abs(k * np.mean(loss.balance) - pooled) > 0.01 * pooled
 
 
 # --- the second statement -------------------------------------------------------------------------
