@@ -22,7 +22,7 @@ token comes first; temperature 0 is the arg-max (errata 34). Top-p (nucleus) sam
 al. 2019, arXiv 1904.09751, eq. 2.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -233,14 +233,43 @@ def generate(
     if room > config.context:
         wanted = f"at most the {max(config.context - ids.shape[1], 0)} that the context leaves"
         raise InputError(f"tokens: wanted {wanted} after a prompt of {ids.shape[1]}, got {tokens}")
-    cut = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     logits, state = prefill(params, ids, config, room=max(room, 1), valid=valid)
+
+    def advance(ids, state):
+        return step(params, ids, state, config)
+
+    cut: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return continuation(
+        advance, logits, state, tokens=tokens, rng=rng, stop=stop, routing=routing, **cut
+    )
+
+
+def continuation(
+    advance: Callable[[ArrayB, Any], tuple[ArrayBV, Any]],
+    logits: ArrayBV,
+    state: Any,
+    *,
+    tokens: int,
+    rng: Rng | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: Collection[int] = (),
+    routing: bool = False,
+) -> Iterator[Token]:
+    """`generate` of any model, from the logits (B, V) of the first token and the state behind it.
+
+    advance   one step, (ids (B,), state) -> (logits (B, V), state); the state has `routings`
+
+    The other arguments are those of `generate`.
+    """
+    cut = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     probabilities(logits, **cut)
     if temperature != 0 and rng is None:
         raise InputError("rng: wanted a numpy.random.Generator to draw with, got None")
 
     settings = _Settings(tokens, cut, None if temperature == 0 else rng, tuple(stop), routing)
-    return _tokens(params, config, logits, state, settings)
+    return _tokens(advance, logits, state, settings)
 
 
 class _Settings(NamedTuple):
@@ -251,7 +280,7 @@ class _Settings(NamedTuple):
     routing: bool
 
 
-def _tokens(params, config, logits, state, settings):
+def _tokens(advance, logits, state, settings):
     ended = np.zeros(len(logits), bool)
     ids = np.zeros(len(logits), np.int64)
     for number in range(1, settings.tokens + 1):
@@ -263,7 +292,7 @@ def _tokens(params, config, logits, state, settings):
         if not settings.routing:
             yield token
         if settings.routing or not last:
-            logits, state = step(params, ids, state, config)
+            logits, state = advance(ids, state)
         if settings.routing:
             yield token._replace(routings=state.routings)
         if last:
