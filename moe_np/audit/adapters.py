@@ -7,7 +7,8 @@ a function of ten lines with names that the audit knows.
 """
 
 import inspect
-from types import ModuleType
+from collections.abc import Callable
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def subject_of(target: Any, settings: Settings = DEFAULT) -> Subject:
         return target
     if isinstance(target, ModuleType):
         subject = of_reference(target, settings)
-    elif isinstance(target, type):
+    elif isinstance(target, type) or _is_factory(target):
         subject = of_class(target, settings)
     elif hasattr(target, "named_parameters"):
         subject = of_torch_module(target, settings)
@@ -103,16 +104,23 @@ def _per_token(value, N):
 # --- classes ---------------------------------------------------------------
 
 
-def of_class(target: type, settings: Settings) -> Subject:
-    """A class, made with the sizes that the parameters of its `__init__` name."""
-    names = vocabulary.arguments(target.__init__)
+def _is_factory(target):
+    """A function of sizes alone, which makes the object that is audited."""
+    if not isinstance(target, FunctionType):
+        return False
+    roles = {vocabulary.ROLE_OF_ARGUMENT.get(name) for name in inspect.signature(target).parameters}
+    return {"D", "E"} <= roles and not {"x", "logits", "layers", "params"} & roles
+
+
+def of_class(target: Callable[..., Any], settings: Settings) -> Subject:
+    """A class or a function that makes an object, with the sizes that its parameters name."""
+    maker = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    names = vocabulary.arguments(maker)
     names = {role: name for role, name in names.items() if name}
     if "x" in names:  # the first unknown parameter of a constructor is no input
         names["D"] = names.pop("x")
-    D, E, k = settings.sizes(k=default_of(target.__init__, names.get("k"), settings.k or 2))
-    factor = settings.capacity_factor or default_of(
-        target.__init__, names.get("capacity_factor"), 1.0
-    )
+    D, E, k = settings.sizes(k=default_of(maker, names.get("k"), settings.k or 2))
+    factor = settings.capacity_factor or default_of(maker, names.get("capacity_factor"), 1.0)
     values = {"k": k, "E": E, "D": D, "H": 2 * D, "capacity_factor": factor}
     if "experts" in names:  # a number of experts that is called so
         values["experts"] = E
@@ -120,7 +128,9 @@ def of_class(target: type, settings: Settings) -> Subject:
     instance = target(**{names[r]: v for r, v in values.items() if r in names})
     settings = settings._replace(d_model=D, experts=E, k=k if "k" in names else settings.k)
     subject = subject_of(instance, settings)
-    subject.name = target.__name__
+    subject.name = getattr(target, "__name__", subject.name)
+    if "capacity" in names:
+        subject.places = default_of(maker, names["capacity"], None)
     if "capacity_factor" in names:
         subject.factor = factor
         subject.accepts.add("capacity_factor of the class")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from moe_np.audit import gradient_flow
-from moe_np.audit.findings import Finding, convention, fault, right, unknown
+from moe_np.audit.findings import Finding, convention, fault, right, show, unknown
 from moe_np.audit.identity import choices
 from moe_np.audit.loss_rules import RIGHT, SAMPLE, WRONG, Rule
 from moe_np.audit.subject import Subject
@@ -145,6 +145,30 @@ def padding(subject: Subject) -> list[Finding]:
     fitted = fit(subject)
     is_z = fitted is not None and any(rule.name == "z_loss" for rule, _ in fitted[0])
     return [fault(check, "padding counts in the loss", 7 if is_z else 17, **evidence)]
+
+
+def layers(subject: Subject) -> list[Finding]:
+    """Two layers with opposite imbalances: a term per layer sees them, a pooled loss does not."""
+    check = "loss of several layers"
+    if "layers" not in subject.accepts:
+        return [unknown(check, "it takes no list of layers")]
+    z = subject.random(COUNT, seed=1)
+    z[:, 0] += 3.0
+    opposite = z[:, ::-1].copy()
+    single = []
+    for logits in (z, opposite):
+        single.append(subject.answer(logits).loss)
+    both = [subject.framework.put(logits) for logits in (z, opposite)]
+    loss = subject.answer(z, layers=both).loss
+    evidence = {
+        "input": "two layers that prefer the first and the last expert",
+        "wanted": f"sum {sum(single):.4g} or mean {np.mean(single):.4g} of {show(single)}",
+        "got": loss,
+    }
+    if min(abs(loss - np.sum(single)), abs(loss - np.mean(single))) < 1e-3 * abs(loss):
+        return [right(check, "a term per layer", **evidence)]
+    text = "the layers are pooled into one product: opposite imbalances cancel"
+    return [fault(check, text, 27, **evidence)]
 
 
 def gradient(subject: Subject) -> list[Finding]:

@@ -187,6 +187,8 @@ def call_by_name(
         values = {**fixed, **inputs}
         if "params" in names:
             values["params"] = {n: a for n, a in inputs.items() if n not in ("x", "valid")}
+        if "layers" in names and "layers" not in inputs:
+            values["layers"] = [inputs["logits"]]
         values["training"] = training
         values["evaluation"] = not training
         if training or (needs_rng and "training" in names) or (tools.name == "jax" and needs_rng):

@@ -85,6 +85,13 @@ def rounding(subject: Subject) -> list[Finding]:
     if 0 in counts.values():
         text = "rounded down to 0 for few tokens: every token is dropped"
         return [fault(check, text, 9, **evidence), *_order(subject)]
+    if counts == {N: min(N, counts[LARGE]) for N in sizes}:
+        if subject.places == counts[LARGE]:
+            evidence["wanted"] = evidence["got"]
+            text = f"{subject.places} places per expert, as stated"
+            return [right(check, text, **evidence), *_order(subject)]
+        text = f"{counts[LARGE]} places, whatever the number of tokens"
+        return [convention(check, text, 9, **evidence), *_order(subject)]
     floors = {N: min(N, max(1, math.floor(factor * N * k / subject.E + 1e-9))) for N in sizes}
     text = "rounded down, at least 1" if counts == floors else "another number of places"
     return [convention(check, text, 9, **evidence), *_order(subject)]

@@ -33,6 +33,7 @@ CHECKS: dict[str, Callable[[Subject], list[Finding]]] = {
     "balance loss": balance_value.which,
     "the batch given twice": balance_value.replication,
     "padding": balance_value.padding,
+    "loss of several layers": balance_value.layers,
     "gradient of the balance loss": balance_value.gradient,
     "capacity": capacity_rule.rounding,
     "a dropped token": capacity_rule.dropped,

@@ -6,7 +6,7 @@ from moe_np.audit.calling import reference
 from moe_np.audit.findings import Finding, convention, fault, right
 from moe_np.audit.identity import SAME, identify
 from moe_np.audit.noise import values
-from moe_np.audit.subject import Subject
+from moe_np.audit.subject import TINY, Subject
 
 COUNT = 24
 TRIES = 6  # an exchange of places between tokens does not happen in every batch
@@ -29,10 +29,12 @@ def other_tokens(subject: Subject) -> list[Finding]:
     side = "later" if "later" in findings else "earlier"
     training, evidence = findings[side]
     where = " in training" if training else ""
-    reason = _reason(subject)
     text = f"the routing depends on {' and '.join(findings)} tokens{where}"
-    if side == "earlier" and (subject.factor is not None or _limits(subject)):
+    drops = all(evidence.pop("drops") for _, evidence in findings.values())
+    limited = subject.factor is not None or _limits(subject) or drops
+    if side == "earlier" and limited:
         return [right(check, f"{text}: places are given in order", **evidence)]
+    reason = _reason(subject) or ("experts have a capacity" if drops else "")
     if reason:
         text = f"{text}: {reason}; not for a causal language model"
         return [convention(check, text, 13, **evidence)]
@@ -79,7 +81,10 @@ def _dependence(subject, side, training):
             n = int(error.argmax())
             name = n if side == "later" else n + half
             changed_rows = f"tokens {rows.start or 0} to {rows.stop or COUNT} changed"
+            both = (np.abs(before) > TINY) & (np.abs(after) > TINY)
             return {
+                # the weights are the same but for those of dropped tokens
+                "drops": bool(np.abs(after - before)[both].max(initial=0) < SAME),
                 "input": f"token {name}; {changed_rows}",
                 "wanted": before[n],
                 "got": after[n],

@@ -149,7 +149,8 @@ def infinite_logits(subject: Subject) -> list[Finding]:
         if choices(subject) == subject.E:
             return [convention(check, "a masked expert is weighted", 20, **evidence)]
         return [fault(check, "a masked expert has a weight", 20, **evidence)]
-    return [right(check, "a masked expert has weight 0", **evidence)]
+    text = "finite" if answer.gate is None else "a masked expert has weight 0"
+    return [right(check, text, **evidence)]
 
 
 def _in_precision(subject: Subject, name: str) -> tuple[Answer | None, str]:
@@ -173,6 +174,8 @@ def single_precision(subject: Subject) -> list[Finding]:
         return _refused(check, "float32", error)
     if not np.isfinite(values(answer)).all():
         return [fault(check, "not finite in float32", got=values(answer)[0])]
+    if not answer.dtype:
+        return [right(check, "finite", input="float32")]
     if answer.dtype == "float32":
         return [right(check, "float32 gives float32", input="float32", got=answer.dtype)]
     text = "the result has another type than the tokens"

@@ -77,7 +77,7 @@ def closest(subject: Subject, x: Array, gate: ArrayNE) -> tuple[Candidate | None
     k = choices(subject)
     bias = subject.params.get("bias")
     candidates = [
-        *references.right_ones(k, subject.E, subject.factor, bias),
+        *references.right_ones(k, subject.E, subject.factor, bias, subject.places),
         *references.known_errors(k, subject.E, bias),
     ]
     best: tuple[Candidate | None, float, float] = (None, 1.0, np.inf)
@@ -230,7 +230,11 @@ def ties(subject: Subject) -> list[Finding]:
     if x is None:
         return [unknown(check, "the audit cannot set the logits")]
     x = np.zeros_like(x) if subject.linear_bias is None else x
-    gate = subject.answer(x).gate
+    if subject.is_layer:  # at x = 0 the experts may all be 0
+        no_preference = {"w": np.zeros((subject.D, subject.E))}
+        gate = subject.answer(subject.random(N), **no_preference).gate
+    else:
+        gate = subject.answer(x).gate
     if gate is None:
         return [unknown(check, "the weights cannot be seen")]
     k = choices(subject)
@@ -247,7 +251,8 @@ def ties(subject: Subject) -> list[Finding]:
         return [fault(check, text, 11, **evidence)]
     if not np.isfinite(gate).all():
         return [fault(check, "weights are not finite", **evidence)]
-    if (chosen[:, :k].all() and count.max() <= k) or name == "dense" or subject.like is not None:
+    lowest = chosen[count > 0, :k].all() and count.max() <= k
+    if lowest or name == "dense" or subject.like is not None:
         return [right(check, "the lowest index wins", **evidence)]
     return [convention(check, "another expert than the lowest index wins", 11, **evidence)]
 

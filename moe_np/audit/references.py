@@ -82,7 +82,17 @@ def _with_capacity(k, factor, renormalise, rank_first, after):
     return gate
 
 
-def right_ones(k: int, E: int, factor: float | None, bias: ArrayE | None) -> Iterator[Candidate]:
+def _fixed(logits, k, C, renormalise):
+    choice = contract.top_k(logits, k)
+    weight = np.take_along_axis(numerics.softmax(logits), choice, axis=1)
+    if renormalise:
+        weight = weight / weight.sum(axis=1, keepdims=True)
+    return placed(choice, weight, logits.shape[1], C, False)
+
+
+def right_ones(
+    k: int, E: int, factor: float | None, bias: ArrayE | None, places: int | None = None
+) -> Iterator[Candidate]:
     """Rules of the literature."""
     yield Candidate("dense", _of(dense))
     if k >= 2:
@@ -110,6 +120,12 @@ def right_ones(k: int, E: int, factor: float | None, bias: ArrayE | None) -> Ite
         yield Candidate("st_moe(of='pair')", _of(st_moe, of="pair"))
     if factor is not None:
         yield from _limited(k, E, factor)
+    if places is not None:
+        for renormalise in (True, False) if k > 1 else (False,):
+            yield Candidate(
+                f"top_k(k={k}, renormalise={renormalise}), {places} places per expert",
+                lambda z, r=renormalise: _fixed(z, k, places, r),
+            )
     for c in (1.0, 2.0, *(() if factor is None else (factor,))):
         yield Candidate(
             f"expert_choice(capacity_factor={c:g})", _of(expert_choice, capacity_factor=c)

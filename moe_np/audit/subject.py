@@ -49,6 +49,7 @@ class Subject:
     options: dict[str, Any]  # of that router
     k: int | None = None  # choices per token
     factor: float | None = None  # the capacity factor, where the audit sets it
+    places: int | None = None  # the capacity, where it is a number of tokens
     takes = "x"
     linear_bias: Array | None = None  # of the linear map that makes the logits
     stores: tuple[str, ...] = ()  # attributes in which a loss was left
@@ -140,7 +141,7 @@ class Subject:
         elif weights is not None and indices is not None:
             gate = self.dense(weights, indices)
         if "out" in arrays:
-            out = np.asarray(arrays["out"], np.float64).reshape(N, -1)
+            out = np.asarray(arrays["out"], np.float64).reshape(N, self.D)
             if gate is None and self.experts is not None:
                 gate, residual = self.solve(out, x)
         logits = arrays.get("logits")
@@ -186,7 +187,7 @@ class Subject:
     def solve(self, out: ArrayND, x: ArrayND) -> tuple[ArrayNE, ArrayN]:
         """Weights (N, E) with Σ_i G_ni E_i(x_n) closest to the output, and what is left (N,)."""
         assert self.experts is not None
-        outputs = self.experts(x)
+        outputs = np.asarray(self.experts(x), np.float64)
         rest = out if self.shared is None else out - self.shared(x)
         gate = np.zeros((len(x), self.E))
         residual = np.zeros(len(x))

@@ -108,17 +108,43 @@ def router_matrix(arrays: dict[str, Array], n_experts: int | None) -> str | None
 
 
 def _find_experts(subject, module, tools):
-    """Functions of the experts, where the module has them as a list or as a dictionary."""
+    """Functions of the experts and of the shared ones, where the module has them as a list, as a
+    dictionary, or stacked in one module that is called with indices and weights.
+    """
     experts = getattr(module, "experts", None)
     if experts is None or not hasattr(experts, "children"):
         return
     nets = list(experts.children())
-    if len(nets) != subject.E:
+    stacked = "top_k_index" in inspect.signature(experts.forward).parameters
+    if len(nets) != subject.E and not stacked:
         return
+
+    def output(m, rows):
+        if not stacked:
+            return nets[m](rows)
+        index = tools.torch.full((len(rows), 1), m)
+        return experts(rows, index, tools.torch.ones((len(rows), 1), dtype=rows.dtype))
 
     def outputs(x):
         with tools.torch.no_grad():
-            rows = tools.put(x)
-            return np.stack([tools.get(net(rows)) for net in nets], axis=1)
+            rows = tools.put(subject.cast(x))
+            return np.stack([tools.get(output(m, rows)) for m in range(subject.E)], axis=1)
 
     subject.experts = outputs
+    _find_shared(subject, module, tools)
+
+
+def _find_shared(subject, module, tools):
+    """The network that every token passes, with its gate if it has one."""
+    shared = getattr(module, "shared_experts", getattr(module, "shared_expert", None))
+    gate = getattr(module, "shared_expert_gate", None)
+    if shared is None:
+        return
+
+    def output(x):
+        with tools.torch.no_grad():
+            rows = tools.put(subject.cast(x))
+            y = shared(rows)
+            return tools.get(y if gate is None else tools.torch.sigmoid(gate(rows)) * y)
+
+    subject.shared = output

@@ -3,6 +3,7 @@
     role             argument                       result
     x                tokens (N, D)
     logits           logits (N, E) in place of x    logits before any softmax (N, E)
+    layers           a list of logits (N, E), one per layer of a model, in place of x
     w, w_noise       matrices (D, E) or (E, D)
     bias             selection bias (E,)
     gate                                            dense weights (N, E)
@@ -29,6 +30,7 @@ from moe_np.base.checks import InputError
 ARGUMENTS = {
     "x": "x inputs input hidden_states hidden tokens features h xs",
     "logits": "logits gate_logits router_logits gating_output scores",
+    "layers": "layers layer_logits",
     "w": "w wg w_g w_gate gate_w router_w router_weight w_router kernel matrix weight",
     "w_noise": "w_noise noise_w wn w_n noise_weight",
     "bias": "bias e_score_correction_bias selection_bias",
@@ -78,7 +80,7 @@ def arguments(function: Callable[..., Any], known: Collection[str] = ()) -> dict
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name == "self":
             continue
         role = p.name if p.name in known else ROLE_OF_ARGUMENT.get(p.name.lower())
-        if role is None and "x" not in roles and "logits" not in roles and p.default is p.empty:
+        if role is None and not {"x", "logits", "layers"} & set(roles) and p.default is p.empty:
             role = "x"  # the first unknown one is the input
         if role is None and p.default is p.empty:
             raise InputError(
