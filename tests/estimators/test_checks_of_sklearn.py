@@ -5,8 +5,11 @@ With one initialisation they take seconds; as the estimators come they are slow.
 
 import pytest
 
-sklearn_checks = pytest.importorskip("sklearn.utils.estimator_checks")
-estimators = pytest.importorskip("moe_np.estimators")
+pytest.importorskip("sklearn", minversion="1.6")
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from moe_np import estimators
 
 CLASSES = (
     estimators.MixtureOfExpertsRegressor,
@@ -16,12 +19,12 @@ CLASSES = (
 )
 
 
-@sklearn_checks.parametrize_with_checks([cls(restarts=1, tol=1e-3) for cls in CLASSES])
+@parametrize_with_checks([cls(restarts=1, tol=1e-3) for cls in CLASSES])
 def test_checks_of_sklearn(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
-@sklearn_checks.parametrize_with_checks([cls() for cls in CLASSES])
+@parametrize_with_checks([cls() for cls in CLASSES])
 def test_checks_of_sklearn_with_the_settings_as_they_come(estimator, check):
     check(estimator)

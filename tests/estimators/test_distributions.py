@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("moe_np.estimators")
+pytest.importorskip("sklearn", minversion="1.6")
 
 from moe_np.base.checks import InputError
 from moe_np.estimators import PredictedClasses, PredictedDensity

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-pytest.importorskip("moe_np.estimators")
+pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("moe_np.estimators")
+pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
