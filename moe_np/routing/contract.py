@@ -385,7 +385,8 @@ def check_logits(logits: ArrayNE, name: str = "w") -> None:
 
 def linear_backward(dlogits: ArrayNE, x: ArrayND, w: ArrayDE) -> tuple[ArrayND, ArrayDE]:
     """Backward of logits = x · w: dlogits (N, E) -> dx (N, D), dw (D, E)."""
-    if x.size * w.shape[1] >= LARGE and _same_type(dlogits, x, w):
+    is_large = x.size * w.shape[1] >= LARGE
+    if is_large and dlogits.dtype == x.dtype == w.dtype and kernels.compiled(x.dtype):
         return kernels.top_k.linear_backward(dlogits, x, w)
     return product(dlogits, w.T), product(x.T, dlogits)
 
@@ -396,8 +397,3 @@ def product(a: Array, b: Array) -> Array:
         return a @ b
     with one_blas_thread():
         return a @ b
-
-
-def _same_type(dlogits, x, w):
-    """Whether the compiled product knows these arrays: one type, for which there is a loop."""
-    return dlogits.dtype == x.dtype == w.dtype and kernels.compiled(x.dtype)
