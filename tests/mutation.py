@@ -18,8 +18,9 @@ Which test calls what is measured first, in a minute or two. The measurement and
 kept in the folder of results: the same call goes on where it was interrupted, and measures only
 test files that have changed since, or all of them after a change of a room. `--retry` tries those
 again that are alive, which is what one wants after a test has been written; PART takes only mutants
-whose name contains it, such as `routing/top_k.py`; `--list` only prints them. The status is 1 where
-the score is below 99 %.
+whose name contains it, such as `routing/top_k.py`; `--list` only prints them. `--control`
+first runs all tests in the same way without a mutant, and none of them may fail. The status is 1
+where the score is below 99 %.
 """
 
 import argparse
@@ -468,19 +469,35 @@ class Trial:
         def work():
             if not put_in_place(case, self.trees[case.module], modules()[case.module]):
                 return 0
-            os.pwrite(reached, b"%8d" % -1, 0)
             report = lambda number: os.pwrite(reached, b"%8d" % number, 0)  # noqa: E731
             return first_failure(self.tests, runs, self.seconds, report)
 
         is_killed = in_a_fork(work, WALL)
-        number = int(os.pread(reached, 8, 0) or -2)
+        number = int(os.pread(reached, 8, 0) or -1)
         os.close(reached)
-        if is_killed:
-            return Outcome(case.key, True, runs[number].name if number >= 0 else "import")
-        if number == -2 or name in self.imported:
+        if number >= 0 and is_killed:
+            return Outcome(case.key, True, runs[number].name)
+        if number < 0 or name in self.imported:
             is_killed, by = in_a_new_process(case, self._runs_of_module(case.module), self.seconds)
             return Outcome(case.key, bool(is_killed), by if is_killed else "")
         return Outcome(case.key, False, "")
+
+    def false_alarms(self) -> list[Run]:
+        """The runs of tests that fail without a mutant, all in one forked process."""
+        runs = sorted(self.seconds)
+        failed = []
+        reached = os.memfd_create("reached")
+        rest = runs
+        while rest:
+            report = lambda number: os.pwrite(reached, b"%8d" % number, 0)  # noqa: E731
+            work = functools.partial(first_failure, self.tests, rest, self.seconds, report)
+            if not in_a_fork(work, 3600.0):
+                break
+            number = int(os.pread(reached, 8, 0))
+            failed.append(rest[number])
+            rest = rest[number + 1 :]
+        os.close(reached)
+        return failed
 
     def _runs_of_module(self, module):
         """The runs of a module's test file, those that call anything of the module, and the others
@@ -530,6 +547,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=400, help="mutants drawn; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--retry", action="store_true", help="try those again that are alive")
+    parser.add_argument("--control", action="store_true", help="first run all tests on no mutant")
     parser.add_argument("--list", action="store_true", help="print the sample only")
     folder = pathlib.Path(tempfile.gettempdir(), "moe_np_mutation")
     parser.add_argument("--results", type=pathlib.Path, default=folder, help=f"or {folder}")
@@ -560,6 +578,10 @@ def main() -> int:
         coverage = Coverage(args.results / "coverage.jsonl")
         coverage.measure(tests)
         trial = Trial(tests, coverage, calls.functions(), trees)
+        if args.control:
+            print(
+                *(f"false alarm: {run}" for run in trial.false_alarms()), "control: done", sep="\n"
+            )
         try_all(cases, trial, path, args.retry)
 
     with calls:

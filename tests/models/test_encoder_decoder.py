@@ -279,9 +279,9 @@ def test_shifting_right():
 def test_padding_of_targets_is_what_comes_after_the_last_of_them():
     p = params(SMALL)
     source, _ = pairs(SMALL)
-    targets = np.array([[5, 6, 1, -1, -1], [7, -1, 8, 1, -1]])
+    targets = np.array([[7, -1, 8, 1, -1], [5, 6, 1, -1, -1]])
     implied, grads = encoder_decoder.loss_and_grads(p, source, targets, SMALL)
-    options = {"valid": padding(5, 3, 4)}
+    options = {"valid": padding(5, 4, 3)}
     told, same = encoder_decoder.loss_and_grads(p, source, targets, SMALL, **options)
     assert implied.tokens == 6 and implied.task == told.task
     assert implied.balance == told.balance
