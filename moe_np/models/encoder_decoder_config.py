@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_np.accounting import Transformer
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType, Options, Rng
@@ -110,6 +111,39 @@ def check(config: Config) -> None:
     if config.experts > 1:
         mixture_layer.router_of(config.router)
         mixture_layer.causal_router(router_of(config, "decoder")[0])
+
+
+def architecture(config: Config) -> Transformer:
+    """The sizes for `accounting.count`: parameters, active ones, operations of a token read and
+    one written.
+
+    The biases of feed-forward layers are left out. A router without k counts one expert. Raises
+    InputError where the routers of encoder and decoder have another k.
+    """
+    check(config)
+    layers = config.encoder_layers + config.decoder_layers
+    dense = sum(is_dense(config, s, i) for s in STACKS for i in range(layers_of(config, s)))
+    encoder_k, k = (router_of(config, stack)[1].get("k", 1) for stack in STACKS)
+    if encoder_k != k:
+        raise InputError(f"config.options: wanted one k in both stacks, got {encoder_k} and {k}")
+    return Transformer(
+        vocab=config.vocabulary,
+        d_model=config.d_model,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        heads=config.heads,
+        kv_heads=config.heads,
+        d_head=config.d_head,
+        d_ff=(config.dense_hidden or config.hidden) if dense else 0,
+        gated=config.expert == "swiglu",
+        tied=config.tied,
+        moe_layers=layers - dense,
+        experts=config.experts,
+        k=k,
+        d_expert=config.hidden,
+        gated_experts=config.expert == "swiglu",
+        position_buckets=config.buckets,
+    )
 
 
 # --- initialisation -------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from moe_np import accounting
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
 from moe_np.models import encoder_decoder_config
-from moe_np.models.encoder_decoder_config import is_dense, router_of
-from tests.support.encoder_decoders import SMALL, TOP_K, params
+from moe_np.models.encoder_decoder_config import Config, is_dense, router_of
+from tests.support.encoder_decoders import LAYOUTS, SMALL, TOP_K, params
 
 
 def test_every_other_layer_has_experts():
@@ -26,6 +27,26 @@ def test_the_router_of_a_stack():
     other = config._replace(**TOP_K)
     assert router_of(other, "encoder") == ("switch", {"jitter": 0.1}, {"scale": 1.0})
     assert router_of(other, "decoder") == ("top_k", TOP_K["decoder_options"], None)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "biases"])
+def test_the_counts_of_accounting_are_those_of_the_leaves(layout):
+    config = LAYOUTS[layout]
+    if layout == "swiglu":
+        assert config.options["k"] == 2
+    counts = accounting.count(encoder_decoder_config.architecture(config))
+    assert counts.total == sum(a.size for a in nested.leaves(params(config)).values())
+    assert (counts.active < counts.total) == (config.experts > 1)
+
+
+def test_the_counts_of_switch_base():
+    config = Config(32128, 768, 12, 12, heads=12, d_head=64, experts=128, hidden=3072)
+    counts = accounting.count(encoder_decoder_config.architecture(config))
+    assert counts.parts == accounting.count("switch-base").parts
+    dense = accounting.count(encoder_decoder_config.architecture(config._replace(experts=1)))
+    assert dense.parts == accounting.count("t5-base").parts
+    with pytest.raises(InputError, match="wanted one k in both stacks, got 1 and 2"):
+        encoder_decoder_config.architecture(config._replace(**TOP_K))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0])

@@ -228,6 +228,21 @@ def test_transformers_loads_what_is_saved(name, dtype, tmp_path):
     assert largest_error(logits, expected) < 1e-4
 
 
+@pytest.mark.parametrize("expert", ["relu", "gelu"])
+def test_transformers_loads_a_dense_model(expert, tmp_path):
+    config = SMALL._replace(experts=1, expert=expert, tied=expert == "relu")
+    p = params(config, dtype=np.float32)
+    checkpoints.save(tmp_path, config, p)
+    family = transformers.SwitchTransformersForConditionalGeneration
+    options = {"attn_implementation": "eager", "output_loading_info": True}
+    model, info = family.from_pretrained(tmp_path, **options)
+    assert not any(info.values()), info
+    source, _, inputs, _ = without_ties(p, config, False)
+    logits, _ = encoder_decoder.forward(p, source, inputs, config)
+    expected = of_transformers(model.eval(), source, inputs, None).logits.detach().numpy()
+    assert largest_error(logits, expected) < 1e-4
+
+
 def test_the_number_of_parameters_is_that_of_transformers():
     config = transformers.SwitchTransformersConfig(
         num_sparse_encoder_layers=6, num_sparse_decoder_layers=6
