@@ -9,6 +9,8 @@ import os
 import threading
 from collections.abc import Iterator
 
+from moe_np.base.types import Array
+
 BLAS_LOCK = threading.RLock()  # the number of BLAS threads belongs to the whole process
 LONGEST_WAIT = 5.0  # seconds that a fork waits for the end of another thread's work
 
@@ -51,6 +53,17 @@ def one_blas_thread() -> Iterator[None]:
             yield
         finally:
             _limits.pop()
+
+
+SMALL = 1 << 18  # multiplications below which OpenBLAS takes one thread anyway
+
+
+def product(a: Array, b: Array) -> Array:
+    """a · b of two matrices, with the same bits for any number of BLAS threads."""
+    if a.size * b.shape[1] < SMALL:
+        return a @ b
+    with one_blas_thread():
+        return a @ b
 
 
 # --- forks ----------------------------------------------------------------------------------------

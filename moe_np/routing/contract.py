@@ -57,7 +57,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks
 from moe_np.base.checks import InputError
-from moe_np.base.machine import one_blas_thread
+from moe_np.base.machine import product
 from moe_np.base.types import (
     Array,
     ArrayA,
@@ -359,7 +359,7 @@ def within_capacity(expert: ArrayA, n_experts: int, C: int) -> ArrayA:
 
 # --- the linear map -------------------------------------------------------------------------------
 
-LARGE = 1 << 18  # multiplications from which on the compiled product is used, or BLAS is limited
+LARGE = 1 << 18  # multiplications from which on the compiled product is used
 
 
 def linear(x: ArrayND, w: ArrayDE, name: str = "w") -> ArrayNE:
@@ -389,11 +389,3 @@ def linear_backward(dlogits: ArrayNE, x: ArrayND, w: ArrayDE) -> tuple[ArrayND, 
     if is_large and dlogits.dtype == x.dtype == w.dtype and kernels.compiled(x.dtype):
         return kernels.top_k.linear_backward(dlogits, x, w)
     return product(dlogits, w.T), product(x.T, dlogits)
-
-
-def product(a: Array, b: Array) -> Array:
-    """a · b of two matrices on one BLAS thread; for a small product BLAS takes one anyway."""
-    if a.size * b.shape[1] < LARGE:
-        return a @ b
-    with one_blas_thread():
-        return a @ b

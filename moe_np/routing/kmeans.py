@@ -28,6 +28,7 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
+from moe_np.base.machine import product
 from moe_np.base.types import (
     ArrayA,
     ArrayE,
@@ -90,7 +91,7 @@ def distances(x: ArrayND, centroids: ArrayED) -> ArrayNE:
     with np.errstate(over="ignore", invalid="ignore"):
         of_x = (x * x).sum(1)[:, None]
         of_c = (centroids * centroids).sum(1)
-        squares = np.maximum(of_x - contract.product(2 * x, centroids.T) + of_c, 0)
+        squares = np.maximum(of_x - product(2 * x, centroids.T) + of_c, 0)
         rounding = CANCELS * np.finfo(squares.dtype).eps * (of_x + of_c)
         unsure = ~(squares >= rounding)
         for m in np.flatnonzero(unsure.any(axis=0)):
@@ -184,8 +185,8 @@ def route_backward(
     pull = logits_backward(dweight, dlogits, cache) * (2 / cache.temperature)
     middle = offset(centroids)
     x, centroids = x - middle, centroids - middle
-    dx = contract.product(pull, centroids) - x * pull.sum(axis=1, keepdims=True)
-    return dx, {"centroids": contract.product(pull.T, x) - centroids * pull.sum(axis=0)[:, None]}
+    dx = product(pull, centroids) - x * pull.sum(axis=1, keepdims=True)
+    return dx, {"centroids": product(pull.T, x) - centroids * pull.sum(axis=0)[:, None]}
 
 
 # --- the centroids --------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def initial_centroids(rng: Rng, x: ArrayND, n_experts: int) -> ArrayED:
 def sums(x: ArrayND, expert: ArrayN, n_experts: int) -> tuple[ArrayED, ArrayE]:
     """Sum (E, D) and number (E,) of the tokens of each expert."""
     onehot = (expert[:, None] == np.arange(n_experts)).astype(x.dtype)
-    return contract.product(onehot.T, x), onehot.sum(axis=0)
+    return product(onehot.T, x), onehot.sum(axis=0)
 
 
 def fit(rng: Rng, x: ArrayND, n_experts: int, *, rounds: int = 100) -> tuple[Params, list[float]]:
