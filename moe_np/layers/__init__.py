@@ -13,7 +13,7 @@ position_bias     the relative position bias of T5
 attention         multi-head attention: causal, windows, cross, grouped queries
 projections       queries, keys and values by head, for attention
 key_values        keys and values of earlier positions, for generation
-linear            products of many rows with a matrix, divided among the threads
+products          of many rows with a matrix, divided among the threads
 lstm              long short-term memory, with a projection
 attentive_lstm    an LSTM layer that attends to another sequence
 dropout           random units are 0 in training

@@ -29,7 +29,7 @@ from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import ArrayBTD, DType, Params, Rng
-from moe_np.layers import linear, lstm
+from moe_np.layers import lstm, products
 
 ArrayBSD = Annotated[np.ndarray, "B, S, D"]
 ArrayBS = Annotated[np.ndarray, "B, S"]
@@ -111,7 +111,7 @@ def forward(
     S, D = keys.memory.shape[1:]
     inputs = np.empty((T, B, D_y + D), y.dtype)
     inputs[:, :, :D_y] = y.transpose(1, 0, 2)
-    zy = linear.forward(inputs[:, :, :D_y].reshape(T * B, D_y), wx[:D_y]) + params["b"]
+    zy = products.forward(inputs[:, :, :D_y].reshape(T * B, D_y), wx[:D_y]) + params["b"]
     zy = zy.reshape(T, B, H4)
     h = np.empty((T + 1, B, P), y.dtype)
     c = np.empty((T + 1, B, H4 // 4), y.dtype)
@@ -168,15 +168,15 @@ def backward(dh: ArrayBTP, dcontext: ArrayBTD, cache: Cache) -> tuple[ArrayBTD, 
 
     before, rows = (v.reshape(T * B, v.shape[2]) for v in (h[:T], dz))
     grads = {
-        "wx": linear.weight_gradient(inputs.reshape(T * B, D_y + D), rows),
-        "wh": linear.weight_gradient(before, rows),
+        "wx": products.weight_gradient(inputs.reshape(T * B, D_y + D), rows),
+        "wh": products.weight_gradient(before, rows),
         "b": rows.sum(axis=0),
-        "w": linear.weight_gradient(before, dpre.reshape(T * B, q.shape[2])),
+        "w": products.weight_gradient(before, dpre.reshape(T * B, q.shape[2])),
     }
     if "wp" in params:
-        grads["wp"] = linear.weight_gradient(m.reshape(T * B, H4 // 4), dh.reshape(T * B, P))
+        grads["wp"] = products.weight_gradient(m.reshape(T * B, H4 // 4), dh.reshape(T * B, P))
     dmemory, of_keys = _keys_backward(dcontext, dscores, cache)
-    dy = linear.input_gradient(rows, params["wx"][:D_y])
+    dy = products.input_gradient(rows, params["wx"][:D_y])
     dy = dy.reshape(T, B, D_y).transpose(1, 0, 2)
     return np.ascontiguousarray(dy), dmemory, {**grads, **of_keys}
 

@@ -33,7 +33,7 @@ from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import ArrayBTD, DType, Params, Rng
-from moe_np.layers import linear
+from moe_np.layers import products
 
 ArrayBP = Annotated[np.ndarray, "B, P"]
 ArrayBH = Annotated[np.ndarray, "B, H"]
@@ -152,7 +152,7 @@ def forward(
     B, T, D = x.shape
     P, H4 = params["wh"].shape
     rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, D)
-    z = (linear.forward(rows, params["wx"]) + params["b"]).reshape(T, B, H4)
+    z = (products.forward(rows, params["wx"]) + params["b"]).reshape(T, B, H4)
     h = np.empty((T + 1, B, P), x.dtype)
     c = np.empty((T + 1, B, H4 // 4), x.dtype)
     h[0], c[0] = state
@@ -201,16 +201,16 @@ def backward(
     dz = steps(params, arriving, dc, c, gates, tanh_c)
     rows = dz.reshape(T * B, H4)
     x_rows = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(T * B, x.shape[2])
-    dx = linear.input_gradient(rows, params["wx"])
+    dx = products.input_gradient(rows, params["wx"])
     dx = dx.reshape(T, B, x.shape[2]).transpose(1, 0, 2)
     grads = {
-        "wx": linear.weight_gradient(x_rows, rows),
-        "wh": linear.weight_gradient(h[:T].reshape(T * B, P), rows),
+        "wx": products.weight_gradient(x_rows, rows),
+        "wh": products.weight_gradient(h[:T].reshape(T * B, P), rows),
         "b": rows.sum(axis=0),
     }
     if "wp" in params:
         outputs = arriving[1:].reshape(T * B, P)
-        grads["wp"] = linear.weight_gradient(m.reshape(T * B, H4 // 4), outputs)
+        grads["wp"] = products.weight_gradient(m.reshape(T * B, H4 // 4), outputs)
     return np.ascontiguousarray(dx), State(arriving[0], dc), grads
 
 

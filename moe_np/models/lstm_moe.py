@@ -39,9 +39,9 @@ from moe_np.layers import (
     cross_entropy,
     dropout,
     embedding,
-    linear,
     lstm,
     mixture_layer,
+    products,
 )
 from moe_np.models import recurrent_blocks
 from moe_np.models.recurrent_blocks import Losses
@@ -135,7 +135,7 @@ def forward(params: Tree, ids: ArrayBT, config: Config, **options: Any) -> tuple
     options   those of `hidden`
     """
     x, cache = hidden(params, ids, config, **options)
-    logits = linear.forward(x.reshape(-1, config.d_model), cache.head)
+    logits = products.forward(x.reshape(-1, config.d_model), cache.head)
     return logits.reshape(*x.shape[:2], cache.head.shape[1]), cache
 
 
@@ -197,8 +197,8 @@ def backward(dlogits: ArrayBTV, cache: Cache, added: BalanceLoss | None = None) 
     x = cache.x
     dlogits = checks.array("dlogits", dlogits, (*x.shape[:2], cache.head.shape[1]), finite=False)
     rows = dlogits.reshape(-1, dlogits.shape[-1])
-    dhead = linear.weight_gradient(x.reshape(-1, x.shape[-1]), rows)
-    dx = linear.input_gradient(rows, cache.head).reshape(x.shape)
+    dhead = products.weight_gradient(x.reshape(-1, x.shape[-1]), rows)
+    dx = products.input_gradient(rows, cache.head).reshape(x.shape)
     grads = hidden_backward(dx, cache, added)
     return {**grads, "head": {"w": dhead}}
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.types import ArrayBT, ArrayBTD, ArrayBTV, Rng
-from moe_np.layers import attentive_lstm, balance, cross_entropy, linear
+from moe_np.layers import attentive_lstm, balance, cross_entropy, products
 from moe_np.models import recurrent_blocks, translation_decoder, translation_encoder
 from moe_np.models.recurrent_blocks import Losses
 from moe_np.models.translation_config import Config, check, init
@@ -71,7 +71,7 @@ def forward(
     options   those of `hidden`
     """
     y, cache = hidden(params, source, inputs, config, **options)
-    logits = linear.forward(y.reshape(-1, config.d_model), cache.decoder.head)
+    logits = products.forward(y.reshape(-1, config.d_model), cache.decoder.head)
     return logits.reshape(*y.shape[:2], config.target_vocabulary), cache
 
 
@@ -119,8 +119,8 @@ def backward(
     y, head = cache.decoder.x, cache.decoder.head
     dlogits = checks.array("dlogits", dlogits, (*y.shape[:2], head.shape[1]), finite=False)
     rows = dlogits.reshape(-1, head.shape[1])
-    dhead = linear.weight_gradient(y.reshape(-1, y.shape[2]), rows)
-    dy = linear.input_gradient(rows, head).reshape(y.shape)
+    dhead = products.weight_gradient(y.reshape(-1, y.shape[2]), rows)
+    dy = products.input_gradient(rows, head).reshape(y.shape)
     return hidden_backward(dy, {"w": dhead}, cache, added)
 
 

@@ -6,7 +6,7 @@ matrix, divided among the threads, with the same bits for any number of them.
     x     (N, D)    one row per token
     w     (D, K)
 
-These are inner functions without checks. With Numba, large products run in `moe_np.kernels.linear`;
+These are inner functions without checks. With Numba, large products run in `moe_np.kernels.products`;
 otherwise BLAS has one thread.
 """
 
@@ -35,13 +35,13 @@ def input_gradient(dy: ArrayNK, w: ArrayDK) -> ArrayND:
 def weight_gradient(x: ArrayND, dy: ArrayNK) -> ArrayDK:
     """dw = xᵀ dy."""
     if _is_large(x, dy.shape[1]):
-        return kernels.linear.weight_gradient(x, dy)
+        return kernels.products.weight_gradient(x, dy)
     return contract.product(x.T, dy)
 
 
 def _product(x: Array, w: Array, transposed: bool) -> Array:
     if _is_large(x, w.shape[0 if transposed else 1]):
-        return kernels.linear.product(x, w, transposed)
+        return kernels.products.product(x, w, transposed)
     return contract.product(x, w.T if transposed else w)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_np.base import gradcheck
-from moe_np.layers import linear
+from moe_np.layers import products
 from moe_np.routing import contract
 
 
@@ -14,9 +14,9 @@ def test_it_equals_a_loop_over_numbers(backend):
     y = [[sum(x[n, d] * w[d, k] for d in range(3)) for k in range(2)] for n in range(4)]
     dx = [[sum(dy[n, k] * w[d, k] for k in range(2)) for d in range(3)] for n in range(4)]
     dw = [[sum(x[n, d] * dy[n, k] for n in range(4)) for k in range(2)] for d in range(3)]
-    np.testing.assert_allclose(linear.forward(x, w), y)
-    np.testing.assert_allclose(linear.input_gradient(dy, w), dx)
-    np.testing.assert_allclose(linear.weight_gradient(x, dy), dw)
+    np.testing.assert_allclose(products.forward(x, w), y)
+    np.testing.assert_allclose(products.input_gradient(dy, w), dx)
+    np.testing.assert_allclose(products.weight_gradient(x, dy), dw)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -28,9 +28,9 @@ def test_large_products(backend, shape, dtype):
     x, w, dy = (rng.normal(size=s).astype(dtype) for s in ((N, D), (D, K), (N, K)))
     tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-9}
     pairs = (
-        (linear.forward(x, w), x @ w),
-        (linear.input_gradient(dy, w), dy @ w.T),
-        (linear.weight_gradient(x, dy), x.T @ dy),
+        (products.forward(x, w), x @ w),
+        (products.input_gradient(dy, w), dy @ w.T),
+        (products.weight_gradient(x, dy), x.T @ dy),
     )
     for ours, expected in pairs:
         assert ours.dtype == dtype
@@ -42,10 +42,10 @@ def test_gradient(backend):
     params, x = {"w": rng.normal(size=(3, 2))}, rng.normal(size=(5, 3))
 
     def forward(params, x):
-        return linear.forward(x, params["w"]), (x, params["w"])
+        return products.forward(x, params["w"]), (x, params["w"])
 
     def backward(dy, cache):
         x, w = cache
-        return linear.input_gradient(dy, w), {"w": linear.weight_gradient(x, dy)}
+        return products.input_gradient(dy, w), {"w": products.weight_gradient(x, dy)}
 
     assert max(gradcheck.pair_error(forward, backward, params, x, rng).values()) < 1e-9

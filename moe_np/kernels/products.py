@@ -1,5 +1,5 @@
 """Products of many rows with a matrix, in shared tasks; the equations are in
-`moe_np.layers.linear`.
+`moe_np.layers.products`.
 
 BLAS has one thread, and each thread multiplies some of the rows: OpenBLAS's own threads would spin
 for some 25 ms after a product, on the cores that the next loop needs. The gradient of a matrix is a
