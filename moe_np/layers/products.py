@@ -6,8 +6,8 @@ matrix, divided among the threads, with the same bits for any number of them.
     x     (N, D)    one row per token
     w     (D, K)
 
-These are inner functions without checks. With Numba, large products run in `moe_np.kernels.products`;
-otherwise BLAS has one thread.
+These are inner functions without checks. With Numba, large products run in
+`moe_np.kernels.products`; otherwise BLAS has one thread.
 """
 
 from typing import Annotated
