@@ -221,14 +221,21 @@ def test_no_step_is_wasted(monkeypatch):
 
 
 def test_stop():
-    greedy = [token.ids for token in tokens(temperature=0)[2]]
-    stop = int(greedy[2][0])
-    n = next(t for t, ids in enumerate(greedy) if ids[0] == stop)
-    ended = [token.ids for token in tokens(temperature=0, stop=[stop])[2]]
-    assert all(ids[0] == stop for ids in ended[n:])
-    both = [int(greedy[1][0]), int(greedy[1][1])]
-    shorter = list(tokens(temperature=0, stop=both)[2])
-    assert len(shorter) <= 2
+    def drawn(**options):
+        every = tokens(rng=np.random.default_rng(5), **options)[2]
+        return np.array([token.ids for token in every]).T
+
+    free = drawn()
+    stop = free[0, 2]
+    n = int((free[0] == stop).argmax())
+    assert (free[0, n + 1 :] != stop).any() and stop not in free[1]
+    stopped = drawn(stop=[stop])
+    np.testing.assert_array_equal(stopped[1], free[1], "the other sequence goes on")
+    np.testing.assert_array_equal(stopped[0, : n + 1], free[0, : n + 1])
+    assert (stopped[0, n:] == stop).all(), "its last token is repeated"
+    both = drawn(stop=[stop, free[1, 3]])
+    last = max(n, int((free[1] == free[1, 3]).argmax()))
+    assert both.shape[1] == last + 1 < 8
 
 
 def test_it_is_an_iterator():
