@@ -9,6 +9,7 @@
     moe_np.training      ways to train a mixture: joint, alternating, EM, hard, evolutionary, ...
     moe_np.data          vowels, clusters, the robot arm, inverse and piecewise problems
     moe_np.experiments   a folder per paper or question: its configuration, runs and report
+    moe_np.parallel      experts over several ranks, in one process or many
     moe_np.language      language models in a folder: train, evaluate, continue a text
     moe_np.show          any of it one named state at a time (walk), drawn (view)
     moe_np.plots         pictures of arrays
@@ -42,6 +43,7 @@ __all__ = [
     "layers",
     "mixtures",
     "models",
+    "parallel",
     "plots",
     "routing",
     "show",

@@ -32,6 +32,7 @@ ROOMS = (
     "cli",
     "coursework",
     "experiments",
+    "parallel",
     "language",
     "show",
     "estimators",

@@ -1,0 +1,17 @@
+"""Expert parallelism: the sparse layer over several ranks, each of which has some of the experts.
+
+exchanges         what ranks ask of each other, and how tokens and experts are divided
+expert_parallel   the sparse layer over ranks, forward and backward, as generators
+in_process        all ranks in this process, one exchange at a time
+
+A rank is a generator. It yields each exchange and is sent what came from the others:
+
+    arrived = yield Send(rows, counts, expected, "dispatch")
+
+So one source runs in one process, under MPI, and step by step in a lesson. The names:
+
+    here                 MPI                        PyTorch (torch.distributed)
+    Send                 Alltoallv                  all_to_all_single with splits
+    Gather               Allgatherv                 all_gather
+    rank, ranks          rank, size                 rank, world_size
+"""

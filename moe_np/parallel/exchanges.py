@@ -1,0 +1,91 @@
+"""What ranks ask of each other, and how tokens and experts are divided among them.
+
+**Order.** All results have the same bits for any number of ranks, and as in one process, by four
+rules: tokens and experts are divided in contiguous shares, in the order of the ranks; an expert's
+rows are in the order of (sender, the sender's order), which is the order of the tokens; outputs are
+added expert by expert, in the order of the experts' global numbers; what all ranks have a part of
+(the router's gradient, losses) is summed over pieces in their order, never in the order in which a
+library happens to add.
+
+**Sums, not means.** A gradient is the sum over the tokens of all ranks. Nothing is divided by the
+number of ranks: a mean belongs to the loss, which divides by the number of all tokens.
+"""
+
+from typing import Annotated, NamedTuple, TypeAlias
+
+import numpy as np
+
+from moe_np.base import checks
+from moe_np.base.checks import InputError
+from moe_np.base.types import Array
+
+Counts: TypeAlias = Annotated[np.ndarray, "R"]  # rows per rank
+Bounds: TypeAlias = Annotated[np.ndarray, "R + 1"]  # rank r has bounds[r] : bounds[r + 1]
+
+FAILED = -1  # the count of a rank that cannot go on: all others then end too
+LARGEST_COUNT = 2**31 - 1  # rows in one message; MPI counts with 32 bits
+
+
+class Send(NamedTuple):
+    """One all-to-all exchange: each rank sends rows to each rank.
+
+    It is answered by the rows that came: those of rank 0, then those of rank 1, and so on.
+    """
+
+    rows: Array  # (n, ...), those for rank 0 first
+    counts: Counts  # how many of them go to each rank
+    expected: Counts  # how many come from each rank
+    name: str
+
+
+class Gather(NamedTuple):
+    """Every rank gets the arrays of all ranks. It is answered by a list, in the order of ranks.
+
+    The arrays may have different lengths; their other axes and types are equal.
+    """
+
+    array: Array
+    name: str
+
+
+Exchange: TypeAlias = Send | Gather
+
+
+class RankError(RuntimeError):
+    """A rank failed, or took part in another exchange than the others. `rank` says which."""
+
+    def __init__(self, rank: int, message: str):
+        super().__init__(f"rank {rank}: {message}")
+        self.rank = rank
+
+
+def shares(n: int, ranks: int) -> Bounds:
+    """The bounds of `ranks` contiguous shares of n things, whose sizes differ by at most one."""
+    checks.integer("n", n, minimum=0)
+    checks.integer("ranks", ranks, minimum=1)
+    return np.array([n * rank // ranks for rank in range(ranks + 1)])
+
+
+def check_counts(name: str, counts: Counts) -> None:
+    """Raise InputError for more rows in one message than MPI can count."""
+    if len(counts) and counts.max() > LARGEST_COUNT:
+        raise InputError(
+            f"{name}: wanted at most {LARGEST_COUNT} rows per rank, got {counts.max()}"
+        )
+
+
+def check_same(exchanges: list[Exchange | None]) -> None:
+    """Raise RankError where the ranks do not take part in the same exchange; None is a rank that
+    has ended. The rank that differs from the most others is named.
+    """
+    names = [_name(exchange) for exchange in exchanges]
+    usual = max(set(names), key=names.count)
+    for rank, name in enumerate(names):
+        if name != usual:
+            raise RankError(rank, f"wanted to take part in {usual}, as other ranks, got {name}")
+
+
+def _name(exchange):
+    if exchange is None:
+        return "no exchange, it has ended"
+    return f"the exchange {exchange.name!r} ({type(exchange).__name__})"
