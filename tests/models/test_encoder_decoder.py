@@ -11,7 +11,7 @@ from moe_np.base import gradcheck
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
 from moe_np.layers import attention, balance, norms
-from moe_np.models import encoder_decoder, encoder_decoder_stack
+from moe_np.models import encoder_decoder, encoder_decoder_config, encoder_decoder_stack
 from tests.support.decoders import with_leaves
 from tests.support.encoder_decoders import (
     ENCODERS,
@@ -288,6 +288,11 @@ def test_padding_of_targets_is_what_comes_after_the_last_of_them():
     assert implied.routings[3].demand.sum() == 7
     for path, g in nested.leaves(grads).items():
         np.testing.assert_array_equal(g, nested.leaves(same)[path])
+
+
+def test_an_unknown_router_is_refused():
+    with pytest.raises(InputError, match="router: wanted"):
+        encoder_decoder_config.check(SMALL._replace(router="none"))
 
 
 def test_feed_forward_layers_have_no_biases_unless_wanted():
