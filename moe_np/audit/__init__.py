@@ -62,13 +62,16 @@ def audit(
     return Report(header["name"], header["framework"], findings)
 
 
+NAMED = ("d_model", "experts", "k", "capacity_factor", "framework", "time_limit", "only", "options")
+
+
 def assert_router(router: Any, like: str | None = None, **options: Any) -> Report:
     """For a test: raise AssertionError with the table where the audit finds something wrong.
 
     like       the router of `moe_np.routing` that it should equal
     options    of `audit` (k, experts, d_model, ...); any other one is an option of `like`
     """
-    known = {name: options.pop(name) for name in tuple(options) if name in audit.__kwdefaults__}
+    known = {name: options.pop(name) for name in tuple(options) if name in NAMED}
     known["options"] = {**options, **(known.get("options") or {})}
     report = audit(router, like=like, **known)
     assert not report.faults, f"\n{report}"

@@ -155,11 +155,9 @@ def layers(subject: Subject) -> list[Finding]:
     z = subject.random(COUNT, seed=1)
     z[:, 0] += 3.0
     opposite = z[:, ::-1].copy()
-    single = []
-    for logits in (z, opposite):
-        single.append(subject.answer(logits).loss)
+    single = [subject.answer(logits).loss or 0.0 for logits in (z, opposite)]
     both = [subject.framework.put(logits) for logits in (z, opposite)]
-    loss = subject.answer(z, layers=both).loss
+    loss = subject.answer(z, layers=both).loss or 0.0
     evidence = {
         "input": "two layers that prefer the first and the last expert",
         "wanted": f"sum {sum(single):.4g} or mean {np.mean(single):.4g} of {show(single)}",

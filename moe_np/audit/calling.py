@@ -196,7 +196,7 @@ def call_by_name(
         elif needs_rng:
             values["rng"] = None
         values["seed"] = seed if training else None
-        N = len(values.get("x", values.get("logits")))
+        N = len(values["x"] if "x" in values else values["logits"])
         values = {name: _of_tokens(a, N, tools) for name, a in values.items()}
         arguments = {names[role]: values[role] for role in names if role in values and names[role]}
         if not names.get("x", "x"):

@@ -101,8 +101,8 @@ def _alone(subject, taken):
     """Whether a dropped token is kept in a batch of its own."""
     n = int(np.flatnonzero(~taken)[0])
     x = crowded(subject, len(taken))
-    answer = subject.answer(x[n : n + 1])
-    return answer.gate is not None and abs(answer.gate[0, min(CROWDED, subject.E - 1)]) > TINY
+    gate = None if x is None else subject.answer(x[n : n + 1]).gate
+    return gate is not None and abs(gate[0, min(CROWDED, subject.E - 1)]) > TINY
 
 
 def _order(subject):

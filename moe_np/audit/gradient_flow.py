@@ -4,6 +4,8 @@ Every gradient is compared with differences of what the code itself computes (pr
 direction). The choice of experts is held, because a small step does not change it.
 """
 
+from typing import Any
+
 import numpy as np
 
 from moe_np.audit.findings import Finding, convention, fault, right, unknown
@@ -122,7 +124,7 @@ def reaches_the_gate(subject: Subject) -> list[Finding]:
         slopes = differences(subject, x, cotangent, name, directions)
         size = max((abs(s) for s in slopes if s is not None), default=0.0)
     is_one = answer.gate is not None and np.abs(answer.gate.max(axis=1) - 1).max() < 1e-2
-    evidence = {
+    evidence: dict[str, Any] = {
         "input": f"{len(x)} random tokens, a random gradient at the weights",
         "wanted": "above 1e-3",
         "got": f"{size:.2g}, the largest entry of the gradient at {name}",
@@ -154,7 +156,7 @@ def projection(subject: Subject) -> list[Finding]:
     for name, (analytic, numeric) in slopes.items():
         if not differs(analytic, numeric):
             continue
-        evidence = {
+        evidence: dict[str, Any] = {
             "input": f"{len(x)} random tokens, directions of {name}",
             "wanted": np.array(numeric),
             "got": np.array(analytic),

@@ -1,6 +1,7 @@
 """Which reference router the code equals, its conventions, ties, permutations, the indices."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,11 @@ N = 24
 def choices(subject: Subject) -> int:
     """k: as stated, or the largest number of experts per token in evaluation."""
     if subject.k is None:
-        gate = subject.answer(subject.random(N)).gate
-        count = 1 if gate is None else int((np.abs(gate) > TINY).sum(axis=1).max(initial=1))
+        answer = subject.answer(subject.random(N))
+        gate = np.zeros((1, subject.E)) if answer.gate is None else answer.gate
+        if answer.residual is not None:  # only where the output is a sum of experts
+            gate = gate[answer.residual < 1e-3]
+        count = int((np.abs(gate) > TINY).sum(axis=1).max(initial=1))
         subject.k = min(max(count, 1), subject.E)
     return min(subject.k, subject.E)
 
@@ -60,12 +64,10 @@ def like_gate(subject: Subject, x: Array, training: bool = False) -> ArrayNE | N
     return results[0] if np.array_equal(results[0], results[-1]) else None
 
 
-def reference_params(subject: Subject, module: object) -> dict[str, Array]:
+def reference_params(subject: Subject, module: Any) -> dict[str, Any]:
     """The reference's parameters, with the subject's values where the names are the same."""
-    init = getattr(module, "init")  # noqa: B009 - a router is a module
-    initial = init(
-        np.random.default_rng(1), subject.D, subject.E, **getattr(module, "EXAMPLE_INIT", {})
-    )
+    options = getattr(module, "EXAMPLE_INIT", {})
+    initial = module.init(np.random.default_rng(1), subject.D, subject.E, **options)
     return {name: subject.params.get(name, a) for name, a in initial.items()}
 
 
@@ -210,7 +212,7 @@ def shift(subject: Subject) -> list[Finding]:
     if moved is None or same is None or answer.gate is None:
         return [unknown(check, "the audit cannot set the logits")]
     is_right = candidate is not None and candidate.verdict == "right" and error < SAME
-    is_softmax = is_right and "bias_balanced" not in candidate.name
+    is_softmax = candidate is not None and is_right and "bias_balanced" not in candidate.name
     if subject.like in ("bias_balanced", "base_assignment") or not (is_softmax or subject.like):
         return [unknown(check, "holds for softmax weights only")]
     before, after = subject.answer(same).gate, subject.answer(moved).gate
@@ -231,8 +233,7 @@ def ties(subject: Subject) -> list[Finding]:
         return [unknown(check, "the audit cannot set the logits")]
     x = np.zeros_like(x) if subject.linear_bias is None else x
     if subject.is_layer:  # at x = 0 the experts may all be 0
-        no_preference = {"w": np.zeros((subject.D, subject.E))}
-        gate = subject.answer(subject.random(N), **no_preference).gate
+        gate = subject.answer(subject.random(N), w=np.zeros((subject.D, subject.E))).gate
     else:
         gate = subject.answer(x).gate
     if gate is None:
@@ -241,10 +242,10 @@ def ties(subject: Subject) -> list[Finding]:
     chosen = np.abs(gate) > TINY
     evidence = {"input": "all logits 0", "got": gate[0], "wanted": f"experts 0 to {k - 1}"}
     count = chosen.sum(axis=1)
-    identity = identify(subject)
+    candidate, _, error, *_ = identify(subject)
     is_top_k = subject.like in (None, "top_k", "noisy_top_k", "switch", "bias_balanced")
-    name = "" if identity[0] is None else identity[0].name
-    is_right = identity[2] < SAME and identity[0].verdict == "right"
+    name = "" if candidate is None else candidate.name
+    is_right = candidate is not None and error < SAME and candidate.verdict == "right"
     usual = is_top_k and is_right and not name.startswith(("expert_choice", "st_moe"))
     if usual and k < subject.E and count.max() > k and name != "dense":
         text = f"{count.max()} experts instead of {k}: a threshold takes all that tie"
@@ -272,7 +273,7 @@ def expert_order(subject: Subject) -> list[Finding]:
         before, after = subject.answer(x).gate, subject.answer(x[:, order]).gate
     else:
         names = {"w", "w_noise", "bias", "threshold"} & set(subject.params)
-        changed = {name: subject.params[name][..., order] for name in names}
+        changed: dict[str, Any] = {name: subject.params[name][..., order] for name in names}
         before, after = subject.answer(x).gate, subject.answer(x, **changed).gate
         if subject.linear_bias is not None:
             return [unknown(check, "its logits have a bias")]

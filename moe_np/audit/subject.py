@@ -273,11 +273,11 @@ class Subject:
             return None
         return self._from_backward(roles, cotangent, x)
 
-    def _from_backward(self, roles, cotangent, x):
+    def _from_backward(self, roles: Any, cotangent: Any, x: Array) -> dict[str, Array]:
         """The gradients that the code's backward pass gives, by shape."""
         dgate = cotangent.get("gate", np.zeros((len(x), self.E)))
         if "gate" not in roles:
-            index = _rows(self.framework.get(roles["indices"]), len(x))
+            index = np.asarray(roles["indices"]).reshape(len(x), -1)
             dgate = np.take_along_axis(dgate, np.clip(index, 0, self.E - 1), axis=1)
             dgate = dgate.reshape(np.shape(roles["weights"]))
         arguments = {
@@ -287,9 +287,10 @@ class Subject:
         }
         result = roles["backward"](dgate, **arguments)
         if isinstance(result, dict):
-            names = {"dx": self.takes, "dlogits": "logits", "dw": "w", "dw_noise": "w_noise"}
-            return {names.get(name, name): np.asarray(g) for name, g in result.items()}
-        shapes = {(len(x), self.D): "x", (self.D, self.E): "w", (len(x), self.E): "logits"}
+            names = {f"d{role}": role for role in ("x", "logits", *self.params)}
+            return {names.get(str(name), str(name)): np.asarray(g) for name, g in result.items()}
+        N = len(x)
+        shapes: dict[Any, str] = {(N, self.D): "x", (self.D, self.E): "w", (N, self.E): "logits"}
         values = result if isinstance(result, tuple) else (result,)
         return {shapes[np.shape(g)]: np.asarray(g) for g in values if np.shape(g) in shapes}
 

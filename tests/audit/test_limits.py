@@ -35,7 +35,7 @@ ONLY = ("indices", "the seed decides", "one token")
 def test_the_audit_goes_on(tmp_path, how, text):
     path = tmp_path / "mine.py"
     path.write_text(CODE.replace("HOW", how), encoding="utf-8")
-    about, findings = limits.in_child(f"{path}:router", Settings(), 3.0, ONLY)
+    about, findings = limits.in_child(f"{path}:router", Settings(), 8.0, ONLY)
     verdicts = {finding.check: finding for finding in findings}
     assert about["name"] == "router" and set(verdicts) == set(ONLY)
     assert verdicts["the seed decides"].verdict == "wrong"
