@@ -68,6 +68,7 @@ class Progress(NamedTuple):
     learning_rate: float
     tokens: int
     seconds: float
+    processor_seconds: float  # of all threads
     load: list[list[int]]  # assignments of each expert, per layer that has a router
     dropped: list[float]  # share of the assignments that a capacity dropped, per layer
 
@@ -217,11 +218,11 @@ def train(run: Run) -> Iterator[Progress | Evaluation]:
     state, best = run_state.read(run.folder, _initial_state(run))
     saved = state.number
     run_state.cut_metrics(run.folder, state.number)
-    start = time.perf_counter()
+    start = _clocks()
     try:
         for step in loop.train(state, *_functions(run), run.options):
             state = step.state
-            now = time.perf_counter()
+            now = _clocks()
             progress = _progress(step, now - start)
             start = now
             run_state.append(run.folder, progress._asdict())
@@ -232,7 +233,7 @@ def train(run: Run) -> Iterator[Progress | Evaluation]:
                 best = _save(run, state, best, held_out)
                 saved = state.number
                 yield held_out
-                start = time.perf_counter()
+                start = _clocks()
     except GeneratorExit:
         if state.number != saved:
             run_state.write(run.folder, state, best)
@@ -276,6 +277,11 @@ def _initial_state(run):
     return loop.initial_state(model.init(rng, run.config))
 
 
+def _clocks():
+    """The time, and the processor's time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def _progress(step, seconds):
     routings = [r for r in step.losses.routings if r.demand.shape[1] > 1]
     return Progress(
@@ -285,7 +291,7 @@ def _progress(step, seconds):
         float(step.gradient_norm),
         float(step.learning_rate),
         step.tokens,
-        round(seconds, 4),
+        *(round(float(value), 4) for value in seconds),
         [diagnostics.load(routing).tolist() for routing in routings],
         [float(diagnostics.dropped_share(routing)) for routing in routings],
     )

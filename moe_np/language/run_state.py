@@ -54,6 +54,12 @@ def read(folder: pathlib.Path, begun: loop.State) -> tuple[loop.State, float | N
     return loop.State(int(updates), tree_of("params"), optimiser), float(best) if best else None
 
 
+def updates(folder: pathlib.Path) -> int:
+    """The number of updates that are stored, 0 where there are none."""
+    path = folder / STATE
+    return int(safetensors.Reader(path).metadata.get("updates", 0)) if path.exists() else 0
+
+
 def _array(reader, name, leaf):
     if name not in reader:
         raise InputError(f"{reader.path}: wanted the array {name}, it is not there")
