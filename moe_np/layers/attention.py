@@ -133,10 +133,12 @@ def forward(
     if kv is not None:
         _keep(params, source, kv_heads, eps, pattern, kv, memory is not None)
         k, v = kv.filled()
+        _check_finite(q, k)
         heads_out, _ = _attend(q, k, v, pattern._replace(key_rotary=None))
         return _output(heads_out, params["wo"], x), None
     k, k_cache = projections.project(params, source, "k", kv_heads, eps)
     v, v_cache = projections.project(params, source, "v", kv_heads, eps)
+    _check_finite(q, k)
     heads_out, log_sum = _attend(q, k, v, pattern)
     out = _output(heads_out, params["wo"], x)
     inputs = (q_cache, k_cache, v_cache)
@@ -166,9 +168,9 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
     B, T, Hq, d = cache.q.shape
     dout = checks.array("dout", dout, (*cache.projections[0].x.shape[:2], "D"), finite=False)
     dout = dout.astype(cache.q.dtype, copy=False)
-    dwo = projections.weight_gradient(cache.heads_out.reshape(B, T, Hq * d), dout)
-    dheads = projections.rows(dout, cache.params["wo"].T).reshape(B, T, Hq, d)
-    *dqkv, dbias = _attend_backward(dheads, cache)
+    heads_out = cache.heads_out.reshape(B, T, Hq * d)
+    dheads, dwo = projections.rows_backward(dout, heads_out, cache.params["wo"])
+    *dqkv, dbias = _attend_backward(dheads.reshape(B, T, Hq, d), cache)
     dx, grads = projections.project_backward(cache.params, dqkv[0], cache.projections[0])
     dkey, key_grads = projections.project_backward(cache.params, dqkv[1], cache.projections[1])
     dvalue, value_grads = projections.project_backward(cache.params, dqkv[2], cache.projections[2])
@@ -179,6 +181,12 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
     if cache.cross:
         return Gradients(dx, grads, dsource, dbias)
     return Gradients(dx + dsource, grads, None, dbias)
+
+
+def _check_finite(q, k):
+    """Queries and keys are checked here: the softmax of a score that is NaN can be finite."""
+    if not (np.isfinite(q).all() and np.isfinite(k).all()):
+        raise InputError("x: wanted numbers for which the output is finite, got larger ones")
 
 
 def _output(heads_out, wo, x):

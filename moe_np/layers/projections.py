@@ -12,7 +12,7 @@ import numpy as np
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayBTD, ArrayBTHd, DType, Rng
-from moe_np.layers import norms
+from moe_np.layers import norms, products
 
 Tree = dict[str, Any]  # arrays by name; a norm of queries or keys is a dict in turn
 
@@ -60,14 +60,22 @@ def init(
     return params
 
 
-def rows(x: Array, w: Array) -> Array:
-    """x w (..., D_out) for x (..., D), as one product of matrices."""
-    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[1])
+def rows(x: Array, w: Array, *, transposed: bool = False) -> Array:
+    """x w (..., K) for x (..., D), or x wᵀ for w (K, D), as one product of matrices."""
+    product = products.input_gradient if transposed else products.forward
+    y = product(x.reshape(-1, x.shape[-1]), w)
+    return y.reshape(*x.shape[:-1], y.shape[1])
 
 
-def weight_gradient(x: Array, dy: Array) -> Array:
-    """The gradient xᵀ dy of w in x w, summed over all axes but the last."""
-    return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+def rows_backward(
+    dy: Array, x: Array, w: Array, *, transposed: bool = False
+) -> tuple[Array, Array]:
+    """dy (..., K) -> dx (..., D), and dw, summed over all axes but the last."""
+    dx = rows(dy, w, transposed=not transposed)
+    dy = dy.reshape(-1, dy.shape[-1])
+    x = x.reshape(-1, x.shape[-1])
+    gradient = products.weight_gradient
+    return dx, gradient(dy, x) if transposed else gradient(x, dy)
 
 
 def project(
@@ -97,8 +105,8 @@ def project_backward(params: Tree, dy: ArrayBTHd, projection: Projection) -> tup
     dy = dy.reshape(*x.shape[:2], w.shape[1])
     if "b" + letter in params:
         grads["b" + letter] = dy.sum(axis=(0, 1))
-    grads["w" + letter] = weight_gradient(x, dy)
-    return rows(dy, w.T), grads
+    dx, grads["w" + letter] = rows_backward(dy, x, w)
+    return dx, grads
 
 
 # --- checks ---------------------------------------------------------------------------------------

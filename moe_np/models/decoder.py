@@ -36,6 +36,7 @@ from moe_np.layers import (
     experts,
     mixture_layer,
     norms,
+    projections,
     rotary,
 )
 from moe_np.layers.key_values import KeyValues
@@ -100,13 +101,11 @@ def block_forward(
     h, norm1 = norms.rms_forward(params["norm1"], x, eps=config.eps)
     a, attended = _attention(params["attention"], h, config, layer, batch, kv)
     a, attention_mask = dropout.forward(a, p, batch.rng)
-    x = x + a  # not +=, because norm1 keeps x
 
-    h, norm2 = norms.rms_forward(params["norm2"], x, eps=config.eps)
+    x, h, norm2 = norms.add_rms_forward(params["norm2"], x, a, eps=config.eps)  # x + a, its norm
     m, mixture = _mixture(params, h, config, batch, workspace)
     m, mixture_mask = dropout.forward(m, p, batch.rng)
-    x = x + m
-    return x, BlockCache(norm1, attended, attention_mask, norm2, mixture, mixture_mask, p)
+    return x + m, BlockCache(norm1, attended, attention_mask, norm2, mixture, mixture_mask, p)
 
 
 def block_backward(
@@ -120,14 +119,13 @@ def block_backward(
     """
     dm = dropout.backward(dx, cache.mixture_mask, cache.p)
     dh, grads = mixture_layer.backward(dm.reshape(-1, dx.shape[-1]), cache.mixture, added)
-    dh, grads["norm2"] = norms.rms_backward(dh.reshape(dx.shape), cache.norm2)
-    dx = dx + dh
+    dx, grads["norm2"] = norms.add_rms_backward(dx, dh.reshape(dx.shape), cache.norm2)
 
     assert cache.attention is not None, "generation, with kv, has no backward pass"
     da = dropout.backward(dx, cache.attention_mask, cache.p)
     dh, grads["attention"] = attention.backward(da, cache.attention)
-    dh, grads["norm1"] = norms.rms_backward(dh, cache.norm1)
-    return dx + dh, grads
+    dx, grads["norm1"] = norms.add_rms_backward(dx, dh, cache.norm1)
+    return dx, grads
 
 
 def _attention(params, h, config, layer, batch, kv):
@@ -174,7 +172,7 @@ class Cache(NamedTuple):
     blocks: list[BlockCache]
     norm: norms.RmsCache
     x: ArrayBTD  # after the last norm
-    head: Array  # (D, V)
+    head: Array  # (D, V), or tied the embedding, (V, D)
     tied: bool
     valid: ArrayBT | None
 
@@ -204,7 +202,7 @@ def forward(
     x, cache = hidden(
         params, ids, config, valid=valid, training=training, rng=rng, workspace=workspace
     )
-    return x @ cache.head, cache
+    return projections.rows(x, cache.head, transposed=cache.tied), cache
 
 
 def hidden(
@@ -250,8 +248,8 @@ def hidden(
             raise InputError(f"layer {i}: {error}") from None
         blocks.append(block)
     x, norm = norms.rms_forward(params["norm"], x, eps=config.eps)
-    head = params["embed"]["w"].T if config.tied else params["head"]["w"]
-    return x, Cache(embedded, blocks, norm, x, head, config.tied, valid)
+    w = params["embed" if config.tied else "head"]["w"]
+    return x, Cache(embedded, blocks, norm, x, w, config.tied, valid)
 
 
 def backward(
@@ -261,12 +259,13 @@ def backward(
 
     added   per layer its load-balancing losses; None: there are none
     """
-    B, T, D = cache.x.shape
-    dlogits = checks.array("dlogits", dlogits, (B, T, cache.head.shape[1]), finite=False)
-    rows = dlogits.reshape(B * T, -1)
-    dhead = cache.x.reshape(B * T, D).T @ rows
-    dx = (rows @ cache.head.T).reshape(B, T, D)
+    shape = (*cache.x.shape[:2], cache.embedding.vocabulary)
+    dlogits = checks.array("dlogits", dlogits, shape, finite=False)
+    dx, dhead = projections.rows_backward(dlogits, cache.x, cache.head, transposed=cache.tied)
+    return _backward(dx, dhead, cache, added)
 
+
+def _backward(dx, dhead, cache, added):  # dx of the output of the last norm
     dx, dnorm = norms.rms_backward(dx, cache.norm)
     layers: list[Tree] = []
     for i, block in reversed(list(enumerate(cache.blocks))):
@@ -274,7 +273,7 @@ def backward(
         layers.insert(0, grads)
     dembed = embedding.backward(dx, cache.embedding)
     if cache.tied:  # one matrix, with a gradient from both of its uses
-        return {"embed": {"w": dembed["w"] + dhead.T}, "layers": layers, "norm": dnorm}
+        return {"embed": {"w": dembed["w"] + dhead}, "layers": layers, "norm": dnorm}
     return {"embed": dembed, "layers": layers, "norm": dnorm, "head": {"w": dhead}}
 
 
@@ -299,8 +298,10 @@ def loss(
 ) -> Loss:
     """The loss in evaluation: no dropout, no noise. The arguments are those of `loss_and_grads`."""
     logits, cache = forward(params, ids, config, valid=valid)
-    entropy, added = _losses(logits, cache, targets, losses, ignore)
-    return _measured(entropy, added, cache)
+    targets = checks.array("targets", targets, logits.shape[:2], kind="i").ravel()
+    rows = logits.reshape(-1, config.vocabulary)
+    _, entropy = cross_entropy.forward(rows, targets, ignore=ignore)
+    return _measured(entropy, _balance(cache, losses), cache)
 
 
 def loss_and_grads(
@@ -324,23 +325,23 @@ def loss_and_grads(
              for others in another (errata 27)
     targets  the next token of each position; `ignore` marks a position without one
     """
-    logits, cache = forward(
-        params, ids, config, valid=valid, training=True, rng=rng, workspace=workspace
+    check(config)
+    x, cache = hidden(params, ids, config, valid=valid, training=True, rng=rng, workspace=workspace)
+    targets = checks.array("targets", targets, x.shape[:2], kind="i").ravel()
+    rows = x.reshape(-1, config.d_model)
+    _, entropy = cross_entropy.head_forward(
+        {"w": cache.head}, rows, targets, tied=config.tied, ignore=ignore
     )
-    entropy, added = _losses(logits, cache, targets, losses, ignore)
-    dlogits = cross_entropy.backward(1.0, entropy, out=entropy.logits)  # which end here
-    grads = backward(dlogits.reshape(logits.shape), cache, added)
+    added = _balance(cache, losses)
+    dx, dhead = cross_entropy.head_backward(1.0, entropy)
+    grads = _backward(dx.reshape(x.shape), dhead["w"], cache, added)
     return _measured(entropy, added, cache), grads
 
 
-def _losses(logits, cache, targets, losses, ignore):
-    """-> the cache of the cross-entropy, and the load-balancing losses of each layer."""
-    rows = logits.reshape(-1, logits.shape[-1])
-    targets = checks.array("targets", targets, logits.shape[:2], kind="i").ravel()
-    _, entropy = cross_entropy.forward(rows, targets, ignore=ignore)
+def _balance(cache, losses):
+    """The load-balancing losses of each layer."""
     valid = None if cache.valid is None else cache.valid.ravel()
-    added = [mixture_layer.balance_loss(losses, block.mixture, valid) for block in cache.blocks]
-    return entropy, added
+    return [mixture_layer.balance_loss(losses, block.mixture, valid) for block in cache.blocks]
 
 
 def _measured(entropy, added, cache):

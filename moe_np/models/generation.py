@@ -30,7 +30,7 @@ import numpy as np
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, Rng
-from moe_np.layers import key_values
+from moe_np.layers import key_values, projections
 from moe_np.layers.key_values import KeyValues
 from moe_np.models import decoder
 from moe_np.models.decoder import Config
@@ -117,7 +117,8 @@ def _advance(params, ids, state, config):
     valid = None if state.valid is None else state.valid[:, :end]
     x, cache = decoder.hidden(params, ids, config, valid=valid, training=False, kv=state.kv)
     routings = tuple(block.mixture.routing for block in cache.blocks)
-    return x[:, -1] @ cache.head, state._replace(routings=routings)
+    logits = projections.rows(x[:, -1], cache.head, transposed=cache.tied)
+    return logits, state._replace(routings=routings)
 
 
 def _check_router(config):
