@@ -81,7 +81,9 @@ def rows_backward(
 def project(
     params: Tree, x: ArrayBTD, letter: str, n_heads: int, eps: float
 ) -> tuple[ArrayBTHd, Projection]:
-    """x (B, T, D) -> queries, keys or values (B, T, H, d), and a Projection."""
+    """x (B, T, D) -> queries, keys or values (B, T, H, d), and a Projection. Raises InputError
+    where they are not finite: the softmax of scores that are not can be finite.
+    """
     w = params["w" + letter]
     y = rows(x, w)
     if "b" + letter in params:
@@ -92,6 +94,8 @@ def project(
         size = len(gain["g"])
         groups = y.reshape(*y.shape[:2], y.shape[2] // size, size)  # one group, or one per head
         y, norm = norms.rms_forward(gain, groups, eps=eps)
+    if not np.isfinite(y).all():
+        raise InputError("x: wanted numbers for which the output is finite, got larger ones")
     return y.reshape(*x.shape[:2], n_heads, w.shape[1] // n_heads), Projection(letter, x, norm)
 
 

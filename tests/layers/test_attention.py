@@ -490,6 +490,14 @@ def test_numbers_that_are_not_finite(backend):
     params, x = problem()
     with pytest.raises(InputError, match="x: wanted numbers for which the output is finite"):
         attention.forward({**params, "wv": 1e308 * params["wv"]}, x, **options())
+    for name in ("wq", "wk", "wv", "wo", "bq", "bk"):
+        for number in (np.nan, np.inf):
+            poisoned = {**params, name: params[name].copy()}
+            poisoned[name].flat[0] = number
+            kv = key_values.empty(B, HK, T, WIDTH)
+            for chosen in (options(), options(kv=kv)):
+                with pytest.raises(InputError, match="x: wanted numbers for which the output is"):
+                    attention.forward(poisoned, x, **chosen)
     x[1, 2, 3] = np.nan
     with pytest.raises(InputError, match=r"x: wanted finite numbers, got nan at index \(1, 2, 3\)"):
         attention.forward(params, x, **options())
