@@ -561,9 +561,10 @@ def main() -> int:
     os.environ.pop("MOE_NP_KERNELS", None)
     if args.task:
         return do_task(args.task)
-    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
-    trees = {name: ast.parse(text) for name, text in sources.items()}
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in modules().items()}
     cases = [case for name, tree in trees.items() for case in cases_of(name, tree)]
+    for key in sorted(judged().keys() - {case.key for case in cases}):
+        print(f"judged equivalent, but not there any more: {key}")
     cases = [c for c in cases if not args.parts or any(part in c.key for part in args.parts)]
     cases = sample(cases, args.sample or len(cases), args.seed)
     if args.list:

@@ -414,6 +414,9 @@ def test_runs_are_ranked_by_their_last_objective():
         resp[:few] = [0, 1]
         run = fit._replace(params=collapsed, resp=resp)
         assert em.rank(problem, run) == (kept, 2.0)
+    resp = np.zeros((60, 2))
+    resp[0] = [50, cases + 0.01]  # the bound belongs to the few
+    assert em.rank(problem, run._replace(resp=resp)) == (False, 2.0)
     run = run._replace(params={**params, "var": np.array([1.0, 1.02 * problem.family.floor])})
     assert em.rank(problem, run._replace(resp=resp[::-1])) == (True, 2.0)
 
