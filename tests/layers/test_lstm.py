@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from moe_np import kernels
 from moe_np.base import gradcheck
 from moe_np.base.checks import InputError
 from moe_np.layers import lstm
@@ -150,3 +151,43 @@ def test_bad_input():
         lstm.forward(params, x, lstm.State(np.zeros((2, 6)), np.zeros((2, 5))))
     with pytest.raises(InputError, match="params: wanted the keys wx, wh, b"):
         lstm.forward({"wx": params["wx"]}, x)
+
+
+@pytest.mark.parametrize(("mode", "compiled"), [("numba", True), ("numpy", False)])
+def test_the_compiled_loops_are_used_where_they_are_wanted(mode, compiled, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("MOE_NP_KERNELS", mode)
+    called = []
+    for name in ("forward", "backward"):
+        loop = getattr(kernels.lstm, name)
+        monkeypatch.setattr(
+            kernels.lstm,
+            name,
+            lambda *given, name=name, loop=loop: called.append(name) or loop(*given),
+        )
+    params, x, state = problem(3)
+    h, _, cache = lstm.forward(params, x, state)
+    lstm.backward(np.ones_like(h), cache)
+    assert called == (["forward", "backward"] if compiled else [])
+
+
+def test_a_gradient_that_is_not_finite_goes_through(backend):
+    params, x, state = problem(None)
+    h, _, cache = lstm.forward(params, x, state)
+    dx, _, _ = lstm.backward(np.full_like(h, np.nan), cache)
+    assert np.isnan(dx).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dtype": int}, "dtype: wanted"),
+        ({"dtype": "text"}, "dtype: wanted"),
+        ({"rng": 0}, "rng: wanted"),
+        ({"d_model": 0}, "wanted a whole number of at least 1, got 0"),
+    ],
+)
+def test_a_bad_initialisation_is_named(change, words):
+    values = {"rng": np.random.default_rng(0), "d_model": 4, "dtype": float, **change}
+    with pytest.raises(InputError, match=words):
+        lstm.init(values["rng"], values["d_model"], 6, dtype=values["dtype"])
