@@ -1,0 +1,116 @@
+"""Dense against experts: all systems from all seeds, and the comparisons by seed.
+
+Criteria, fixed before the runs: a system of experts trains *better* where the 95 % interval of the
+paired difference of its test loss to the dense model's lies below 0, and *faster* where the
+interval of the ratio (dense over experts) of the processor seconds until the dense model's last
+validation loss lies above 1. It *infers faster* where the interval of the ratio of processor
+seconds per token lies above 1.
+"""
+
+import dataclasses
+
+from moe_np.experiments.common import pretrained
+from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common.statistics import paired_interval, t_interval
+from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.language_model.runs import (
+    DENSE,
+    PAPER,
+    SYSTEMS,
+    Config,
+    reached,
+    run_one,
+    spec_of,
+    summarise,
+)
+
+OPTIONS: tuple[Option, ...] = ()
+SMOKE = {
+    "config": Config(
+        d_model=16,
+        layers=1,
+        heads=2,
+        kv_heads=1,
+        hidden=16,
+        vocabulary=300,
+        length=16,
+        batch=4,
+        updates=6,
+        checkpoint_every=3,
+        books=("Jonah",),
+        validation_tokens=300,
+        timed_batch=2,
+        seeds=2,
+    )
+}
+QUICK = Config(updates=60, checkpoint_every=20, validation_tokens=4096, seeds=1)
+
+
+def specs(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    quick: bool = False,
+) -> list[Spec]:
+    """One spec per system and seed."""
+    config = config or (QUICK if quick else Config())
+    n = seed_count(seeds, config.seeds)
+    systems = selected(SYSTEMS, only)
+    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+
+
+def run(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    sweep: Sweep,
+    quick: bool = False,
+) -> Result:
+    """All systems and seeds (3; 1 if quick): what is written as language_model.json."""
+    config = config or (QUICK if quick else Config())
+    chosen = specs(config, seeds=seeds, only=only)
+    with pretrained.stored_with(sweep):
+        runs = sweep.map(run_one, chosen, "language models")
+    by_system = {
+        system: [run for run in runs if run["system"] == system]
+        for system in selected(SYSTEMS, only)
+    }
+    return {
+        "name": "language_model",
+        "config": dataclasses.asdict(config),
+        "seeds": sorted({spec["seed"] for spec in chosen}),
+        "runs": runs,
+        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
+        "against_dense": against_dense(by_system),
+        "paper": PAPER,
+        "versions": versions(),
+    }
+
+
+def against_dense(by_system: dict[str, list[Result]]) -> dict:
+    """{system: its comparisons with the dense model, seed by seed}; {} without the dense model."""
+    dense = by_system.get(DENSE, [])
+    return {
+        system: _compare(runs, dense)
+        for system, runs in by_system.items()
+        if system != DENSE and dense
+    }
+
+
+def _compare(runs, dense):
+    loss = paired_interval([r["test"]["loss"] for r in runs], [r["test"]["loss"] for r in dense])
+    record = {"test loss": loss.record()}
+    for name in ("tokens", "seconds"):
+        ratios = []
+        for ours, of_dense in zip(runs, dense, strict=True):
+            place = reached(ours["validation"], ours[name], of_dense["validation"][-1])
+            ratios.append(None if place is None else of_dense[name][-1] / place)
+        reached_by = [ratio for ratio in ratios if ratio is not None]
+        whole = len(reached_by) == len(ratios)
+        record[name] = t_interval(reached_by).record() if whole else None
+        record[f"{name} reached"] = len(reached_by)
+    inference = [d["inference"] / r["inference"] for r, d in zip(runs, dense, strict=True)]
+    record["inference"] = t_interval(inference).record()
+    return record

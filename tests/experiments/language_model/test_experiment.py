@@ -1,0 +1,103 @@
+"""The comparison of language models: equal operations, what is reached when, and words that follow
+the numbers."""
+
+import numpy as np
+import pytest
+
+from moe_np.experiments.common.sweep import Sweep
+from moe_np.experiments.language_model import experiment, runs
+from moe_np.experiments.language_model.report import loss_sentence, report
+
+SMOKE = experiment.SMOKE["config"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    store = tmp_path_factory.mktemp("runs")
+    with Sweep(store, jobs=1, progress=False) as sweep:
+        return experiment.run(SMOKE, sweep=sweep), store
+
+
+def test_systems_have_equal_operations_or_equal_size(result):
+    summary = result[0]["summary"]
+    router = SMOKE.d_model * SMOKE.layers  # numbers per expert
+    dense = summary[runs.DENSE]["active"]
+    assert summary[runs.EIGHT]["active"] == dense + 8 * router
+    assert summary[runs.MANY]["active"] == dense + 32 * router
+    assert summary[runs.LARGE]["parameters"] == summary[runs.EIGHT]["parameters"] - 8 * router
+
+
+def test_the_same_seed_gives_the_same_minibatches(result):
+    """So the first losses of all systems are near each other, and differ between seeds."""
+    first = {(r["system"], r["seed"]): r["training"][0] for r in result[0]["runs"]}
+    assert len(first) == 8
+    assert all(loss == pytest.approx(np.log(300), rel=0.1) for loss in first.values())
+
+
+def test_models_are_stored_and_found_again(result):
+    numbers, store = result
+    models = sorted((store / "models").iterdir())
+    assert len(models) == 8
+    times = [path.stat().st_mtime_ns for path in (store / "models").rglob("state.safetensors")]
+    with Sweep(jobs=1, progress=False) as sweep:
+        sweep.store = store / "elsewhere"
+        (store / "elsewhere").mkdir()
+        (store / "elsewhere" / "models").symlink_to(store / "models")
+        again = experiment.run(SMOKE, sweep=sweep)
+    assert times == [p.stat().st_mtime_ns for p in (store / "models").rglob("state.safetensors")]
+    for ours, other in zip(numbers["runs"], again["runs"], strict=True):
+        assert ours["validation"] == other["validation"]
+        assert ours["test"] == other["test"]
+
+
+def test_where_a_loss_is_reached():
+    losses = [5.0, 4.0, 3.0]
+    assert runs.reached(losses, [10.0, 20.0, 30.0], 3.5) == pytest.approx(25)
+    assert runs.reached(losses, [10.0, 20.0, 30.0], 3.0) == 30
+    assert runs.reached(losses, [10.0, 20.0, 30.0], 6.0) == 10
+    assert runs.reached(losses, [10.0, 20.0, 30.0], 2.0) is None
+
+
+def run_of(system, seed, validation, seconds, inference=1.0, loss=3.0):
+    return {
+        "system": system,
+        "seed": seed,
+        "validation": validation,
+        "tokens": [10.0, 20.0],
+        "seconds": seconds,
+        "inference": inference,
+        "test": {"loss": loss},
+    }
+
+
+def test_the_comparison_is_by_seed():
+    by_system = {
+        runs.DENSE: [run_of(runs.DENSE, s, [5.0, 4.0], [1.0, 2.0], loss=3 + s) for s in (0, 1)],
+        runs.EIGHT: [run_of(runs.EIGHT, s, [4.0, 3.0], [2.0, 4.0], 2.0, 2.5 + s) for s in (0, 1)],
+    }
+    (ours,) = experiment.against_dense(by_system).values()
+    assert ours["test loss"]["estimate"] == ours["test loss"]["low"] == pytest.approx(-0.5)
+    assert ours["tokens"]["estimate"] == pytest.approx(2)
+    assert ours["seconds"]["estimate"] == pytest.approx(1)
+    assert ours["inference"]["estimate"] == pytest.approx(0.5)
+
+
+def test_a_loss_that_is_not_reached_is_said():
+    by_system = {
+        runs.DENSE: [run_of(runs.DENSE, 0, [5.0, 4.0], [1.0, 2.0])],
+        runs.EIGHT: [run_of(runs.EIGHT, 0, [5.0, 4.5], [1.0, 2.0])],
+    }
+    (ours,) = experiment.against_dense(by_system).values()
+    assert ours["seconds"] is None
+    assert ours["seconds reached"] == 0
+
+
+def test_the_words_follow_the_numbers(result):
+    text = report(result[0])
+    assert "8 experts" in text
+    worse = {"estimate": 0.5, "low": 0.4, "high": 0.6, "level": 0.95}
+    assert "they are worse" in loss_sentence("8 experts", {"test loss": worse})
+    better = {"estimate": -0.5, "low": -0.6, "high": -0.4, "level": 0.95}
+    assert "they are better" in loss_sentence("8 experts", {"test loss": better})
+    neither = {"estimate": 0.0, "low": -0.6, "high": 0.4, "level": 0.95}
+    assert "cannot be told" in loss_sentence("8 experts", {"test loss": neither})
