@@ -165,8 +165,7 @@ def decode(
     """
     training, rng = contract.check_training(training, rng)
     first = 0 if kv is None else kv[0].attention.length
-    shape = (len(memory.x), "T")
-    inputs = _check_ids("inputs", inputs, shape, config.context - first)
+    inputs = _check_ids("inputs", inputs, (len(memory.x), "T"), config.context)
     B, T = inputs.shape
     valid = None if valid is None else checks.mask("valid", valid, (B, first + T))
     both: dict[str, Any] = {"training": training, "rng": rng, "workspace": workspace}

@@ -64,13 +64,13 @@ def test_what_is_saved_is_loaded(layout, tmp_path):
 
 
 def test_settings_and_names_of_the_files(tmp_path):
-    saved(tmp_path, UNTIED)
+    saved(tmp_path, UNTIED._replace(dropout=0.3))
     settings = json.loads((tmp_path / "config.json").read_text())
     assert settings["encoder_sparse_step"] == 1 and settings["num_sparse_encoder_layers"] == 2
     assert settings["decoder_sparse_step"] == 2 and settings["num_sparse_decoder_layers"] == 1
     assert settings["router_jitter_noise"] == 0.02 and settings["layer_norm_epsilon"] == 1e-5
     assert settings["expert_capacity"] == UNTIED.context, "nothing is dropped"
-    assert settings["decoder_start_token_id"] == 2
+    assert settings["decoder_start_token_id"] == 2 and settings["dropout_rate"] == 0.3
     arrays = arrays_of(tmp_path)
     p = params(UNTIED)
     block = "decoder.block.1.layer."

@@ -166,6 +166,24 @@ def test_all_layers_share_one_position_bias_and_its_gradient_is_their_sum(stack,
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-10, atol=1e-12)
 
 
+def test_the_encoder_has_buckets_for_both_directions_and_the_decoder_for_one():
+    """Eight buckets by hand: two exact distances each way, or four distances to the past."""
+    p = params(SMALL)
+    source, targets = pairs(SMALL)
+    _, cache = encoder_decoder.forward(p, source, inputs_of(SMALL, targets), SMALL)
+    biases = {}
+    for stack in ("encoder", "decoder"):
+        biases[stack] = getattr(cache, stack).blocks[0].attention.attention.pattern.bias
+    w = p["encoder"]["position"]["w"]
+    for distance, bucket in ((-6, 3), (-1, 1), (0, 0), (1, 5), (2, 6), (6, 7)):
+        t = max(-distance, 0)
+        np.testing.assert_array_equal(biases["encoder"][:, t, t + distance], w[bucket])
+    w = p["decoder"]["position"]["w"]
+    for distance, bucket in ((-6, 7), (-4, 4), (-3, 3), (-1, 1), (0, 0), (1, 0)):
+        t = max(-distance, 0)
+        np.testing.assert_array_equal(biases["decoder"][:, t, t + distance], w[bucket])
+
+
 def test_scores_have_no_factor_and_cross_attention_no_position_bias():
     """A block of the decoder, step by step."""
     config = SMALL._replace(experts=1)
@@ -411,6 +429,42 @@ def test_dropout_only_in_training():
     ]
     np.testing.assert_array_equal(trained[0], trained[1])
     assert np.abs(trained[0] - expected).max() > 0.01 < np.abs(trained[0] - trained[2]).max()
+
+
+def test_what_dropout_drops():
+    """Embeddings, what sublayers add, the last norm; the hidden units of experts by themselves."""
+    config = SMALL._replace(dropout=0.4, encoder_layers=1, decoder_layers=1, experts=1)
+    p = params(config)
+    source, targets = pairs(config)
+    rng = np.random.default_rng(0)
+    memory, cache = encoder_decoder.encode(p, source, config, rng=rng)
+    kept = cache.embedding_mask
+    first = cache.blocks[0].attention
+    np.testing.assert_allclose(first.norm.x, p["embed"]["w"][source] * kept / 0.6)
+    expected = norms.rms_forward(p["encoder"]["norm"], cache.norm.x, eps=1e-6)[0]
+    np.testing.assert_allclose(memory.x, expected * cache.norm_mask / 0.6)
+    for mask in (kept, first.mask, cache.blocks[0].mixture.mask, cache.norm_mask):
+        assert mask.shape == (2, 9, 12) and 0.4 < mask.mean() < 0.8
+    inputs = inputs_of(config, targets)
+    hidden_units = SMALL._replace(expert_dropout=0.4)
+    p = params(SMALL)
+    dropped = logits_of(hidden_units, p, source, inputs, rng=rng)
+    assert np.abs(dropped - logits_of(SMALL, p, source, inputs)).max() > 0.01
+
+
+def test_routers_behave_as_in_training_while_training():
+    """Strictly balanced gating has another mask then, also without a generator."""
+    config = with_encoder_router("strictly_balanced")
+    p = params(config)
+    source, targets = pairs(config)
+    inputs = inputs_of(config, targets)
+    loss, _ = encoder_decoder.loss_and_grads(p, source, targets, config)
+    demand = {}
+    for training in (True, False):
+        _, cache = encoder_decoder.forward(p, source, inputs, config, training=training)
+        demand[training] = cache.encoder.blocks[1].mixture.mixture.routing.demand
+    np.testing.assert_array_equal(loss.routings[1].demand, demand[True])
+    assert (demand[True] != demand[False]).any()
 
 
 # --- what is refused ------------------------------------------------------------------------------
