@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base import checks, optim
 from moe_np.base.checks import InputError
 from moe_np.base.optim import AdamState
@@ -95,7 +96,7 @@ def train(
 
     state    from `initial_state`, or one that was stored; its arrays are overwritten
     decays   which leaves, by their path, have weight decay
-    update   of one leaf, as in `optim.adamw`: the compiled one, or None
+    update   of one leaf, as in `optim.adamw`; None: the compiled one where there is one
 
     `step.losses` has the mean of the task's loss over the valid targets of all micro-batches, and
     everything else from the last one.
@@ -128,10 +129,15 @@ def train(
             decays=decays,
             scale=optim.clip_scale(norm, options.clip),
             in_place=True,
-            update=update,
+            update=update or _update,
         )
         state = State(number, params, optimiser)
         yield Step(number, losses, tokens, norm, learning_rate, state)
+
+
+def _update(p, g, m, v, factors):
+    compiled = kernels.compiled(p.dtype)
+    (kernels.optim.update if compiled else optim.adamw_update)(p, g, m, v, factors)
 
 
 def _gradients(params, gradients_of, minibatch_of, rng, micro_batches, number):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from moe_np import kernels
 from moe_np.base import optim
 from moe_np.base.params import leaves
 from moe_np.training import loop
@@ -57,6 +58,14 @@ def test_an_update_is_clipping_then_adamw_with_the_scheduled_rate():
     assert step.learning_rate == pytest.approx(rate)
     for path, leaf in leaves(step.state.params).items():
         np.testing.assert_allclose(leaf, leaves(wanted)[path], rtol=1e-12)
+
+
+def test_the_compiled_update_is_taken_where_there_is_one(backend, monkeypatch):
+    calls = []
+    compiled = kernels.optim.update
+    monkeypatch.setattr(kernels.optim, "update", lambda *a: calls.append(1) or compiled(*a))
+    next(loop.train(loop.initial_state(params()), gradients, minibatch, OPTIONS))
+    assert len(calls) == (len(leaves(params())) if backend == "numba" else 0)
 
 
 def test_the_parameters_that_came_in_stay():
