@@ -232,6 +232,8 @@ def test_the_encoder_sees_all_of_the_source_and_the_decoder_no_future(name):
         other = source.copy()
         other[0, s] = (other[0, s] + 1) % 17
         assert np.abs(logits_of(config, p, other, inputs) - logits).max(axis=(0, 2)).min() > 1e-6
+        both = [encoder_decoder.encode(p, ids, config)[0].x for ids in (source, other)]
+        assert np.abs(both[0] - both[1]).max(axis=(0, 2)).min() > 1e-6, "in both directions"
 
 
 def test_keys_further_away_than_the_largest_distance_share_a_bucket():
