@@ -313,6 +313,8 @@ def test_padding_of_targets_is_what_comes_after_the_last_of_them():
 def test_an_unknown_router_is_refused():
     with pytest.raises(InputError, match="router: wanted"):
         encoder_decoder_config.check(SMALL._replace(router="none"))
+    with pytest.raises(InputError, match="router: wanted"):  # of the encoder alone
+        encoder_decoder_config.check(SMALL._replace(router="none", decoder_router="top_k"))
 
 
 def test_feed_forward_layers_have_no_biases_unless_wanted():
