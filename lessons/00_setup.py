@@ -181,7 +181,7 @@ assert all(np.isclose(e, 1 - 2 / out.size) for e in wrong.values())
 # not forgive it. Every backward pass in this package has to pass it, and so will yours.
 #
 # > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient. (The number is that of the
-# > list of [twenty such mistakes](errata.md), each of which has tests.)
+# > list of [34 such mistakes](errata.md), each of which has tests.)
 #
 # ## Your turn
 #

@@ -1,5 +1,5 @@
-"""Twenty pieces of gating maths that public code gets wrong: each has a test, and those without
-another home are here.
+"""The pieces of mathematics of gates and models that public code gets wrong: each
+has a test, and those without another home are here.
 
 A test of item NN has `errata_NN` in its name; `pytest -k errata_06` runs those of one item.
 """
@@ -38,6 +38,20 @@ ITEMS = {
     18: "Chen et al. 2022: paper and code differ, and both are here",
     19: "a balancing bias enters the selection only",
     20: "no fastmath that assumes away nan and infinity",
+    21: "rotary positions: the layouts, and the backward pass by the negative angle",
+    22: "grouped queries: key heads are repeated, their gradients summed",
+    23: "a tied embedding has the gradients of both its uses",
+    24: "nothing to attend to is 0 forward and backward; the mask with a cache",
+    25: "a window of w is the token itself and w − 1 before it",
+    26: "a loss is a mean over the valid targets of all micro-batches",
+    27: "the load-balancing loss is one term per layer",
+    28: "weight decay goes by name",
+    29: "Adam moves experts without tokens",
+    30: "clipping has one norm over all leaves",
+    31: "names in a checkpoint that map to nothing are an error, and nothing is guessed",
+    32: "jitter reaches the router alone, and capacity drops",
+    33: "dropout in experts has a mask per assignment",
+    34: "sampling: temperature first, the token that crosses, ties",
 }
 TESTS, PACKAGE = Path(__file__).parent, Path(moe_np.__file__).parent
 

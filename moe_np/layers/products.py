@@ -15,8 +15,8 @@ from typing import Annotated
 import numpy as np
 
 from moe_np import kernels
+from moe_np.base import machine
 from moe_np.base.types import Array, ArrayND
-from moe_np.routing import contract
 
 ArrayNK = Annotated[np.ndarray, "N, K"]
 ArrayDK = Annotated[np.ndarray, "D, K"]
@@ -36,14 +36,14 @@ def weight_gradient(x: ArrayND, dy: ArrayNK) -> ArrayDK:
     """dw = xᵀ dy."""
     if _is_large(x, dy.shape[1]):
         return kernels.products.weight_gradient(x, dy)
-    return contract.product(x.T, dy)
+    return machine.product(x.T, dy)
 
 
 def _product(x: Array, w: Array, transposed: bool) -> Array:
     if _is_large(x, w.shape[0 if transposed else 1]):
         return kernels.products.product(x, w, transposed)
-    return contract.product(x, w.T if transposed else w)
+    return machine.product(x, w.T if transposed else w)
 
 
 def _is_large(x, columns):
-    return kernels.compiled(x.dtype) and x.size * columns >= contract.LARGE
+    return x.size * columns >= machine.SMALL and kernels.compiled(x.dtype)

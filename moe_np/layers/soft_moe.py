@@ -32,7 +32,7 @@ from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, DType, Params, Rng
 from moe_np.layers.experts.expert import Expert, check_finite, check_params
-from moe_np.routing import contract
+from moe_np.routing import linear_map
 
 EPS = 1e-6
 Tokens: TypeAlias = Annotated[np.ndarray, "B, N, D"]
@@ -157,7 +157,7 @@ def forward(
         logits = x_unit @ phi_unit
         if scale is not None:
             logits = scale * logits
-    contract.check_logits(logits, "phi")
+    linear_map.check_logits(logits, "phi")
     dispatch = token_softmax(logits, valid)
     combine = numerics.softmax(logits) * valid
     slots = dispatch.transpose(0, 2, 1) @ x

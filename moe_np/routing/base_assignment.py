@@ -40,7 +40,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, weighting
+from moe_np.routing import contract, linear_map, stages, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = False  # in training
@@ -110,7 +110,7 @@ def route(
     training, _ = contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     token = np.flatnonzero(valid)
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.sigmoid(logits)
     expert = assign(logits[token]) if training else logits[token].argmax(axis=1)
     weight = probs[token, expert]
@@ -132,7 +132,7 @@ def route_backward(
     dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
 ) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The assignment is held."""
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 

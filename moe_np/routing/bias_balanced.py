@@ -47,7 +47,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -144,7 +144,7 @@ def route(
     contract.check_training(training, rng)
     routed_scale = checks.number("routed_scale", routed_scale)
     valid = contract.check_padding(valid, len(x))
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.sigmoid(logits)
     scores = probs + bias
     group_best = check_groups(w.shape[1], k, n_group, topk_group, group_best)
@@ -183,7 +183,7 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "bias"}. The choice is held, so
     dbias is 0.
     """
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw, "bias": np.zeros(cache.w.shape[1], cache.w.dtype)}
 
 

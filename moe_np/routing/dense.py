@@ -25,7 +25,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -55,7 +55,7 @@ def route(
     x, w = contract.check_inputs(params, x)
     contract.check_training(training, rng)
     valid = contract.check_padding(valid, len(x))
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     choice = np.tile(np.arange(w.shape[1]), (len(x), 1))
     demand = contract.demand_of(choice, w.shape[1], valid)
@@ -74,7 +74,7 @@ def route_backward(
     dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
 ) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}."""
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 

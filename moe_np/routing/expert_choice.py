@@ -39,7 +39,7 @@ import numpy as np
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = False
@@ -156,7 +156,7 @@ def route(
     cap = None if cap is None else checks.integer("cap", cap)
     n_valid = int(valid.sum())
     C = min(contract.capacity(n_valid, w.shape[1], 1, capacity_factor), n_valid)
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     demand = np.zeros(probs.shape, bool)
     demand[valid] = pick(probs[valid], C, cap, solver)
@@ -177,7 +177,7 @@ def route_backward(
     dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
 ) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. The picks are held."""
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 

@@ -42,7 +42,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 ESTIMATORS = ("reinforce", "straight_through")
@@ -102,7 +102,7 @@ def route(
         )
     training, rng = contract.check_training(training, rng, "the choice of an expert")
     valid = contract.check_valid(valid, len(x))
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     onehot = np.zeros(probs.shape, bool)
     onehot[np.flatnonzero(valid), draw(probs[valid], rng)] = True
@@ -129,7 +129,7 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. With reinforce, dweight is not
     used.
     """
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 

@@ -37,7 +37,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 ArrayN2 = Annotated[np.ndarray, "N, 2"]
@@ -121,7 +121,7 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Choices, random numbers and places
     are held.
     """
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 
@@ -137,7 +137,7 @@ def top_2(params: Params, x: ArrayND) -> tuple[ArrayND, ArrayDE, ArrayN2, ArrayN
         raise InputError(
             f"params['w']: wanted at least 2 experts for two choices, got {w.shape[1]}"
         )
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     choice = contract.top_k(logits, 2)
     return x, w, choice, weighting.renormalised(logits, choice), logits
 

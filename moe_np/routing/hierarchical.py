@@ -31,7 +31,7 @@ import numpy as np
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, DType, Options, Params, Rng
-from moe_np.routing import contract, stages, weighting
+from moe_np.routing import contract, linear_map, stages, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -129,8 +129,8 @@ def route(
     _check_level("k_secondary", k_secondary, E // a, renormalise)
     contract.check_training(training, rng)
     valid = contract.check_padding(valid, N)
-    primary = contract.linear(x, w_primary, "w_primary")
-    secondary = contract.linear(x, w_secondary, "w_secondary").reshape(N, a, E // a)
+    primary = linear_map.linear(x, w_primary, "w_primary")
+    secondary = linear_map.linear(x, w_secondary, "w_secondary").reshape(N, a, E // a)
     inside = numerics.softmax(secondary)
     outer = level_forward(primary, k_primary, renormalise)
     chosen = np.take_along_axis(secondary, outer.choice[:, :, None], axis=1)  # (N, k1, b)
@@ -178,8 +178,8 @@ def route_backward(
     are held.
     """
     dprimary, dsecondary = logits_backward(dweight, dlogits, cache)
-    dx_primary, dw_primary = contract.linear_backward(dprimary, cache.x, cache.w_primary)
-    dx_secondary, dw_secondary = contract.linear_backward(dsecondary, cache.x, cache.w_secondary)
+    dx_primary, dw_primary = linear_map.linear_backward(dprimary, cache.x, cache.w_primary)
+    dx_secondary, dw_secondary = linear_map.linear_backward(dsecondary, cache.x, cache.w_secondary)
     return dx_primary + dx_secondary, {"w_primary": dw_primary, "w_secondary": dw_secondary}
 
 

@@ -51,7 +51,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, weighting
+from moe_np.routing import contract, linear_map, stages, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -134,16 +134,16 @@ def route(
         )
     _, rng = contract.check_training(training, rng, "the noise on the logits")
     valid = contract.check_valid(valid, len(x))
-    clean = contract.linear(x, w)
+    clean = linear_map.linear(x, w)
     raw = sigma = noise = None
     noisy = clean
     if rng is not None:
-        raw = contract.linear(x, w_noise, "w_noise")
+        raw = linear_map.linear(x, w_noise, "w_noise")
         sigma = numerics.softplus(raw) + x.dtype.type(noise_epsilon)
         noise = np.zeros_like(clean)
         noise[valid] = rng.normal(size=(valid.sum(), E))
         noisy = clean + noise * sigma
-        contract.check_logits(noisy, "w_noise")
+        linear_map.check_logits(noisy, "w_noise")
     ranked = contract.top_k(noisy, min(k + 1, E))
     choice = ranked[:, :k]
     runner_up = ranked[:, k] if k < E else None
@@ -189,10 +189,10 @@ def route_backward(
 
 def _products_backward(grad, cache):
     """Backward of clean = x·w and raw = x·w_noise."""
-    dx, dw = contract.linear_backward(grad.dclean, cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(grad.dclean, cache.x, cache.w)
     if grad.draw is None:
         return dx, {"w": dw, "w_noise": np.zeros_like(cache.w_noise)}
-    dx_noise, dw_noise = contract.linear_backward(grad.draw, cache.x, cache.w_noise)
+    dx_noise, dw_noise = linear_map.linear_backward(grad.draw, cache.x, cache.w_noise)
     return dx + dx_noise, {"w": dw, "w_noise": dw_noise}
 
 

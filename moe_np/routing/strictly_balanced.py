@@ -41,7 +41,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import BalanceLoss, Routing, Stage
 
 CAUSAL = False  # in training
@@ -93,7 +93,7 @@ def route(
     training, _ = contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
     m = min(contract.capacity(valid.sum(), w.shape[1], k, 1.0), int(valid.sum()))
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     by_threshold = (probs > threshold) & valid[:, None]
     kept = _batch_mask(logits, m, valid) if training else by_threshold
@@ -117,7 +117,7 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w", "threshold"}. The mask is held: the
     thresholds get their gradient from `threshold_loss` alone, and 0 here.
     """
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw, "threshold": np.zeros_like(cache.threshold)}
 
 

@@ -37,7 +37,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, weighting
+from moe_np.routing import contract, linear_map, stages, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True  # places are given in the order of the tokens
@@ -92,7 +92,7 @@ def route(
     valid = contract.check_valid(valid, len(x))
     factor = _jitter(jitter, x, valid, rng) if rng is not None and jitter > 0 else None
     seen = x if factor is None else x * factor
-    logits = contract.linear(seen, w)
+    logits = linear_map.linear(seen, w)
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, 1)[:, 0]
     token = np.flatnonzero(valid)
@@ -126,7 +126,7 @@ def route_backward(
     held.
     """
     dscore = logits_backward(dweight, dlogits, cache)
-    dseen, dw = contract.linear_backward(dscore, cache.seen, cache.w)
+    dseen, dw = linear_map.linear_backward(dscore, cache.seen, cache.w)
     return (dseen if cache.factor is None else dseen * cache.factor), {"w": dw}
 
 

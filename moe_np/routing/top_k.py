@@ -32,7 +32,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, stages, weighting
+from moe_np.routing import contract, linear_map, stages, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -86,12 +86,23 @@ def route(
     if gate is None:  # a number of x is not finite
         checks.array("x", x, x.shape)
     assert gate is not None  # otherwise this check has raised
-    contract.check_logits(gate[0])
+    linear_map.check_logits(gate[0])
     logits, probs, choice, weight, demand = gate
     if valid is not None:
         demand &= valid[:, None]
     routing = Routing(*weighting.rows(choice, weight, valid), logits, probs, demand)
     return routing, Cache(x, w, probs, choice, weight, renormalise, valid)
+
+
+def route_unchecked(params: Params, x: ArrayND, *, k: int, renormalise: bool) -> Routing:
+    """The Routing of `route`, for generation: of few tokens, with arguments that were checked."""
+    compiled = kernels.compiled(x.dtype)
+    gate = (kernels.top_k.forward if compiled else forward_numpy)(x, params["w"], k, renormalise)
+    if gate is None:
+        checks.array("x", x, x.shape)
+    assert gate is not None  # otherwise this check has raised
+    logits, probs, choice, weight, demand = gate
+    return Routing(*weighting.rows(choice, weight, None), logits, probs, demand)
 
 
 def forward_numpy(
@@ -100,7 +111,7 @@ def forward_numpy(
     """The gate in NumPy: -> logits (N, E), probs (N, E), choice (N, k), weight (N, k), demand (N,
     E).
     """
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     choice = contract.top_k(logits, k)
     if renormalise:
@@ -131,7 +142,7 @@ def route_backward(
         dchosen = dchosen.astype(x.dtype, copy=False)
         dx, dw = kernels.top_k.backward(dchosen, cache.weight, cache.choice, x, w)
     else:
-        dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), x, w)
+        dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), x, w)
     return dx, {"w": dw}
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.types import ArrayA, ArrayDE, ArrayN, ArrayND, ArrayNE, Options, Params, Rng
-from moe_np.routing import contract, stages, top_k, weighting
+from moe_np.routing import contract, linear_map, stages, top_k, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -71,7 +71,7 @@ def route(
     p = checks.number("p", p, greater_than=0, maximum=1)
     contract.check_training(training, rng)
     valid = contract.check_valid(valid, len(x))
-    logits = contract.linear(x, w)
+    logits = linear_map.linear(x, w)
     probs = numerics.softmax(logits)
     order = contract.top_k(logits, w.shape[1])
     ranked = np.take_along_axis(probs, order, axis=1)
@@ -99,7 +99,7 @@ def route_backward(
     dweight: ArrayA, dlogits: ArrayNE | None, cache: Cache
 ) -> tuple[ArrayND, Params]:
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}. Which experts are kept is held."""
-    dx, dw = contract.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
+    dx, dw = linear_map.linear_backward(logits_backward(dweight, dlogits, cache), cache.x, cache.w)
     return dx, {"w": dw}
 
 

@@ -180,7 +180,7 @@ def test_adamw_follows_the_recursion_number_by_number():
             assert leaves(new)[path][index] == pytest.approx(value, rel=1e-12)
 
 
-def test_weight_decay_goes_by_name():
+def test_errata_28_weight_decay_goes_by_name():
     """Pitfall 16: not by the number of axes, for the biases of experts are matrices."""
     params, _ = model()
     zero = map_leaves(np.zeros_like, params)
@@ -196,7 +196,7 @@ def test_weight_decay_goes_by_name():
         assert optim.decays_by_name(path)
 
 
-def test_adamw_moves_experts_without_tokens():
+def test_errata_29_adamw_moves_experts_without_tokens():
     """Pitfall 17: a gradient of 0 leaves momentum and decay."""
     params, grads = model()
     new, state = optim.adamw(params, grads, lr=0.1, weight_decay=0.5)
@@ -253,7 +253,7 @@ def test_adamw_refuses_other_gradients():
 # --- clipping, schedule, accumulation -------------------------------------------------------------
 
 
-def test_clipping_has_one_norm_over_all_leaves():
+def test_errata_30_clipping_has_one_norm_over_all_leaves():
     """Pitfall 18: experts included; the norm is that before clipping."""
     _, grads = model()
     every = np.concatenate([g.ravel() for g in values(grads)])
@@ -297,7 +297,7 @@ def regression(w, x, y):
     return {"w": 2 * x.T @ residual / max(len(x), 1)}, len(x)
 
 
-def test_accumulation_divides_by_the_valid_tokens_of_all_micro_batches():
+def test_errata_26_accumulation_divides_by_the_valid_tokens_of_all_micro_batches():
     """Pitfall 10: the mean of the micro-batches' means is another gradient."""
     rng = np.random.default_rng(0)
     w, x, y = rng.normal(size=3), rng.normal(size=(9, 3)), rng.normal(size=9)
@@ -317,7 +317,7 @@ def test_accumulation_without_valid_tokens_is_0():
         optim.accumulate([])
 
 
-def test_balance_losses_do_not_accumulate():
+def test_errata_26_balance_losses_do_not_accumulate():
     """Pitfall 10: two micro-batches, each unbalanced, whose union is balanced."""
     logits = np.repeat([[2.0, -2.0], [-2.0, 2.0]], 4, axis=0)
 

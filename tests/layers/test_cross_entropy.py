@@ -82,7 +82,7 @@ def test_ignored_rows_are_not_read_and_have_no_gradient(backend):
         np.testing.assert_allclose(dlogits[kept], of_kept, rtol=1e-14)
 
 
-def test_without_a_valid_target_loss_and_gradient_are_0(backend):
+def test_errata_26_without_a_valid_target_loss_and_gradient_are_0(backend):
     """Pitfall 9: and not NaN, the mean of no numbers."""
     for shape in ((3, 4), (0, 4)):
         targets = np.full(shape[0], -100)
@@ -106,7 +106,7 @@ def test_large_logits_do_not_overflow_and_rare_targets_have_a_finite_loss(backen
     np.testing.assert_allclose(cross_entropy.backward(1.0, cache), expected)
 
 
-def test_perplexity_is_the_exponential_of_a_ratio_of_sums():
+def test_errata_26_perplexity_is_the_exponential_of_a_ratio_of_sums():
     """Pitfall 9: the mean of the perplexities of batches is another number."""
     logits, targets, _ = problem()
     whole, _ = cross_entropy.forward(logits, targets)

@@ -80,7 +80,7 @@ def test_gradient_of_a_layer_with_dropout_in_its_experts(kind):
 
 
 @kinds
-def test_the_mask_is_per_assignment_and_on_the_hidden_layer(kind):
+def test_errata_33_the_mask_is_per_assignment_and_on_the_hidden_layer(kind):
     """Two experts of a token drop other units, and the cache has the mask."""
     x, params, routing = layer(kind, hidden=50)
     dropping = experts.with_dropout(kind, 0.5, np.random.default_rng(1))
@@ -114,7 +114,7 @@ def kept_hidden(kind, params, cache):
 
 
 @kinds
-def test_dropout_in_experts_drops_no_expert(kind):
+def test_errata_33_dropout_in_experts_drops_no_expert(kind):
     """Pitfall 25: every assignment keeps its expert and its weight; some hidden units are 0."""
     x, params, routing = layer(kind, N=40, hidden=20)
     dropping = experts.with_dropout(kind, 0.9, np.random.default_rng(1))

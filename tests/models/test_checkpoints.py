@@ -166,7 +166,7 @@ def rewrite(folder, change):
     safetensors.write(folder / "model.safetensors", arrays)
 
 
-def test_one_error_lists_all_names(tmp_path):
+def test_errata_31_one_error_lists_all_names(tmp_path):
     saved(tmp_path)
 
     def change(arrays):
@@ -235,7 +235,7 @@ DELETED = object()
         ("deepseek", ["norm_topk_prob", "n_shared_experts", "first_k_dense_replace"]),
     ],
 )
-def test_nothing_is_guessed(layout, keys, tmp_path):
+def test_errata_31_nothing_is_guessed(layout, keys, tmp_path):
     saved(tmp_path, layout)
     before = (tmp_path / "config.json").read_text()
     for key in [*keys, "rms_norm_eps", "vocab_size", "num_key_value_heads"]:

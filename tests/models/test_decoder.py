@@ -218,7 +218,7 @@ def test_the_loss_is_reported_apart():
     assert without.task == loss.task and sum(without.balance) == 0
 
 
-def test_opposite_imbalances_of_two_layers_do_not_cancel():
+def test_errata_27_opposite_imbalances_of_two_layers_do_not_cancel():
     """Two layers, each with all tokens on another half of the experts (errata 27)."""
     config = SMALL._replace(experts=4, options={"k": 2, "renormalise": True})
     p = params(config)

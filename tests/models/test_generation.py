@@ -85,7 +85,7 @@ def test_prompts_of_different_lengths(name, chunk):
 LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]]))
 
 
-def test_the_cuts():
+def test_errata_34_the_cuts():
     def p(**options):
         return generation.probabilities(LOGITS, **options)[0]
 
@@ -108,7 +108,7 @@ def test_the_cuts():
     np.testing.assert_allclose(p(top_k=2, top_p=0.5), [0, 1, 0, 0])
 
 
-def test_ties_at_the_cut():
+def test_errata_34_ties_at_the_cut():
     logits = np.array([[1.0, 3.0, 3.0, 3.0]])
     p = generation.probabilities(logits, top_k=2)[0]
     np.testing.assert_allclose(p, [0, 0.5, 0.5, 0])

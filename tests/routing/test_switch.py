@@ -34,7 +34,7 @@ def test_errata_08_dropped_tokens_are_no_rows():
     )
 
 
-def test_capacity_equals_a_naive_loop():
+def test_errata_32_capacity_equals_a_naive_loop():
     for seed in range(20):
         params, x = problem(seed, N=int(np.random.default_rng(seed).integers(1, 30)))
         routing, _ = switch.route(params, x, capacity_factor=1.25)
@@ -87,7 +87,7 @@ def test_a_dropped_token_sends_no_gradient():
     assert (dx[dropped] == 0).all() and (dx[routing.token] != 0).all()
 
 
-def test_errata_10_jitter_is_the_routers_alone():
+def test_errata_10_and_errata_32_jitter_is_the_routers_alone():
     x = np.random.default_rng(0).uniform(1, 2, size=(500, 4))
     x.flags.writeable = False
     before = x.copy()

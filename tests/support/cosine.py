@@ -24,7 +24,7 @@ from moe_np.base.types import (
     Params,
     Rng,
 )
-from moe_np.routing import contract, weighting
+from moe_np.routing import contract, linear_map, weighting
 from moe_np.routing.contract import Routing, Stage
 
 CAUSAL = True
@@ -87,7 +87,7 @@ def route_backward(
     """dweight (A,), dlogits (N, E) or None -> dx (N, D), {"w"}: through the two unit vectors."""
     x, w, x_unit, w_unit = cache.x, cache.w, cache.x_unit, cache.w_unit
     dcosine = logits_backward(dweight, dlogits, cache)
-    dx_unit, dw_unit = contract.linear_backward(dcosine, x_unit, w_unit)
+    dx_unit, dw_unit = linear_map.linear_backward(dcosine, x_unit, w_unit)
     along_x = (x_unit * dx_unit).sum(axis=1, keepdims=True)
     along_w = (w_unit * dw_unit).sum(axis=0)
     dx = (dx_unit - x_unit * along_x) / np.linalg.norm(x, axis=1, keepdims=True)

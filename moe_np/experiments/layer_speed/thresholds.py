@@ -4,7 +4,7 @@
     python -m moe_np.experiments.layer_speed.thresholds pieces
 
 NAME is a constant of a module of `moe_np.kernels`, as in `sparse_layer.STEP` or
-`machine.tasks.HOT`, or of `moe_np`, as in `routing.contract.LARGE`. Compiled code holds its
+`machine.tasks.HOT`, or of `moe_np`, as in `routing.linear_map.LARGE`. Compiled code holds its
 constants, so each value has processes of its own, which compile anew. The values take turns, and
 the least of several rounds counts. `pieces` compares matrix products in pieces with whole ones, on
 one thread, for what is cut. BLAS settings of the shell are taken away (`processes.SETTINGS`).
