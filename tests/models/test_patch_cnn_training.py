@@ -130,6 +130,7 @@ def test_stop_rule_of_a_single_network(monkeypatch):
         return last.epoch, last.stopped
 
     assert stopped_single(0.5, 0.9, 0.9, 0.51, 0.5) == (4, False)  # too early, then too little
+    assert stopped_single(0.5, 0.9, 0.9, 0.5 + 0.02, 0.5) == (4, False)
     assert stopped_single(0.5, 0.9, 0.9, 0.53, 0.5) == (3, True)
     assert stopped_single(0.5, 0.4, 0.4, 0.4, 0.43, 0.4) == (4, True)
 

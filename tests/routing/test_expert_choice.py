@@ -183,10 +183,11 @@ def test_the_relaxed_plan_solves_the_problem_with_the_entropy():
     np.testing.assert_allclose(plan, solution.x.reshape(5, 3), atol=1e-5)
 
 
-def test_a_cap_and_a_bound_that_do_not_bind_change_nothing_in_the_relaxed_plan():
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_cap_and_a_bound_that_do_not_bind_change_nothing_in_the_relaxed_plan(rounds):
     """Each expert's C places go to the tokens by a softmax."""
     S = 0.1 * np.random.default_rng(0).normal(size=(6, 3))
-    log_plan = expert_choice.relaxed(S, 2, 3, temperature=0.5, rounds=3)
+    log_plan = expert_choice.relaxed(S, 2, 3, temperature=0.5, rounds=rounds)
     np.testing.assert_allclose(np.exp(log_plan), 2 * numerics.softmax(S.T / 0.5), rtol=1e-12)
 
 
