@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_np.base.machine import blas_threads, one_blas_thread
+from moe_np.base.machine import SMALL, blas_threads, one_blas_thread
 from moe_np.base.types import ArrayDE, ArrayND, ArrayNE, ArrayNK
 from moe_np.kernels.machine.blas import NO_TRANS, TRANS, all_finite, gemm, read_only
 from moe_np.kernels.machine.disk_cache import njit
@@ -158,9 +158,12 @@ def forward(x: ArrayND, w: ArrayDE, k: int, renormalise: bool) -> Gate | None:
         demand=np.empty((N, E), bool),
     )
     sound = np.empty(_blocks(N), bool)
-    with one_blas_thread():
-        arguments = (sound, read_only(x), read_only(w), renormalise, gate)
-        share(_forward, arguments, _scratch(N * (D + 20) * E))
+    arguments = (sound, read_only(x), read_only(w), renormalise, gate)
+    if N * D * E < SMALL:
+        _forward(np.zeros(4, np.int64), *arguments)
+    else:
+        with one_blas_thread():
+            share(_forward, arguments, _scratch(N * (D + 20) * E))
     return gate if sound.all() else None
 
 

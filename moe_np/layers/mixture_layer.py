@@ -31,8 +31,9 @@ from moe_np import routing as routers
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, ArrayND, DType, Options, Rng
-from moe_np.layers import balance, shared_experts, sparse_layer
+from moe_np.layers import balance, few_tokens, shared_experts, sparse_layer
 from moe_np.layers.experts import GELU, RELU, SWIGLU, Expert
+from moe_np.routing import top_k
 from moe_np.routing.contract import BalanceLoss, Router, Routing
 
 Tree = dict[str, Any]  # {"experts": {...}, "router": {...}, ...}, or the gradients
@@ -181,6 +182,39 @@ def forward(
     kept = params["router"] if routed else {}
     module = router if routed else None
     return out, Cache(module, kept, routing, gate, cache, shared, shared_gate)
+
+
+def forward_few(
+    params: Tree,
+    h: ArrayND,
+    *,
+    expert: Expert,
+    router: Router,
+    options: Options,
+    ids: ArrayN,
+) -> tuple[ArrayND, Routing]:
+    """`forward` for few tokens in generation: h (N, D) -> out (N, D), routing. No checks of what
+    was checked before, no cache, no padding. The arguments are those of `forward`.
+    """
+    if "router" not in params:
+        routing = _every_token(len(h), 1, h.dtype)
+    elif router is top_k:
+        routing = top_k.route_unchecked(params["router"], h, **options)
+    else:
+        numbers = {"ids": ids, "n_experts": _count(params["experts"])}
+        facts = numbers if _takes("ids", router.route) else {}
+        routing, _ = router.route(params["router"], h, training=False, rng=None, **facts, **options)
+    loaded, numbered = _only_used(params["experts"], routing)
+    out = few_tokens.forward(loaded, h, numbered, expert)
+    if "shared" in params:
+        all_tokens, _ = _shared_routing(params, h)
+        out = out + few_tokens.forward(params["shared"], h, all_tokens, expert)
+    return out, routing
+
+
+@functools.lru_cache(maxsize=64)
+def _every_token(n_tokens, n_experts, dtype):
+    return shared_experts.routing(n_tokens, n_experts, dtype)
 
 
 def backward(dout: ArrayND, cache: Cache, added: BalanceLoss | None = None) -> tuple[ArrayND, Tree]:

@@ -32,7 +32,7 @@ from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, Rng
 from moe_np.layers import key_values, projections
 from moe_np.layers.key_values import KeyValues
-from moe_np.models import decoder
+from moe_np.models import decoder, decoder_step
 from moe_np.models.decoder import Config
 from moe_np.routing.contract import Routing
 
@@ -115,6 +115,9 @@ def _advance(params, ids, state, config):
     """Compute the positions of ids (B, T) behind those that are kept."""
     end = state.kv[0].length + ids.shape[1]
     valid = None if state.valid is None else state.valid[:, :end]
+    if ids.shape[1] == 1 and end > 1:  # behind a prompt, whose pass has checked everything
+        logits, routings = decoder_step.forward(params, ids[:, 0], config, state.kv, valid=valid)
+        return logits, state._replace(routings=routings)
     x, cache = decoder.hidden(params, ids, config, valid=valid, training=False, kv=state.kv)
     routings = tuple(block.mixture.routing for block in cache.blocks)
     logits = projections.rows(x[:, -1], cache.head, transposed=cache.tied)
@@ -156,22 +159,34 @@ def probabilities(
     V = logits.shape[1]
     k = V if top_k is None else min(checks.integer("top_k", top_k), V)
     share = 1.0 if top_p is None else checks.number("top_p", top_p, greater_than=0, maximum=1)
-    order = np.argsort(-logits, axis=1, kind="stable")
-    falling = np.take_along_axis(logits, order, axis=1)
     if temperature == 0:
-        p = (np.arange(V) == 0) * np.ones_like(falling)
-    else:
-        falling = falling - falling[:, :1]  # so that a small temperature cannot make ∞ − ∞
-        with np.errstate(over="ignore"):
-            falling = falling / temperature
-        falling[:, k:] = -np.inf
-        p = numerics.softmax(falling)
-    if share < 1:
-        before = np.cumsum(p, axis=1) - p  # the sum before a token: it crosses, and is kept
-        p = np.where(before < share, p, 0)
-        p /= p.sum(axis=1, keepdims=True)
+        return (np.arange(V) == logits.argmax(axis=1)[:, None]).astype(np.float64)
+    logits = logits - logits.max(axis=1, keepdims=True)  # a small temperature cannot make ∞ − ∞
+    with np.errstate(over="ignore"):
+        logits /= temperature
+    if k < V:
+        logits[~_largest(logits, k)] = -np.inf
+    p = numerics.softmax(logits)
+    return _nucleus(p, share) if share < 1 else p
+
+
+def _largest(logits, k):
+    """Mask (B, V) of the k largest of each row, without sorting it; the lower token wins a tie."""
+    least = np.partition(logits, -k, axis=1)[:, -k, None]
+    larger = logits > least
+    equal = logits == least
+    return larger | (equal & (np.cumsum(equal, axis=1) <= k - larger.sum(axis=1, keepdims=True)))
+
+
+def _nucleus(p, share):
+    """The fewest of the most probable tokens whose sum is at least `share`."""
+    order = np.argsort(-p, axis=1, kind="stable")
+    falling = np.take_along_axis(p, order, axis=1)
+    before = np.cumsum(falling, axis=1) - falling  # the sum before a token: it crosses, and is kept
+    falling[before >= share] = 0
+    falling /= falling.sum(axis=1, keepdims=True)
     out = np.empty_like(p)
-    np.put_along_axis(out, order, p, axis=1)
+    np.put_along_axis(out, order, falling, axis=1)
     return out
 
 

@@ -1,0 +1,85 @@
+"""The sparse layer for few tokens as a compiled loop; the equation is in
+`moe_np.layers.few_tokens`.
+
+One thread, one expert after the other, those without tokens left out. No order of the assignments
+is computed and no cache is kept: for a token or two that would take longer than the experts.
+"""
+
+import numpy as np
+
+from moe_np.base.types import ArrayA, ArrayND, Params
+from moe_np.kernels.machine import activations
+from moe_np.kernels.machine.blas import NO_TRANS, gemm, read_only
+from moe_np.kernels.machine.disk_cache import njit
+from moe_np.kernels.machine.jit_options import ENTRY
+from moe_np.kernels.sparse_layer import ACTIVATIONS, GELU, RELU, SWIGLU
+
+
+@njit(**ENTRY)
+def _forward(token, expert, weight, n_experts, x, w, activation, out):
+    """out_n = Σ weight · expert(x_n). Parameters that an expert does not have are empty."""
+    w1, b1, w3, w2, b2 = w
+    A = len(token)
+    H = w1.shape[2]
+    rows = np.empty((A, x.shape[1]), x.dtype)
+    place = np.empty(A, np.int64)
+    z = np.empty((A, H), x.dtype)
+    g = np.empty((A if activation == SWIGLU else 0, H), x.dtype)
+    h = np.empty((A if activation != RELU else 0, H), x.dtype)
+    y = np.empty((A, out.shape[1]), x.dtype)
+    out[:] = 0
+    for m in range(n_experts):
+        n = 0
+        for a in range(A):
+            if expert[a] == m:
+                rows[n] = x[token[a]]
+                place[n] = a
+                n += 1
+        if n == 0:
+            continue
+        gemm(NO_TRANS, NO_TRANS, rows[:n], w1[m % len(w1)], 0, z[:n])
+        if activation == SWIGLU:
+            gemm(NO_TRANS, NO_TRANS, rows[:n], w3[m % len(w3)], 0, g[:n])
+            activations.swiglu_forward(0, n, z, g, h)
+        elif activation == GELU:
+            activations.gelu_forward(0, n, z, b1[m % len(b1)], h)
+        else:
+            activations.relu_forward(0, n, z, b1[m % len(b1)])
+        hidden = z[:n] if activation == RELU else h[:n]
+        gemm(NO_TRANS, NO_TRANS, hidden, w2[m % len(w2)], 0, y[:n])
+        for i in range(n):
+            to = out[token[place[i]]]
+            factor = weight[place[i]]
+            for d in range(len(to)):
+                v = y[i, d] + b2[m % len(b2), d] if activation != SWIGLU else y[i, d]
+                to[d] += factor * v
+
+
+_EMPTY = {}  # by type: parameters that an expert does not have
+
+
+def _weights(params, dtype):
+    if dtype not in _EMPTY:
+        _EMPTY[dtype] = {
+            name: read_only(np.empty((0,) * axes, dtype))
+            for name, axes in (("w1", 3), ("b1", 2), ("w3", 3), ("w2", 3), ("b2", 2))
+        }
+    return tuple(
+        read_only(params[name]) if name in params else empty
+        for name, empty in _EMPTY[dtype].items()
+    )
+
+
+def forward(
+    params: Params, x: ArrayND, assignments: tuple[ArrayA, ArrayA, ArrayA], E: int, name: str
+) -> ArrayND:
+    """`forward_numpy` of `moe_np.layers.sparse_layer` without its cache, equal to rounding.
+
+    assignments   token, expert and weight; name is the expert's: relu, gelu or swiglu
+    """
+    token, expert, weight = assignments
+    out = np.empty((len(x), params["w2"].shape[2]), x.dtype)
+    arrays = (read_only(token, np.int64), read_only(expert, np.int64), read_only(weight, x.dtype))
+    weights = _weights(params, x.dtype)
+    _forward(*arrays, E, read_only(x), weights, ACTIVATIONS[name], out)
+    return out
