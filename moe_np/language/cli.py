@@ -27,6 +27,7 @@ from moe_np.language import (
     evaluation,
     kinds,
     model_files,
+    objectives,
     run_folder,
     run_pictures,
 )
@@ -151,10 +152,13 @@ def evaluate(args: argparse.Namespace) -> None:
     text = corpus.shipped().validation if args.text is None else corpus.read(args.text)
     length = min(getattr(model.config, "context", LONGEST_WINDOW), LONGEST_WINDOW)
     measured = evaluation.evaluate(
-        lambda ids: model.module.forward(model.params, ids, model.config)[0],
+        lambda ids, targets: objectives.logits_and_targets(
+            model.module, model.params, ids, targets, model.config
+        ),
         tokeniser.encode(text),
         tokeniser,
         length=length,
+        first_whole=objectives.predicts_all(model.module),
     )
     if args.json:
         facts = {**measured._asdict(), "loss": measured.loss, "perplexity": measured.perplexity}

@@ -4,8 +4,9 @@
         print(piece.text, end="")
 
 A decoder keeps keys and values (`moe_np.models.generation`), the LSTM its states; each token costs
-the same. `piece.experts` has a row per layer with a router: the experts of the token that ended the
-piece, the largest weight first.
+the same. An encoder-decoder reads the prompt, and its decoder writes what follows. `piece.experts`
+has a row per layer with a router (of the encoder for the prompt, then of the decoder): the experts
+of the token that ended the piece, the largest weight first.
 """
 
 import json
@@ -20,7 +21,13 @@ from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, Rng
 from moe_np.language.model_files import Model
-from moe_np.models import decoder, generation, lstm_moe
+from moe_np.models import (
+    decoder,
+    encoder_decoder,
+    encoder_decoder_generation,
+    generation,
+    lstm_moe,
+)
 from moe_np.routing.contract import Routing
 
 Experts = tuple[tuple[int, ...], ...]  # of a token: per layer with a router, by falling weight
@@ -102,6 +109,8 @@ def continue_text(
         drawn = _of_decoder(model, ids, tokens, rng, cut, ends.stop)
     elif model.module is lstm_moe:
         drawn = _of_lstm(model, ids, tokens, rng, cut, ends.stop)
+    elif model.module is encoder_decoder:
+        drawn = _of_encoder_decoder(model, ids, tokens, rng, cut, ends.stop)
     else:
         name = model.module.__name__.rpartition(".")[2]
         raise InputError(f"folder: wanted a model that continues a text, got {name}")
@@ -171,6 +180,28 @@ def _of_lstm(model, ids, tokens, rng, cut, stop):
                 return
 
     return everything(logits, cache)
+
+
+def _of_encoder_decoder(model, ids, tokens, rng, cut, stop):
+    _, cache = encoder_decoder.encode(model.params, ids[None], model.config)
+    drawn = encoder_decoder_generation.generate(
+        model.params,
+        ids[None],
+        model.config,
+        tokens=tokens,
+        rng=rng,
+        **cut,
+        stop=stop,
+        routing=True,
+    )
+
+    def everything():
+        yield from _of_prompt(ids, tuple(block.mixture.mixture.routing for block in cache.blocks))
+        for token in drawn:
+            (experts,) = experts_of(token.routings, 1)
+            yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
+
+    return everything()
 
 
 def _of_prompt(ids, routings):

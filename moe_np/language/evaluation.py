@@ -5,7 +5,8 @@
 
 Perplexities of models with different tokenisers cannot be compared, bits per byte can. The loss is
 that of the task alone, without load-balancing losses. Every token but the first is predicted once,
-from at least half a window before it (`moe_np.data.text.windows`).
+from at least half a window before it (`moe_np.data.text.windows`); an encoder-decoder does not
+predict the first half of the first window.
 """
 
 import math
@@ -14,9 +15,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from moe_np.base.checks import InputError
 from moe_np.data.text import tokenisers
 from moe_np.data.text.windows import UNCOUNTED, covering_windows
 from moe_np.layers import cross_entropy
+
+Windows = Annotated[np.ndarray, "B, T"]
 
 
 class Evaluation(NamedTuple):
@@ -43,25 +47,33 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    logits_of: Callable[[Annotated[np.ndarray, "B, T"]], Annotated[np.ndarray, "B, T, V"]],
+    predict: Callable[[Windows, Windows], tuple[Annotated[np.ndarray, "B, P, V"], Windows]],
     tokens: Annotated[np.ndarray, "n"],
     tokeniser: Any,
     *,
     length: int,
     batch: int = 8,
+    first_whole: bool = True,
 ) -> Evaluation:
     """The loss over a sequence of tokens, in windows of `length`, `batch` at a time.
 
-    logits_of   ids (B, T) -> logits (B, T, V)
-    tokeniser   of the tokens; a character that they cut in two counts as the three bytes of U+FFFD
+    predict       ids and targets (B, T) -> the logits (B, P, V) of P of the targets, and these
+    tokeniser     of the tokens; a character that they cut in two counts as the three bytes of
+                  U+FFFD
+    first_whole   as in `covering_windows`
+
+    Raises InputError for a text of which no token is predicted.
     """
     nats = 0.0
     count = 0
-    for ids, targets in covering_windows(tokens, batch=batch, length=length):
-        logits = logits_of(ids)
+    windows = covering_windows(tokens, batch=batch, length=length, first_whole=first_whole)
+    for ids, targets in windows:
+        logits, targets = predict(ids, targets)
         rows = logits.reshape(-1, logits.shape[-1])
         _, cache = cross_entropy.forward(rows, targets.ravel(), ignore=UNCOUNTED)
         nats += cache.total
         count += cache.n_valid
-    n_bytes = len(tokeniser.decode(tokens[1:]).encode("utf-8"))
+    if not count:
+        raise InputError(f"tokens: wanted more than half a window of {length}, got {len(tokens)}")
+    n_bytes = len(tokeniser.decode(tokens[-count:]).encode("utf-8"))  # they are the last ones
     return Evaluation(nats, count, n_bytes)

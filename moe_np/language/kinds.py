@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.layers import balance
-from moe_np.models import decoder, lstm_moe
+from moe_np.models import decoder, encoder_decoder, encoder_decoder_config, lstm_moe
 from moe_np.routing.contract import BalanceLoss
 
 
@@ -71,6 +71,20 @@ KINDS = {
             "qk_norm": "whole",
         },
     ),
+    "switch": Kind(
+        "encoder-decoder, 1 of 8 experts in every other layer; it writes what follows a prompt",
+        encoder_decoder,
+        {
+            "d_model": 128,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "heads": 4,
+            "d_head": 32,
+            "experts": 8,
+            "hidden": 512,
+            "tied": False,
+        },
+    ),
     "lstm": Kind(
         "LSTM, 4 of 16 experts by noisy top-k gating, LSTM (Shazeer et al. 2017)",
         lstm_moe,
@@ -93,5 +107,15 @@ def config_of(name: str, vocabulary: int, context: int, changes: dict[str, Any])
     common = {"vocabulary": vocabulary, "context": context}
     common = {name: value for name, value in common.items() if name in fields}
     config = kind.model.Config(**{**common, **kind.values, **changes})
-    kind.model.check(config)
+    check(config)
     return config
+
+
+def check(config: Any) -> None:
+    """Raise InputError for a Config whose values do not fit, of any of the models."""
+    if isinstance(config, encoder_decoder.Config):
+        encoder_decoder_config.check(config)
+    elif isinstance(config, lstm_moe.Config):
+        lstm_moe.check(config)
+    else:
+        decoder.check(config)

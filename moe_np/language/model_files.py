@@ -1,8 +1,8 @@
 """A model in a folder: `config.json` and `model.safetensors`.
 
-A decoder has the layout of Hugging Face (`moe_np.models.checkpoints`), and Transformers loads it
-where it has the family. Every other model has the layout of this file: the paths of its parameters
-are the names of the arrays, and config.json has
+A decoder or encoder-decoder has the layout of Hugging Face (`moe_np.models.checkpoints`), and
+Transformers loads it where it has the family. Every other model has the layout of this file: the
+paths of its parameters are the names of the arrays, and config.json has
 
     {"model_type": "moe_np", "model": "lstm_moe", "config": {...}}
 """
@@ -18,7 +18,7 @@ from moe_np.base import checks, files
 from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
 from moe_np.data.text import hugging_face, tokenisers
-from moe_np.models import checkpoints, decoder, safetensors
+from moe_np.models import checkpoints, decoder, encoder_decoder, safetensors
 
 OURS = "moe_np"  # the model_type of this file's layout
 MODELS = ("lstm_moe",)  # modules of moe_np.models with this layout
@@ -38,7 +38,7 @@ def save(folder: str | os.PathLike, module: ModuleType, config: Any, params: Any
     Raises InputError for a folder that cannot be written.
     """
     folder = files.writable_folder(folder)
-    if module is decoder:
+    if module in (decoder, encoder_decoder):
         checkpoints.save(folder, config, params)
         return
     name = checks.choice("model", module.__name__.rpartition(".")[2], MODELS)
@@ -61,7 +61,9 @@ def load(folder: str | os.PathLike) -> Model:
     except ValueError as error:
         raise InputError(f"{path}: wanted JSON, got {error}") from None
     if not isinstance(described, dict) or described.get("model_type") != OURS:
-        return Model(decoder, *checkpoints.load(folder))
+        config, params = checkpoints.load(folder)
+        module = decoder if isinstance(config, decoder.Config) else encoder_decoder
+        return Model(module, config, params)
     name = checks.choice(f"{path}: model", described.get("model"), MODELS)
     module = importlib.import_module(f"moe_np.models.{name}")
     values = checks.mapping(f"{path}: config", described.get("config"))

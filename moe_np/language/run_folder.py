@@ -26,7 +26,7 @@ from moe_np.base import checks, files
 from moe_np.base.checks import InputError
 from moe_np.data.text import tokenisers
 from moe_np.data.text.windows import random_windows
-from moe_np.language import kinds, model_files, run_state
+from moe_np.language import kinds, model_files, objectives, run_state
 from moe_np.language.corpus import Corpus
 from moe_np.language.evaluation import Evaluation, evaluate
 from moe_np.layers import diagnostics
@@ -244,11 +244,12 @@ def validate(run: Run, params: Any) -> Evaluation:
     """The loss of these parameters on the held-out text of the run."""
     model = kinds.KINDS[run.model].model
     return evaluate(
-        lambda ids: model.forward(params, ids, run.config)[0],
+        lambda ids, targets: objectives.logits_and_targets(model, params, ids, targets, run.config),
         run.validation,
         run.tokeniser,
         length=run.settings.length,
         batch=run.settings.batch,
+        first_whole=objectives.predicts_all(model),
     )
 
 
@@ -263,7 +264,7 @@ def _functions(run):
 
     def gradients_of(params, minibatch, rng):
         ids, targets = minibatch
-        return model.loss_and_grads(params, ids, targets, run.config, rng=rng, **options)
+        return objectives.loss_and_grads(model, params, ids, targets, run.config, rng, **options)
 
     def minibatch_of(rng):
         return random_windows(run.train, rng, batch=run.settings.batch, length=run.settings.length)

@@ -8,7 +8,7 @@ import pytest
 from moe_np.data.text import tokenisers
 from moe_np.language import continuation
 from moe_np.language.model_files import Model
-from moe_np.models import decoder, encoder_decoder, generation, lstm_moe
+from moe_np.models import decoder, encoder_decoder, generation, lstm_moe, translation
 
 BYTES = tokenisers.train("bytes", "", 256)
 DECODER = decoder.Config(256, 8, 2, 2, 1, 4, experts=4, hidden=8, context=40)
@@ -140,7 +140,22 @@ def test_a_tokeniser_of_another_model_is_refused():
         continuation.continue_text(small, BYTES, "a", rng=np.random.default_rng(0))
 
 
+def test_an_encoder_decoder_writes_what_follows_the_prompt():
+    config = encoder_decoder.Config(256, 8, 2, 2, 2, 4, experts=4, hidden=8, context=20)
+    model = model_of(encoder_decoder, config)
+    found = pieces(model, temperature=0, rng=None, tokens=3)
+    assert "".join(piece.text for piece in found[:5]) == "In pr"
+    assert {len(piece.experts) for piece in found} == {1}  # one sparse layer in each stack
+    ids = BYTES.encode("In pr")[None]
+    inputs = np.array([[config.start]])
+    for _ in range(3):
+        logits, _ = encoder_decoder.forward(model.params, ids, inputs, config)
+        inputs = np.append(inputs, [[logits[0, -1].argmax()]], axis=1)
+    text = "".join(piece.text for piece in found[5:])
+    assert text == BYTES.decode(inputs[0, 1:])
+
+
 def test_a_model_that_continues_no_text_is_refused():
-    other = MODELS["decoder"]._replace(module=encoder_decoder)
-    with pytest.raises(ValueError, match="wanted a model that continues a text, got encoder_deco"):
+    other = MODELS["decoder"]._replace(module=translation)
+    with pytest.raises(ValueError, match="wanted a model that continues a text, got translation"):
         continuation.continue_text(other, BYTES, "a", rng=np.random.default_rng(0))

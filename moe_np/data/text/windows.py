@@ -40,10 +40,13 @@ def random_windows(tokens: Tokens, rng: Rng, *, batch: int, length: int) -> tupl
 
 
 def covering_windows(
-    tokens: Tokens, *, batch: int, length: int
+    tokens: Tokens, *, batch: int, length: int, first_whole: bool = True
 ) -> Iterator[tuple[Windows, Windows]]:
     """Windows in which every token but the first is a target exactly once, `batch` at a time:
     ids (B, T), targets (B, T) with UNCOUNTED where another window counts the token.
+
+    first_whole   whether the first window counts whole; otherwise its second half alone, for a
+                  model that predicts from the first half
 
     Tokens after the end are 0 and do not count. Raises InputError for less than two tokens.
     """
@@ -60,9 +63,8 @@ def covering_windows(
         inside = places < n_targets
         ids = tokens[np.where(inside, places, 0)] * inside
         # the windows before have counted up to their end
-        counted = inside & (
-            (places >= starts[low : low + batch, None] + length - stride)
-            | (starts[low : low + batch, None] == 0)
-        )
+        first = starts[low : low + batch, None]
+        in_second_half = places >= first + length - stride
+        counted = inside & (in_second_half | (first_whole & (first == 0)))
         targets = np.where(counted, tokens[np.where(inside, places + 1, 0)], UNCOUNTED)
         yield ids, targets

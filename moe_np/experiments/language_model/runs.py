@@ -104,7 +104,7 @@ def run_one(spec: Spec) -> Result:
     test = bible.running_text(bible.split().test)
     tokens = run.tokeniser.encode(test)[: run.settings.validation_tokens]
     measured = evaluation.evaluate(
-        lambda ids: decoder.forward(best.params, ids, best.config)[0],
+        lambda ids, targets: (decoder.forward(best.params, ids, best.config)[0], targets),
         tokens,
         run.tokeniser,
         length=run.settings.length,

@@ -41,6 +41,16 @@ def test_every_token_but_the_first_counts_once_with_half_a_window_before_it(n, l
     assert sorted(seen) == list(range(1, n))
 
 
+def test_the_first_window_may_count_its_second_half_alone():
+    tokens = np.arange(1, 31)
+    counted = [
+        number
+        for _, targets in covering_windows(tokens, batch=2, length=8, first_whole=False)
+        for number in targets[targets != UNCOUNTED]
+    ]
+    assert sorted(counted) == list(range(6, 31))
+
+
 def test_short_sequences_are_refused():
     with pytest.raises(ValueError, match="tokens: wanted more than a window of 5, got 5"):
         random_windows(np.arange(5), np.random.default_rng(0), batch=1, length=5)
