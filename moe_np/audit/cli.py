@@ -9,7 +9,7 @@ import ast
 import sys
 from typing import Any
 
-from moe_np.audit import audit
+from moe_np.audit import audit, limits
 from moe_np.audit.frameworks import FRAMEWORKS
 from moe_np.base.checks import InputError
 from moe_np.base.files import write_atomically
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of that router"
     )
-    parser.add_argument("--time-limit", type=float, default=10.0, metavar="S", help="per check")
+    parser.add_argument(
+        "--time-limit", type=float, default=limits.LIMIT, metavar="S", help="per check"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

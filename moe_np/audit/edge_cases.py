@@ -116,16 +116,23 @@ def huge_logits(subject: Subject) -> list[Finding]:
     """Logits of 1e4: an exponential without the row's maximum subtracted overflows."""
     check = "huge logits"
     logits = np.random.default_rng(6).normal(size=(COUNT, subject.E)) * 1e4
+    logits[-1] = -np.abs(logits[-1])
     x = subject.tokens(logits)
     x = subject.random(COUNT) * 1e4 if x is None else x
     answer, error = attempt(lambda: subject.answer(x))
-    evidence = {"input": logits[0], "wanted": "finite numbers"}
+    evidence: dict[str, Any] = {"input": logits[0], "wanted": "finite numbers"}
     if error:
         return _refused(check, "logits of 1e4", error)
     gate = values(answer)
-    if not np.isfinite(gate).all():
+    bad = ~np.isfinite(gate).reshape(len(gate), -1).all(axis=1)
+    if bad.any():
+        n = int(bad.argmax())
+        evidence["input"] = logits[n]
+        if (logits[bad].max(axis=1) < 0).all() and subject.tokens(logits) is not None:
+            text = "not finite where all logits are far below 0: the sum of the scores is 0"
+            return [convention(check, text, got=gate[n], **evidence)]
         text = "not finite: the softmax does not subtract the maximum"
-        return [fault(check, text, got=gate[0], **evidence)]
+        return [fault(check, text, got=gate[n], **evidence)]
     if answer.loss is not None and not np.isfinite(answer.loss):
         return [fault(check, "the loss is not finite", got=answer.loss, **evidence)]
     return [right(check, "finite", got=gate[0], **evidence)]

@@ -5,6 +5,7 @@ import numpy as np
 from moe_np.audit import gradient_flow
 from moe_np.audit.findings import Finding, fault, right, unknown
 from moe_np.audit.identity import choices
+from moe_np.audit.noise import COUNT
 from moe_np.audit.subject import TINY, Subject
 
 TOKENS = 6
@@ -14,7 +15,7 @@ DRAWS = 3000
 def monte_carlo(subject: Subject) -> list[Finding]:
     """The load averaged over the noise is how often an expert is selected."""
     check = "expected load"
-    small = subject.answer(subject.random(TOKENS), training=True, seed=1)
+    small = subject.answer(subject.random(COUNT), training=True, seed=1)
     if small.load is None or small.gate is None:
         return [unknown(check, "the result has no load")]
     x = np.repeat(subject.random(TOKENS, seed=2), DRAWS, axis=0)
@@ -61,11 +62,11 @@ def gradient(subject: Subject) -> list[Finding]:
 def evaluation(subject: Subject) -> list[Finding]:
     """Without noise the load is finite: nothing is divided by a standard deviation."""
     check = "load in evaluation"
-    answer = subject.answer(subject.random(TOKENS))
+    answer = subject.answer(subject.random(COUNT))
     if answer.load is None or answer.gate is None:
         return [unknown(check, "the result has no load")]
     counts = (np.abs(answer.gate) > TINY).sum(axis=0)
-    evidence = {"input": f"{TOKENS} tokens", "wanted": counts, "got": answer.load}
+    evidence = {"input": f"{COUNT} tokens", "wanted": counts, "got": answer.load}
     if not np.isfinite(answer.load).all():
         text = "not finite in evaluation: it divides by a standard deviation of 0"
         return [fault(check, text, 10, **evidence)]

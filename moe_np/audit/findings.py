@@ -31,6 +31,11 @@ TITLES = {
 }
 
 
+def link(erratum: int) -> str:
+    """The address of an item of the errata."""
+    return f"{SITE}#errata-{erratum}"
+
+
 class Finding(NamedTuple):
     """The result of one check. `erratum` is the number of an item of the errata, or None."""
 
@@ -55,7 +60,7 @@ class Finding(NamedTuple):
             "verdict": self.verdict,
             "erratum": self.erratum,
             "evidence": evidence,
-            "link": None if self.erratum is None else SITE,
+            "link": None if self.erratum is None else link(self.erratum),
         }
 
 

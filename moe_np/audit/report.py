@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from moe_np.audit.findings import SITE, TITLES, Finding
+from moe_np.audit.findings import TITLES, Finding, link
 
 
 class Report(NamedTuple):
@@ -88,14 +88,14 @@ def page(report: Report) -> str:
             for name in ("input", "wanted", "got")
             if getattr(finding, name)
         )
-        link = ""
+        number = ""
         if finding.erratum is not None:
             title = html.escape(TITLES[finding.erratum])
-            link = f'<a href="{SITE}" title="{title}">{finding.erratum}</a>'
+            number = f'<a href="{link(finding.erratum)}" title="{title}">{finding.erratum}</a>'
         cells = (
             f'<td class="{finding.verdict}">{finding.verdict}</td>',
             f"<td>{html.escape(finding.check)}</td>",
-            f"<td>{html.escape(finding.text)}</td><td>{link}</td><td>{evidence}</td>",
+            f"<td>{html.escape(finding.text)}</td><td>{number}</td><td>{evidence}</td>",
         )
         rows.append(f"<tr>{''.join(cells)}</tr>")
     name = html.escape(report.name)

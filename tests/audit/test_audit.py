@@ -23,6 +23,7 @@ from moe_np.audit import cli as audit_cli
 from moe_np.base.checks import InputError
 from tests.audit.bank import numpy_bank
 
+PATIENT = ("--time-limit", "100")  # other tests may keep the machine busy
 BANK = "tests/audit/bank/numpy_bank.py"
 
 
@@ -112,14 +113,18 @@ def test_names_that_are_not_known_want_an_adapter():
 
 def test_the_command_line(tmp_path, capsys):
     page = tmp_path / "audit.html"
-    assert cli.main(["audit", f"{BANK}:one_renormalised", "--json", "--html", str(page)]) == 1
+    assert (
+        cli.main(["audit", f"{BANK}:one_renormalised", "--json", "--html", str(page), *PATIENT])
+        == 1
+    )
     records = json.loads(capsys.readouterr().out)
     assert set(records[0]) == {"check", "verdict", "erratum", "evidence", "link"}
     assert {r["verdict"] for r in records} <= {"right", "wrong", "convention", "unknown"}
     assert {r["erratum"] for r in records if r["verdict"] == "wrong"} == {4}
+    assert all(r["link"].endswith("errata.html#errata-4") for r in records if r["erratum"] == 4)
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text and "gradient to the gate" in text
-    assert cli.main(["audit", "moe_np.routing.top_k", "--k", "3"]) == 0
+    assert cli.main(["audit", "moe_np.routing.top_k", "--k", "3", *PATIENT]) == 0
     table = capsys.readouterr().out
     assert "equal to top_k" in table and "0 wrong" in table
     assert cli.main(["audit", "nowhere.py:f"]) == 2

@@ -276,6 +276,70 @@ class GateWithoutGradient(Gate):
             return kept_weights(self.gate(x), self.k)
 
 
+# --- right ones in other forms --------------------------------------------------------------------
+
+
+class CombineTensor(Gate):
+    """Loss, combine tensor (N, E, C) and its mask, two choices with capacity, as GShard has it."""
+
+    def __init__(self, d_model, n_experts, capacity_factor=1.0):
+        super().__init__(d_model, n_experts)
+        self.factor = capacity_factor
+
+    def forward(self, x):
+        logits = self.gate(x)
+        weights, indices = kept_weights(logits, 2)
+        choices = F.one_hot(indices, self.n_experts)
+        C = max(1, -int(-self.factor * 2 * len(x) // self.n_experts))
+        first, second = choices[:, 0], choices[:, 1]
+        places = torch.stack([first.cumsum(0), second.cumsum(0) + first.sum(0)], dim=1) * choices
+        slots = F.one_hot(places, max(C, int(places.max()) if len(x) else 0) + 1)[..., 1 : C + 1]
+        combine = (weights[:, :, None, None] * slots).sum(dim=1)
+        share = first.double().mean(dim=0)
+        loss = self.n_experts * (share * logits.softmax(dim=-1).mean(dim=0)).sum()
+        return loss, combine, combine > 0
+
+
+class Sequences(nn.Module):
+    """A layer of (B, T, D) that gives its output and its logits, expert by expert."""
+
+    def __init__(self, hidden_size, num_experts, top_k=2):
+        super().__init__()
+        self.top_k = top_k
+        self.router = nn.Linear(hidden_size, num_experts, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(hidden_size, 16), nn.SiLU(), nn.Linear(16, hidden_size))
+            for _ in range(num_experts)
+        )
+
+    def forward(self, hidden_states):
+        B, T, D = hidden_states.shape
+        x = hidden_states.reshape(B * T, D)
+        logits = self.router(x)
+        weights, indices = kept_weights(logits, self.top_k)
+        y = torch.zeros_like(x)
+        for m, net in enumerate(self.experts):
+            token, choice = torch.where(indices == m)
+            y = y.index_add(0, token, net(x[token]) * weights[token, choice, None])
+        return y.reshape(B, T, D), logits
+
+
+class ScaledSigmoids(nn.Module):
+    """Sigmoid scores, a bias in the selection, a factor of the weights."""
+
+    def __init__(self, dim, n_routed_experts, n_activated=2, scale=2.5):
+        super().__init__()
+        self.k, self.scale = n_activated, scale
+        self.weight = nn.Parameter(torch.randn(n_routed_experts, dim))
+        self.register_buffer("correction_bias", torch.zeros(n_routed_experts))
+
+    def forward(self, x):
+        scores = (x @ self.weight.T).sigmoid()
+        indices = (scores + self.correction_bias).topk(self.k).indices
+        weights = scores.gather(1, indices)
+        return self.scale * weights / (weights.sum(dim=-1, keepdim=True) + 1e-20), indices
+
+
 WRONG = {  # name -> erratum, None where there is none
     "LoadThatCountsItself": 1,
     "LoadOfDetachedThreshold": 2,
@@ -305,4 +369,4 @@ WRONG = {  # name -> erratum, None where there is none
     "CapacityAlongTheExperts": 32,
     "GateWithoutGradient": None,
 }
-RIGHT = ("Gate", "Noisy", "Limited")
+RIGHT = ("Gate", "Noisy", "Limited", "CombineTensor", "Sequences", "ScaledSigmoids")
