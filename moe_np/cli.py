@@ -62,6 +62,10 @@ COMMANDS = {
         "hold a router or a layer of your own against the reference",
         *("moe_np.audit.cli", "add_arguments", "run"),
     ),
+    "parallel": Command(
+        "a step of the sparse layer over several processes, by MPI",
+        *("moe_np.parallel.cli", "add_arguments", "run"),
+    ),
     "coursework": Command(
         "assignments: list, release, check, grade",
         *("moe_np.coursework.cli", "add_arguments", "run"),

@@ -67,25 +67,33 @@ def shares(n: int, ranks: int) -> Bounds:
 
 
 def check_counts(name: str, counts: Counts) -> None:
-    """Raise InputError for more rows in one message than MPI can count."""
-    if len(counts) and counts.max() > LARGEST_COUNT:
-        raise InputError(
-            f"{name}: wanted at most {LARGEST_COUNT} rows per rank, got {counts.max()}"
-        )
+    """Raise InputError for more rows in one message, or before it, than MPI can count."""
+    before = int(counts[:-1].sum()) if len(counts) else 0
+    most = max(int(counts.max(initial=0)), before)
+    if most > LARGEST_COUNT:
+        raise InputError(f"{name}: wanted at most {LARGEST_COUNT} rows per rank, got {most}")
 
 
 def check_same(exchanges: list[Exchange | None]) -> None:
-    """Raise RankError where the ranks do not take part in the same exchange; None is a rank that
-    has ended. The rank that differs from the most others is named.
+    """Raise RankError where the ranks do not take part in the same exchange, of rows of the same
+    shape and type; None is a rank that has ended. The rank that differs from the most is named.
     """
-    names = [_name(exchange) for exchange in exchanges]
-    usual = max(set(names), key=names.count)
-    for rank, name in enumerate(names):
-        if name != usual:
-            raise RankError(rank, f"wanted to take part in {usual}, as other ranks, got {name}")
+    check_equal([describe(exchange) for exchange in exchanges])
 
 
-def _name(exchange):
+def check_equal(described: list[str]) -> None:
+    """Raise RankError where the ranks do not say the same (`describe`)."""
+    usual = max(described, key=described.count)
+    for rank, text in enumerate(described):
+        if text != usual:
+            raise RankError(rank, f"wanted to take part in {usual}, as other ranks, got {text}")
+
+
+def describe(exchange: Exchange | None) -> str:
+    """What an exchange must have in common on all ranks, in words."""
     if exchange is None:
         return "no exchange, it has ended"
-    return f"the exchange {exchange.name!r} ({type(exchange).__name__})"
+    array = exchange.rows if isinstance(exchange, Send) else exchange.array
+    shape = "×".join(map(str, array.shape[1:])) or "one number"
+    kind = type(exchange).__name__
+    return f"the exchange {exchange.name!r} ({kind}, rows of {shape}, {array.dtype})"

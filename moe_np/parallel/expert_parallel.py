@@ -12,6 +12,8 @@ Each rank has its tokens, and some of the experts. A training step of the layer 
 Weights never travel, and the gradients of the experts are complete where the experts are: no sum
 over ranks. The router is the same on all ranks; its gradient is summed (`summed_by_pieces`).
 
+The experts run in NumPy: their compiled loops sort the tokens themselves.
+
     here         shape            meaning
     x            (N, D)           the tokens of this rank; N may be 0 and differ between ranks
     order        (A,)             the assignment at each place after sorting by expert
@@ -30,9 +32,10 @@ import numpy as np
 
 from moe_np.base import checks
 from moe_np.base.checks import InputError
+from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, ArrayA, Params
 from moe_np.layers import sparse_layer
-from moe_np.layers.experts.expert import Expert, Offsets, Outputs
+from moe_np.layers.experts.expert import Expert, Offsets, Outputs, check_params
 from moe_np.parallel.exchanges import Bounds, Counts, Exchange, Gather, Send, check_counts, shares
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
@@ -69,7 +72,7 @@ def forward(
     Raises InputError for a number of experts that differs from the routing's or from `params`, and
     for rows that are not as wide as the experts read.
     """
-    _check(params, x, routing, rank, bounds)
+    _check(params, x, routing, expert, rank, bounds)
     n_experts = int(bounds[-1])
     order, offsets = sparse_layer.by_expert(routing.expert, n_experts)
     token = routing.token[order]
@@ -88,7 +91,8 @@ def forward(
     its_expert = np.repeat(np.tile(np.arange(n_here), ranks), counts.ravel())
     place = np.argsort(its_expert, kind="stable")  # by expert, then by sender, then its order
     offsets_here = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
-    y_here, experts = expert.forward(params, arrived[place], offsets_here)
+    with one_blas_thread():  # the same bits for any number of threads
+        y_here, experts = expert.forward(params, arrived[place], offsets_here)
     y = yield Send(_back(y_here, place), from_ranks, to_ranks, "combine")
 
     out = sparse_layer.combine(weight[:, None] * y, token, offsets, len(x))
@@ -110,7 +114,8 @@ def backward(
     dweight[cache.order] = (arriving * cache.y).sum(axis=1)
     weighted = cache.weight[:, None] * arriving
     dy = yield Send(weighted, cache.to_ranks, cache.from_ranks, "dispatch back")
-    drows_here, grads = cache.expert.backward(dy[cache.place], cache.experts)
+    with one_blas_thread():
+        drows_here, grads = cache.expert.backward(dy[cache.place], cache.experts)
     back = _back(drows_here, cache.place)
     drows = yield Send(back, cache.from_ranks, cache.to_ranks, "combine back")
     return sparse_layer.combine(drows, cache.token, cache.offsets, cache.n_tokens), grads, dweight
@@ -161,7 +166,7 @@ def expert_bounds(n_experts: int, ranks: int) -> Bounds:
     return shares(n_experts, ranks)
 
 
-def _check(params, x, routing, rank, bounds):
+def _check(params, x, routing, expert, rank, bounds):
     contract.check_routing(routing)
     checks.array("x", x, (routing.demand.shape[0], "D"))
     checks.integer("rank", rank, minimum=0, maximum=len(bounds) - 2)
@@ -173,3 +178,7 @@ def _check(params, x, routing, rank, bounds):
         if len(p) != n_here:
             wanted = f"the {n_here} experts of rank {rank}"
             raise InputError(f"params[{name!r}]: wanted {wanted}, got {len(p)}")
+    _, lengths = check_params(params, n_here, x.dtype, expert.axes)
+    features = lengths.get("D", x.shape[1])
+    if x.shape[1] != features:
+        raise InputError(f"x: wanted {features} features, as the experts read, got {x.shape[1]}")

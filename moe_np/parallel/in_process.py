@@ -54,6 +54,8 @@ def _next(rank, generator, answer, results):
     except StopIteration as stop:
         results[rank] = stop.value
         return None
+    except RankError:  # it names a rank already
+        raise
     except Exception as error:
         raise RankError(rank, str(error)) from error
 

@@ -33,7 +33,9 @@ def test_counts_that_do_not_agree_are_told_with_the_ranks():
         in_process.run([exchange(0, 2, [0, 1], [0, 3]), exchange(1, 2, [2, 0], [1, 0])])
     rows = np.zeros((5, 1))
     with pytest.raises(RankError, match="rank 0: dispatch: wanted 1 rows, as it counts, got 5"):
-        in_process.run([exchange(0, 2, [0, 1], [0, 0], rows), exchange(1, 2, [0, 0], [1, 0])])
+        in_process.run(
+            [exchange(0, 2, [0, 1], [0, 0], rows), exchange(1, 2, [0, 0], [1, 0], rows[:0])]
+        )
 
 
 def test_a_rank_that_ends_early_is_named():

@@ -1,0 +1,306 @@
+"""Start the ranks of a program under MPI, watch them, and end all of them when one of them fails.
+
+    installation, reason = launch.find()
+    ended = launch.run(["-m", "moe_np", "parallel", ...], ranks=4, installation=installation)
+
+runs  mpiexec -n 4 python -m mpi4py -m moe_np parallel ...  with one BLAS thread per rank. `mpiexec`
+is the one beside this Python, which is where `pip install mpich` puts it, or else the first one of
+the path. What each maker's needs (Open MPI refuses the superuser, and more ranks than processors,
+unless it is printed otherwise) is in FLAGS.
+
+No program hangs. `-m mpi4py` ends all ranks for an uncaught exception; `moe_np.parallel.mpi` for
+an error, an early end and a left-out exchange. The rest is seen here: a rank whose process is gone,
+and ranks that come to no exchange within the time limit.
+"""
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from moe_np.base import checks
+from moe_np.parallel import progress
+
+THREADS = {
+    f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM", "NUMBA")
+}
+FLAGS = {  # maker -> of mpiexec
+    "Open MPI": ["--oversubscribe", "--allow-run-as-root"],
+}
+MAKERS = {  # what `mpiexec --version`, or the library, says of itself
+    "Intel MPI": r"Intel\(R\) MPI",
+    "Open MPI": r"Open ?MPI|OpenRTE|PRTE|prterun",
+    "MPICH": r"MPICH|HYDRA",
+    "Microsoft MPI": r"Microsoft MPI|MS-MPI",
+}
+INTERVAL = 0.05  # seconds between two looks at the ranks
+STARTING = 30.0  # seconds more than the time limit, until all ranks have come to an exchange
+GRACE = 2.0  # seconds that mpiexec gets to end all ranks after one is gone
+TIME_LIMIT = 120.0  # seconds
+INSTALL = "pip install mpi4py mpich brings both (on Windows: mpi4py impi-rt)"
+
+
+class Installation(NamedTuple):
+    """An MPI that can be used."""
+
+    mpiexec: str
+    maker: str
+
+
+class Ended(NamedTuple):
+    """How a program over ranks ended."""
+
+    status: int  # 0: well
+    seconds: float
+    message: str | None  # which rank failed, where a rank could not say so itself
+
+
+# --- find an MPI ----------------------------------------------------------------------------------
+
+
+def find(folder: pathlib.Path | None = None) -> tuple[Installation | None, str]:
+    """The MPI of this Python, or None with the reason: -> (installation or None, a line of text).
+
+    folder   where to look for mpiexec first; None: beside this Python
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        return None, f"mpi4py is not installed; {INSTALL}"
+    folder = pathlib.Path(sys.executable).parent if folder is None else folder
+    mpiexec = shutil.which("mpiexec", path=str(folder)) or shutil.which("mpiexec")
+    if mpiexec is None:
+        return (
+            None,
+            f"there is no mpiexec, neither beside {sys.executable} nor in the path; {INSTALL}",
+        )
+    printed = _output([mpiexec, "--version"])
+    maker = _maker(printed)
+    if maker is None:
+        return None, f"{mpiexec} is broken: to --version it answers {checks.text(printed.strip())}"
+    code = "from mpi4py import MPI; print(MPI.Get_library_version())"
+    printed = _output([sys.executable, "-c", code])
+    library = _maker(printed)
+    if library is None:
+        last = (printed.strip().splitlines() or ["nothing"])[-1]
+        return None, f"mpi4py cannot load its MPI: {last}; {INSTALL}"
+    if library != maker:
+        return None, f"{mpiexec} is of {maker}, but mpi4py uses {library}: install one of them"
+    return Installation(mpiexec, maker), f"{maker}, {mpiexec}"
+
+
+def _maker(text):
+    return next((name for name, pattern in MAKERS.items() if re.search(pattern, text)), None)
+
+
+def _output(command):
+    """All that a command prints, in at most 30 seconds."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"error: {error}"
+    return done.stdout.decode(errors="replace")
+
+
+# --- run the ranks --------------------------------------------------------------------------------
+
+
+def run(
+    arguments: Sequence[str],
+    ranks: int,
+    installation: Installation,
+    *,
+    time_limit: float = TIME_LIMIT,
+) -> Ended:
+    """Run `python -m mpi4py ARGUMENTS` on every rank, and wait for the end of all.
+
+    time_limit   seconds in which no rank comes to another exchange, after which all are ended
+
+    Output of the ranks goes where that of this process goes.
+    """
+    checks.integer("ranks", ranks, minimum=1)
+    checks.number("time_limit", time_limit, greater_than=0)
+    flags = FLAGS.get(installation.maker, [])
+    command = [installation.mpiexec, "-n", str(ranks), *flags, sys.executable, "-m", "mpi4py"]
+    with tempfile.TemporaryDirectory(prefix="moe_np_ranks", ignore_cleanup_errors=True) as folder:
+        path = pathlib.Path(folder) / "ranks"
+        lines = progress.create(path, ranks)
+        environment = {**os.environ, **THREADS, progress.VARIABLE: str(path)}
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        printed: list[str] = []
+        pairs = [(process.stdout, sys.stdout), (process.stderr, sys.stderr)]
+        readers = [threading.Thread(target=_pass_on, args=(*pair, printed)) for pair in pairs]
+        for reader in readers:
+            reader.daemon = True
+            reader.start()
+        gone: list[int] = []
+        try:
+            message = _watch(process, lines, time_limit, gone)
+        finally:
+            _end(process, lines)
+        for reader in readers:
+            reader.join(GRACE)
+        status = process.returncode
+        if message is None and not all(lines["ended"]):
+            message = _which_failed(lines, "".join(printed), gone, status)
+        seconds = time.perf_counter() - start
+        return Ended(1 if message is not None and status == 0 else status, seconds, message)
+
+
+NOISE = re.compile(  # what MPICH adds when a rank fails, beside the message of the rank
+    r"=======|=   |\s*$|YOUR APPLICATION TERMINATED|This typically refers|Please see the FAQ|"
+    r"Abort\(-?\d+\) on node"
+)
+
+
+def _pass_on(stream, output, printed):
+    """Pass on what the ranks print, and keep what mpiexec says of failures."""
+    for line in iter(stream.readline, b""):
+        text = line.decode(errors="replace")
+        if NOISE.match(text):
+            printed.append(text)
+            continue
+        output.write(text)
+        output.flush()
+
+
+def _watch(process, lines, time_limit, gone):
+    """Wait until mpiexec ends, a rank is gone without an end, or the time limit is over: the
+    message, or None. `gone` gets the ranks whose processes went, the first one first.
+    """
+    changed = time.perf_counter()
+    went = seen = None
+    handles: dict[int, int] = {}
+    while process.poll() is None:
+        _wait(lines, handles)
+        now = time.perf_counter()
+        state = lines.tobytes()
+        if state != seen:
+            seen, changed = state, now
+        starting = not lines["exchanges"].all()
+        if now - changed > time_limit + STARTING * starting:
+            return _behind(lines, time_limit)
+        gone += [r for r, line in enumerate(lines) if r not in gone and _is_gone(line)]
+        if gone and went is None:
+            went = now
+        if went is not None and now - went > GRACE:
+            return f"rank {gone[0]}: its process ended {_place(lines[gone[0]])}"
+    return None
+
+
+def _wait(lines, handles):
+    """Sleep, but wake when the process of a rank goes, where the system can tell."""
+    if not hasattr(os, "pidfd_open"):
+        time.sleep(INTERVAL)
+        return
+    poll = select.poll()
+    for pid in {int(pid) for pid in lines["pid"] if pid} - handles.keys():
+        with contextlib.suppress(OSError):
+            handles[pid] = os.pidfd_open(pid)
+    open_handles = {pid: handle for pid, handle in handles.items() if handle >= 0}
+    for handle in open_handles.values():
+        poll.register(handle, select.POLLIN)
+    ready = {handle for handle, _ in poll.poll(1000 * INTERVAL)}
+    for pid, handle in open_handles.items():
+        if handle in ready:
+            os.close(handle)
+            handles[pid] = -1
+
+
+def _is_gone(line):
+    """Whether a rank's process is not there, though the rank has not ended in order."""
+    pid = int(line["pid"])
+    if os.name != "posix" or pid == 0 or line["ended"]:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    try:  # a process that ended, and of which its parent has not yet heard
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+        return fields[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
+
+
+def _place(line):
+    if line["exchanges"] == 0:
+        return "before its first exchange"
+    return f"after it came to exchange {line['exchanges']}, {line['name'].decode()!r}"
+
+
+def _behind(lines, time_limit):
+    """The ranks that have come to the fewest exchanges."""
+    least = lines["exchanges"].min()
+    behind = [rank for rank, n in enumerate(lines["exchanges"]) if n == least]
+    names = ", ".join(map(str, behind))
+    waiting = len(lines) - len(behind)
+    rest = f"; {waiting} others wait for it" if waiting else ""
+    return (
+        f"rank {names}: no exchange for {time_limit:g} s, the time limit, "
+        f"{_place(lines[behind[0]])}{rest}"
+    )
+
+
+def _which_failed(lines, printed, gone, status):
+    """The rank that failed without a word: by what mpiexec says, or as the first that went."""
+    numbers = [re.search(r"Abort\(-?\d+\) on node (\d+)", printed)]
+    numbers += [re.search(r"process rank (\d+)|rank (\d+) with PID", printed)]
+    failed = [int(next(filter(None, match.groups()))) for match in numbers if match]
+    failed += gone
+    pid = re.search(r"PID (\d+) RUNNING", printed)
+    if pid and int(pid[1]) in lines["pid"]:
+        failed.append(lines["pid"].tolist().index(int(pid[1])))
+    failed = [rank for rank in failed if rank < len(lines)]
+    if not failed:
+        return _unended(lines)
+    signalled = status in (signal.SIGTERM, 9) or status - 128 in (signal.SIGTERM, 9)
+    end = "was killed, or ended early," if signalled else f"ended with status {status}"
+    return f"rank {failed[0]}: its process {end} {_place(lines[failed[0]])}"
+
+
+def _unended(lines):
+    unended = [str(rank) for rank, line in enumerate(lines) if not line["ended"]]
+    return f"rank {', '.join(unended)}: ended early {_place(lines[int(unended[0])])}"
+
+
+def _end(process, lines):
+    """End mpiexec and all ranks that are still there."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if os.name != "posix":
+        return
+    for line in lines:
+        if line["pid"] and not _is_gone(line) and not line["ended"]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(line["pid"]), signal.SIGKILL)

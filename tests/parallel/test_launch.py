@@ -1,0 +1,158 @@
+"""Start ranks, and end them: which MPI is found, real ranks, and no hang whatever happens."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from moe_np.parallel import launch
+from moe_np.parallel.launch import Installation
+
+SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
+
+
+@pytest.fixture
+def answers(monkeypatch, tmp_path):
+    """An MPI whose mpiexec and library say what a test wants."""
+    (tmp_path / "mpiexec").write_text("#!/bin/sh\n")
+    (tmp_path / "mpiexec").chmod(0o755)
+    says = {"mpiexec": "HYDRA build details: Version: 5.0.2", "library": "MPICH Version: 5.0.2"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    kind = {True: "mpiexec", False: "library"}
+    monkeypatch.setattr(launch, "_output", lambda command: says[kind["--version" in command]])
+    return says
+
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="a script as mpiexec")
+
+
+@needs_posix
+def test_the_mpi_beside_this_python_is_found(answers, tmp_path):
+    installation, reason = launch.find(tmp_path)
+    assert installation == Installation(str(tmp_path / "mpiexec"), "MPICH")
+    assert reason.startswith("MPICH, ")
+    answers |= {"mpiexec": "mpiexec (Open MPI) 5.0.11", "library": "Open MPI v5.0.11, package"}
+    assert launch.find(tmp_path)[0].maker == "Open MPI"
+    intel = "Intel(R) MPI Library for Linux* OS, Version 2021.18 (based on MPICH)"
+    answers |= {"mpiexec": intel, "library": intel}
+    assert launch.find(tmp_path)[0].maker == "Intel MPI"
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mpiexec": "Segmentation fault\n"}, r"mpiexec is broken: to --version it answers '?Seg"),
+        ({"library": "x\nRuntimeError: cannot load MPI library"}, r"its MPI: RuntimeError: cannot"),
+        ({"library": "Open MPI v5.0.11"}, "mpiexec is of MPICH, but mpi4py uses Open MPI: install"),
+    ],
+)
+def test_a_broken_mpi_and_one_of_another_make_are_told(answers, tmp_path, changed, message):
+    answers |= changed
+    installation, reason = launch.find(tmp_path)
+    assert installation is None
+    assert launch.re.search(message, reason), reason
+
+
+def test_no_mpi_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert launch.find()[1].startswith("mpi4py is not installed; pip install")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    installation, reason = launch.find(tmp_path)
+    assert installation is None
+    assert "there is no mpiexec" in reason
+
+
+def test_an_answer_takes_no_longer_than_its_limit_and_needs_no_program():
+    assert "error" in launch._output(["/no/such/program", "--version"])
+    assert launch._output([sys.executable, "-c", "print(3)"]).strip() == "3"
+
+
+# --- real ranks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installation():
+    found, reason = launch.find()
+    if found is None:
+        pytest.skip(reason)
+    return found
+
+
+def run(installation, capfd, *arguments, ranks=3, time_limit=60.0):
+    ended = launch.run(
+        [str(SUPPORT / arguments[0]), *arguments[1:]], ranks, installation, time_limit=time_limit
+    )
+    return ended, capfd.readouterr()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_real_ranks_have_the_bits_of_one_process(installation, capfd, ranks):
+    ended, printed = run(installation, capfd, "step_on_ranks.py", ranks=ranks)
+    assert (ended.status, ended.message) == (0, None), printed.err
+    assert printed.out == f"{ranks} ranks, 10 cases, differ: []\n"
+
+
+AGREED = {
+    "raise": "x: wanted 64 features, as the experts read, got 63",
+    "divide": "ZeroDivisionError: integer division or modulo by zero",
+    "exit 0": r"it ended by sys.exit(0)",
+    "exit 3": r"it ended by sys.exit(3)",
+    "left out": "wanted to take part in the exchange 'combine'",
+    "end": "got no exchange, it has ended",
+    "counts": "combine: rank 0 wanted",
+    "width": "got the exchange 'combine' (Send, rows of 7, float64)",
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("fault", AGREED)
+def test_an_error_on_one_rank_ends_all_with_its_name(installation, capfd, fault):
+    ended, printed = run(installation, capfd, "faulty_rank.py", fault, "1")
+    lines = sorted(printed.out.splitlines())
+    assert len(lines) == 3, printed.err
+    for rank, line in enumerate(lines):
+        assert line.startswith(f"{rank} of 3 ends: rank 1: ")
+        assert AGREED[fault] in line
+    assert ended.status != 0
+    assert ended.message is None  # the ranks have said it themselves
+    assert ended.seconds < 50
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("kill", "rank 1: its process was killed, or ended early, after it came to exchange 2"),
+        ("exit at once", "rank 1: its process "),
+        ("before", "rank 1: its process ended with status 1 before its first exchange"),
+        ("silent before", "rank 1: its process "),
+    ],
+)
+def test_a_rank_that_is_gone_is_named(installation, capfd, fault, message):
+    ended, printed = run(installation, capfd, "faulty_rank.py", fault, "1")
+    assert ended.status != 0
+    assert ended.message.startswith(message), printed.err
+    assert "has ended well" not in printed.out
+    assert "BAD TERMINATION" not in printed.out + printed.err
+    assert ended.seconds < 50
+
+
+@pytest.mark.mpi
+def test_a_rank_that_comes_to_no_exchange_is_ended_by_the_time_limit(installation, capfd):
+    ended, _ = run(installation, capfd, "faulty_rank.py", "sleep", "1", time_limit=4.0)
+    assert ended.status != 0
+    assert ended.message.startswith("rank 1: no exchange for 4 s, the time limit, after it came to")
+    assert ended.message.endswith("'dispatch'; 2 others wait for it")
+    assert ended.seconds < 50
+
+
+@pytest.mark.mpi
+def test_ranks_that_another_mpiexec_started_are_refused(installation):
+    code = "from moe_np.parallel import mpi; mpi.world(3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MPI: wanted 3 ranks, got 1: is the mpiexec" in done.stderr
