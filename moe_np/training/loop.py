@@ -30,9 +30,9 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base import checks, optim
 from moe_np.base.checks import InputError
-from moe_np.base.optim import AdamState
+from moe_np.base.optim import AdamState, AdamWFactors
 from moe_np.base.params import leaves, map_leaves
-from moe_np.base.types import Rng
+from moe_np.base.types import Array, Rng
 
 
 class Options(NamedTuple):
@@ -129,13 +129,14 @@ def train(
             decays=decays,
             scale=optim.clip_scale(norm, options.clip),
             in_place=True,
-            update=update or _update,
+            update=update or update_leaf,
         )
         state = State(number, params, optimiser)
         yield Step(number, losses, tokens, norm, learning_rate, state)
 
 
-def _update(p, g, m, v, factors):
+def update_leaf(p: Array, g: Array, m: Array, v: Array, factors: AdamWFactors) -> None:
+    """`optim.adamw_update` of one leaf, compiled where there is Numba: p, m, v are overwritten."""
     compiled = kernels.compiled(p.dtype)
     (kernels.optim.update if compiled else optim.adamw_update)(p, g, m, v, factors)
 
