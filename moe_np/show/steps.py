@@ -121,6 +121,11 @@ class Trail:
         """
         self.arrays = {}
 
+    def resume(self, arrays: Mapping[str, Any]) -> None:
+        """Go on with the arrays of an earlier state: the next state is compared with them."""
+        self.arrays = dict(arrays)
+        self.last = state("", "", arrays)
+
     def _axes(self, name, ndim):
         choices = self.axes.get(name, self.axes.get(name[1:], ()) if name.startswith("d") else ())
         choices = (choices,) if isinstance(choices, str) else choices
@@ -219,9 +224,12 @@ class Steps:
 def preview(value: Any, *, rows: int = ROWS_SHOWN) -> str:
     """The first rows of an array as short text: of a vector 4 · rows numbers, of a scalar all.
 
-    A last axis of length 1 is not shown: a column is printed as a row.
+    A last axis of length 1 is not shown: a column is printed as a row. Neither are first axes of
+    length 1, of an array with more than two axes.
     """
     value = np.asarray(value)
+    while value.ndim > 2 and len(value) == 1:
+        value = value[0]
     while value.ndim > 1 and value.shape[-1] == 1:
         value = value[..., 0]
     rows = 4 * rows if value.ndim == 1 else rows

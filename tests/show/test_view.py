@@ -8,12 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from moe_np.base.checks import InputError
-from moe_np.layers import experts
+from moe_np.layers import experts, lstm
 from moe_np.mixtures import em
 from moe_np.mixtures.jacobs1991 import init_mixture
+from moe_np.models import decoder
 from moe_np.show import walk
 from moe_np.show.steps import Steps, Trail
-from moe_np.show.view import pictures, view
+from moe_np.show.view import array_pictures, attention_pictures, pictures, view
 from moe_np.show.view.page import MAX_STATES, Page
 from tests.support import routers
 
@@ -235,6 +236,66 @@ def test_what_is_newest_is_a_map_bars_or_a_line():
     assert draw(steps, 3).lines[0].get_ydata() == pytest.approx([0, 1, 2, 3])
 
 
+def decoder_walk(**options):
+    sizes = {"vocabulary": 10, "d_model": 8, "layers": 1, "heads": 2, "kv_heads": 1, "d_head": 4}
+    config = decoder.Config(**sizes, experts=3, hidden=5, **options)
+    params = decoder.init(np.random.default_rng(0), config, dtype=np.float64)
+    ids = np.array([[3, 1, 4, 1, 5, 9]])
+    return walk.transformer(params, ids, np.roll(ids, -1, axis=1), config)
+
+
+def test_attention_is_a_map_per_head_with_its_hidden_part():
+    steps = decoder_walk(window=3)
+    drawn = {}
+    for number, state in enumerate(steps):
+        if pictures.choose(state) is attention_pictures.attention:
+            ax = drawn[state.phase] = draw(steps, number)
+            (image,) = ax.images
+            name = ax.get_title().split()[0]
+            assert name in state.changed
+            heads = np.concatenate(state[name][0], axis=1)
+            assert np.array_equal(image.get_array().filled(-np.inf), heads)
+            texts = [text.get_text() for text in ax.texts]
+            assert "head 0" in texts and "head 1" in texts
+            assert (ax.get_ylabel(), ax.get_xlabel()) == ("query, position t", "key, position s")
+    names = ["layer 0: scores", "layer 0: mask", "layer 0: probabilities"]
+    names += ["backward, layer 0: probabilities", "backward, layer 0: scores"]
+    assert list(drawn) == names
+    hidden = [len(ax.patches) for ax in drawn.values()]
+    visible = 1 + 2 + 3 * 4
+    assert hidden == [0, 2 * (36 - visible), 2 * (36 - visible), 0, 2 * (36 - visible)]
+
+
+def test_a_rotation_is_arrows_before_and_after():
+    steps = decoder_walk()
+    phase = "layer 0: queries rotated"
+    number = next(i for i, state in enumerate(steps) if state.phase == phase)
+    assert pictures.choose(steps[number]) is attention_pictures.rotation
+    before, after = draw(steps, number).collections
+    assert before.U.size == 2 * 6, "two pairs at six positions"
+    turn = np.arctan2(-after.V, after.U) - np.arctan2(-before.V, before.U)
+    t, i = before.XY.T
+    np.testing.assert_allclose(np.exp(1j * turn), np.exp(1j * t * 10000 ** (-2 * i / 4)))
+    np.testing.assert_allclose(np.hypot(after.U, after.V), 0.45)
+
+
+def test_an_array_by_head_is_one_map_with_lines_between_the_heads():
+    steps = decoder_walk()
+    number = next(i for i, state in enumerate(steps) if state.phase == "layer 0: queries")
+    assert pictures.choose(steps[number]) is array_pictures.newest
+    ax = draw(steps, number)
+    q = steps[number]["q"]
+    assert ax.get_title() == "q" and (ax.get_ylabel(), ax.get_xlabel()) == ("T", "Hq, d")
+    assert np.array_equal(ax.images[0].get_array(), q.reshape(6, 8))
+    assert [line.get_xdata()[0] for line in ax.lines] == [3.5]
+
+
+def lstm_walk():
+    rng = np.random.default_rng(0)
+    params = lstm.init(rng, 3, 4, 2)
+    return walk.lstm(params, rng.normal(size=(2, 2, 3)), dh=rng.normal(size=(2, 2, 2)))
+
+
 def em_walk():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (40, 1))
@@ -259,8 +320,10 @@ WALKS = {
     "switch loss": lambda: walk.balance("switch", router("top_k")[0]),
     "z loss": lambda: walk.balance("z_loss", router("top_k")[0]),
     "em": em_walk,
+    "decoder": decoder_walk,
+    "lstm": lstm_walk,
 }
-MANY_STATES = ("pieces", "noisy_top_k", "hierarchical", "layer")
+MANY_STATES = ("pieces", "noisy_top_k", "hierarchical", "layer", "decoder", "lstm")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if name in MANY_STATES else ()) for name in WALKS
 ]

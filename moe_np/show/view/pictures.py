@@ -2,8 +2,7 @@
 
 Each picture is a function of an Axes, the state, and the history: the states from the first to this
 one. The first entry of PICTURES is drawn whose arrays are in the state, one of them new. A state
-that no entry fits gets its newest array as a map (two axes), bars (one) or a line along the walk (a
-number).
+that no entry fits gets its newest array (`moe_np.show.view.array_pictures`).
 """
 
 import io
@@ -15,23 +14,14 @@ import numpy as np
 from moe_np import plots
 from moe_np.base.numerics import softmax
 from moe_np.show.steps import Draw, State, Steps
+from moe_np.show.view import array_pictures, attention_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (6.6, 4.2)  # inches
 DPI = 120
-MAX_WRITTEN = 120  # cells of a map in which the values are written
 FADING = 5  # earlier states that stay visible
-PLACES = (
-    "token",
-    "expert",
-    "order",
-    "ids",
-    "C",
-    "m",
-    "p",
-)  # positions, not sizes: no bars of these
 
 
 def png(steps: Steps, number: int, draw: Draw | None = None) -> bytes:
@@ -57,7 +47,8 @@ def choose(state: State) -> Draw | None:
     for fits, draw in PICTURES:
         if fits(state):
             return draw
-    return newest if any(_drawable(value) for value in state.arrays.values()) else None
+    drawable = any(map(array_pictures.drawable, state.arrays.values()))
+    return array_pictures.newest if drawable else None
 
 
 def _has(state, *names, new=()):
@@ -271,62 +262,7 @@ def shares(ax: "Axes", state: State, history: list[State]) -> None:
     ax.set_title(title, fontsize=12)
 
 
-# --- Other states ---------------------------------------------------------------------------------
-
-
-def _drawable(value):
-    return value.ndim <= 3 and value.size > 0 and value.dtype.kind in "fiub"
-
-
-def newest(ax: "Axes", state: State, history: list[State]) -> None:
-    """The last array that changed (or the last of all): a map, bars, or a line along the walk."""
-    name = _newest_name(state)
-    value = state.arrays[name].astype(float)
-    axes = state.axes[name]
-    if value.ndim == 3 and 1 in value.shape:
-        axes = tuple(a for a, n in zip(axes, value.shape, strict=True) if n > 1) if axes else ()
-        value = value.reshape([n for n in value.shape if n > 1])
-    if value.ndim == 0:
-        line = [float(s.arrays[name]) for s in history if name in s.arrays]
-        ax.plot(range(len(line)), line, ".-", color=plots.BLUE)
-        ax.set(xlabel="state", ylabel=name)
-    elif value.ndim == 1:
-        ax.bar(range(len(value)), value, color=plots.BLUE)
-        ax.set(xlabel=axes[0] if axes else "", ylabel=name)
-        ax.locator_params(axis="x", integer=True)
-    else:
-        axes = axes if value.ndim == 2 else axes[:1] + ("all others",) * bool(axes)
-        _map(ax, value.reshape(len(value), -1), axes)
-    ax.set_title(name, fontsize=12)
-
-
-def _newest_name(state):
-    """The last drawable array that changed, or the last drawable; with axes if there is one."""
-    drawable = []
-    for name, value in state.arrays.items():
-        if _drawable(value) and not (value.ndim < 2 and name in PLACES):
-            drawable.append(name)
-    names = [name for name in drawable if name in state.changed] or drawable
-    with_axes = [name for name in names if state.arrays[name].ndim]
-    return (with_axes or names or list(state.arrays))[-1]
-
-
-def _map(ax, value, axes):
-    finite = np.where(np.isfinite(value), value, np.nan)
-    any_finite = np.isfinite(finite).any()
-    largest = np.nanmax(np.abs(finite)) if any_finite else 1
-    signed = np.nanmin(finite) < 0 if any_finite else False
-    colours = {"cmap": "RdBu_r", "vmin": -largest} if signed else {"cmap": "Blues", "vmin": 0}
-    ax.imshow(finite, vmax=largest or 1, aspect="auto", **colours)
-    if value.size <= MAX_WRITTEN:
-        centred = {"ha": "center", "va": "center", "fontsize": 8}
-        for (i, j), v in np.ndenumerate(value):
-            colour = "white" if abs(v) > 0.6 * largest else "black"
-            ax.text(j, i, f"{v:.2g}", color=colour, **centred)
-    ax.locator_params(integer=True)
-    if axes:
-        ax.set(ylabel=axes[0], xlabel=axes[1])
-
+# --- All ----------------------------------------------------------------------------------------
 
 PICTURES = (
     (_fits_posteriors, posteriors),
@@ -335,4 +271,6 @@ PICTURES = (
     (_fits_sort, sorting),
     (_fits_routing, routing_map),
     (_fits_balance, shares),
+    (attention_pictures.fits_attention, attention_pictures.attention),
+    (attention_pictures.fits_rotation, attention_pictures.rotation),
 )

@@ -9,6 +9,8 @@ Each returns `moe_np.show.steps.Steps`:
     dispatch(routing)                    the counting sort alone
     balance(name, routing)               a load-balancing loss and its gradient
     training(trainer)                    any iterator of training steps
+    transformer(params, ids, ...)        a whole decoder: embedding to loss, and back
+    lstm(params, x, ...)                 an LSTM, gate by gate, and back through time
 
 A walk calls the functions that it shows wherever they return the intermediate; what it adds is
 tested to be equal.
@@ -16,8 +18,11 @@ tested to be equal.
 
 from moe_np.show.walk.dispatch import dispatch, layer
 from moe_np.show.walk.losses import balance
+from moe_np.show.walk.lstm import lstm
 from moe_np.show.walk.mixture import vowels
 from moe_np.show.walk.routers import route
 from moe_np.show.walk.runs import em, training
+from moe_np.show.walk.transformer import transformer
 
-__all__ = ["balance", "dispatch", "em", "layer", "route", "training", "vowels"]
+__all__ = ["balance", "dispatch", "em", "layer", "lstm", "route", "training", "transformer"]
+__all__ += ["vowels"]

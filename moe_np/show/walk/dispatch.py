@@ -115,7 +115,9 @@ def layer(
     out, _ = sparse_layer.forward(params, x, routing, expert)  # checks the arguments
     if dout is not None and np.shape(dout) != out.shape:
         raise InputError(f"dout: wanted the shape of out, {out.shape}, got {np.shape(dout)}")
-    return Steps(_layer(Trail(AXES), params, np.asarray(x), routing, expert, dout))
+    of_params = {name: " ".join(("E", *axes)) for name, axes in expert.axes.items() if name != "x"}
+    trail = Trail(AXES | of_params)
+    return Steps(_layer(trail, params, np.asarray(x), routing, expert, dout))
 
 
 def _layer(trail, params, x, routing, expert, dout):

@@ -4,14 +4,15 @@ What is shown, with which equation and in which order, stands in the router's ow
 BACKWARD (moe_np/routing/contract.py explains how); the arrays are those of its cache.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayA, ArrayND, ArrayNE, Params
-from moe_np.routing.contract import Router, Stage
-from moe_np.show.steps import Steps, Trail
+from moe_np.routing.contract import Router, Routing, Stage
+from moe_np.show.steps import State, Steps, Trail
 
 # for a router that states no stages
 STAGES = (
@@ -56,10 +57,22 @@ def route(
             f"dweight: wanted one for each of the {len(routing.weight)} rows, "
             f"got {np.shape(dweight)}"
         )
-    return Steps(_states(router, params, x, routing, cache, dweight, dlogits))
+    return Steps(states(router, params, x, routing, cache, dweight, dlogits))
 
 
-def _states(router, params, x, routing, cache, dweight, dlogits):
+def states(
+    router: Router,
+    params: Params,
+    x: ArrayND,
+    routing: Routing,
+    cache: Any,
+    dweight: ArrayA | None,
+    dlogits: ArrayNE | None,
+) -> Iterator[State]:
+    """The states of `route`, from a routing and a cache that are there already.
+
+    dweight   None: the forward pass alone
+    """
     forward = getattr(router, "STAGES", STAGES)
     backward = getattr(router, "BACKWARD", BACKWARD)
     trail = Trail(_axes(*forward, *backward))
@@ -67,7 +80,7 @@ def _states(router, params, x, routing, cache, dweight, dlogits):
     yield from _shown(trail, forward, cache, _Arrays(cache, routing, params))
     rows = {name: getattr(routing, name) for name in ROWS}
     yield trail.see("routing", "", rows, _rows_note(routing))
-    if not hasattr(router, "route_backward"):
+    if dweight is None or not hasattr(router, "route_backward"):
         return
     arriving = {"dweight": dweight, "dlogits_of_losses": dlogits}
     of_losses = "" if dlogits is None else ", and from a load-balancing loss"
