@@ -2,6 +2,9 @@
 
 exchanges         what ranks ask of each other, and how tokens and experts are divided
 expert_parallel   the sparse layer over ranks, forward and backward, as generators
+placement         which rank has which expert: contiguous, packed by load, with replicas
+two_level         each exchange in two steps, within the nodes and between them
+agreement         a hash that tells ranks with different parameters
 in_process        all ranks in this process, one exchange at a time
 mpi               one rank per process, by MPI; errors end all ranks with the same message
 launch            find an MPI, start the ranks, and end them when one is gone or late

@@ -97,17 +97,11 @@ def guarded(step: Any, rank: int) -> int:
 # --- the step -------------------------------------------------------------------------------------
 
 
-def _whole_step(given, rank, ranks):
-    """A generator: the step, then what all ranks computed."""
-    result = yield from layer_step.on_a_rank(given, rank, ranks)
-    return (yield from layer_step.gathered(result))
-
-
 def _as_rank(args, given):
     communicator = mpi.world()
     rank = communicator.rank
     clock: list[Timing] = []
-    result = mpi.run(_whole_step(given, rank, args.ranks), clock=clock)
+    result = mpi.run(layer_step.whole(given, rank, args.ranks), clock=clock)
     clocks = communicator.gather(clock)
     if rank != 0:
         return 0
@@ -120,7 +114,7 @@ def _version():
 
 
 def _in_this_process(args, given, by):
-    ranks = [_whole_step(given, rank, args.ranks) for rank in range(args.ranks)]
+    ranks = [layer_step.whole(given, rank, args.ranks) for rank in range(args.ranks)]
     results: list[Any] = [None] * args.ranks
     clocks: list[list[Timing]] = [[] for _ in ranks]
     start = time.perf_counter()

@@ -16,9 +16,11 @@ The experts run in NumPy: their compiled loops sort the tokens themselves.
 
     here         shape            meaning
     x            (N, D)           the tokens of this rank; N may be 0 and differ between ranks
-    order        (A,)             the assignment at each place after sorting by expert
-    arrived      (B, D)           rows that this rank's experts get, by sender
-    place        (B,)             arrived[place] is sorted by expert, then sender
+    slot         (A,)             the expert's place on a rank (`moe_np.parallel.placement`)
+    order        (A,)             the assignment at each place after sorting by slot
+    to_send      (A,)             the sorted assignments, rank by rank
+    arrived      (B, D)           rows that this rank's slots get, by sender
+    place        (B,)             arrived[place] is sorted by slot, then sender
     y            (A, D_out)       outputs of the experts for the assignments of this rank
 
 These functions are generators, see `moe_np.parallel`. `moe_np.layers.sparse_layer` is the same in
@@ -36,7 +38,8 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.base.types import Array, ArrayA, Params
 from moe_np.layers import sparse_layer
 from moe_np.layers.experts.expert import Expert, Offsets, Outputs, check_params
-from moe_np.parallel.exchanges import Bounds, Counts, Exchange, Gather, Send, check_counts, shares
+from moe_np.parallel.exchanges import Counts, Exchange, Gather, Send, check_counts
+from moe_np.parallel.placement import Placement, slot_of
 from moe_np.routing import contract
 from moe_np.routing.contract import Routing
 
@@ -48,10 +51,11 @@ class Cache(NamedTuple):
 
     n_tokens: int
     order: ArrayA
-    offsets: Offsets  # of the assignments of this rank, by expert
+    offsets: Offsets  # of the assignments of this rank, by slot
     token: ArrayA  # sorted, like weight and y
     weight: ArrayA
     y: Outputs
+    to_send: ArrayA  # the sorted assignments in the order of the ranks
     to_ranks: Counts  # rows that go to each rank
     from_ranks: Counts  # rows that come from each rank
     place: Annotated[np.ndarray, "B"]
@@ -60,72 +64,86 @@ class Cache(NamedTuple):
 
 
 def forward(
-    params: Params, x: Array, routing: Routing, expert: Expert, rank: int, bounds: Bounds
+    params: Params,
+    x: Array,
+    routing: Routing,
+    expert: Expert,
+    rank: int,
+    placement: Placement,
+    *,
+    first_token: int = 0,
 ) -> Generator[Exchange, Any, tuple[Annotated[np.ndarray, "N, D_out"], Cache]]:
     """Dispatch, experts, combine over ranks: x (N, D) -> (out (N, D_out), cache).
 
-    params    of the experts of this rank, bounds[rank] : bounds[rank + 1]
-    x         (N, D), the tokens of this rank
-    routing   of these tokens to all experts
-    bounds    (R + 1,), which experts each rank has
+    params        of the slots of this rank, in their order (`placement.params_of_rank`)
+    x             (N, D), the tokens of this rank
+    routing       of these tokens to all experts
+    placement     which rank has which experts
+    first_token   the number in the whole batch of this rank's first token, where an expert has
+                  several replicas: it decides which of them a token takes
 
     Raises InputError for a number of experts that differs from the routing's or from `params`, and
     for rows that are not as wide as the experts read.
     """
-    _check(params, x, routing, expert, rank, bounds)
-    n_experts = int(bounds[-1])
-    order, offsets = sparse_layer.by_expert(routing.expert, n_experts)
+    _check(params, x, routing, expert, rank, placement)
+    slot = slot_of(routing.expert, routing.token + first_token, placement)
+    order, offsets = sparse_layer.by_expert(slot, len(placement.expert))
     token = routing.token[order]
     weight = routing.weight[order]
 
-    count = np.diff(offsets)  # rows for each expert
-    to_ranks = np.add.reduceat(np.append(count, 0), bounds[:-1]) * (np.diff(bounds) > 0)
-    n_here = int(bounds[rank + 1] - bounds[rank])
-    ranks = len(bounds) - 1
-    counts = yield Send(count, np.diff(bounds), np.full(ranks, n_here), "counts")
-    counts = counts.reshape(ranks, n_here)  # rows from each rank for each expert of this rank
+    n_slots = np.bincount(placement.rank, minlength=placement.ranks)  # per rank
+    count = np.diff(offsets)[placement.by_rank]  # rows for each slot
+    to_ranks = np.bincount(placement.rank[placement.by_rank], count, placement.ranks).astype(int)
+    to_send = np.argsort(placement.rank[slot[order]], kind="stable")  # by rank, then slot
+    n_here = len(placement.of_rank(rank))
+    counts = yield Send(count, n_slots, np.full(placement.ranks, n_here), "counts")
+    counts = counts.reshape(placement.ranks, n_here)  # rows from each rank for each slot here
     from_ranks = counts.sum(axis=1)
     check_counts("rows that come", from_ranks)
 
-    arrived = yield Send(x[token], to_ranks, from_ranks, "dispatch")
-    its_expert = np.repeat(np.tile(np.arange(n_here), ranks), counts.ravel())
-    place = np.argsort(its_expert, kind="stable")  # by expert, then by sender, then its order
+    arrived = yield Send(x[token[to_send]], to_ranks, from_ranks, "dispatch")
+    its_slot = np.repeat(np.tile(np.arange(n_here), placement.ranks), counts.ravel())
+    place = np.argsort(its_slot, kind="stable")  # by slot, then by sender, then its order
     offsets_here = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
     with one_blas_thread():  # the same bits for any number of threads
         y_here, experts = expert.forward(params, arrived[place], offsets_here)
-    y = yield Send(_back(y_here, place), from_ranks, to_ranks, "combine")
+    returned = yield Send(_put(y_here, place), from_ranks, to_ranks, "combine")
+    y = _put(returned, to_send)
 
     out = sparse_layer.combine(weight[:, None] * y, token, offsets, len(x))
     return out, Cache(
-        len(x), order, offsets, token, weight, y, to_ranks, from_ranks, place, expert, experts
+        *(len(x), order, offsets, token, weight, y, to_send, to_ranks, from_ranks, place),
+        *(expert, experts),
     )
 
 
 def backward(
     dout: Annotated[np.ndarray, "N, D_out"], cache: Cache
 ) -> Generator[Exchange, Any, tuple[Array, Params, ArrayA]]:
-    """dout (N, D_out) -> (dx (N, D), gradients of this rank's experts, dweight (A,)).
+    """dout (N, D_out) -> dx (N, D), the gradients of this rank's slots, dweight (A,).
 
-    dweight needs no exchange: the outputs y are at home already.
+    The gradients of replicas are those of their own rows (`placement.summed_replicas` adds them
+    up). dweight needs no exchange: the outputs y are at home already.
     """
     dout = checks.array("dout", dout, (cache.n_tokens, cache.y.shape[1]), finite=False)
     arriving = dout.astype(cache.y.dtype, copy=False)[cache.token]
     dweight = np.empty_like(cache.weight)
     dweight[cache.order] = (arriving * cache.y).sum(axis=1)
-    weighted = cache.weight[:, None] * arriving
+    weighted = (cache.weight[:, None] * arriving)[cache.to_send]
     dy = yield Send(weighted, cache.to_ranks, cache.from_ranks, "dispatch back")
     with one_blas_thread():
         drows_here, grads = cache.expert.backward(dy[cache.place], cache.experts)
-    back = _back(drows_here, cache.place)
-    drows = yield Send(back, cache.from_ranks, cache.to_ranks, "combine back")
+    back = _put(drows_here, cache.place)
+    returned = yield Send(back, cache.from_ranks, cache.to_ranks, "combine back")
+    drows = _put(returned, cache.to_send)
     return sparse_layer.combine(drows, cache.token, cache.offsets, cache.n_tokens), grads, dweight
 
 
-def _back(rows, place):
-    """The rows in the order in which they arrived."""
-    arrived = np.empty_like(rows)
-    arrived[place] = rows
-    return arrived
+def _put(rows, places):
+    """The rows at their places: the inverse of rows[places]."""
+    out = np.empty_like(rows)
+    out[places] = rows
+    return out
 
 
 def summed_by_pieces(parts: list[Params], name: str) -> Generator[Exchange, Any, Params]:
@@ -147,33 +165,14 @@ def summed_by_pieces(parts: list[Params], name: str) -> Generator[Exchange, Any,
     return total
 
 
-def experts_of_rank(params: Params, rank: int, bounds: Bounds) -> Params:
-    """The parameters of the experts of one rank, out of those of all experts."""
-    for name, p in params.items():
-        if len(p) != bounds[-1]:
-            raise InputError(
-                f"params[{name!r}]: wanted {bounds[-1]} experts (a shared parameter cannot be "
-                f"divided), got {len(p)}"
-            )
-    return {name: p[bounds[rank] : bounds[rank + 1]].copy() for name, p in params.items()}
-
-
-def expert_bounds(n_experts: int, ranks: int) -> Bounds:
-    """Which experts each rank has. Raises InputError for more ranks than experts."""
-    checks.integer("n_experts", n_experts, minimum=1)
-    if checks.integer("ranks", ranks, minimum=1) > n_experts:
-        raise InputError(f"ranks: wanted at most one per expert, {n_experts}, got {ranks}")
-    return shares(n_experts, ranks)
-
-
-def _check(params, x, routing, expert, rank, bounds):
+def _check(params, x, routing, expert, rank, placement):
     contract.check_routing(routing)
     checks.array("x", x, (routing.demand.shape[0], "D"))
-    checks.integer("rank", rank, minimum=0, maximum=len(bounds) - 2)
-    if bounds[-1] != routing.demand.shape[1]:
+    checks.integer("rank", rank, minimum=0, maximum=placement.ranks - 1)
+    if placement.n_experts != routing.demand.shape[1]:
         wanted = f"the {routing.demand.shape[1]} experts of the routing"
-        raise InputError(f"bounds: wanted {wanted}, got {bounds[-1]}")
-    n_here = bounds[rank + 1] - bounds[rank]
+        raise InputError(f"placement: wanted {wanted}, got {placement.n_experts}")
+    n_here = len(placement.of_rank(rank))
     for name, p in params.items():
         if len(p) != n_here:
             wanted = f"the {n_here} experts of rank {rank}"

@@ -20,9 +20,9 @@ from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayND, DType, Params
 from moe_np.layers import experts, sparse_layer
-from moe_np.layers.experts import Expert
-from moe_np.parallel import expert_parallel
+from moe_np.parallel import expert_parallel, placement
 from moe_np.parallel.exchanges import Bounds, Exchange, Gather, shares
+from moe_np.parallel.placement import Placement
 from moe_np.routing import top_k
 from moe_np.routing.contract import Routing
 
@@ -119,14 +119,23 @@ def route_pieces_backward(dweight: Array, routed: Routed) -> tuple[ArrayND, list
 # --- the step -------------------------------------------------------------------------------------
 
 
-def in_one_process(given: Problem, expert: Expert = experts.SWIGLU) -> Result:
-    """The step by `moe_np.layers.sparse_layer` in NumPy, with the tokens in pieces."""
+def in_one_process(given: Problem, placed: Placement | None = None) -> Result:
+    """The step by `moe_np.layers.sparse_layer` in NumPy, with the tokens in pieces.
+
+    placed   its slots are the experts of the layer, so that replicas are the same as over ranks;
+             None: a slot per expert
+    """
+    if placed is None:
+        placed = placement.contiguous(given.sizes.experts, 1)
     bounds = shares(len(given.x), given.sizes.pieces)
     routed = route_pieces(given.router, np.split(given.x, bounds[1:-1]), given.sizes.k)
+    slot = placement.slot_of(routed.routing.expert, routed.routing.token, placed)
+    params = {name: p[placed.expert] for name, p in given.params.items()}
     out, cache = sparse_layer.forward_numpy(
-        given.params, given.x, routed.routing, expert, given.sizes.experts
+        params, given.x, routed.routing._replace(expert=slot), experts.SWIGLU, len(placed.expert)
     )
-    dx, grads, dweight = sparse_layer.backward_numpy(given.dout, cache)
+    dx, of_slots, dweight = sparse_layer.backward_numpy(given.dout, cache)
+    grads = {name: _add_slots(g, placed) for name, g in of_slots.items()}
     dx_router, parts = route_pieces_backward(dweight, routed)
     total = {name: p.copy() for name, p in parts[0].items()}
     for part in parts[1:]:
@@ -135,47 +144,66 @@ def in_one_process(given: Problem, expert: Expert = experts.SWIGLU) -> Result:
     return Result(out, dx + dx_router, grads, total)
 
 
-def check_ranks(sizes: Sizes, ranks: int) -> Bounds:
-    """Which experts each rank has. Raises InputError for more ranks than experts or pieces."""
-    bounds = expert_parallel.expert_bounds(sizes.experts, ranks)
+def _add_slots(g, placed):
+    """Gradients of the slots (S, ...) -> of the experts (E, ...), added in the order of slots."""
+    first = np.searchsorted(placed.expert, np.arange(placed.n_experts))
+    total = g[first].copy()
+    for slot in np.setdiff1d(np.arange(len(g)), first):
+        total[placed.expert[slot]] += g[slot]
+    return total
+
+
+def check_ranks(sizes: Sizes, ranks: int) -> Placement:
+    """Contiguous shares of the experts. Raises InputError for more ranks than experts or pieces."""
+    placed = placement.contiguous(sizes.experts, ranks)
     if ranks > sizes.pieces:
         raise InputError(f"ranks: wanted at most one per piece, {sizes.pieces}, got {ranks}")
-    return bounds
+    return placed
 
 
 def on_a_rank(
-    given: Problem, rank: int, ranks: int, expert: Expert = experts.SWIGLU
+    given: Problem, rank: int, ranks: int, placed: Placement | None = None
 ) -> Generator[Exchange, Any, Result]:
-    """The step on one rank, as a generator: -> what belongs to its tokens and its experts, and the
+    """The step on one rank, as a generator: -> what belongs to its tokens and its slots, and the
     router's gradient.
+
+    placed   which rank has which experts; None: contiguous shares
 
     Raises InputError for more ranks than experts or pieces.
     """
-    bounds = check_ranks(given.sizes, ranks)
+    placed = check_ranks(given.sizes, ranks) if placed is None else placed
     pieces = shares(len(given.x), given.sizes.pieces)
     first, last = shares(given.sizes.pieces, ranks)[rank : rank + 2]
     here = slice(pieces[first], pieces[last])
     x = [given.x[pieces[p] : pieces[p + 1]] for p in range(first, last)]
     routed = route_pieces(given.router, x, given.sizes.k)
-    params = expert_parallel.experts_of_rank(given.params, rank, bounds)
+    params = placement.params_of_rank(given.params, rank, placed)
     out, cache = yield from expert_parallel.forward(
-        params, given.x[here], routed.routing, expert, rank, bounds
+        *(params, given.x[here], routed.routing, experts.SWIGLU, rank, placed),
+        first_token=int(here.start),
     )
     dx, grads, dweight = yield from expert_parallel.backward(given.dout[here], cache)
+    grads = yield from placement.summed_replicas(grads, rank, placed)
     dx_router, parts = route_pieces_backward(dweight, routed)
     router = yield from expert_parallel.summed_by_pieces(parts, "router")
     return Result(out, dx + dx_router, grads, router)
 
 
-def gathered(result: Result) -> Generator[Exchange, Any, Result]:
+def gathered(result: Result, rank: int, placed: Placement) -> Generator[Exchange, Any, Result]:
     """What all ranks have computed, on every rank."""
     out = yield Gather(result.out, "out")
     dx = yield Gather(result.dx, "dx")
-    grads = {}
-    for name in result.experts:
-        parts = yield Gather(result.experts[name], f"gradient of experts {name}")
-        grads[name] = np.concatenate(parts)
+    grads = yield from placement.of_experts(result.experts, rank, placed)
     return Result(np.concatenate(out), np.concatenate(dx), grads, result.router)
+
+
+def whole(
+    given: Problem, rank: int, ranks: int, placed: Placement | None = None
+) -> Generator[Exchange, Any, Result]:
+    """`on_a_rank`, then `gathered`."""
+    placed = check_ranks(given.sizes, ranks) if placed is None else placed
+    result = yield from on_a_rank(given, rank, ranks, placed)
+    return (yield from gathered(result, rank, placed))
 
 
 def differences(wanted: Result, got: Result) -> dict[str, float | None]:

@@ -73,12 +73,14 @@ def test_bad_input_is_one_line(capsys, arguments, message):
 
 
 def test_an_error_of_a_rank_is_one_line(capsys, monkeypatch):
+    whole = layer_step.whole
+
     def fails(given, rank, ranks):
         if rank == 1:
             raise ValueError("broken")
-        yield from layer_step.gathered(layer_step.in_one_process(given))
+        return (yield from whole(given, rank, ranks))
 
-    monkeypatch.setattr(layer_step, "on_a_rank", fails)
+    monkeypatch.setattr(layer_step, "whole", fails)
     assert main(["parallel", "--in-process", *SMALL]) == 1
     assert capsys.readouterr().err == "moe-np: error: rank 1: broken\n"
 

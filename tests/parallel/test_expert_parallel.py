@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_np.layers import experts, sparse_layer
-from moe_np.parallel import expert_parallel, in_process, layer_step
+from moe_np.parallel import expert_parallel, in_process, layer_step, placement
 from moe_np.parallel.exchanges import Gather, RankError, Send
 from moe_np.parallel.layer_step import Sizes
 from moe_np.routing import top_k
@@ -19,15 +19,14 @@ def problem(N, D, E, dtype, k=2, seed=0, skew=0.0):
     return layer_step.problem(sizes, dtype=dtype, seed=seed)
 
 
-def over_ranks(given, ranks):
+def over_ranks(given, ranks, placed=None):
     """The step on all ranks, put together."""
-    results = in_process.run([layer_step.on_a_rank(given, rank, ranks) for rank in range(ranks)])
-    for result in results[1:]:  # the router stays the same everywhere
-        assert result.router["w"].tobytes() == results[0].router["w"].tobytes()
-    joined = {name: np.concatenate([r.experts[name] for r in results]) for name in given.params}
-    out = np.concatenate([r.out for r in results])
-    dx = np.concatenate([r.dx for r in results])
-    return layer_step.Result(out, dx, joined, results[0].router)
+    results = in_process.run(
+        [layer_step.whole(given, rank, ranks, placed) for rank in range(ranks)]
+    )
+    for result in results[1:]:  # what is gathered is the same everywhere, and so is the router
+        check_equal_bits(results[0], result)
+    return results[0]
 
 
 def check_equal_bits(wanted, got):
@@ -130,17 +129,14 @@ def test_a_batch_of_another_width_is_told_with_the_rank():
         in_process.run(ranks)
 
 
-def test_more_ranks_than_experts_and_other_misfits_are_refused():
+def test_misfits_are_refused():
     _, router, params, x, _ = problem(20, 8, 4, np.float64)
-    with pytest.raises(ValueError, match="ranks: wanted at most one per expert, 4, got 5"):
-        expert_parallel.expert_bounds(4, 5)
     routing, _ = top_k.route(router, x, k=2, renormalise=True)
-    bounds = expert_parallel.expert_bounds(5, 2)
-    with pytest.raises(ValueError, match="bounds: wanted the 4 experts of the routing, got 5"):
-        next(expert_parallel.forward(params, x, routing, experts.SWIGLU, 0, bounds))
-    bounds = expert_parallel.expert_bounds(4, 2)
+    placed = placement.contiguous(5, 2)
+    with pytest.raises(ValueError, match="placement: wanted the 4 experts of the routing, got 5"):
+        next(expert_parallel.forward(params, x, routing, experts.SWIGLU, 0, placed))
+    placed = placement.contiguous(4, 2)
     with pytest.raises(ValueError, match=r"params\['w1'\]: wanted the 2 experts of rank 0, got 4"):
-        next(expert_parallel.forward(params, x, routing, experts.SWIGLU, 0, bounds))
-    shared = {**params, "w1": params["w1"][:1]}
-    with pytest.raises(ValueError, match="a shared parameter cannot be divided"):
-        expert_parallel.experts_of_rank(shared, 0, bounds)
+        next(expert_parallel.forward(params, x, routing, experts.SWIGLU, 0, placed))
+    with pytest.raises(ValueError, match="rank: wanted a whole number of at least 0 and at most 1"):
+        next(expert_parallel.forward(params, x, routing, experts.SWIGLU, 2, placed))

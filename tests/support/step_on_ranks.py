@@ -9,12 +9,6 @@ from moe_np.parallel import layer_step, mpi
 from moe_np.parallel.exchanges import Gather
 
 
-def whole(given, rank, ranks):
-    """The step, and what all ranks computed."""
-    result = yield from layer_step.on_a_rank(given, rank, ranks)
-    return (yield from layer_step.gathered(result))
-
-
 def uneven(rank):
     """Arrays of different lengths, of rank 0 none."""
     return (yield Gather(np.full((rank, 2), rank), "uneven"))
@@ -33,7 +27,7 @@ def main():
     for dtype, (N, E, k) in cases:
         sizes = layer_step.Sizes(tokens=N, d_model=16, experts=E, hidden=16, k=k, skew=0.5)
         given = layer_step.problem(sizes, dtype=dtype)
-        result = mpi.run(whole(given, world.rank, world.size), clock=clock)
+        result = mpi.run(layer_step.whole(given, world.rank, world.size), clock=clock)
         found = layer_step.differences(layer_step.in_one_process(given), result)
         differ += [(dtype, N, E, name) for name, value in found.items() if value is not None]
     gathered = mpi.run(uneven(world.rank))
