@@ -33,6 +33,7 @@ ROOMS = (
     "coursework",
     "experiments",
     "parallel",
+    "adapt",
     "language",
     "show",
     "estimators",
