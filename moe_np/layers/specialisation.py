@@ -48,8 +48,15 @@ class Repetition(NamedTuple):
     by_tokens: float | None  # this order, each token with the experts of another of its kind
 
 
-def choices(routing: Routing) -> ArrayNK:
-    """The experts of each token, those of the largest weights first: (N, k).
+class Choices(NamedTuple):
+    """The assignments of a routing, token by token, the largest weight first."""
+
+    expert: ArrayNK
+    weight: ArrayNK
+
+
+def choices(routing: Routing) -> Choices:
+    """The experts of each token and their weights, the largest first.
 
     Raises InputError unless every token has the same number of experts.
     """
@@ -59,7 +66,7 @@ def choices(routing: Routing) -> ArrayNK:
     count = np.bincount(routing.token, minlength=N)
     if N == 0 or (count != count[0]).any() or count[0] == 0:
         raise InputError("routing: wanted the same number of experts for every token")
-    return routing.expert[order].reshape(N, -1)
+    return Choices(routing.expert[order].reshape(N, -1), routing.weight[order].reshape(N, -1))
 
 
 def _checked(choice, n_experts):
@@ -213,9 +220,7 @@ def shares(choice: ArrayNK, label: ArrayN, shape: tuple[int, int]) -> Shares:
     choice = _checked(choice, shape[0])
     N, k = choice.shape
     label = checks.array("label", label, (N,), kind="i")
-    table = diagnostics.table(
-        choice.ravel(), label, token=np.repeat(np.arange(N), k), shape=tuple(shape)
-    )
+    table = diagnostics.table(choice.ravel(), label, token=np.repeat(np.arange(N), k), shape=shape)
     count = np.bincount(label, minlength=shape[1])
     return Shares(table / np.maximum(count, 1), count)
 

@@ -40,7 +40,8 @@ def routing(token, expert, weight, n_tokens=2, n_experts=4):
 
 def test_the_largest_weight_comes_first_whatever_the_order_of_the_rows():
     r = routing([1, 0, 0, 1], [2, 3, 1, 0], [0.4, 0.3, 0.7, 0.6])
-    assert choices(r).tolist() == [[1, 3], [0, 2]]
+    assert choices(r).expert.tolist() == [[1, 3], [0, 2]]
+    assert choices(r).weight.tolist() == [[0.7, 0.3], [0.6, 0.4]]
 
 
 @pytest.mark.parametrize("token", [[0, 0, 1], [0, 0]])
