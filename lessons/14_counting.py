@@ -138,8 +138,10 @@ assert sets["mixtral-8x7b"] == 28 and sets["deepseekmoe-16b"] == 74_974_368
 
 # %% [markdown]
 # DeepSeekMoE's point is the last column: an expert a quarter as wide costs a quarter, so for the same price a token
-# takes four times as many, and the number of *combinations* explodes. (Switch-Base was published as 7.41B: 7.415, cut
-# off. A count that comes out to the last digit is also a test of whether one has understood a model: exercise 2.)
+# takes four times as many, and the number of *combinations* explodes. (Switch-Base was published as 7410M, and the count
+# here is 7415M. Without its routers it would be 7414M, which has the same three digits; whether the paper left them out
+# is not known. A count that comes out to the last digit is also a test of whether one has understood a model:
+# exercise 2.)
 #
 # ## 4. What "active" does not say: memory
 #

@@ -171,7 +171,8 @@ def test_the_command(capsys):
     counts = json.loads(capsys.readouterr().out)
     assert counts["total"] == 7_415_217_408 and counts["parts"]["router"]["active"] == 1_179_648
     assert counts["memory"]["float32"] == 4 * 7_415_217_408
-    assert counts["published"] == {"total": "7.41B"}
+    assert counts["published"] == {"total": "7410M"}
+    assert f"{(counts['total'] - counts['parts']['router']['total']) / 1e6:.2f}" == "7414.04"
 
 
 def test_an_unknown_model_is_one_line(capsys):

@@ -49,8 +49,11 @@ MODELS: dict[str, Transformer | LstmMoe] = {
         experts=128,
         k=1,
         d_expert=3072,  # as the dense layers; config.json of the published google/switch-base-256
-        published={"total": "7.41B"},
-        note="7.41B is truncated, not rounded: 7.415",
+        # 7410M: table 8; "7.4B" in the text
+        published={"total": "7410M"},
+        note="the paper prints 7410M, and the parts that are counted here come to 7415M. Without "
+        "the routers (1.18M), which the paper may have left out, they are 7414.04M, which has the "
+        "three digits of 7410M; the paper does not say, so the difference is open",
     ),
     "glam-64b-64e": Transformer(
         vocab=256000,  # "256K", Du et al. 2021 (arXiv 2112.06905); the sizes that follow: table 4
