@@ -41,7 +41,7 @@ METHODS = ("rls", "gradient")
 
 
 class Options(NamedTuple):
-    """The settings of an on-line step."""
+    """The settings of an on-line step; the first three are those of Jordan and Jacobs (1994)."""
 
     forgetting: float = 0.99  # λ at the beginning
     shrink: float = 0.4  # 1 − λ is multiplied by this number ...

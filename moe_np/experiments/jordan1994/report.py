@@ -173,9 +173,11 @@ def choices(result: Result) -> str:
         f"Chosen here: {config['covariance']} variance, {steps} per gate in each M step, log "
         f"ratios within ±{config['clip']:g}, initial weights in ±{config['spread']:g} (nets "
         f"±{config['net_spread']:g}), momentum {config['beta']:g}, learning rates by exploration "
-        f"on other seeds, λ from {config['forget']:g} towards 1. The lowest error of a run is "
-        'picked on the test set, for all learners alike. "CART, linear" splits along the least '
-        "squares fit in a node, which is not the search of the CART program."
+        f"on other seeds. The lowest error of a run is picked on the test set, for all learners "
+        'alike. "CART, linear" splits along the least squares fit in a node, which is not the '
+        "search of the CART program. The forgetting factor of the on-line tree is the paper's: λ "
+        f"begins at {config['forget']:g}, and every {config['every']:,} cases its distance to 1 is "
+        f"multiplied by {config['nearer']:g}."
     )
 
 

@@ -49,9 +49,11 @@ class Config:
     net_spread: float = 0.3  # and those of nets in ± this
     beta: float = 0.9  # chosen: momentum of batch backprop
     min_leaf: int = 5  # chosen: the fewest cases in a leaf of CART before pruning
-    forget: float = 0.99  # chosen: the forgetting factor λ of the on-line tree, whose
-    nearer: float = 0.4  # distance to 1 is multiplied by this (chosen)
-    every: int = 1000  # after this many cases (chosen)
+    # paper, on-line simulations: the forgetting factor λ of the tree is .99 at first and moves by
+    # .6 of its distance to 1 every 1000 cases
+    forget: float = 0.99
+    nearer: float = 0.4  # 1 − .6: what is left of the distance
+    every: int = 1000
     # one learning rate per system, in the order of SYSTEMS, chosen by `explore`
     lr: tuple = (0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0005, 0.1, 0.0, 0.02)
     # chosen: passes over the data, per system

@@ -21,6 +21,7 @@ def test_it_has_the_published_numbers_and_says_what_is_no_evidence(result):
         assert epochs is None or f"| {epochs:,} |" in text
     assert text.count("surrogate") >= 2 and "that row is no evidence" in text
     assert "**Failures**" in text
+    assert "the paper's: λ begins at 0.99, and every 1,000 cases its distance to 1" in text
     assert "60 epochs of Algorithm 1 take" in text and "after 2 passes" not in text
 
 
