@@ -28,13 +28,15 @@ CHOSEN = (
     "initialisation, method (Adam on all cases) and number of steps, and the learning rate of each "
     "published row and system by its training error on separate seeds",
 )
+UNCONFIRMED = "from notes on the paper that could not be checked in a copy of it"
 NEAR = 2.0  # percentage points
 
 
 def report(result: Result) -> str:
     """Ours beside the published errors, what comes out and what does not, and what was chosen."""
     caption = basis(len(result["seeds"]), deviation="sample", measure="Percent wrong")
-    parts = [f"{caption}; in brackets the published number of that row.", error_table(result)]
+    brackets = f"in brackets the published number of that row, {UNCONFIRMED}."
+    parts = [f"{caption}; {brackets}", error_table(result)]
     systems = systems_of(result)
     parts += [published_errors(result, system) for system in systems]
     if "mixture" in systems and is_out_of_reach(result):

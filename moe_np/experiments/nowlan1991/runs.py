@@ -5,9 +5,10 @@ in Neural Information Processing Systems 3:774-780. The experts see formants. Th
 sees them too, and may be told who speaks, or whether a man, a woman or a child does. A net with one
 hidden layer has all of that as its input.
 
-Known to us from the paper: the vowels, what experts and gate see, σ = .25, the errors in percent
-below, and that the four front vowels share an expert. Everything else had to be chosen; `CHOSEN` in
-report.py has the list.
+Known of the paper: the vowels, what experts and gate see, σ = .25, the errors in percent below, and
+that the four front vowels share an expert. The errors, σ and the remark on the vowels are notes
+that could not be checked: no copy with a readable table was at hand. Everything else had to be
+chosen; `CHOSEN` in report.py has the list.
 """
 
 import dataclasses
