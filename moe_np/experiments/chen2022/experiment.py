@@ -8,8 +8,8 @@ import dataclasses
 
 from moe_np.base.checks import choice
 from moe_np.data.clusters import SETTINGS
+from moe_np.experiments.chen2022.published_numbers import PAPER
 from moe_np.experiments.chen2022.runs import (
-    PAPER,
     SINGLE_SETTINGS,
     SYSTEMS,
     VARIANTS,

@@ -1,5 +1,6 @@
 """Table 1 of Chen et al. (2022) as Markdown, published numbers beside ours."""
 
+from moe_np.experiments.chen2022.published_numbers import mark, second_hand
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
 
@@ -18,9 +19,11 @@ def report(result: Result) -> str:
     rows = []
     for model, ours in result["summary"].items():
         published = result["paper"].get(model, {})
+        sign = mark(result["setting"], model)
         cells = [NAMES[model], len(result["models"][model]["accuracy"])]
         for name, digits in (("accuracy", 2), ("entropy", 3)):
             cells += [mean_sd(values.get(name), digits) for values in (ours, published)]
+        cells[3] += sign
         rows.append(cells)
     parts = [
         f"Chen et al. 2022, setting {result['setting']}, variant `{result['variant']}`: percent "
@@ -31,6 +34,7 @@ def report(result: Result) -> str:
             f"- {NAMES[model]}: {', '.join(f'{a:.2f}' for a in lists['accuracy'])}"
             for model, lists in result["models"].items()
         ),
+        second_hand(),
     ]
     if result["variant"] == "paper":
         parts.append(

@@ -60,33 +60,6 @@ VARIANTS = {
     },
 }
 
-# Table 1: accuracy in percent and dispatch entropy in nats, mean and standard deviation of ten
-# runs. Read in second-hand accounts that agree with the notebooks for settings 1, 3 and 4; the
-# single linear model of setting 2 from memory. The single models' numbers stand in no notebook, and
-# the notebook of setting 2 is not the run in the table.
-PAPER = {
-    1: {
-        "single_linear": {"accuracy": (68.71, None)},
-        "single_nonlinear": {"accuracy": (79.48, None)},
-        "moe_linear": {"accuracy": (92.99, 2.11), "entropy": (1.300, 0.044)},
-        "moe_nonlinear": {"accuracy": (99.46, 0.55), "entropy": (0.098, 0.087)},
-    },
-    2: {
-        "single_linear": {"accuracy": (60.59, None)},
-        "single_nonlinear": {"accuracy": (72.29, None)},
-        "moe_linear": {"accuracy": (88.48, 1.96), "entropy": (1.294, 0.036)},
-        "moe_nonlinear": {"accuracy": (98.09, 1.27), "entropy": (0.171, 0.103)},
-    },
-    3: {
-        "moe_linear": {"accuracy": (95.93, 1.34), "entropy": (1.160, 0.100)},
-        "moe_nonlinear": {"accuracy": (99.99, 0.02), "entropy": (0.008, 0.011)},
-    },
-    4: {
-        "moe_linear": {"accuracy": (93.30, 1.48), "entropy": (1.160, 0.155)},
-        "moe_nonlinear": {"accuracy": (98.92, 1.18), "entropy": (0.089, 0.120)},
-    },
-}
-
 # --- one run --------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.experiments import chen2022
-from moe_np.experiments.chen2022 import ablation, runs
+from moe_np.experiments.chen2022 import ablation, published_numbers, runs
 from moe_np.experiments.common.sweep import Sweep, to_json
 
 SMALL = chen2022.Config(
@@ -146,3 +146,26 @@ def test_published_numbers():
             mean, sd = chen2022.PAPER[1][model][measure]
             ours, _ = result["summary"][model][measure]
             assert abs(ours - mean) < 3 * sd, (model, measure, result["summary"])
+
+
+# --- the marks of published numbers ---------------------------------------------------------------
+
+
+def test_second_hand_numbers_are_marked_and_stand_beside_the_notebooks(result):
+    text = chen2022.report(result)
+    assert (
+        f"| 68.71{published_numbers.MARK} |" in text
+        and f"| 79.48{published_numbers.MARK} |" in text
+    )
+    assert "| 92.99 ± 2.11 |" in text, "the notebook of setting 1 has it"
+    assert "68.22 and 77.38 (setting 2)" in text and "**not** come out" in text
+    for setting, models in published_numbers.PAPER.items():
+        for model in models:
+            is_single = model.startswith("single")
+            assert bool(published_numbers.mark(setting, model)) == is_single
+
+
+def test_the_papers_other_evidence_is_quoted():
+    text = published_numbers.other_evidence()
+    for number in ("93.81 ± 1.10", "99.39 ± 0.33", "CNN 76.78 and 79.60", "74.13 and 76.22"):
+        assert number in text
