@@ -115,8 +115,8 @@ plt.show()
 #
 # ## 3. Its kin
 #
-# The same dozen lines count the others (`moe_np/accounting.py`; each size with its source). The last column is new: how
-# many different sets of experts a token can be sent to in a layer, $\binom{E}{k}$.
+# The same dozen lines count the others (`moe_np/accounting/published.py`; each size with its source). The last column
+# is new: how many different sets of experts a token can be sent to in a layer, $\binom{E}{k}$.
 #
 # **Predict.** Switch-Base has 128 experts and takes one, DeepSeekMoE has 64 small ones and takes six. Which has the
 # smaller active share? And which offers more choices to a token?
