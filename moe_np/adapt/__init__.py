@@ -7,6 +7,9 @@ adding         an expert behind a closed gate
 removing       experts by their use, by the reconstruction loss of their layer, or at random
 merging        experts into one, after their hidden units are aligned; a mixture to a dense layer
 splitting      an expert into finer ones
+distillation   the loss with soft targets of a teacher, and students to begin with
+fine_tuning    what is trained and what is frozen, masked tokens, early stopping
+low_rank       low-rank adapters (LoRA) on experts
 layer_parts    what these have in common
 
     change                                  equal to the model before it

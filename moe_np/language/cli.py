@@ -64,18 +64,20 @@ def train(args: argparse.Namespace) -> int:
         model=args.model,
         updates=steps,
         minutes=args.minutes,
-        changes=dict(_change(text) for text in args.changes),
+        changes=dict(change(text) for text in args.changes),
         checkpoint_every=args.checkpoint_every,
     )
-    with _end_requested() as ended, contextlib.closing(run_folder.train(run)) as records:
-        _follow(records, run, ended)
+    with end_requested() as ended, contextlib.closing(run_folder.train(run)) as records:
+        follow(records, run, ended)
     run_pictures.write(run.folder)
     if ended:
         print(f"ended by {ended[0]}; the same command goes on", file=sys.stderr)
     return 130 if ended else 0
 
 
-def _follow(records, run, ended):
+def follow(
+    records: Iterator[run_folder.Progress | Evaluation], run: run_folder.Run, ended: list[str]
+) -> None:
     """Show the records on a progress bar until the last one, or until a signal has come."""
     with tqdm(total=run.options.updates, unit="update", file=sys.stderr) as bar:
         for record in records:
@@ -98,7 +100,7 @@ def _state_of(record):
     return ", ".join(parts)
 
 
-def _change(text: str) -> tuple[str, Any]:
+def change(text: str) -> tuple[str, Any]:
     """NAME=VALUE -> (name, value): JSON where it is, such as 3, 1e-3, true or [0, 2], else text."""
     name, sign, value = text.partition("=")
     if not (name and sign):
@@ -109,7 +111,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 @contextlib.contextmanager
-def _end_requested() -> Iterator[list[str]]:
+def end_requested() -> Iterator[list[str]]:
     """A list that gets the name of SIGINT or SIGTERM when it comes. A second one has its usual
     effect.
     """

@@ -17,12 +17,12 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks, files
+from moe_np.base import checks, files, optim
 from moe_np.base.checks import InputError
 from moe_np.data.text import tokenisers
 from moe_np.data.text.windows import random_windows
@@ -108,9 +108,9 @@ def open_run(
         "minutes": minutes,
     }
     request = json.loads(json.dumps(request))  # as it is read again: lists for tuples
-    stored = _stored_request(folder)
+    stored = stored_request(folder)
     if stored is not None:
-        _compare(folder, request, stored)
+        refuse_another(folder, request, stored)
         updates = stored["updates"]
     tokeniser = _tokeniser(folder, settings, corpus.train)
     run = Run(
@@ -163,7 +163,8 @@ def _sorted_changes(model, changes):
     return settings, options, of_config
 
 
-def _stored_request(folder):
+def stored_request(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What run.json says, None without one. Raises InputError where it cannot be read."""
     try:
         return json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -172,7 +173,8 @@ def _stored_request(folder):
         raise InputError(f"{folder / 'run.json'} cannot be read: {error}") from None
 
 
-def _compare(folder, request, stored):
+def refuse_another(folder: pathlib.Path, request: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Raise InputError where a value of the request differs from that of the stored run."""
     for name, value in request.items():
         if stored.get(name) != value:
             was, now = checks.text(stored.get(name)), checks.text(value)
@@ -206,7 +208,22 @@ def _updates_in(run, minutes, warm_up=3, timed=5):
 # --- training -------------------------------------------------------------------------------------
 
 
-def train(run: Run) -> Iterator[Progress | Evaluation]:
+class Parts(NamedTuple):
+    """What a run trains, where that is something other than a new model (`moe_np.adapt`)."""
+
+    initial: Callable[[], loop.State]  # before the first update
+    gradients_of: Callable[..., Any]  # as in `loop.train`
+    minibatch_of: Callable[..., Any]
+    params_of: Callable[[Any], Any]  # what is trained -> the parameters of the model
+    decays: Callable[[str], bool] = optim.decays_by_name
+
+
+def parts_of(run: Run) -> Parts:
+    """The parts of `moe-np train`: a new model, and its parameters themselves."""
+    return Parts(lambda: _initial_state(run), *_functions(run), lambda params: params)
+
+
+def train(run: Run, parts: Parts | None = None) -> Iterator[Progress | Evaluation]:
     """Go on with a run until its last update: one Progress per update, and an Evaluation of the
     held-out text after every checkpoint.
 
@@ -215,12 +232,14 @@ def train(run: Run) -> Iterator[Progress | Evaluation]:
     because the arrays are half changed then. Raises loop.NotFiniteError for NaN in the loss; the
     checkpoint before it stays.
     """
-    state, best = run_state.read(run.folder, _initial_state(run))
+    parts = parts or parts_of(run)
+    state, best = run_state.read(run.folder, parts.initial())
     saved = state.number
     run_state.cut_metrics(run.folder, state.number)
     start = _clocks()
     try:
-        for step in loop.train(state, *_functions(run), run.options):
+        functions = (parts.gradients_of, parts.minibatch_of)
+        for step in loop.train(state, *functions, run.options, decays=parts.decays):
             state = step.state
             now = _clocks()
             progress = _progress(step, now - start)
@@ -228,9 +247,10 @@ def train(run: Run) -> Iterator[Progress | Evaluation]:
             run_state.append(run.folder, progress._asdict())
             yield progress
             if state.number % run.checkpoint_every == 0 or state.number == run.options.updates:
-                held_out = validate(run, state.params)
+                params = parts.params_of(state.params)
+                held_out = validate(run, params)
                 run_state.append(run.folder, {"step": state.number, **_numbers(held_out)})
-                best = _save(run, state, best, held_out)
+                best = _save(run, state, params, best, held_out)
                 saved = state.number
                 yield held_out
                 start = _clocks()
@@ -306,13 +326,13 @@ def _numbers(held_out):
     }
 
 
-def _save(run, state, best, held_out):
+def _save(run, state, params, best, held_out):
     """Write a checkpoint, and the best model where it is this one. Returns the least loss."""
     model = kinds.KINDS[run.model].model
     if best is None or held_out.loss < best:
         best = held_out.loss
-        model_files.save(run.folder / "best", model, run.config, state.params)
+        model_files.save(run.folder / "best", model, run.config, params)
         tokenisers.save(run.folder / "best" / "tokeniser.json", run.tokeniser)
     run_state.write(run.folder, state, best)
-    model_files.save(run.folder, model, run.config, state.params)
+    model_files.save(run.folder, model, run.config, params)
     return best
