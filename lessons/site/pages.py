@@ -1,6 +1,7 @@
 """The pages that Sphinx reads, gathered into one folder from all over the checkout.
 
-    index, architecture, glossary, notation, kernels, changelog, numbers      lessons/site
+    index, articles, architecture, glossary, notation, kernels, changelog,
+    numbers                                                                  lessons/site
     contributing                                                             .github
     lessons/            the notebooks, errata and references
     topics/             the reference by topic (topics.py)

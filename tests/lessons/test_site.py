@@ -223,6 +223,53 @@ def test_links_resolve(tmp_path):
             assert made_later or files, f"{path.name}: {name}"
 
 
+# --- what articles say ----------------------------------------------------------------------------
+
+VERDICTS = ("wrong", "wrong citation", "holds under a condition", "without a source")
+
+
+def articles():
+    """[(number, claim, verdict, evidence)] of the page, with the links that the site adds."""
+    text = (pages.HERE / "articles.md").read_text(encoding="utf-8")
+    items = re.split(r"^### ", links.in_markdown(text, ""), flags=re.MULTILINE)[1:]
+    for item in items:
+        claim, *_ = item.splitlines()
+        number, _, sentence = claim.partition(". ")
+        body = re.split(r"^## ", item, flags=re.MULTILINE)[0]
+        verdicts = re.findall(r"^\*\*Verdict: ([^.]+)\.\*\* (?=\S)", body, re.MULTILINE)
+        evidence = re.findall(r"^\*\*Evidence\.\*\* (.+?)\.$", body, re.MULTILINE | re.DOTALL)
+        yield int(number), sentence, verdicts, evidence
+
+
+def test_every_sentence_of_an_article_has_a_claim_a_verdict_and_evidence():
+    items = list(articles())
+    assert [number for number, *_ in items] == list(range(1, 24))
+    for number, sentence, verdicts, evidence in items:
+        assert len(sentence.split()) > 4 and not sentence.endswith("."), number
+        assert len(verdicts) == 1 and verdicts[0] in VERDICTS, number
+        assert len(evidence) == 1, number
+    assert {verdicts[0] for _, _, verdicts, _ in items} == set(VERDICTS)
+
+
+def test_the_evidence_on_articles_is_one_click_away(tmp_path):
+    """Each piece of evidence is a link, and what it names is there."""
+    pages.write_texts(tmp_path)
+    reference_pages = {f"{name}.rst" for name in links.documented()}
+    for number, _, _, (evidence,) in articles():
+        targets = re.findall(r"\]\(([^)\s#]+)", evidence)
+        assert targets, number
+        unlinked = re.sub(r"\[[^\]]*\]\([^)]*\)", "", evidence)
+        assert not re.search(r"`|arXiv|errata \d|[Ll]essons? \d", unlinked), (number, unlinked)
+        for target in targets:
+            is_page = (tmp_path / target).exists() or target.split("/")[-1] in reference_pages
+            assert target.startswith("https://") or is_page, (number, target)
+
+
+def test_the_page_on_articles_can_be_reached():
+    for path in (pages.HERE / "index.md", pages.ROOT / "README.md"):
+        assert "articles.md)" in path.read_text(encoding="utf-8"), path
+
+
 # --- what is shipped ------------------------------------------------------------------------------
 
 
