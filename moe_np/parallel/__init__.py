@@ -3,6 +3,9 @@
 exchanges         what ranks ask of each other, and how tokens and experts are divided
 expert_parallel   the sparse layer over ranks, forward and backward, as generators
 placement         which rank has which expert: contiguous, packed by load, with replicas
+groups            which tokens are routed together: of a piece, a rank, the batch
+balance_in_groups load-balancing losses over such groups
+dropped           what a capacity drops of the same tokens on more ranks
 two_level         each exchange in two steps, within the nodes and between them
 agreement         a hash that tells ranks with different parameters
 in_process        all ranks in this process, one exchange at a time

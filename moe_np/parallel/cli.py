@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moe_np.base import checks
-from moe_np.parallel import in_process, launch, layer_step, mpi, progress
+from moe_np.parallel import dropped, in_process, launch, layer_step, mpi, progress
 from moe_np.parallel.exchanges import RankError, shares
 from moe_np.parallel.layer_step import Sizes
 from moe_np.parallel.mpi import Timing
+from moe_np.routing import switch
 
 
 class Report(NamedTuple):
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     parser.add_argument("--ranks", type=int, default=2, metavar="R", help="processes (default: 2)")
     check = "compare with one process; the exit status is 1 where a bit differs"
     parser.add_argument("--check", action="store_true", help=check)
+    drops = "print what Switch's capacity drops of the same tokens on 1 to 8 ranks, and end"
+    parser.add_argument("--dropped", action="store_true", help=drops)
     parser.add_argument("--json", action="store_true", help="print as JSON")
     add_launch_arguments(parser)
     for name, default in Sizes()._asdict().items():
@@ -61,6 +64,8 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run a step over ranks, and print what each rank did."""
+    if args.dropped:
+        return _print_dropped(args)
     ranks = checks.integer("--ranks", args.ranks)
     sizes = Sizes(*(getattr(args, name) for name in Sizes._fields))
     given = layer_step.problem(sizes, dtype=args.dtype, seed=args.seed)
@@ -169,3 +174,30 @@ def text_of(report: Report) -> str:
         equal = "equal to the bit" if difference is None else f"differs by {difference:.1e}"
         lines.append(f"{name:<12} {equal}, beside one process")
     return "\n".join(lines)
+
+
+# --- what a capacity drops ------------------------------------------------------------------------
+
+FACTOR = 1.25  # Switch's capacity factor
+
+
+def _print_dropped(args):
+    """The tokens are documents, kept together and shuffled: 2048 tokens, 8 topics, 8 experts."""
+    rng = np.random.default_rng(checks.integer("--seed", args.seed, minimum=0))
+    x = dropped.documents(rng)
+    params = switch.init(rng, x.shape[1], 8, scale=1.0)
+    orders = {"documents together": x, "shuffled": rng.permutation(x)}
+    options = {"capacity_factor": FACTOR}
+    rows = {
+        name: dropped.dropped_shares(switch, params, tokens, options, (1, 2, 4, 8))
+        for name, tokens in orders.items()
+    }
+    if args.json:
+        print(json.dumps({name: [row._asdict() for row in of] for name, of in rows.items()}))
+        return 0
+    print(f"Switch's capacity {FACTOR} per rank, the same {len(x)} tokens on more ranks")
+    print("tokens               ranks  dropped  balance loss")
+    for name, of in rows.items():
+        for row in of:
+            print(f"{name:<20}{row.ranks:>6}{row.dropped:>9.1%}{row.balance:>14.3f}")
+    return 0

@@ -97,3 +97,12 @@ def describe(exchange: Exchange | None) -> str:
     shape = "×".join(map(str, array.shape[1:])) or "one number"
     kind = type(exchange).__name__
     return f"the exchange {exchange.name!r} ({kind}, rows of {shape}, {array.dtype})"
+
+
+def error_text(error: BaseException) -> str:
+    """An error of a rank in one line: with its type, where the message is not meant for people."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"it ended by sys.exit({error.code!r})"
+    return " ".join(f"{type(error).__name__}: {error}".split())

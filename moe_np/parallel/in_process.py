@@ -12,7 +12,14 @@ import numpy as np
 
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array
-from moe_np.parallel.exchanges import Exchange, Gather, RankError, Send, check_same
+from moe_np.parallel.exchanges import (
+    Exchange,
+    Gather,
+    RankError,
+    Send,
+    check_same,
+    error_text,
+)
 
 Ranks = Sequence[Generator[Exchange, Any, Any]]
 
@@ -57,7 +64,7 @@ def _next(rank, generator, answer, results):
     except RankError:  # it names a rank already
         raise
     except Exception as error:
-        raise RankError(rank, str(error)) from error
+        raise RankError(rank, error_text(error)) from error
 
 
 def answer(requests: list[Exchange]) -> list[Any]:

@@ -20,7 +20,7 @@ from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, ArrayND, DType, Params
 from moe_np.layers import experts, sparse_layer
-from moe_np.parallel import expert_parallel, placement
+from moe_np.parallel import expert_parallel, groups, placement
 from moe_np.parallel.exchanges import Bounds, Exchange, Gather, shares
 from moe_np.parallel.placement import Placement
 from moe_np.routing import top_k
@@ -90,20 +90,9 @@ class Routed(NamedTuple):
 def route_pieces(router: Params, x: list[ArrayND], k: int) -> Routed:
     """Route each piece by itself."""
     routed = [top_k.route(router, piece, k=k, renormalise=k > 1) for piece in x]
-    routing = join([routing for routing, _ in routed])
+    routing = groups.join([routing for routing, _ in routed])
     ends = np.cumsum([len(part.token) for part, _ in routed])[:-1]
     return Routed(routing, [cache for _, cache in routed], ends)
-
-
-def join(parts: list[Routing]) -> Routing:
-    """The routings of pieces as one of all their tokens. Its logits are None where a part's are."""
-    starts = np.cumsum([0, *(len(part.demand) for part in parts)])
-    token = [part.token + start for part, start in zip(parts, starts[:-1], strict=True)]
-    columns = {"token": np.concatenate(token)}
-    for name in Routing._fields[1:]:
-        arrays = [getattr(part, name) for part in parts]
-        columns[name] = None if any(a is None for a in arrays) else np.concatenate(arrays)
-    return Routing(**columns)
 
 
 def route_pieces_backward(dweight: Array, routed: Routed) -> tuple[ArrayND, list[Params]]:

@@ -32,6 +32,7 @@ from moe_np.parallel.exchanges import (
     check_counts,
     check_equal,
     describe,
+    error_text,
 )
 
 ANY_NUMBER = -2  # in place of an expected count: whatever comes
@@ -182,22 +183,13 @@ def _end(communicator, exchange, error):
     if isinstance(error, RankError):
         failure = (error.rank, str(error).partition(": ")[2])
     elif error is not None:
-        failure = (rank, _told(error))
+        failure = (rank, error_text(error))
     answers = communicator.allgather((described, failure))
     progress.note(rank, ended=True)
     failures = [failure for _, failure in answers if failure is not None]
     if failures:
         raise RankError(*failures[0]) from error
     check_equal([described for described, _ in answers])
-
-
-def _told(error):
-    """An error in one line: its message, and its type where the message is not for people."""
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        return f"it ended by sys.exit({error.code!r})"
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 # --- the exchanges themselves ---------------------------------------------------------------------

@@ -93,8 +93,8 @@ def replicated(load: ArrayE, ranks: int, slots: int) -> Placement:
     slots = checks.integer("slots", slots, minimum=least, maximum=len(load) * ranks)
     count = np.ones(len(load), np.int64)
     for _ in range(slots - len(load)):
-        each = np.where(count < ranks, load / count, -1)
-        count[each.argmax()] += 1
+        per_replica = np.where(count < ranks, load / count, -1)
+        count[per_replica.argmax()] += 1
     expert = np.repeat(np.arange(len(load)), count)
     return Placement(expert, _pack((load / count)[expert], ranks), ranks)
 

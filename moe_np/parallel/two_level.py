@@ -1,5 +1,5 @@
 """The all-to-all exchange in two steps: within the nodes, then between them (Hwang et al. 2022,
-Tutel, arXiv 2206.03382, section 4.3, "two-dimensional hierarchical", 2DH).
+Tutel, arXiv 2206.03382, "two-dimensional hierarchical", 2DH).
 
 A node has m ranks with a fast connection; rank r is the rank i = r mod m of node a = r div m. What
 (a, i) has for (b, j) goes to (a, j) first, within the node, and from there to (b, j), together with
@@ -58,21 +58,21 @@ def send(exchange: Send, rank: int, ranks: int, node: int) -> Generator[Exchange
     few = np.zeros(ranks, np.int64)
     few[in_node] = nodes
     name = exchange.name
-    told = yield Send(counts.T.ravel(), few, few, f"{name}, counts in the node")
-    told = told.reshape(node, nodes)  # from (a, i') for (b, i)
+    known = yield Send(counts.T.ravel(), few, few, f"{name}, counts in the node")
+    known = known.reshape(node, nodes)  # from (a, i') for (b, i)
 
     starts = np.concatenate([[0], np.cumsum(exchange.counts)])
     order = _order(starts, np.arange(ranks).reshape(nodes, node).T)  # by j, then b
     within = np.zeros(ranks, np.int64)
     within[in_node] = counts.sum(axis=0)
     coming = np.zeros(ranks, np.int64)
-    coming[in_node] = told.sum(axis=1)
+    coming[in_node] = known.sum(axis=1)
     rows = yield Send(exchange.rows[order], within, coming, f"{name}, in the node")
 
-    starts = np.concatenate([[0], np.cumsum(told)])  # the blocks (i', b)
+    starts = np.concatenate([[0], np.cumsum(known)])  # the blocks (i', b)
     order = _order(starts, np.arange(ranks).reshape(node, nodes).T)  # by b, then i'
     between = np.zeros(ranks, np.int64)
-    between[alike] = told.sum(axis=0)
+    between[alike] = known.sum(axis=0)
     coming = np.zeros(ranks, np.int64)
     coming[alike] = exchange.expected.reshape(nodes, node).sum(axis=1)
     return (yield Send(rows[order], between, coming, f"{name}, between nodes"))

@@ -82,7 +82,7 @@ def test_an_error_of_a_rank_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr(layer_step, "whole", fails)
     assert main(["parallel", "--in-process", *SMALL]) == 1
-    assert capsys.readouterr().err == "moe-np: error: rank 1: broken\n"
+    assert capsys.readouterr().err == "moe-np: error: rank 1: ValueError: broken\n"
 
 
 @pytest.mark.mpi
@@ -106,3 +106,15 @@ def test_the_table_is_aligned():
     header, row = cli.text_of(report).splitlines()[1:3]
     assert len(header) == len(row)
     assert row.split() == ["0", "3", "2", "1.00", "2.00", "3.00", "4"]
+
+
+def test_what_a_capacity_drops_on_more_ranks_is_printed(capsys):
+    assert main(["parallel", "--dropped", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    together, shuffled = rows["documents together"], rows["shuffled"]
+    assert [row["ranks"] for row in together] == [row["ranks"] for row in shuffled] == [1, 2, 4, 8]
+    assert main(["parallel", "--dropped"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[5].split()[-2] == f"{together[3]['dropped']:.1%}"
+    assert together[3]["dropped"] > shuffled[3]["dropped"] + 0.15
