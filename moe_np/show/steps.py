@@ -233,11 +233,23 @@ def preview(value: Any, *, rows: int = ROWS_SHOWN) -> str:
     while value.ndim > 1 and value.shape[-1] == 1:
         value = value[..., 0]
     rows = 4 * rows if value.ndim == 1 else rows
-    with np.printoptions(precision=DIGITS, suppress=True, threshold=60, edgeitems=3, linewidth=100):
+    digits: dict[str, Any] = _digits(value)
+    with np.printoptions(**digits, threshold=60, edgeitems=3, linewidth=100):
         if value.ndim == 0:
             return str(value) if value.dtype.kind not in "fc" else f"{value:.{DIGITS + 2}g}"
         text = str(value[:rows])
     return text if len(value) <= rows else text + f"\n ... {len(value) - rows} more"
+
+
+def _digits(value):
+    """Four decimals; more where all numbers are small, such as gradients: 0.0001 says little."""
+    finite = np.abs(value[np.isfinite(value)]) if value.dtype.kind == "f" else np.zeros(0)
+    largest = finite.max(initial=0)
+    if not 0 < largest < 0.01:
+        return {"precision": DIGITS, "suppress": True}
+    if largest < 1e-4:
+        return {"precision": DIGITS - 1, "suppress": False}
+    return {"precision": DIGITS + 2, "suppress": True}
 
 
 def _shape(state, name):

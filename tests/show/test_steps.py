@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.show.steps import Steps, Trail, state
+from moe_np.show.steps import Steps, Trail, preview, state
 
 
 def walk():
@@ -104,3 +104,28 @@ def test_the_history_of_an_array_and_the_place_in_a_walk():
 def test_nan_stays_unchanged():
     first = state("a", "", {"x": np.array([np.nan, 1.0]), "name": np.array(["b"])})
     assert state("b", "", first.arrays, before=first).changed == ()
+
+
+def test_small_numbers_are_shown_with_more_digits():
+    assert preview(np.array([1.0, 0.00012345])) == "[1.     0.0001]"
+    assert preview(np.array([0.002, -0.00012345, np.inf])) == "[ 0.002    -0.000123       inf]"
+    assert preview(np.array([2e-5, -1.5e-7])) == "[ 2.0e-05 -1.5e-07]"
+    assert preview(np.zeros(2)) == "[0. 0.]"
+
+
+def test_first_axes_of_length_1_are_not_shown():
+    assert preview(np.ones((1, 2, 2))) == "[[1. 1.]\n [1. 1.]]"
+    assert preview(np.ones((1, 1, 2, 2))) == "[[1. 1.]\n [1. 1.]]"
+    assert preview(np.ones((1, 2))) == "[[1. 1.]]"
+
+
+def test_a_trail_goes_on_with_the_arrays_of_an_earlier_state():
+    trail = Trail({"a": "N"})
+    first = trail.see("outer", "", {"a": np.ones(2)})
+    trail.forget()
+    inner = trail.see("inner", "", {"b": 2.0})
+    assert list(inner.arrays) == ["b"]
+    trail.resume(first.arrays)
+    later = trail.see("outer again", "", {"a": np.ones(2), "da": np.zeros(2)})
+    assert list(later.arrays) == ["a", "da"] and later.changed == ("da",)
+    assert later.axes["da"] == ("N",)

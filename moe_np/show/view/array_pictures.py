@@ -40,8 +40,7 @@ def newest(ax: "Axes", state: State, history: list[State]) -> None:
         ax.set(xlabel=axes[0] if axes else "", ylabel=name)
         ax.locator_params(axis="x", integer=True)
     else:
-        gates = 4 if axes and axes[-1] == "4H" else 1  # of an LSTM, side by side
-        block = value.shape[-1] // gates
+        block = list(value.shape)[-1] // (4 if "4H" in axes else 1)  # the gates of an LSTM
         axes = (axes[0], ", ".join(axes[1:])) if axes else ()
         draw_map(ax, value.reshape(len(value), -1), axes, block=block)
     ax.set_title(name, fontsize=12)

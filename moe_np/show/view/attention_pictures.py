@@ -81,12 +81,15 @@ def rotation(ax: "Axes", state: State, history: list[State]) -> None:
     T, d = before.shape
     t, i = np.meshgrid(np.arange(T), np.arange(d // 2), indexing="ij")
     colours = [plots.COLOURS[pair % len(plots.COLOURS)] for pair in i.ravel()]
-    for pairs, colour, width in ((before, "#bbbbbb", 0.012), (after, colours, 0.005)):
+    arrows = ((before, "#c4c4c4", 0.016, 2), (after, colours, 0.005, 4))
+    for pairs, colour, width, head in arrows:
         length = np.maximum(np.hypot(pairs[:, : d // 2], pairs[:, d // 2 :]), 1e-300) / 0.45
         right = pairs[:, : d // 2] / length
         down = -pairs[:, d // 2 :] / length  # the axis of the pairs points downwards
-        look = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": colour, "width": width}
-        ax.quiver(t, i, right, down, **look)
+        units = {"angles": "xy", "scale_units": "xy", "scale": 1}
+        look = {"color": colour, "width": width, "headwidth": head, "headlength": head}
+        look["headaxislength"] = head
+        ax.quiver(t, i, right, down, **units, **look)
     ax.set(xlim=(-0.6, T - 0.4), ylim=(d // 2 - 0.4, -0.6), aspect="equal")
     ax.set(xticks=range(T), yticks=range(d // 2), xlabel="position t", ylabel="pair i")
     ax.set_title(f"{name}, head 0, pairs (i, i + d/2): grey before, coloured after", fontsize=12)

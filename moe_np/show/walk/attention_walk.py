@@ -32,8 +32,9 @@ AXES = {
 PROJECT = r"Z = h_1 w_Z, \text{ cut into heads}"
 ANGLES = r"\text{angle}_{ti} = t \, \theta^{-2i/d}, \quad i = 0, \dots, d/2 - 1"
 TURN = (
-    r"\mathrm{Z\_turned}_i = Z_i \cos - Z_{i+d/2} \sin, \quad "
-    r"\mathrm{Z\_turned}_{i+d/2} = Z_{i+d/2} \cos + Z_i \sin"
+    r"\mathrm{Z\_turned}_{ti} = Z_{ti} \, \mathrm{cos}_{ti} - Z_{t,i+d/2} \, \mathrm{sin}_{ti}, "
+    r"\quad \mathrm{Z\_turned}_{t,i+d/2} = "
+    r"Z_{t,i+d/2} \, \mathrm{cos}_{ti} + Z_{ti} \, \mathrm{sin}_{ti}"
 )
 SCORES = (
     r"\mathrm{scores}_{hts} = \mathrm{scale} \; "
@@ -75,7 +76,10 @@ def forward(trail: Trail, phase: str, cache: attention.Cache) -> Iterator[State]
         yield trail.see(f"{phase}{what}", equation, arrays, _projection_note(cache, letter))
     yield from _rotation(trail, phase, cache)
     scores, S, P = weights(cache)
-    note = f"How well query t fits key s; scale = {cache.pattern.scale:.4g}, which is 1/√d."
+    note = (
+        "How well query t fits key s. Query head h reads key head h'. "
+        f"scale = {cache.pattern.scale:.4g}, which is 1/√d."
+    )
     yield trail.see(f"{phase}scores", SCORES, {"scores": scores}, note)
     yield trail.see(f"{phase}mask", MASK, {"S": S}, _mask_note(cache.pattern, S))
     note = "Row by row over the keys: a hidden key gets exactly 0."
@@ -196,7 +200,8 @@ def backward(trail: Trail, phase: str, cache: attention.Cache, da: ArrayBTD) -> 
 def _weights_backward(trail, phase, cache, dO):
     _, _, P = weights(cache)
     dv = _per_key_head(cache, np.einsum("bhts,bthd->bshd", P, dO))
-    yield trail.see(f"{phase}values", DV, {"dv": dv}, "A value gets from every query that took it.")
+    note = "A value gets from every query that took it, of all heads h that read its head h'."
+    yield trail.see(f"{phase}values", DV, {"dv": dv}, note)
     dP = np.einsum("bthd,bshd->bhts", dO, _per_query_head(cache, cache.v))
     note = "Also for hidden keys, where the next step multiplies by P = 0."
     yield trail.see(f"{phase}probabilities", DP, {"dP": dP}, note)

@@ -38,8 +38,10 @@ DZ = (
     r"dz_g = dg \odot (1 - g^2), \; dz_o = do \odot o (1 - o)"
 )
 DPARAMS = (
-    r"dw_x = \sum_t x_t^\top dz_t, \quad dw_h = \sum_t h_{t-1}^\top dz_t, \quad db = \sum dz_t"
+    r"dw_x = \sum_t x_t^\top dz_t, \quad dw_h = \sum_t h_{t-1}^\top dz_t, "
+    r"\quad db = \sum_{b,t} dz_{bt}"
 )
+DWP = r", \quad dw_p = \sum_t m_t^\top dh_t"
 
 
 def lstm(
@@ -87,7 +89,8 @@ def _states(cache, out, dh, dstate) -> Iterator[State]:
     trail.forget()
     note = "Summed over all steps: they share their parameters."
     arrays = {f"d{name}": grad for name, grad in grads.items()}
-    yield trail.see("backward, parameters", DPARAMS, arrays, note)
+    equation = DPARAMS + (DWP if "wp" in cache.params else "")
+    yield trail.see("backward, parameters", equation, arrays, note)
     note = "To the state before the first step; truncated backpropagation through time drops it."
     arrays = {"dh_before": before.h, "dc_before": before.c}
     yield trail.see("backward, first state", "", arrays, note)
