@@ -32,7 +32,7 @@ from moe_np.base.types import DType
 TWINS = (
     *("sparse_layer", "top_k", "jacobs1991", "nowlan1991", "patch_cnn", "hme_online"),
     *("attention", "norms", "cross_entropy", "optim", "lstm", "products"),
-    *("attention_step", "few_tokens"),
+    *("attention_step", "few_tokens", "decoder_step"),
 )
 
 

@@ -33,13 +33,14 @@ def _softmax(scores):
     total = scores.dtype.type(0)
     for s in range(len(scores)):
         e = exp(scores[s] - top)
-        scores[s] = e if scores[s] > -np.inf else scores.dtype.type(0)
+        hidden = scores[s] if scores[s] != -np.inf else scores.dtype.type(0)  # NaN stays
+        scores[s] = e if scores[s] > -np.inf else hidden
         total += scores[s]
     return total
 
 
 @njit(**ENTRY)
-def _forward(q, keys, values, first, end, valid, scale, out):
+def attend(q, keys, values, first, end, valid, scale, out):
     """A sequence and a head at a time."""
     B, Hq, d = q.shape
     G = Hq // keys.shape[1]
@@ -68,5 +69,5 @@ def forward(
     hidden = np.empty((0, 0), bool) if valid is None else valid
     real = q.dtype.type
     arguments = (keep.start, keep.stop, read_only(hidden), real(scale), out)
-    _forward(read_only(q), keys, values, *arguments)
+    attend(read_only(q), keys, values, *arguments)
     return out

@@ -5,9 +5,11 @@ One thread, one expert after the other, those without tokens left out. No order 
 is computed and no cache is kept: for a token or two that would take longer than the experts.
 """
 
+import functools
+
 import numpy as np
 
-from moe_np.base.types import ArrayA, ArrayND, Params
+from moe_np.base.types import Array, ArrayA, ArrayND, Params
 from moe_np.kernels.machine import activations
 from moe_np.kernels.machine.blas import NO_TRANS, gemm, read_only
 from moe_np.kernels.machine.disk_cache import njit
@@ -16,7 +18,7 @@ from moe_np.kernels.sparse_layer import ACTIVATIONS, GELU, RELU, SWIGLU
 
 
 @njit(**ENTRY)
-def _forward(token, expert, weight, n_experts, x, w, activation, out):
+def run_experts(token, expert, weight, n_experts, x, w, activation, out):
     """out_n = Σ weight · expert(x_n). Parameters that an expert does not have are empty."""
     w1, b1, w3, w2, b2 = w
     A = len(token)
@@ -55,19 +57,11 @@ def _forward(token, expert, weight, n_experts, x, w, activation, out):
                 to[d] += factor * v
 
 
-_EMPTY = {}  # by type: parameters that an expert does not have
-
-
-def _weights(params, dtype):
-    if dtype not in _EMPTY:
-        _EMPTY[dtype] = {
-            name: read_only(np.empty((0,) * axes, dtype))
-            for name, axes in (("w1", 3), ("b1", 2), ("w3", 3), ("w2", 3), ("b2", 2))
-        }
-    return tuple(
-        read_only(params[name]) if name in params else empty
-        for name, empty in _EMPTY[dtype].items()
-    )
+@functools.cache
+def absent(dtype: np.dtype) -> dict[str, Array]:
+    """By name, empty arrays for the parameters that an expert does not have."""
+    axes = {"w1": 3, "b1": 2, "w3": 3, "w2": 3, "b2": 2}
+    return {name: np.empty((0,) * n, dtype) for name, n in axes.items()}
 
 
 def forward(
@@ -80,6 +74,7 @@ def forward(
     token, expert, weight = assignments
     out = np.empty((len(x), params["w2"].shape[2]), x.dtype)
     arrays = (read_only(token, np.int64), read_only(expert, np.int64), read_only(weight, x.dtype))
-    weights = _weights(params, x.dtype)
-    _forward(*arrays, E, read_only(x), weights, ACTIVATIONS[name], out)
+    given = absent(x.dtype) | params
+    weights = tuple(read_only(given[name]) for name in absent(x.dtype))
+    run_experts(*arrays, E, read_only(x), weights, ACTIVATIONS[name], out)
     return out

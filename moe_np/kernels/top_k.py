@@ -104,7 +104,7 @@ def _normalise(row):
 
 
 @njit(**ENTRY)
-def _forward(counter, sound, x, w, renormalise, gate):
+def gate_blocks(counter, sound, x, w, renormalise, gate):
     """A block of tokens at a time: sound[block] = whether x is finite, and if so the gate."""
     logits, probs, choice, weight, demand = gate
     N, E = logits.shape
@@ -160,10 +160,10 @@ def forward(x: ArrayND, w: ArrayDE, k: int, renormalise: bool) -> Gate | None:
     sound = np.empty(_blocks(N), bool)
     arguments = (sound, read_only(x), read_only(w), renormalise, gate)
     if N * D * E < SMALL:
-        _forward(np.zeros(4, np.int64), *arguments)
+        gate_blocks(np.zeros(4, np.int64), *arguments)
     else:
         with one_blas_thread():
-            share(_forward, arguments, _scratch(N * (D + 20) * E))
+            share(gate_blocks, arguments, _scratch(N * (D + 20) * E))
     return gate if sound.all() else None
 
 

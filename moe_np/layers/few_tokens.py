@@ -9,6 +9,8 @@ experts that tokens chose come one after the other. With Numba it runs in
 threads of which take an expert each.
 """
 
+from typing import Annotated
+
 import numpy as np
 
 from moe_np import kernels
@@ -21,6 +23,11 @@ MOST = 64  # assignments up to which this takes less time than the sparse layer
 LARGE = 1 << 20  # multiplications per matrix from which on the threads of the sparse layer pay
 
 
+def is_few(n_assignments: int, w2: Annotated[np.ndarray, "E, H, D_out"]) -> bool:
+    """Whether one thread computes so many assignments in the least time."""
+    return n_assignments <= MOST and n_assignments * w2[0].size < LARGE
+
+
 def forward(params: Params, x: ArrayND, routing: Routing, expert: Expert) -> ArrayND:
     """x (N, D) -> out (N, D_out), equal to `sparse_layer.forward` to rounding."""
     E = routing.demand.shape[1]
@@ -29,7 +36,7 @@ def forward(params: Params, x: ArrayND, routing: Routing, expert: Expert) -> Arr
             return sparse_layer.forward_numpy(params, x, routing, expert, E)[0]
     name = expert.kernel[0]
     A = len(routing.token)
-    if A <= MOST and A * params["w2"][0].size < LARGE:
+    if is_few(A, params["w2"]):
         return kernels.few_tokens.forward(params, x, routing[:3], E, name)
     s = kernels.sparse_layer.sort(*routing[:3], *routing.demand.shape)
     assert s is not None, "the routing is that of a router"

@@ -6,7 +6,8 @@ A block has so little to compute here that both would take most of the time:
     x ← x + attention(norm₁(x)),    x ← x + mixture(norm₂(x))        x (B, D), one token per row
 
 What the first pass over the prompt has checked, parameters and config, is not checked again. Keys
-and values of the position are written in place, and count only at the end of the pass.
+and values of the position are written in place, and count only at the end of the pass. With Numba,
+a block of Mixtral's or of a dense model is one call of `moe_np.kernels.decoder_step`.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from typing import Annotated
 
 import numpy as np
 
+from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.layers import attention_step, few_tokens, mixture_layer, norms, projections, rotary
 from moe_np.layers.key_values import KeyValues
 from moe_np.models.decoder_config import Config, Tree
-from moe_np.routing import top_k
+from moe_np.routing import weighting
 from moe_np.routing.contract import Routing
 
 ArrayB = Annotated[np.ndarray, "B"]
@@ -56,19 +58,9 @@ def forward(
     routings = []
     for i, layer in enumerate(params["layers"]):
         try:
-            x = x + _attention(layer, x, config, i, kv[i], angles, valid)
-            h, _ = norms.rms_forward_numpy(layer["norm2"]["g"], x, config.eps)
-            m, routing = mixture_layer.forward_few(
-                layer,
-                h,
-                expert=mixture_layer.KINDS[config.expert],
-                router=mixture_layer.router_of(config.router),
-                options=config.options,
-                ids=ids,
-            )
+            x, routing = _block(layer, x, config, i, kv[i], angles, valid, ids)
         except InputError as error:
             raise InputError(f"layer {i}: {error}") from None
-        x = x + m
         routings.append(routing)
     x, _ = norms.rms_forward_numpy(params["norm"]["g"], x, config.eps)
     head = params["embed" if config.tied else "head"]["w"]
@@ -80,9 +72,38 @@ def forward(
     return logits, tuple(routings)
 
 
-def _attention(layer, x, config, i, kv, angles, valid):
+def _block(layer, x, config, i, kv, angles, valid, ids):
+    """-> x after layer i, its routing; compiled where the layer has no more than most have."""
+    if kernels.compiled(x.dtype):
+        weights = kernels.decoder_step.weights_of(layer, config)
+        if weights is not None and few_tokens.is_few(len(x) * weights.k, weights.experts[3]):
+            return _block_compiled(weights, x, config, i, kv, angles, valid)
+    return block_numpy(layer, x, config, i, kv, angles, valid, ids)
+
+
+def _block_compiled(weights, x, config, i, kv, angles, valid):
+    window = None if i in config.full_layers else config.window
+    out, gate = kernels.decoder_step.block(x, weights, kv, angles, window, valid, config.eps)
+    if out is None:
+        raise InputError("x: wanted numbers for which the output is finite, got larger ones")
+    assignments = weighting.rows(gate.choice, gate.weight, None)
+    logits = gate.logits if weights.router.shape[1] else None
+    return out, Routing(*assignments, logits, gate.probs, gate.demand)
+
+
+def block_numpy(
+    layer: Tree,
+    x: ArrayBD,
+    config: Config,
+    i: int,
+    kv: KeyValues,
+    angles: rotary.Rotary,
+    valid: ArrayBS | None,
+    ids: ArrayB,
+) -> tuple[ArrayBD, Routing]:
+    """A block in pieces, for any config: x (B, D) -> x (B, D) after layer i, its routing."""
     h, _ = norms.rms_forward_numpy(layer["norm1"]["g"], x, config.eps)
-    return attention_step.forward(
+    x = x + attention_step.forward(
         layer["attention"],
         h,
         kv,
@@ -92,3 +113,13 @@ def _attention(layer, x, config, i, kv, angles, valid):
         valid=valid,
         eps=config.eps,
     )
+    h, _ = norms.rms_forward_numpy(layer["norm2"]["g"], x, config.eps)
+    m, routing = mixture_layer.forward_few(
+        layer,
+        h,
+        expert=mixture_layer.KINDS[config.expert],
+        router=mixture_layer.router_of(config.router),
+        options=config.options,
+        ids=ids,
+    )
+    return x + m, routing

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from moe_np import kernels
 from moe_np.base.checks import InputError
+from moe_np.layers import rotary
 from moe_np.models import decoder, decoder_step, generation
 from tests.support.decoders import LAYOUTS, ROUTERS, SMALL, params, text, with_router
 
@@ -29,6 +31,49 @@ def test_it_is_the_pass_of_the_decoder(backend, name, dtype):
             demand = block.mixture.routing.demand.reshape(3, 9, -1)[:, t]
             np.testing.assert_array_equal(routing.demand, demand)
             assert routing.weight.dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["mixtral", "dense", "glam"])
+def test_a_compiled_block_is_the_block_in_pieces(name):
+    pytest.importorskip("numba")
+    config = LAYOUTS[name]._replace(tied=False)
+    p = params(config)
+    ids, _ = text(config, B=2, T=7)
+    valid = np.arange(8) >= np.array([[0], [2]])
+    _, state = generation.prefill(p, ids, config, valid=valid[:, :7])
+    angles = rotary.angles(np.array([7]), config.d_head)
+    x = np.random.default_rng(0).normal(size=(2, config.d_model))
+    for i, (layer, kv) in enumerate(zip(p["layers"], state.kv, strict=True)):
+        expected, wanted = decoder_step.block_numpy(
+            layer, x, config, i, kv, angles, valid, ids[:, 0]
+        )
+        before = kv.keys.copy(), kv.values.copy()
+        kv.keys[:, :, 7:] = kv.values[:, :, 7:] = 0
+        w = kernels.decoder_step.weights_of(layer, config)
+        y, gate = kernels.decoder_step.block(x, w, kv, angles, config.window, valid, config.eps)
+        np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(kv.keys, before[0], rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(kv.values, before[1], rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(gate.weight.ravel(), wanted.weight, rtol=1e-11)
+        np.testing.assert_array_equal(gate.choice.ravel(), wanted.expert)
+
+
+def test_what_a_compiled_block_does_not_know():
+    pytest.importorskip("numba")
+    weights_of = kernels.decoder_step.weights_of
+    layer = params(SMALL)["layers"][0]
+    assert weights_of(layer, SMALL) is not None
+    wq = layer["attention"]["wq"]
+    for strange in (
+        np.asfortranarray(wq),
+        wq.astype(np.float32),
+        wq[None][0].view(np.ma.MaskedArray),
+    ):
+        other = {**layer, "attention": {**layer["attention"], "wq": strange}}
+        assert weights_of(other, SMALL) is None
+    for name in ("deepseek", "olmoe", "qwen2", "qwen3", "switch", "top_p"):
+        config = MODELS[name]
+        assert weights_of(params(config)["layers"][-1], config) is None
 
 
 def test_after_an_error_nothing_is_kept(backend):

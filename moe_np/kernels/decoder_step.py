@@ -1,0 +1,168 @@
+"""A block of a decoder for one position per sequence as a compiled loop; the equations are in
+`moe_np.models.decoder_step`.
+
+A block calls some forty functions of NumPy, and with one token per sequence the calls take longer
+than what they compute. So here the whole block is a single call: norms, projections, rotation,
+attention, gate and experts, on one thread.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moe_np.base.types import Array
+from moe_np.kernels.attention_step import attend
+from moe_np.kernels.few_tokens import absent, run_experts
+from moe_np.kernels.machine.blas import NO_TRANS, gemm
+from moe_np.kernels.machine.disk_cache import njit
+from moe_np.kernels.machine.jit_options import ENTRY, INNER
+from moe_np.kernels.sparse_layer import ACTIVATIONS
+from moe_np.kernels.top_k import Gate, gate_blocks
+
+SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN keep their sense
+
+
+class Weights(NamedTuple):
+    """The parameters of a block; all are contiguous, writable and of one type."""
+
+    norm1: Array
+    wq: Array
+    wk: Array
+    wv: Array
+    wo: Array
+    norm2: Array
+    router: Array  # (D, 0) where there is none
+    experts: tuple  # w1, b1, w3, w2, b2, empty where the expert has none
+    activation: int
+    k: int
+    renormalise: bool
+
+
+class Place(NamedTuple):
+    """Where the position stands."""
+
+    position: int
+    first: int  # the first key that the window reaches
+    cos: Array  # (d/2,)
+    sin: Array
+    valid: Array  # (B, S) bool, or (0, 0)
+
+
+def weights_of(layer: Any, config: Any) -> Weights | None:
+    """The parameters of a block, or None where it has parts that `block` does not know, or arrays
+    in another order.
+    """
+    attention = layer["attention"]
+    routed = "router" in layer
+    known = len(attention) == 4 and isinstance(layer["experts"], dict) and "shared" not in layer
+    if not known or (routed and config.router != "top_k"):
+        return None
+    g = layer["norm1"]["g"]
+    empty = absent(g.dtype)
+    given = {**empty, **layer["experts"]}
+    experts = tuple(given[name] for name in empty)
+    matrices = [attention[name] for name in ("wq", "wk", "wv", "wo")]
+    router = layer["router"]["w"] if routed else np.empty((len(g), 0), g.dtype)
+    arrays = (g, *matrices, layer["norm2"]["g"], router)
+    for a in (*arrays, *experts):
+        if type(a) is not np.ndarray or a.dtype != g.dtype or not a.flags.carray:
+            return None
+    k, renormalise = (config.options["k"], config.options["renormalise"]) if routed else (1, False)
+    return Weights(*arrays, experts, ACTIVATIONS[config.expert], k, renormalise)
+
+
+@njit(**INNER, fastmath=SUMS)
+def _rms(x, g, eps, y):
+    unit = x.dtype.type(1)
+    for n in range(len(x)):
+        squares = unit - unit
+        for d in range(len(g)):
+            squares += x[n, d] * x[n, d]
+        root = unit / np.sqrt(squares / x.dtype.type(len(g)) + eps)
+        for d in range(len(g)):
+            y[n, d] = x[n, d] * root * g[d]
+
+
+@njit(**INNER)
+def _turn(y, cos, sin):
+    """Turn y (B, H, d) in place."""
+    half = len(cos)
+    for b in range(y.shape[0]):
+        for h in range(y.shape[1]):
+            row = y[b, h]
+            for i in range(half):
+                a = row[i]
+                row[i] = a * cos[i] - row[half + i] * sin[i]
+                row[half + i] = row[half + i] * cos[i] + a * sin[i]
+
+
+@njit(**ENTRY)
+def _block(x, w, keys, values, place, eps, gate, y):
+    """y = x + attention(norm₁(x)), y ← y + mixture(norm₂(y)); whether the gate's input is sound."""
+    B = len(x)
+    d = keys.shape[3]
+    h = np.empty_like(y)
+    q = np.empty((B, w.wq.shape[1]), y.dtype)
+    k = np.empty((B, w.wk.shape[1]), y.dtype)
+    v = np.empty_like(k)
+    _rms(x, w.norm1, eps, h)
+    gemm(NO_TRANS, NO_TRANS, h, w.wq, 0, q)
+    gemm(NO_TRANS, NO_TRANS, h, w.wk, 0, k)
+    gemm(NO_TRANS, NO_TRANS, h, w.wv, 0, v)
+    by_head = q.reshape(B, q.shape[1] // d, d)
+    key = k.reshape(B, k.shape[1] // d, d)
+    value = v.reshape(key.shape)
+    _turn(by_head, place.cos, place.sin)
+    _turn(key, place.cos, place.sin)
+    for b in range(B):
+        for g in range(key.shape[1]):
+            keys[b, g, place.position] = key[b, g]
+            values[b, g, place.position] = value[b, g]
+    out = np.empty_like(by_head)
+    scale = y.dtype.type(1 / np.sqrt(d))
+    attend(by_head, keys, values, place.first, place.position + 1, place.valid, scale, out)
+    y[:] = x
+    gemm(NO_TRANS, NO_TRANS, out.reshape(q.shape), w.wo, 1, y)
+    _rms(y, w.norm2, eps, h)
+    sound = np.ones(1, np.bool_)
+    if w.router.shape[1]:
+        gate_blocks(np.zeros(4, np.int64), sound, h, w.router, w.renormalise, gate)
+    if sound[0]:
+        token = np.arange(B * w.k) // w.k
+        m = np.empty_like(y)
+        chosen, weight = gate.choice.reshape(-1), gate.weight.reshape(-1)
+        E = gate.demand.shape[1]
+        run_experts(token, chosen, weight, E, h, w.experts, w.activation, m)
+        y += m
+    return sound[0]
+
+
+def block(
+    x: Array,
+    w: Weights,
+    kv: Any,
+    angles: Any,
+    window: int | None,
+    valid: Array | None,
+    eps: float,
+) -> tuple[Array | None, Gate]:
+    """x (B, D) -> x after the block, or None where numbers are not finite; and its gate. The
+    position is written behind those of kv (`KeyValues`); angles (`Rotary`) are those of it.
+    """
+    B = len(x)
+    E = max(1, w.router.shape[1])
+    real = x.dtype
+    gate = Gate(  # without a router the one expert has the weight 1
+        logits=np.empty((B, E), real),
+        probs=np.ones((B, E), real),
+        choice=np.zeros((B, w.k), np.int64),
+        weight=np.ones((B, w.k), real),
+        demand=np.ones((B, E), bool),
+    )
+    end = kv.length + 1
+    first = 0 if window is None else max(0, end - window)
+    hidden = np.empty((0, 0), bool) if valid is None else valid
+    place = Place(kv.length, first, angles.cos[0], angles.sin[0], hidden)
+    y = np.empty(x.shape, real)
+    sound = _block(x, w, kv.keys, kv.values, place, real.type(eps), gate, y)
+    return (y if sound else None), gate
