@@ -9,6 +9,7 @@ covariance of the inputs, and targets of variance 1:
              False   x from one Gaussian with the mean and covariance of those clouds
     rules    True    d = a_k·x + b_k, k the nearest centre: another straight rule in each region
              False   d = a sum of sines, smooth and the same everywhere
+             Waves   d = another sum of sines in each region, which no straight rule can follow
 """
 
 from typing import Annotated, NamedTuple
@@ -30,6 +31,13 @@ class Task(NamedTuple):
     waves: Annotated[np.ndarray, "M, D"]  # directions of the smooth target
     phases: Annotated[np.ndarray, "M"]
     noise: float
+
+
+class Waves(NamedTuple):
+    """A sum of sines for each region; made by `make_waves`."""
+
+    directions: Annotated[np.ndarray, "K, M, D"]
+    phases: Annotated[np.ndarray, "K, M"]
 
 
 class Cases(NamedTuple):
@@ -69,7 +77,15 @@ def make_task(
     return Task(centres, slopes, heights, waves, phases, noise)
 
 
-def draw(task: Task, n: int, rng: Rng, *, clouds: bool = True, rules: bool = True) -> Cases:
+def make_waves(task: Task, rng: Rng) -> Waves:
+    """Draw a sum of sines for each region of a task, as many as in its smooth target."""
+    K = len(task.centres)
+    M, D = task.waves.shape
+    scale = np.abs(task.centres).max()
+    return Waves(rng.normal(size=(K, M, D)) / scale, rng.uniform(0, 2 * np.pi, (K, M)))
+
+
+def draw(task: Task, n: int, rng: Rng, *, clouds: bool = True, rules: bool | Waves = True) -> Cases:
     """Draw n cases of a task.
 
     Before noise is added the targets are scaled to variance 1, by the same factor in every draw.
@@ -95,6 +111,9 @@ def _nearest_centre(task, x):
 
 
 def _target(task, x, region, rules):
+    if isinstance(rules, Waves):
+        angles = 2 * np.einsum("nd,nmd->nm", x, rules.directions[region]) + rules.phases[region]
+        return np.sin(angles).sum(axis=1)
     if rules:
         return (task.slopes[region] * x).sum(axis=1) + task.heights[region]
     return np.sin(2 * x @ task.waves.T + task.phases).sum(axis=1)

@@ -48,3 +48,27 @@ def test_same_seed_same_bits_and_bad_input():
     np.testing.assert_array_equal(first.d, second.d)
     with pytest.raises(InputError, match="n_regions: wanted at most the 4 corners"):
         regimes.make_task(np.random.default_rng(0), n_regions=5)
+
+
+def test_waves_are_another_rule_in_each_region_and_change_nothing_else():
+    task = regimes.make_task(np.random.default_rng(0), noise=0.0)
+    waves = regimes.make_waves(task, np.random.default_rng(1))
+    assert waves.directions.shape == (4, 4, 2) and waves.phases.shape == (4, 4)
+    wavy, straight = (
+        regimes.draw(task, 20_000, np.random.default_rng(1), rules=rules) for rules in (waves, True)
+    )
+    np.testing.assert_array_equal(wavy.x, straight.x)
+    assert wavy.d.std() == pytest.approx(1, abs=0.05)
+    x, k = wavy.x[7], wavy.region[7]
+    by_hand = sum(
+        np.sin(2 * x @ v + phase)
+        for v, phase in zip(waves.directions[k], waves.phases[k], strict=True)
+    )
+    same = regimes.draw(task, 20_000, np.random.default_rng(1), rules=waves)
+    mean, sd = regimes._moments(task, True, waves)
+    assert same.d[7, 0] == pytest.approx((by_hand - mean) / sd)
+    for region in range(4):
+        inside = wavy.region == region
+        design = np.concatenate([wavy.x[inside], np.ones((inside.sum(), 1))], axis=1)
+        residual = np.linalg.lstsq(design, wavy.d[inside], rcond=None)[1][0] / inside.sum()
+        assert residual > 0.1**2, "more than the noise of a task"

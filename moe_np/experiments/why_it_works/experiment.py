@@ -112,10 +112,13 @@ def run(
 def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Result:
     """What the runs of one question show.
 
-    -> {"claim", "runs": their number, "summary", "holds": "yes", "no" or "partly", "verdict"}.
+    -> {"claim", "runs": their number, "summary", "decisions", "holds": one of
+    `decisions.VERDICTS`, "verdict": sentences}.
     """
     question = QUESTIONS[choice("question", name, QUESTIONS)]
     summary = question.summarise(specs, results)
     holds, sentences = question.verdict(summary)
     result = {"claim": question.claim, "runs": len(results), "summary": summary}
+    if question.decisions is not None:
+        result["decisions"] = question.decisions(summary)
     return {**result, "holds": holds, "verdict": sentences}

@@ -19,6 +19,8 @@ import numpy as np
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.resampling import paired_permutation_test
 from moe_np.experiments.common.statistics import describe, paired_t_test
+from moe_np.experiments.common.verdicts import Criterion
+from moe_np.experiments.why_it_works.decisions import Decision
 
 LEVEL = 0.01  # of the tests
 
@@ -41,7 +43,10 @@ class Question(NamedTuple):
     specs       (config, quick) -> the specs of its runs, without the name of the question
     run         (spec) -> the JSON-able result of one run
     summarise   (specs, results) -> what they show, JSON-able
-    verdict     (summary) -> ("yes", "no" or "partly", sentences): whether the claim holds
+    verdict     (summary) -> (one of `decisions.VERDICTS`, sentences): whether the claim holds
+    criterion   what decides in every case, fixed before the runs
+    reason      why this measure, and this smallest difference
+    decisions   (summary) -> the decision on every case
     """
 
     title: str
@@ -50,6 +55,9 @@ class Question(NamedTuple):
     run: Callable[[Spec], Result]
     summarise: Callable[[Sequence[Spec], Sequence[Result]], Any]
     verdict: Callable[[Any], tuple[str, str]]
+    criterion: Criterion | None = None
+    reason: str = ""
+    decisions: Callable[[Any], list[Decision]] | None = None
 
 
 def grouped(

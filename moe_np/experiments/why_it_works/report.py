@@ -10,13 +10,16 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
+from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.why_it_works.allocation import E
+from moe_np.experiments.why_it_works.decisions import VERDICTS, decisions_table
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
 from moe_np.experiments.why_it_works.when_it_helps import CELLS
 from moe_np.experiments.why_it_works.who_gets_what import REGIONS, TIMES
 
 WORDS = {"yes": "holds", "partly": "holds in part", "no": "does **not** hold"}
+WORDS |= {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
 
 
 def report(result: Result) -> str:
@@ -36,11 +39,18 @@ def report(result: Result) -> str:
 
 def section(name: str, answer: Result) -> str:
     """One question: claim, table, verdict."""
-    claim = f"Claimed: {answer['claim']}. It {WORDS[answer['holds']]}."
+    claim = f"Claimed: {answer['claim']}. Verdict: {WORDS[answer['holds']]}."
     parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
+    if "decisions" in answer:
+        parts += [_criterion(QUESTIONS[name]), decisions_table(answer["decisions"])]
     return "\n\n".join([*parts, answer["verdict"]])
+
+
+def _criterion(question):
+    """The criterion and its reason, before the table of decisions."""
+    return f"*Fixed before the runs.* {question.criterion.text()} {question.reason}"
 
 
 def _caption(answer, deviation):

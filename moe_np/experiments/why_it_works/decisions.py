@@ -1,0 +1,102 @@
+"""Decisions on a claim, case by case, by a criterion that was fixed before the runs.
+
+A claim is looked at in several cases. In each one the interval of the measure is held against the
+criterion (`moe_np.experiments.common.verdicts`), at a level that holds for all cases of the claim
+together. From the cases follows the verdict on the claim, one of four:
+
+    holds                     it holds in every case
+    holds under a condition   it holds in some cases and not in all: the cases are the condition
+    not supported             it is not supported in any case
+    cannot be told            the rest
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power import smallest_difference
+from moe_np.experiments.common.reports import decimal, interval, join, markdown_table
+from moe_np.experiments.common.statistics import Values, describe, is_constant, sample, t_interval
+from moe_np.experiments.common.verdicts import (
+    CANNOT_BE_TOLD,
+    HOLDS,
+    NOT_SUPPORTED,
+    Criterion,
+    bonferroni_level,
+    verdict,
+)
+
+CONDITION = "holds under a condition"
+VERDICTS = (HOLDS, CONDITION, NOT_SUPPORTED, CANNOT_BE_TOLD)
+FEWEST_EQUAL = 8  # values without any spread: fewer say too little about values that were not seen
+
+Decision: TypeAlias = Result  # what `decide` returns
+
+
+def criterion(measure: str, smallest: float, direction: str, cases: int) -> Criterion:
+    """A criterion whose intervals hold for all `cases` of a claim together in 95 of 100 tables."""
+    return Criterion(measure, smallest, direction, bonferroni_level(0.95, cases))
+
+
+def decide(case: str, rule: Criterion, values: Values) -> Decision:
+    """The decision on one case, JSON-able.
+
+    values   the measure of every run, paired differences where two systems are compared
+
+    -> {"case", "verdict", "estimate", "low", "high", "level", "n", "detectable"}; "detectable" is
+    the difference that as many runs show in 80 % of the cases, None for a single run.
+    """
+    values = sample("values", values)
+    bounds = t_interval(values, level=rule.level)
+    if is_constant(values) and len(values) < FEWEST_EQUAL:
+        bounds = bounds._replace(low=None, high=None)
+    sd = describe(values).sd
+    detectable = None if sd is None else smallest_difference(len(values), sd, alpha=1 - rule.level)
+    decision = {"case": case, "verdict": verdict(rule, bounds), **bounds.record()}
+    return {**decision, "n": len(values), "detectable": detectable}
+
+
+def cases_with(decisions: Sequence[Decision], *verdicts: str) -> list[str]:
+    """The cases with one of these verdicts."""
+    return [decision["case"] for decision in decisions if decision["verdict"] in verdicts]
+
+
+def whole_verdict(decisions: Sequence[Decision]) -> str:
+    """The verdict on a claim from those on its cases."""
+    verdicts = {decision["verdict"] for decision in decisions}
+    if verdicts == {HOLDS}:
+        return HOLDS
+    if HOLDS in verdicts:
+        return CONDITION
+    return NOT_SUPPORTED if verdicts == {NOT_SUPPORTED} else CANNOT_BE_TOLD
+
+
+def in_words(decisions: Sequence[Decision]) -> str:
+    """In which cases the claim holds, in which it is not supported, and which cannot be told."""
+    parts = [
+        f"{words} for {join(cases)}"
+        for words, cases in (
+            ("it holds", cases_with(decisions, HOLDS)),
+            ("it is not supported", cases_with(decisions, NOT_SUPPORTED)),
+            ("it cannot be told", cases_with(decisions, CANNOT_BE_TOLD)),
+        )
+        if cases
+    ]
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def decisions_table(decisions: Sequence[Decision], digits: int = 3) -> str:
+    """The decisions as Markdown: the interval of the measure, the power, and the verdict."""
+    head = ("case", "runs", "mean [interval]", "seen in 80 % of cases", "verdict")
+    rows = [
+        (
+            decision["case"],
+            decision["n"],
+            interval([decision[key] for key in ("estimate", "low", "high")], digits),
+            decimal(decision["detectable"], digits),
+            decision["verdict"],
+        )
+        for decision in decisions
+    ]
+    return markdown_table(head, rows)

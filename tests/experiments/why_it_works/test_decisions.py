@@ -1,0 +1,53 @@
+"""Decisions on cases, and the verdict that follows from them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from moe_np.experiments.common.reports import markdown_table
+from moe_np.experiments.common.sweep import to_json
+from moe_np.experiments.why_it_works import decisions
+from moe_np.experiments.why_it_works.decisions import decide
+
+RULE = decisions.criterion("difference", 0.1, "greater", 2)
+
+
+def of(*verdicts):
+    return [{"case": f"case {i}", "verdict": verdict} for i, verdict in enumerate(verdicts)]
+
+
+def test_a_case_is_decided_by_its_interval():
+    assert RULE.level == pytest.approx(0.975)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=20)
+    clear = decide("clear", RULE, 1 + 0.1 * noise)
+    assert clear["verdict"] == "holds" and clear["low"] > 0.1 and clear["n"] == 20
+    assert decide("none", RULE, 0.01 * noise)["verdict"] == "not supported"
+    unclear = decide("noisy", RULE, 3 * noise)
+    assert unclear["verdict"] == "cannot be told" and unclear["detectable"] > 1
+    assert json.loads(to_json(clear)) == clear
+
+
+def test_few_values_without_spread_decide_nothing():
+    assert decide("equal", RULE, [1.0] * 7)["verdict"] == "cannot be told"
+    assert decide("equal", RULE, [1.0] * 8)["verdict"] == "holds"
+    single = decide("single", RULE, [1.0])
+    assert single["verdict"] == "cannot be told" and single["detectable"] is None
+
+
+def test_the_verdict_on_a_claim_follows_from_its_cases():
+    whole = decisions.whole_verdict
+    assert whole(of("holds", "holds")) == "holds"
+    assert whole(of("holds", "not supported")) == "holds under a condition"
+    assert whole(of("holds", "cannot be told")) == "holds under a condition"
+    assert whole(of("not supported", "not supported")) == "not supported"
+    assert whole(of("not supported", "cannot be told")) == "cannot be told"
+
+
+def test_words_and_table():
+    cases = [decide("a", RULE, [1.0, 1.1, 0.9, 1.0, 1.05]), decide("b", RULE, [0.0])]
+    assert decisions.in_words(cases) == "It holds for a; it cannot be told for b."
+    table = decisions.decisions_table(cases, digits=2)
+    assert "| b | 1 | 0.00 [–, –] | – | cannot be told |" in table
+    assert table.count("\n") == markdown_table(("x",), [(1,), (2,)]).count("\n")
