@@ -58,9 +58,17 @@ COMMANDS = {
         "perplexity and bits per byte of a language model on a text",
         *("moe_np.language.cli", "add_evaluate", "evaluate"),
     ),
+    "adapt": Command(
+        "upcycle, prune, merge, distil or fine-tune the decoder of a folder",
+        *("moe_np.adapt.cli", "add_arguments", "run"),
+    ),
     "audit": Command(
         "hold a router or a layer of your own against the reference",
         *("moe_np.audit.cli", "add_arguments", "run"),
+    ),
+    "cost": Command(
+        "time and memory of a published model on many devices, by a model",
+        *("moe_np.parallel.cost_cli", "add_arguments", "run"),
     ),
     "parallel": Command(
         "a step of the sparse layer over several processes, by MPI",

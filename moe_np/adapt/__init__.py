@@ -11,6 +11,8 @@ distillation   the loss with soft targets of a teacher, and students to begin wi
 fine_tuning    what is trained and what is frozen, masked tokens, early stopping
 low_rank       low-rank adapters (LoRA) on experts
 layer_parts    what these have in common
+model_folder   a decoder of `moe-np train` or of Hugging Face, read and written back
+adapted_run    distillation and fine-tuning in a folder, which go on after an interruption
 
     change                                  equal to the model before it
     upcycling, weights renormalised         yes, to rounding

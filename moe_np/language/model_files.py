@@ -22,6 +22,10 @@ from moe_np.models import checkpoints, decoder, encoder_decoder, safetensors
 
 OURS = "moe_np"  # the model_type of this file's layout
 MODELS = ("lstm_moe",)  # modules of moe_np.models with this layout
+TOKENISER_FILES = (
+    *("tokeniser.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "generation_config.json"),
+)
 
 
 class Model(NamedTuple):
@@ -85,6 +89,15 @@ def tokeniser(folder: str | os.PathLike) -> Any:
     if (folder / "tokenizer.json").exists():
         return hugging_face.load(folder / "tokenizer.json")
     raise InputError(f"{folder}: wanted a tokeniser.json or tokenizer.json, there is none")
+
+
+def copy_tokeniser(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Copy the tokeniser of a model's folder into another, and what belongs to it."""
+    for name in TOKENISER_FILES:
+        path = pathlib.Path(source) / name
+        if path.exists():
+            with files.atomic_file(pathlib.Path(target) / name) as file:
+                file.write(path.read_bytes())
 
 
 def tree(arrays: Any) -> Any:

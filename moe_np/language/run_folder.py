@@ -95,7 +95,7 @@ def open_run(
     do not fit.
     """
     folder = files.writable_folder(folder)
-    settings, options, of_config = _sorted_changes(model, changes or {})
+    settings, options, of_config = sorted_changes(model, changes or {})
     request = {
         "model": model,
         "text": corpus.name,
@@ -137,8 +137,10 @@ def open_run(
     return run._replace(options=loop.check(options._replace(updates=updates)))
 
 
-def _sorted_changes(model, changes):
-    """The values of --set, each where it belongs."""
+def sorted_changes(
+    model: str, changes: dict[str, Any]
+) -> tuple[Settings, loop.Options, dict[str, Any]]:
+    """The values of --set, each where it belongs; the last are those of the model's Config."""
     settings = Settings()
     options = loop.Options(updates=1)
     of_config = {}
@@ -332,7 +334,7 @@ def _save(run, state, params, best, held_out):
     if best is None or held_out.loss < best:
         best = held_out.loss
         model_files.save(run.folder / "best", model, run.config, params)
-        tokenisers.save(run.folder / "best" / "tokeniser.json", run.tokeniser)
+        model_files.copy_tokeniser(run.folder, run.folder / "best")
     run_state.write(run.folder, state, best)
     model_files.save(run.folder, model, run.config, params)
     return best
