@@ -71,6 +71,36 @@ def co_activation(choice: Annotated[np.ndarray, "N, k"], n_experts: int, rng: Rn
     return {"value": strongest(choice), "permuted": strongest(mixed)}
 
 
+def over_checkpoints(trained: Trained, config: Config, rng: Rng, *, minimum: int) -> Result:
+    """Co-activation, vocabulary and domain specialisation (where there are several domains) at each
+    checkpoint: {"steps": [...], name: a row of measures, one per layer, for each checkpoint}.
+    """
+    texts = list(trained.texts.values())
+    labels = {
+        "input token": np.concatenate([tokens[:-1] for tokens in texts]),
+        "next token": np.concatenate([tokens[1:] for tokens in texts]),
+    }
+    domain = np.repeat(np.arange(len(texts)), [len(tokens) - 1 for tokens in texts])
+    E = config.experts
+    words = (E, config.vocabulary)
+    limits = {"minimum": minimum, "permutations": 2}
+    rows: Result = {name: [] for name in ("co-activation", *labels)}
+    if len(texts) > 1:
+        rows["domain"] = []
+    for of_domain in trained.choices.values():
+        layers = np.concatenate([of_domain[name] for name in trained.texts], axis=1)
+        rows["co-activation"].append([co_activation(choice, E, rng) for choice in layers])
+        for name, label in labels.items():
+            rows[name].append([_highest(c[:, :1], label, words, rng, **limits) for c in layers])
+        if "domain" in rows:
+            rows["domain"].append([_highest(c, domain, (E, len(texts)), rng) for c in layers])
+    return {"steps": list(trained.choices), **rows}
+
+
+def _highest(choice, label, shape, rng, **limits):
+    return specialisation.highest_share(choice, label, shape, rng, **limits)._asdict()
+
+
 def vocabulary(whole: Routings, config: Config, rng: Rng, *, minimum: int) -> Result:
     """OLMoE's equation 8, of the token, the true next one, and the predicted one: the share of the
     expert that gets most of a token.

@@ -26,6 +26,7 @@ def report(result: Result) -> str:
 
 def _of_system(result, system):
     parts = [repetition_table(result, system), layers_table(result, system)]
+    parts.append(checkpoints_table(result, system))
     if system == ONE:
         parts += [saturation_table(result), top_tokens_table(result), contexts_text(result)]
     if system == THREE:
@@ -115,6 +116,30 @@ def layers_table(result: Result, system: str) -> str:
 def _with_chance(measure):
     by_chance = decimal(measure["permuted"]["mean"], 1, factor=100)
     return f"{mean_sd(measure['value'], 1, factor=100)} ({by_chance})"
+
+
+def checkpoints_table(result: Result, system: str) -> str:
+    """The other measures of OLMoE over training, at the first and the last layer."""
+    ours = result["summary"][system]
+    last = len(ours["load_cv"]) - 1
+    rows = [
+        (
+            f"{100 * step / ours['steps'][-1]:.0f} %",
+            *(
+                _with_chance(of_steps[number][layer])
+                for of_steps in ours["checkpoints"].values()
+                for layer in (0, last)
+            ),
+        )
+        for number, step in enumerate(ours["steps"])
+    ]
+    names = ours["checkpoints"]
+    head = [f"{name}, layer {layer}" for name in names for layer in (0, last)]
+    return (
+        "Over training: an expert's commonest partner, and the share of the commonest expert of a "
+        "token or a domain; percent, by chance in brackets.\n\n"
+        + markdown_table(("after", *head), rows)
+    )
 
 
 def saturation_table(result: Result) -> str:

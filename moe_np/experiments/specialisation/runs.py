@@ -20,7 +20,7 @@ from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.specialisation import contexts, measures, snapshots
 from moe_np.experiments.specialisation.domains import DOMAINS
-from moe_np.layers import diagnostics, specialisation
+from moe_np.layers import diagnostics
 
 ONE = "one language"
 THREE = "three domains"
@@ -129,6 +129,7 @@ def run_one(spec: Spec) -> Result:
         "load_cv": [diagnostics.cv(np.bincount(c.ravel(), minlength=E)) for c in whole.choice],
         "repetition": {name: measures.repetition(r, E, rng) for name, r in by_domain.items()},
         "saturation": measures.saturation(trained, E, rng),
+        "checkpoints": measures.over_checkpoints(trained, run.config, rng, minimum=spec["minimum"]),
         "co_activation": [measures.co_activation(choice, E, rng) for choice in whole.choice],
         "vocabulary": measures.vocabulary(whole, run.config, rng, minimum=spec["minimum"]),
         "top_tokens": measures.top_tokens(
@@ -149,48 +150,35 @@ def shown(text: str) -> str:
 
 def summarise(runs: list[Result]) -> Result:
     """Means over the seeds of one system: of each measure a value per layer."""
-
-    def over_seeds(value_of):
-        return describe([value_of(run) for run in runs]).record("mean", "sd")
-
-    layers = range(len(runs[0]["load_cv"]))
-
-    def rows(part_of, names):
-        return [
-            {n: over_seeds(lambda run, i=i, n=n: part_of(run)[i][n]) for n in names} for i in layers
-        ]
-
-    baselines = specialisation.Repetition._fields
-    measure = specialisation.Measure._fields
-    in_domains = (*measure, "by_words")
-    first = runs[0]
     return {
-        "loss": over_seeds(lambda run: run["loss"]),
-        "load_cv": [over_seeds(lambda run, i=i: run["load_cv"][i]) for i in layers],
-        "repetition": {
-            name: {
-                kind: rows(lambda run, n=name, k=kind: run["repetition"][n][k], baselines)
-                for kind in kinds
-            }
-            for name, kinds in first["repetition"].items()
-        },
-        "saturation": [
-            [over_seeds(lambda run, s=s, i=i: run["saturation"]["values"][s][i]) for i in layers]
-            for s in range(len(first["saturation"]["steps"]))
-        ],
-        "saturation by chance": [
-            over_seeds(lambda run, i=i: run["saturation"]["permuted"][i]) for i in layers
-        ],
-        "steps": first["saturation"]["steps"],
-        "co_activation": rows(lambda run: run["co_activation"], measure),
-        "vocabulary": {
-            name: rows(lambda run, n=name: run["vocabulary"][n], measure)
-            for name in measures.LABELS
-        },
-        "top_tokens": rows(lambda run: run["top_tokens"]["layers"], ("share", "permuted")),
-        "uniformity": {
-            name: over_seeds(lambda run, n=name: run["contexts"]["uniformity"][n])
-            for name in first["contexts"]["uniformity"]
-        },
-        "domains": first["domains"] and rows(lambda run: run["domains"], in_domains),
+        **averaged([numbers_of(run) for run in runs]),
+        "steps": runs[0]["saturation"]["steps"],
     }
+
+
+def numbers_of(run: Result) -> Result:
+    """What of a run can be averaged over seeds: experts have no order, so no single expert's."""
+    names = ("loss", "load_cv", "repetition", "co_activation", "vocabulary")
+    top = [{n: layer[n] for n in ("share", "permuted")} for layer in run["top_tokens"]["layers"]]
+    out = {
+        **{name: run[name] for name in names},
+        "saturation": run["saturation"]["values"],
+        "saturation by chance": run["saturation"]["permuted"],
+        "checkpoints": {n: rows for n, rows in run["checkpoints"].items() if n != "steps"},
+        "top_tokens": top,
+        "uniformity": run["contexts"]["uniformity"],
+    }
+    if run["domains"]:
+        out["domains"] = [
+            {n: layer[n] for n in ("value", "permuted", "by_words")} for layer in run["domains"]
+        ]
+    return out
+
+
+def averaged(trees: list[Any]) -> Any:
+    """Dicts and lists of one structure -> the same with mean and deviation of each number."""
+    if isinstance(trees[0], dict):
+        return {name: averaged([tree[name] for tree in trees]) for name in trees[0]}
+    if isinstance(trees[0], list):
+        return [averaged(list(parts)) for parts in zip(*trees, strict=True)]
+    return describe(trees).record("mean", "sd")

@@ -23,9 +23,19 @@ def test_every_measure_has_a_value_per_layer(result):
         of_layers = [run["load_cv"], run["co_activation"], run["top_tokens"]["layers"]]
         of_layers += [*run["vocabulary"].values(), *run["saturation"]["values"]]
         of_layers += [rows for kinds in run["repetition"].values() for rows in kinds.values()]
+        of_layers += [
+            row for name in ("co-activation", "next token") for row in run["checkpoints"][name]
+        ]
         assert {len(rows) for rows in of_layers} == {SMOKE.layers}
         assert run["saturation"]["steps"] == [3, 6]
         assert run["saturation"]["values"][-1] == [1.0, 1.0]
+
+
+def test_means_over_seeds_have_the_structure_of_a_run():
+    trees = [{"a": [1.0, {"b": 2.0}]}, {"a": [3.0, {"b": 2.0}]}]
+    got = runs.averaged(trees)
+    assert got["a"][0] == {"mean": 2.0, "sd": pytest.approx(2**0.5)}
+    assert got["a"][1]["b"] == {"mean": 2.0, "sd": 0.0}
 
 
 def test_a_domain_is_divided_among_the_experts(result):

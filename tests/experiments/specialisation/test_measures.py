@@ -61,6 +61,30 @@ def test_saturation_joins_the_domains():
     assert got["values"] == [[0.5, 0.5], [1.0, 1.0]]
 
 
+def test_measures_over_checkpoints():
+    """Layer 0 goes by the input, layer 1 by the next token, at the first checkpoint the other way
+    round; both domains are the same text, so no expert is a specialist of one.
+    """
+    r = routings()
+    tokens = np.append(r.ids, r.following[-1])
+    texts = {"English": tokens, "Spanish": tokens}
+    choices = {10: dict.fromkeys(texts, r.choice[::-1]), 20: dict.fromkeys(texts, r.choice)}
+    got = measures.over_checkpoints(Trained(None, None, texts, choices), CONFIG, rng(), minimum=9)
+    assert got["steps"] == [10, 20]
+    values = {
+        name: [[layer["value"] for layer in row] for row in got[name]]
+        for name in ("input token", "next token")
+    }
+    assert values["input token"][0][1] == values["input token"][1][0] == 1
+    assert values["next token"][0][0] == values["next token"][1][1] == 1
+    assert max(values["input token"][0][0], values["next token"][1][0]) < 0.5
+    assert got["co-activation"][0][0]["value"] == got["co-activation"][1][1]["value"]
+    for layer in got["domain"][1]:
+        assert layer["value"] == pytest.approx(layer["permuted"], abs=0.03)
+    english = Trained(None, None, {"English": tokens}, {10: {"English": r.choice}})
+    assert "domain" not in measures.over_checkpoints(english, CONFIG, rng(), minimum=9)
+
+
 def test_domains_by_the_vocabulary_alone():
     """Two domains with two tokens each; layer 0 goes by the token, so all of it is explained."""
     ids = np.tile([0, 1], 100)
