@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
 TITLE = "Why it works: when a mixture helps, and when there are too many experts"
 ORDER = 140
-NAMES = (
-    "clouds,\na rule each",
-    "clouds,\none rule",
-    "one cloud,\na rule each",
-    "one cloud,\none rule",
-)
+SHORT = {"straight": "straight\nrules", "waves": "wavy\nrules", "smooth": "one\nrule"}
+NAMES = [f"{'clouds' if clouds else 'one cloud'},\n{SHORT[rule]}" for clouds, rule in CELLS]
 QUESTIONS = ("help", "learns", "more", "harder")
 
 
@@ -45,7 +41,7 @@ def ratios(ax: "Axes", values: Sequence[Sequence[float]]) -> None:
     ax.axhline(1, color=plots.BLACK, linewidth=1.2, linestyle="--")
     ax.set(yscale="log", ylabel="test error, mixture / net of equal size")
     ax.set_xlim(-0.6, len(NAMES) - 0.4)
-    ax.set_xticks(range(len(NAMES)), NAMES, size=11)
+    ax.set_xticks(range(len(NAMES)), NAMES, size=10)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * 1.6)
     ax.text(0.02, 0.985, "net better ↑", transform=ax.transAxes, va="top", color=plots.GREY)
@@ -92,7 +88,7 @@ def error_ratios(job: Job) -> list[list[float]]:
     values = {cell: [] for cell in CELLS}
     for spec, result in zip(specs, results, strict=True):
         if spec["task"] == "regimes":
-            values[spec["clouds"], spec["rules"]].append(result["mixture"] / result["net"])
+            values[spec["clouds"], spec["rule"]].append(result["mixture"] / result["net"])
     return list(values.values())
 
 

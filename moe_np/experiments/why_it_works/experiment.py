@@ -17,6 +17,7 @@ from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.why_it_works import (
     gate_collapse,
     more_experts,
+    what_the_gate_learns,
     when_it_helps,
     who_gets_what,
     why_experts_differ,
@@ -25,7 +26,7 @@ from moe_np.experiments.why_it_works.questions import Config
 
 QUESTIONS = {
     "help": when_it_helps.HELP,
-    "learns": when_it_helps.LEARNS,
+    "learns": what_the_gate_learns.LEARNS,
     "more": more_experts.MORE,
     "harder": more_experts.HARDER,
     "collapse": gate_collapse.COLLAPSE,

@@ -3,7 +3,8 @@
 A question is a claim of articles or papers, the runs that test it, what they show, and a verdict
 that is computed from these numbers. Questions lie in
 
-    when_it_helps         when a mixture helps; what the gating network learns
+    when_it_helps         when a mixture helps
+    what_the_gate_learns  whether the gating network clusters the inputs
     gate_collapse         why not everything goes to one expert; one expert or two
     why_experts_differ    what keeps experts apart; cooperation and competition
     who_gets_what         whether specialisation takes time, is random, and follows the gate

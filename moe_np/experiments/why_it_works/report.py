@@ -15,7 +15,8 @@ from moe_np.experiments.why_it_works.allocation import E
 from moe_np.experiments.why_it_works.decisions import VERDICTS, decisions_table
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
-from moe_np.experiments.why_it_works.when_it_helps import CELLS
+from moe_np.experiments.why_it_works.what_the_gate_learns import CELLS
+from moe_np.experiments.why_it_works.when_it_helps import INPUTS, RULES
 from moe_np.experiments.why_it_works.who_gets_what import REGIONS, TIMES
 
 WORDS = {"yes": "holds", "partly": "holds in part", "no": "does **not** hold"}
@@ -70,7 +71,7 @@ def help_table(summary: Result) -> str:
     """Test errors of the regressions, and percent right on the patches."""
     rows = [
         (
-            CELLS[cell["clouds"], cell["rules"]],
+            f"{INPUTS[cell['clouds']]}, {RULES[cell['rule']]}",
             *(decimal(cell[name], 4) for name in ("mixture", "net")),
             mean_sd(cell["log ratio"]),
             f"{cell['wins']} of {cell['n']}",

@@ -1,9 +1,9 @@
-"""When does a mixture help, and what does its gating network learn?
+"""When does a mixture help?
 
 The same task with its structure present and taken away, against a network of equal size.
-`moe_np.data.regimes` separates two things that go by one name: clusters in the inputs, and a rule
-for each region. The clusters of Chen et al. (2022) add a third: whether anything tells the gate
-which region it is.
+`moe_np.data.regimes` separates three things that go by one name: clusters in the inputs, a rule for
+each region, and whether that rule is one that an expert can have. The clusters of Chen et al.
+(2022) add a fourth: whether anything tells the gate which region it is.
 """
 
 from collections.abc import Sequence
@@ -15,40 +15,46 @@ from moe_np.data import regimes
 from moe_np.data.clusters import Clusters, clusters
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.common.reports import join
+from moe_np.experiments.common.reports import interval, join, plural
+from moe_np.experiments.common.statistics import paired_interval
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, bonferroni_level
+from moe_np.experiments.why_it_works.decisions import (
+    CONDITION,
+    Decision,
+    criterion,
+    decide,
+    in_words,
+    whole_verdict,
+)
 from moe_np.experiments.why_it_works.questions import (
     Config,
     Question,
     grouped,
     mean_and_sd,
     means,
-    sign_of_difference,
 )
 from moe_np.experiments.why_it_works.tasks import fit_em
-from moe_np.layers import diagnostics
 from moe_np.mixtures.jacobs1991_net import init_net, net_backward, net_forward, net_predict
 from moe_np.models import patch_cnn, patch_cnn_training
-from moe_np.routing import kmeans
 
-CELLS = {  # are the inputs clouds, has each region a rule -> words
-    (True, True): "clouds, a rule for each",
-    (True, False): "clouds, one smooth rule",
-    (False, True): "one cloud, a rule for each region",
-    (False, False): "one cloud, one smooth rule",
+RULES = {  # of the targets -> words
+    "straight": "a straight rule for each region",
+    "waves": "a rule for each region that no expert has",
+    "smooth": "one smooth rule",
 }
+INPUTS = {True: "clouds", False: "one cloud"}
+CELLS = tuple((clouds, rule) for clouds in INPUTS for rule in RULES)
 HIDDEN = 6  # units of the network: 25 parameters, where four linear experts have 24
 E = 8  # cubic experts
 J = 8  # filters per class of a cubic expert
 
-# --- When does a mixture help? --------------------------------------------------------------------
-
 
 def help_specs(config: Config, quick: bool) -> list[Spec]:
     """Cells × seeds, then patches with and without a sign of the cluster × seeds."""
-    options = {"n": 400, "restarts": 10, "max_iter": 2000}
+    options = {"n": 400, "restarts": 2 if quick else 10, "max_iter": 2000}
     regression = [
-        {"task": "regimes", "clouds": clouds, "rules": rules, "seed": seed, **options}
-        for clouds, rules in CELLS
+        {"task": "regimes", "clouds": clouds, "rule": rule, "seed": seed, **options}
+        for clouds, rule in CELLS
         for seed in range(2 if quick else config.seeds)
     ]
     sizes = {"n": 2000, "epochs": 120, "single_epochs": 300}
@@ -84,13 +90,17 @@ def fit_net(
 
 
 def _help_regimes(spec):
+    """Mixture and network have equally many starts, and the best fit of each is taken."""
     rng = np.random.default_rng(spec["seed"])
     task = regimes.make_task(rng)
-    structure = {"clouds": spec["clouds"], "rules": spec["rules"]}
+    waves = regimes.make_waves(task, np.random.default_rng([spec["seed"], 1]))
+    rules = {"straight": True, "waves": waves, "smooth": False}[spec["rule"]]
+    structure = {"clouds": spec["clouds"], "rules": rules}
     train, test = (regimes.draw(task, n, rng, **structure) for n in (spec["n"], 2000))
-    mixture = fit_em(rng, train.x, train.d, 4, spec["restarts"])
-    max_iter = spec["max_iter"]
-    net = fit_net(rng, train.x, train.d, hidden=HIDDEN, restarts=2, max_iter=max_iter)
+    starts = spec["restarts"]
+    mixture = fit_em(rng, train.x, train.d, 4, starts)
+    options = {"hidden": HIDDEN, "restarts": starts, "max_iter": spec["max_iter"]}
+    net = fit_net(rng, train.x, train.d, **options)
     outputs = {"mixture": mixture.predict(test.x), "net": net_predict(net, test.x, "linear")}
     return {name: float(((test.d - y) ** 2).mean()) for name, y in outputs.items()}
 
@@ -147,23 +157,22 @@ def without_sign(part: Clusters, rng: Rng) -> Clusters:
 def help_summary(specs: Sequence[Spec], results: Sequence[Result]) -> Result:
     """{"regimes": one dict per cell, "patches": one with and one without the sign}.
 
-    The errors of the regressions are compared by the log of their ratio.
+    The errors of the regressions are compared by the log of their ratio, mixture over network.
     """
     out = {"regimes": [], "patches": []}
-    keys = ("task", "clouds", "rules", "told")
+    keys = ("task", "clouds", "rule", "told")
     completed = [{**dict.fromkeys(keys), **spec} for spec in specs]
-    for (task, clouds, rules, sign), runs in grouped(completed, results, *keys).items():
+    for (task, clouds, rule, sign), runs in grouped(completed, results, *keys).items():
         mixture, net = ([run[name] for run in runs] for name in ("mixture", "net"))
         if task == "regimes":
             ratio = np.log([a / b for a, b in zip(mixture, net, strict=True)])
-            cell = {"clouds": clouds, "rules": rules, "log ratio": mean_and_sd(ratio)}
+            cell = {"clouds": clouds, "rule": rule, "log ratio": mean_and_sd(ratio)}
             cell |= {"mixture": geometric_mean(mixture), "net": geometric_mean(net)}
-            cell |= {"wins": int((ratio < 0).sum()), "better": -sign_of_difference(ratio)}
+            cell |= {"wins": int((ratio < 0).sum()), "log ratios": ratio.tolist()}
         else:
             difference = [a - b for a, b in zip(mixture, net, strict=True)]
             cell = {"told": sign, **means(runs, "mixture", "net", "net, training")}
             cell["wins"] = sum(value > 0 for value in difference)
-            cell["better"] = sign_of_difference(difference)
         out[task].append({**cell, "n": len(runs)})
     return out
 
@@ -173,44 +182,61 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
+CRITERION = criterion(
+    "log of the test errors' ratio, mixture over network", 0.1, "less", len(CELLS)
+)
+REASON = (
+    "A tenth of the error is the least that a reader would choose a model for. The control in "
+    "which the claim must hold is clouds with straight rules, the mixture's own class of models; "
+    "the one in which it must fail is one cloud with one smooth rule, the network's. If a control "
+    "fails, nothing can be told. The verdict is that on the three cases with clouds."
+)
+
+
+def help_decisions(summary: Result) -> list[Decision]:
+    """One per cell: whether the mixture has the lower error."""
+    return [
+        decide(f"{INPUTS[cell['clouds']]}, {RULES[cell['rule']]}", CRITERION, cell["log ratios"])
+        for cell in summary["regimes"]
+    ]
+
+
 def help_verdict(summary: Result) -> tuple[str, str]:
-    """The claim fails where a rule for each region lowers the log ratio of the errors, and by more
-    than clouds do; otherwise it holds where clouds lower it.
-    """
-    cells = {(cell["clouds"], cell["rules"]): cell for cell in summary["regimes"]}
-    both, clouds_only, rules_only, neither = (cells[key]["log ratio"][0] for key in CELLS)
-    clouds = 0.5 * (both + clouds_only - rules_only - neither)
-    rules = 0.5 * (both + rules_only - clouds_only - neither)
-    helps = [CELLS[key] for key, cell in cells.items() if cell["better"] > 0]
-    hurts = [CELLS[key] for key, cell in cells.items() if cell["better"] < 0]
-    holds = "no" if rules < 0 and rules < clouds else "yes" if clouds < 0 else "partly"
-    text = (
-        "Against a net of equal size the mixture of linear experts is better where the data are: "
-        f"{join(helps)}; worse where they are: {join(hurts)} (p < .01). Clouds in the inputs "
-        f"change the mean log ratio of the errors by {clouds:+.2f}, a rule for each region by "
-        f"{rules:+.2f}: "
+    """The claim is on the cells with clouds; both controls have to come out."""
+    decisions = dict(zip(CELLS, help_decisions(summary), strict=True))
+    with_clouds = [decision for (clouds, _), decision in decisions.items() if clouds]
+    without = [decision for (clouds, _), decision in decisions.items() if not clouds]
+    must_hold = decisions[True, "straight"]["verdict"] == HOLDS
+    must_fail = decisions[False, "smooth"]["verdict"] != HOLDS
+    holds = whole_verdict(with_clouds) if must_hold and must_fail else CANNOT_BE_TOLD
+    text = "" if must_hold and must_fail else "A control did not come out. "
+    text += (
+        "That the mixture of linear experts is better than a network of equal size: "
+        f"{in_words([*with_clouds, *without])} {_effect_of_clouds(summary['regimes'])}"
     )
-    if holds == "no":
+    if holds == CONDITION:
         text += (
-            "what makes a mixture worth having is that different rules hold in different regions, "
-            "not that the inputs form clusters."
+            " So clusters of inputs are not enough: the rule in each cluster has to be one that an "
+            "expert can have."
         )
-    else:
-        text += "clusters in the inputs do matter."
-    return holds, text + _needed_or_enough(cells) + _sign_matters(summary["patches"])
+    if decisions[False, "straight"]["verdict"] == HOLDS:
+        text += " And they are not needed: the same holds in one cloud with a rule for each region."
+    return holds, text + _sign_matters(summary["patches"])
 
 
-def _needed_or_enough(cells):
-    """Whether clusters are needed, and whether they are enough."""
-    refuted = {
-        "needed": cells[False, True]["better"] > 0,
-        "enough": cells[True, False]["better"] <= 0,
-    }
-    words = [word for word, is_refuted in refuted.items() if is_refuted]
-    if not words:
-        return ""
-    negation = "neither " if len(words) == 2 else "not "
-    return f" Clusters of inputs are {negation}{' nor '.join(words)}."
+def _effect_of_clouds(cells):
+    """What clouds change, seed by seed, for each rule."""
+    ratios = {(cell["clouds"], cell["rule"]): cell["log ratios"] for cell in cells}
+    level = bonferroni_level(0.95, len(RULES))
+    changes = [
+        f"{interval(paired_interval(ratios[True, rule], ratios[False, rule], level=level))} "
+        f"({words})"
+        for rule, words in RULES.items()
+    ]
+    return (
+        "Clouds instead of one cloud change the log ratio, seed by seed, by "
+        f"{join(changes)}; the intervals hold together with 95 %."
+    )
 
 
 def _sign_matters(patches):
@@ -219,7 +245,8 @@ def _sign_matters(patches):
         " And the gate must be able to see the region: on Chen et al.'s clusters the mixture is "
         f"right in {with_sign['mixture'][0]:.1f} % when a patch names the cluster and in "
         f"{no_sign['mixture'][0]:.1f} % when that patch says nothing (a single net of equal size, "
-        f"{with_sign['net'][0]:.1f} and {no_sign['net'][0]:.1f} %)."
+        f"{with_sign['net'][0]:.1f} and {no_sign['net'][0]:.1f} %; means of "
+        f"{plural(with_sign['n'], 'run')} each)."
     )
 
 
@@ -230,77 +257,7 @@ HELP = Question(
     help_run,
     help_summary,
     help_verdict,
-)
-
-# --- What does the gate learn? --------------------------------------------------------------------
-
-
-def learns_specs(config: Config, quick: bool) -> list[Spec]:
-    """Cells × seeds."""
-    return [
-        {"clouds": clouds, "rules": rules, "seed": seed, "n": 400, "restarts": 10}
-        for clouds, rules in CELLS
-        for seed in range(2 if quick else config.fits)
-    ]
-
-
-def learns_run(spec: Spec) -> Result:
-    """{"gate", "k-means"}: bits about the nearest centre.
-
-    "gate" is the choice of the gate of 4 linear experts, "k-means" the clusters of the inputs.
-    """
-    rng = np.random.default_rng(spec["seed"])
-    task = regimes.make_task(rng)
-    cases = regimes.draw(task, spec["n"], rng, clouds=spec["clouds"], rules=spec["rules"])
-    mixture = fit_em(rng, cases.x, cases.d, 4, spec["restarts"])
-    choice = mixture.gate(cases.x).argmax(axis=1)
-    centroids, _ = kmeans.fit(rng, cases.x, 4, rounds=20)
-    routing, _ = kmeans.route(centroids, cases.x, k=1, weights="one")
-    groups = {"gate": choice, "k-means": routing.expert}
-    return {
-        name: diagnostics.mutual_information(expert, cases.region, rng).bits
-        for name, expert in groups.items()
-    }
-
-
-def learns_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
-    """One dict per cell; "ahead": the sign of the difference between gate and k-means."""
-    cells = []
-    for (clouds, rules), runs in grouped(specs, results, "clouds", "rules").items():
-        ahead = sign_of_difference([run["gate"] - run["k-means"] for run in runs])
-        cell = {"clouds": clouds, "rules": rules, **means(runs, "gate", "k-means")}
-        cells.append({**cell, "ahead": ahead, "n": len(runs)})
-    return cells
-
-
-def learns_verdict(summary: list[Result]) -> tuple[str, str]:
-    """The claim holds where the gate follows the clouds and does not find the rules."""
-    cells = {(cell["clouds"], cell["rules"]): cell for cell in summary}
-    clouds_only = cells[True, False]
-    rules_only = cells[False, True]
-    follows_inputs = clouds_only["gate"][0] > 0.9 * clouds_only["k-means"][0]
-    finds_rules = rules_only["ahead"] > 0
-    holds = "yes" if follows_inputs and not finds_rules else "partly" if follows_inputs else "no"
-    conclusion = "The gate follows the clouds of the inputs."
-    if holds == "no":
-        conclusion = (
-            "The gate learns where each expert is right, which it can see only in the targets; it "
-            "finds clusters where they are also that."
-        )
-    return holds, (
-        "Where the inputs form clouds but one rule holds in all of them, the gate's choice has "
-        f"{clouds_only['gate'][0]:.2f} bits about the cloud and k-means "
-        f"{clouds_only['k-means'][0]:.2f}; where there are no clouds but a rule for each region, "
-        f"the gate has {rules_only['gate'][0]:.2f} and k-means {rules_only['k-means'][0]:.2f}. "
-        f"{conclusion}"
-    )
-
-
-LEARNS = Question(
-    "What does the gate learn?",
-    "to cluster the data",
-    learns_specs,
-    learns_run,
-    learns_summary,
-    learns_verdict,
+    CRITERION,
+    REASON,
+    help_decisions,
 )
