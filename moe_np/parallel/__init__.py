@@ -8,6 +8,7 @@ balance_in_groups load-balancing losses over such groups
 dropped           what a capacity drops of the same tokens on more ranks
 two_level         each exchange in two steps, within the nodes and between them
 agreement         a hash that tells ranks with different parameters
+cost              what a step costs on many devices, by a model: `moe-np cost`
 in_process        all ranks in this process, one exchange at a time
 mpi               one rank per process, by MPI; errors end all ranks with the same message
 launch            find an MPI, start the ranks, and end them when one is gone or late
