@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from moe_np.base.checks import InputError
+from moe_np.experiments.model_speed import cli as whole_models
 
 if TYPE_CHECKING:
     from moe_np.experiments.layer_speed.problem import Shape
@@ -20,7 +21,12 @@ DEFAULT = "-"  # --record without a file
 
 
 def add_bench(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    """Arguments of `moe-np bench`."""
+    """Arguments of `moe-np bench`, and of `moe-np bench model`."""
+    subjects = "`model`: whole models, their training, reading and generation"
+    parser.add_argument("subject", nargs="?", choices=["model"], metavar="model", help=subjects)
+    if "model" in argv:
+        whole_models.add_arguments(parser)
+        return
     parser.add_argument("--expert", default="swiglu", metavar="X", help="swiglu (default) or relu")
     parser.add_argument("--quick", action="store_true", help="two small shapes: not a result")
     shapes = "tokens, width and experts; may be given several times (default: nine shapes)"
@@ -32,6 +38,8 @@ def add_bench(parser: argparse.ArgumentParser, argv: list[str]) -> None:
 
 def bench(args: argparse.Namespace) -> int:
     """Run the bench, print its table, and return the exit status."""
+    if args.subject == "model":
+        return whole_models.bench(args)
     from moe_np.experiments.layer_speed import bench as timing
     from moe_np.experiments.layer_speed import history
 

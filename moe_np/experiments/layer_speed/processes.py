@@ -12,14 +12,14 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from moe_np.experiments.layer_speed.contestants import CONTESTANTS
 from moe_np.experiments.layer_speed.floor import measure_peaks
-from moe_np.experiments.layer_speed.problem import Prepare, least_time, problem
+from moe_np.experiments.layer_speed.problem import least_time, problem
 
 # some shells export these, and then NumPy's products take twice as long
 SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -99,16 +99,25 @@ def machine() -> dict[str, str]:
 
 
 class Runner:
-    """The processes of the contestants and of the peaks; use it as a context manager."""
+    """The processes of the contestants and of the peaks; use it as a context manager.
 
-    def __init__(self, names: Sequence[str]):
+    contestants   by name, with their `prepare`
+    serve         the loop of a contestant's process, serve(prepare, pipe)
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        contestants: Mapping[str, Any] = CONTESTANTS,
+        serve: Callable[..., None] | None = None,
+    ):
         self._pipes = {}
         self._processes = {}
         for name in names:
-            self._start(name, _serve, CONTESTANTS[name].prepare)
+            self._start(name, serve or _serve, contestants[name].prepare)
         self._start("peaks", _serve_peaks)
 
-    def _start(self, name: str, serve: Callable, *prepare: Prepare) -> None:
+    def _start(self, name: str, serve: Callable, *prepare: Callable) -> None:
         context = multiprocessing.get_context("spawn")  # a new process reads the environment anew
         pipe, end_of_process = context.Pipe()
         process = context.Process(target=serve, args=(*prepare, end_of_process), daemon=True)
@@ -118,13 +127,18 @@ class Runner:
         self._pipes[name] = pipe
         self._processes[name] = process
 
-    def ask(self, name: str, *message: Any) -> Any:
-        """Send the message to a process and wait for its answer.
+    def ask(self, name: str, *message: Any, timeout: float | None = None) -> Any:
+        """Send the message to a process and wait for its answer, for `timeout` seconds or without
+        an end.
 
-        Raises ChildProcessError where the process has ended.
+        Raises ChildProcessError where the process has ended, or does not answer in time and is
+        ended.
         """
         try:
             self._pipes[name].send(message)
+            if timeout is not None and not self._pipes[name].poll(timeout):
+                self._processes[name].terminate()
+                raise ChildProcessError(f"{name}: no answer in {timeout:.0f} s")
             return self._pipes[name].recv()
         except (EOFError, ConnectionError):
             self._processes[name].join()
