@@ -17,6 +17,7 @@ from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.why_it_works import (
     gate_collapse,
     more_experts,
+    one_expert_or_two,
     what_the_gate_learns,
     when_it_helps,
     who_gets_what,
@@ -30,7 +31,7 @@ QUESTIONS = {
     "more": more_experts.MORE,
     "harder": more_experts.HARDER,
     "collapse": gate_collapse.COLLAPSE,
-    "k": gate_collapse.ONE_OR_TWO,
+    "k": one_expert_or_two.ONE_OR_TWO,
     "equal": why_experts_differ.EQUAL,
     "errors": why_experts_differ.ERRORS,
     "time": who_gets_what.TIME,

@@ -138,13 +138,14 @@ def harder_table(summary: Result) -> str:
 
 
 def collapse_table(summary: Sequence[Result]) -> str:
-    """First gradients and escapes per kind and bias."""
+    """Gradients at the release and escapes per kind and bias."""
     rows = [
         (
             EQUATIONS.get(cell["kind"], f"sparse, {cell['kind']}"),
             f"{cell['bias']:g}",
             decimal(cell["share"][0], 1, factor=100),
             f"{cell['gate gradient'][0]:.2g}",
+            f"{cell['first gradient'][0]:.2g}",
             f"{cell['other gradient'][0]:.2g}",
             f"{cell['escaped']} of {cell['n']}",
             decimal(cell["when"], 0),
@@ -152,7 +153,7 @@ def collapse_table(summary: Sequence[Result]) -> str:
         )
         for cell in summary
     ]
-    head = ("", "bias", "% to the first expert", "gate's gradient", "another expert's")
+    head = ("", "bias", "% to the first expert", "gate's gradient", "first expert's", "another's")
     head += ("runs that got away", "epoch (median)", "% right at the end")
     return markdown_table(head, rows)
 
