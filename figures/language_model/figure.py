@@ -11,7 +11,7 @@ from moe_np.experiments.language_model.report import report
 from moe_np.experiments.language_model.runs import SYSTEMS
 
 TITLE = "Language models: dense against experts"
-ORDER = 160
+ORDER = 158
 
 
 def make(job: Job) -> str:
