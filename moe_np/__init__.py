@@ -10,6 +10,7 @@
     moe_np.data          vowels, clusters, the robot arm, inverse and piecewise problems
     moe_np.experiments   a folder per paper or question: its configuration, runs and report
     moe_np.parallel      experts over several ranks, in one process or many
+    moe_np.serving       on one machine: experts on disk, fewer bits, many requests
     moe_np.adapt         after training: upcycle, add, remove, merge experts, distil, fine-tune
     moe_np.language      language models in a folder: train, evaluate, continue a text
     moe_np.show          any of it one named state at a time (walk), drawn (view)
@@ -48,6 +49,7 @@ __all__ = [
     "parallel",
     "plots",
     "routing",
+    "serving",
     "show",
     "training",
 ]

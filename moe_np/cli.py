@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "generate": Command(
         "continue a text with a language model, token by token",
-        *("moe_np.language.cli", "add_generate", "generate"),
+        *("moe_np.serving.cli", "add_generate", "generate"),
     ),
     "evaluate": Command(
         "perplexity and bits per byte of a language model on a text",

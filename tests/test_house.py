@@ -33,6 +33,7 @@ ROOMS = (
     "coursework",
     "experiments",
     "parallel",
+    "serving",
     "adapt",
     "language",
     "show",

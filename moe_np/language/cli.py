@@ -185,9 +185,10 @@ def add_generate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     parser.add_argument("--html", metavar="FILE", help="the page, in place of the one in FOLDER")
 
 
-def generate(args: argparse.Namespace) -> None:
-    """Continue a text, token by token."""
-    model = model_files.load(args.folder)
+def generate(args: argparse.Namespace, model: model_files.Model | None = None) -> None:
+    """Continue a text, token by token. model: that of the folder, if it has been read already."""
+    if model is None:
+        model = model_files.load(args.folder)
     tokeniser = model_files.tokeniser(args.folder)
     rng = np.random.default_rng(checks.integer("--seed", args.seed, minimum=0))
     ends = continuation.ends(args.folder)

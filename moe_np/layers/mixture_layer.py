@@ -17,7 +17,9 @@ are left alone, so that the dict of a whole block can be given.
 
 "experts" may also be an object with `read(numbers) -> params of these experts` and a length, for a
 model that is larger than memory (`moe_np.models.checkpoints`): only the experts that tokens chose
-are then read. Such a layer has no backward pass.
+are then read. With `groups(numbers)` and `lend(numbers) -> (params, places)` in addition it keeps
+some of them (`moe_np.serving.offload`), and the output is the sum over groups of experts that are
+in memory together. Such layers have no backward pass.
 """
 
 import functools
@@ -172,8 +174,12 @@ def forward(
         routing, gate = router.route(params["router"], h, **facts, **options)
     else:
         routing, gate = shared_experts.routing(len(h), 1, h.dtype), None
-    loaded, numbered = _only_used(params["experts"], routing)
+    groups = _in_memory(params["experts"], routing)
+    loaded, numbered = next(groups)
     out, cache = sparse_layer.forward(loaded, h, numbered, expert, workspace=workspace)
+    for loaded, numbered in groups:  # a group takes the memory of the one before it
+        added, cache = sparse_layer.forward(loaded, h, numbered, expert)
+        out = out + added
     shared = shared_gate = None
     if "shared" in params:
         all_tokens, shared_gate = _shared_routing(params, h)
@@ -204,8 +210,11 @@ def forward_few(
         numbers = {"ids": ids, "n_experts": _count(params["experts"])}
         facts = numbers if _takes("ids", router.route) else {}
         routing, _ = router.route(params["router"], h, training=False, rng=None, **facts, **options)
-    loaded, numbered = _only_used(params["experts"], routing)
+    groups = _in_memory(params["experts"], routing)
+    loaded, numbered = next(groups)
     out = few_tokens.forward(loaded, h, numbered, expert)
+    for loaded, numbered in groups:
+        out = out + few_tokens.forward(loaded, h, numbered, expert)
     if "shared" in params:
         all_tokens, _ = _shared_routing(params, h)
         out = out + few_tokens.forward(params["shared"], h, all_tokens, expert)
@@ -284,13 +293,32 @@ def _count(params):
     return len(params["w2"]) if isinstance(params, dict) else len(params)
 
 
-def _only_used(params, routing):
-    """The parameters of the experts, and the routing: where they lie in a file, those of the
-    experts that tokens chose, numbered anew.
+def _in_memory(params, routing):
+    """The parameters of the experts, and the routing. Of experts that are read, those that tokens
+    chose, numbered by their places: one group after the other, each with its assignments.
     """
     if isinstance(params, dict):
-        return params, routing
+        yield params, routing
+        return
     used = np.unique(routing.expert) if len(routing.expert) else np.zeros(1, np.int64)
-    expert = np.searchsorted(used, routing.expert)
-    probs, demand = routing.probs[:, used], routing.demand[:, used]
-    return params.read(used), routing._replace(expert=expert, probs=probs, demand=demand)
+    if not hasattr(params, "lend"):
+        yield params.read(used), _numbered(routing, used, np.arange(len(used)), len(used))
+        return
+    for numbers in params.groups(used):
+        loaded, places = params.lend(numbers)
+        yield loaded, _numbered(routing, numbers, places, len(loaded["w2"]))
+
+
+def _numbered(routing, numbers, places, n_places):
+    """The assignments to the experts `numbers`, which lie in `places` of n_places."""
+    place_of = np.full(routing.demand.shape[1], -1)
+    place_of[numbers] = places
+    expert = place_of[routing.expert]
+    here = expert >= 0
+    probs, demand = (
+        np.zeros((len(table), n_places), table.dtype) for table in (routing.probs, routing.demand)
+    )
+    probs[:, places] = routing.probs[:, numbers]
+    demand[:, places] = routing.demand[:, numbers]
+    token, weight = routing.token[here], routing.weight[here]
+    return Routing(token, expert[here], weight, routing.logits, probs, demand)

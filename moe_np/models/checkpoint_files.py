@@ -46,6 +46,10 @@ class Arrays:
         """The array of this name, or its entry along axis 0."""
         return self._readers[name].read(name, index)
 
+    def place(self, name: str, index: int | None = None) -> tuple[str, str, tuple[int, ...], int]:
+        """The file of an array, or of its entry along axis 0, and its `Reader.place` there."""
+        return (self._readers[name].path, *self._readers[name].place(name, index))
+
 
 def _paths(folder):
     """The safetensors files of a folder."""

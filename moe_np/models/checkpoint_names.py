@@ -133,7 +133,7 @@ class Piece(NamedTuple):
 
     def of(self, array: Array) -> Array:
         """The part of the file's array, as the leaf has it."""
-        if len(self.shape) == 1:
+        if array.ndim == 1:
             return array
         part = array[..., self.rows, self.columns]
         return part.swapaxes(-1, -2) if self.is_matrix else part

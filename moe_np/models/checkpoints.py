@@ -28,7 +28,7 @@ import numpy as np
 from moe_np.base import checks, files
 from moe_np.base import params as nested
 from moe_np.base.checks import InputError
-from moe_np.base.types import Array, ArrayE, DType, Params
+from moe_np.base.types import Array, DType
 from moe_np.models import (
     checkpoint_files,
     checkpoint_names,
@@ -40,6 +40,7 @@ from moe_np.models import (
 from moe_np.models.checkpoint_files import CONFIG, Arrays
 from moe_np.models.checkpoint_names import Piece
 from moe_np.models.decoder_config import Config, Tree
+from moe_np.models.stored_experts import StoredExperts
 
 # the model_type of a folder with the names used here
 NATIVE = "moe_np_decoder"
@@ -47,32 +48,6 @@ NATIVE_ENCODER_DECODER = "moe_np_encoder_decoder"
 NATIVES = {NATIVE: decoder_config, NATIVE_ENCODER_DECODER: encoder_decoder_config}
 
 AnyConfig = Config | encoder_decoder_config.Config
-
-
-class StoredExperts:
-    """The experts of one layer in their files: `read` fetches some of them."""
-
-    def __init__(self, arrays: Arrays, parts: dict[str, list[Piece]], n: int, dtype: DType):
-        self._arrays = arrays
-        self._parts = parts
-        self._n = n
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return self._n
-
-    def read(self, numbers: ArrayE) -> Params:
-        """The parameters of the experts of these numbers, each (len(numbers), ...)."""
-        params = {}
-        for leaf, parts in self._parts.items():
-            experts = [self._expert(parts, int(number)) for number in numbers]
-            params[leaf] = np.stack(experts).astype(self._dtype, copy=False)
-        return params
-
-    def _expert(self, parts, number):
-        if parts[0].expert is None:  # all experts of the layer in one array
-            return parts[0].of(self._arrays.read(parts[0].name, number))
-        return parts[number].of(self._arrays.read(parts[number].name))
 
 
 # --- loading --------------------------------------------------------------------------------------
@@ -97,7 +72,7 @@ def load(
         raise InputError(f"folder: {folder / CONFIG} is no JSON object")
     arrays = Arrays(folder)
     if settings.get("model_type") in NATIVES:
-        return _load_native(settings, arrays, dtype)
+        return _load_native(settings, arrays, dtype, lazy)
     return _load_published(settings, arrays, dtype, lazy)
 
 
@@ -213,7 +188,7 @@ def _with_extras(config, settings, names):
     return config._replace(**{name: extras[name] for name in names if name in extras})
 
 
-def _load_native(settings, arrays, dtype):
+def _load_native(settings, arrays, dtype, lazy):
     fields = settings.get("config")
     module = NATIVES[settings["model_type"]]
     if not isinstance(fields, dict) or not set(fields) <= set(module.Config._fields):
@@ -226,10 +201,23 @@ def _load_native(settings, arrays, dtype):
     module.check(config)
     wanted = nested.leaves(module.init(np.random.default_rng(0), config))
     _check_names(arrays.folder, {n: a.shape for n, a in wanted.items()}, arrays.shapes())
-    leaves = {name: arrays.read(name) for name in wanted}
-    return config, _nest(
-        {n: a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for n, a in leaves.items()}
-    )
+    routers = {name.rpartition("router.")[0] for name in wanted if ".router." in name}
+    stored = {f"{layer}experts" for layer in routers} if lazy else set()
+    leaves: dict[str, Any] = {}
+    for name in wanted:
+        if name.rpartition(".")[0] not in stored:
+            array = arrays.read(name)
+            leaves[name] = array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
+    for path in sorted(stored):
+        names = [name for name in wanted if name.startswith(f"{path}.")]
+        parts = {name.rpartition(".")[2]: [_as_stored(name, wanted[name])] for name in names}
+        leaves[path] = StoredExperts(arrays, parts, config.experts, dtype)
+    return config, _nest(leaves)
+
+
+def _as_stored(name, leaf):
+    """The piece of a file that has a leaf as it is."""
+    return Piece(name, leaf.shape, None, slice(None), slice(None), is_matrix=False)
 
 
 # --- saving ---------------------------------------------------------------------------------------

@@ -78,19 +78,25 @@ class Reader(Mapping):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def place(self, name: str, index: int | None = None) -> tuple[str, tuple[int, ...], int]:
+        """Where an array is, or its entry `index` along axis 0: its type (a key of DTYPES), its
+        shape and its first byte. Raises KeyError for another name.
+        """
+        entry = self.entries[name]
+        if index is None:
+            return entry.dtype, entry.shape, entry.start
+        index = checks.integer("index", index, minimum=0, maximum=(entry.shape or (0,))[0] - 1)
+        size = math.prod(entry.shape[1:]) * DTYPES[entry.dtype].itemsize
+        return entry.dtype, entry.shape[1:], entry.start + index * size
+
     def read(self, name: str, index: int | None = None) -> Array:
         """The array of this name, or its entry `index` along axis 0: only that is read.
 
         bfloat16 becomes float32; the other types stay. Raises KeyError for another name, and
         InputError where the file has become shorter or cannot be read.
         """
-        entry = self.entries[name]
-        dtype = DTYPES[entry.dtype]
-        shape, start = entry.shape, entry.start
-        if index is not None:
-            index = checks.integer("index", index, minimum=0, maximum=(shape or (0,))[0] - 1)
-            shape = shape[1:]
-            start += index * math.prod(shape) * dtype.itemsize
+        kind, shape, start = self.place(name, index)
+        dtype = DTYPES[kind]
         count = math.prod(shape)
         try:
             numbers = np.fromfile(self.path, dtype, count, offset=start)
@@ -98,7 +104,7 @@ class Reader(Mapping):
             raise InputError(f"path: {self.path} cannot be read ({error.strerror})") from None
         if len(numbers) != count:
             raise InputError(f"path: wanted {count} numbers of {name!r} in {self.path}, it is cut")
-        numbers = from_bfloat16(numbers) if entry.dtype == "BF16" else numbers
+        numbers = from_bfloat16(numbers) if kind == "BF16" else numbers
         return numbers.astype(numbers.dtype.newbyteorder("="), copy=False).reshape(shape)
 
 

@@ -1,0 +1,35 @@
+"""Sizes as text, and the memory of this process."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from moe_np.base.checks import InputError
+from moe_np.serving.memory import bytes_of, megabytes, resident
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MB", 64_000_000), ("1.5 GB", 1_500_000_000), ("32MiB", 1 << 25), ("7", 7), ("2kb", 2000)],
+)
+def test_sizes(text, size):
+    assert bytes_of("--memory", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-3MB", "64 PB", "1e6"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(InputError, match="--memory: wanted a size such as 64MB, got"):
+        bytes_of("--memory", text)
+
+
+def test_as_text():
+    assert megabytes(1_234_567_890) == "1,234.6 MB"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the largest value is known")
+def test_resident_memory_follows_what_is_used():
+    before = resident()
+    array = np.ones(12_500_000)
+    assert 90e6 < resident() - before < 130e6
+    del array
