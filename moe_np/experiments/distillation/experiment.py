@@ -1,0 +1,209 @@
+"""Distillation (Fedus et al. 2021, arXiv 2101.03961, table 6): the dense decoder, its teacher with
+experts, and students with the operations per token of both.
+
+    system                  student before training          share of soft targets
+    teacher                 –                                (a mixture, ordinary training)
+    dense                   –                                (the baseline, ordinary training)
+    soft targets            new                              1
+    copied weights          + the teacher's that are no      1
+                            experts' and routers'
+    and hard targets        the same                         .25
+    copied weights alone    the same                         0, the control
+    merged experts          experts merged by use            .25   (half the operations)
+    one expert per token    the teacher's, k = 1             .25   (half the operations)
+
+Teacher, baseline and students are trained for equally many updates on equal minibatches.
+
+Criteria, fixed before the runs. The teacher has a *gain* where the whole 95 % interval of the
+paired difference of the least validation losses, teacher less dense, lies below 0. Only then shares
+are printed, (student − dense)/(teacher − dense) by seed, with their standard deviation. A student
+*keeps something* where the interval of student less dense lies below 0. The *order of the paper*
+holds where each of its four rows has a lower mean loss than the row before it, the control left
+out; the control is *worse than dense*, as in the paper, where its interval lies above 0.
+"""
+
+import dataclasses
+
+from moe_np.adapt import distillation, layer_parts
+from moe_np.experiments.common import pretrained, small_decoders
+from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common.small_decoders import Sizes
+from moe_np.experiments.common.statistics import describe, paired_interval
+from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.models import decoder_config
+from moe_np.training import loop
+
+TEACHER = "teacher"
+DENSE = "dense"
+CONTROL = "copied weights alone"
+STUDENTS = {  # system: (way of `distillation.student`, share of soft targets)
+    "soft targets": ("new", 1.0),
+    "copied weights": ("copied", 1.0),
+    "and hard targets": ("copied", 0.25),
+    CONTROL: ("copied", 0.0),
+    "merged experts": ("merged", 0.25),
+    "one expert per token": ("fewer", 0.25),
+}
+SYSTEMS = (TEACHER, DENSE, *STUDENTS)
+LOOKED_AT = 64  # windows by which experts are weighted in the mean
+
+# Fedus et al. 2021, table 6: negative log perplexity, T5-Base against Switch-Base of 3,800 million
+# parameters, and table 7: the share kept at 82 to 99 % compression
+PAPER = {
+    "quality": {
+        DENSE: -1.636,
+        TEACHER: -1.444,
+        "soft targets": -1.631,
+        "copied weights": -1.598,
+        "and hard targets": -1.580,
+        CONTROL: -1.639,
+    },
+    "share": {"soft targets": 3, "copied weights": 20, "and hard targets": 29},
+    "share by compression": {82: 37, 90: 32, 95: 30, 97: 27, 99: 28},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All values are ours: small enough for several seeds."""
+
+    sizes: Sizes = dataclasses.field(default_factory=Sizes)
+    every: int = 100  # updates between validations
+    seeds: int = 5
+
+
+OPTIONS: tuple[Option, ...] = ()
+SMOKE = {"config": Config(small_decoders.SMOKE, every=2, seeds=1)}
+QUICK = Config(small_decoders.QUICK, every=20, seeds=1)
+
+
+def specs(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    quick: bool = False,
+) -> list[Spec]:
+    """One spec per system and seed."""
+    config = config or (QUICK if quick else Config())
+    n = seed_count(seeds, config.seeds)
+    return [_spec(config, system, seed) for seed in range(n) for system in selected(SYSTEMS, only)]
+
+
+def _spec(config, system, seed):
+    model = small_decoders.model_spec(config.sizes, seed, dense=system == DENSE)
+    facts = {"learning_rate": config.sizes.learning_rate, "every": config.every}
+    return {"system": system, "seed": seed, "model": model, **facts}
+
+
+def run_one(spec: Spec) -> Result:
+    """Train one system from one seed: its parameters, and its validation losses."""
+    model = small_decoders.pretrained_of(spec["model"])
+    facts = {"system": spec["system"], "seed": spec["seed"]}
+    if spec["system"] not in STUDENTS:
+        _, validations = model.records
+        curve = [record["validation_loss"] for record in validations]
+        return {**facts, "validation": curve, **_sizes(model.config)}
+    way, soft = STUDENTS[spec["system"]]
+    config, params = _student(way, model, spec["seed"])
+    updates = spec["model"]["updates"]
+    workspace = {}
+
+    def gradients_of(trained, minibatch, rng):
+        ids, targets = minibatch
+        teacher = (model.config, model.params)
+        options = {"soft": soft, "rng": rng, "workspace": workspace}
+        return distillation.loss_and_grads(
+            trained, ids, targets, config, teacher=teacher, **options
+        )
+
+    def validation_of(trained):
+        return small_decoders.loss_on(config, trained, model.validation, model.length)
+
+    curve = small_decoders.further(
+        params,
+        gradients_of,
+        small_decoders.windows(model),
+        validation_of,
+        loop.Options(updates, spec["learning_rate"], seed=spec["seed"]),
+        every=spec["every"],
+    )
+    return {**facts, "validation": curve.validation[1:], **_sizes(config)}
+
+
+def _student(way, model, seed):
+    if way == "fewer":
+        return distillation.fewer_choices(model.config, 1), model.params
+    rng = small_decoders.generator(seed)
+    rows = model.train[: LOOKED_AT * model.length].reshape(-1, model.length)
+    return distillation.student(way, model.config, model.params, rng=rng, ids=rows)
+
+
+def _sizes(config):
+    k = layer_parts.choices(config) if config.experts > 1 else 1
+    counts = decoder_config.architecture(config)
+    return {"experts": config.experts, "k": k, "expert width": counts.d_expert or counts.d_ff}
+
+
+def run(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    sweep: Sweep,
+    quick: bool = False,
+) -> Result:
+    """All systems and seeds (5; 1 if quick): what is written as distillation.json."""
+    config = config or (QUICK if quick else Config())
+    chosen = specs(config, seeds=seeds, only=only)
+    with pretrained.stored_with(sweep):
+        runs = sweep.map(run_one, chosen, "distillation")
+    by_system = {s: [r for r in runs if r["system"] == s] for s in selected(SYSTEMS, only)}
+    return {
+        "name": "distillation",
+        "config": dataclasses.asdict(config),
+        "seeds": sorted({spec["seed"] for spec in chosen}),
+        "runs": runs,
+        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
+        "against_dense": against_dense(by_system),
+        "shares": shares(by_system),
+        "paper": PAPER,
+        "versions": versions(),
+    }
+
+
+def least(runs: list[Result]) -> list[float]:
+    """The least validation loss of each run, by seed."""
+    return [min(run["validation"]) for run in runs]
+
+
+def summarise(runs: list[Result]) -> dict:
+    """Means over the seeds of one system."""
+    width = runs[0]["k"] * runs[0]["expert width"]
+    return {"least": describe(least(runs)).record("mean", "sd"), "active width": width}
+
+
+def against_dense(by_system: dict[str, list[Result]]) -> dict:
+    """{system: interval of its least validation loss less that of the dense model}."""
+    dense = by_system.get(DENSE, [])
+    return {
+        system: paired_interval(least(runs), least(dense)).record()
+        for system, runs in by_system.items()
+        if dense and runs and system != DENSE
+    }
+
+
+def shares(by_system: dict[str, list[Result]]) -> dict | None:
+    """{student: mean and sd by seed of the share of the teacher's gain that it keeps}; None where
+    the interval of the gain holds 0, or the gain was not measured.
+    """
+    gain = against_dense(by_system).get(TEACHER)
+    if gain is None or gain["high"] is None or gain["high"] >= 0:
+        return None
+    dense, teacher = (least(by_system[system]) for system in (DENSE, TEACHER))
+    kept = {}
+    for system, runs in by_system.items():
+        if system in STUDENTS and runs:
+            triples = zip(least(runs), dense, teacher, strict=True)
+            kept[system] = describe([(s - d) / (t - d) for s, d, t in triples]).record("mean", "sd")
+    return kept

@@ -1,0 +1,49 @@
+"""The comparison of students: equal operations, shares only of a gain, words and numbers."""
+
+import pytest
+
+from moe_np.experiments.common.sweep import Sweep
+from moe_np.experiments.distillation import experiment
+from moe_np.experiments.distillation.experiment import CONTROL, DENSE, TEACHER
+from moe_np.experiments.distillation.report import report, verdict
+
+SMOKE = experiment.SMOKE["config"]
+
+
+@pytest.fixture(scope="module")
+def result():
+    with Sweep(jobs=1, progress=False) as sweep:
+        return experiment.run(SMOKE, sweep=sweep)
+
+
+def test_students_of_the_table_have_the_operations_of_the_teacher(result):
+    width = {system: ours["active width"] for system, ours in result["summary"].items()}
+    equal = (TEACHER, DENSE, "soft targets", "copied weights", "and hard targets", CONTROL)
+    assert {width[system] for system in equal} == {16}
+    assert width["merged experts"] == width["one expert per token"] == 8
+
+
+def test_all_have_equally_many_validations(result):
+    assert {len(run["validation"]) for run in result["runs"]} == {2}
+    losses = {run["system"]: run["validation"] for run in result["runs"]}
+    assert len({tuple(loss) for loss in losses.values()}) == 8
+
+
+def systems(teacher):
+    losses = {DENSE: [4.0, 4.2], TEACHER: teacher, "soft targets": [3.9, 4.1]}
+    return {s: [{"validation": [9.0, loss]} for loss in of] for s, of in losses.items()}
+
+
+def test_there_are_shares_only_of_a_gain():
+    found = experiment.shares(systems([3.5, 3.7]))
+    assert found["soft targets"]["mean"] == pytest.approx(0.2)
+    assert experiment.shares(systems([3.5, 4.3])) is None
+    assert experiment.shares({DENSE: systems([1, 1])[DENSE]}) is None
+
+
+def test_the_words_follow_the_numbers(result):
+    text = report(result)
+    assert "-1.631" in text and "table 7" in text
+    assert verdict({"low": -2, "high": -1}) == "it keeps something of the gain"
+    assert verdict({"low": 1, "high": 2}) == "it is worse than dense"
+    assert verdict({"low": -1, "high": 2}) == "no difference to dense is told"
