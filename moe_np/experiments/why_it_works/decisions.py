@@ -82,8 +82,7 @@ def in_words(decisions: Sequence[Decision]) -> str:
         )
         if cases
     ]
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{'; '.join(parts)}."
 
 
 def decisions_table(decisions: Sequence[Decision], digits: int = 3) -> str:

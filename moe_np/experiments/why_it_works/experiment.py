@@ -15,6 +15,7 @@ from moe_np.base.checks import choice, integer
 from moe_np.experiments.common.experiment import Result, Spec, selected
 from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.why_it_works import (
+    cooperation,
     gate_collapse,
     more_experts,
     one_expert_or_two,
@@ -33,7 +34,7 @@ QUESTIONS = {
     "collapse": gate_collapse.COLLAPSE,
     "k": one_expert_or_two.ONE_OR_TWO,
     "equal": why_experts_differ.EQUAL,
-    "errors": why_experts_differ.ERRORS,
+    "errors": cooperation.ERRORS,
     "time": who_gets_what.TIME,
     "random": who_gets_what.RANDOM,
     "start": who_gets_what.START,

@@ -7,7 +7,8 @@ that is computed from these numbers. Questions lie in
     what_the_gate_learns  whether the gating network clusters the inputs
     gate_collapse         why not everything goes to one expert
     one_expert_or_two     whether a router learns from one expert per case
-    why_experts_differ    what keeps experts apart; cooperation and competition
+    why_experts_differ    what keeps experts apart
+    cooperation           which error makes experts cooperate
     who_gets_what         whether specialisation takes time, is random, and follows the gate
     more_experts          more and more experts; harder regions
 """

@@ -47,7 +47,7 @@ def test_the_verdict_on_a_claim_follows_from_its_cases():
 
 def test_words_and_table():
     cases = [decide("a", RULE, [1.0, 1.1, 0.9, 1.0, 1.05]), decide("b", RULE, [0.0])]
-    assert decisions.in_words(cases) == "It holds for a; it cannot be told for b."
+    assert decisions.in_words(cases) == "it holds for a; it cannot be told for b."
     table = decisions.decisions_table(cases, digits=2)
     assert "| b | 1 | 0.00 [–, –] | – | cannot be told |" in table
     assert table.count("\n") == markdown_table(("x",), [(1,), (2,)]).count("\n")

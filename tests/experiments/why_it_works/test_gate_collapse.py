@@ -20,7 +20,7 @@ def cells(ratios, escaped):
 def test_the_verdict_on_collapse_changes_with_the_numbers():
     holds, words = gate_collapse.collapse_verdict(cells((1.5, -1.0), (8, 0)))
     assert holds == "holds under a condition"
-    assert "It holds for eq. 3 at 2; it is not supported for eq. 3 at 10." in words
+    assert "it holds for eq. 3 at 2; it is not supported for eq. 3 at 10." in words
     assert "is large, eq. 3 at 2 8 of 8; where the gradient is not shown to be large" in words
     assert gate_collapse.collapse_verdict(cells((1.5, 1.5), (8, 8)))[0] == "holds"
     holds, words = gate_collapse.collapse_verdict(cells((-1.0, -1.0), (8, 0)))

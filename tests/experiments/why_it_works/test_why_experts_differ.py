@@ -1,4 +1,4 @@
-"""What keeps experts apart: exact symmetry, growth rates, and how experts depend on each other."""
+"""What keeps experts apart: exact symmetry and growth rates."""
 
 import numpy as np
 import pytest
@@ -24,15 +24,26 @@ def test_the_growth_rate_is_that_of_the_logarithm():
     assert growth_rate(np.zeros(100)) is None
 
 
-def test_dependence_by_hand():
-    d = np.zeros((2, 1))
-    p = np.full((2, 2), 0.5)
-    o = np.array([[[1.0], [-1.0]], [[2.0], [-2.0]]])  # the error of one cancels that of the other
-    coupled = why_experts_differ.dependence(o, p, d)
-    assert coupled["blend"] == 0 and coupled["cancelled"] == 1 and coupled["correlation"] == -1
-    assert coupled["alone"] == coupled["without"] == 2.5 and coupled["in use"] == 1
-    alone = why_experts_differ.dependence(o, np.array([[1.0, 0.0], [0.0, 1.0]]), d)
-    assert alone["cancelled"] == 0 and alone["blend"] == alone["alone"] == 2.5
+def equal_cells(rates):
+    """A summary with these growth rates for (error, gate learns), and bit-equal experts."""
+    noise = 1e-5 * np.random.default_rng(0).normal(size=8)
+    shared = {"n": 8, "never apart": 8, "first": 0.1, "last": 0.1}
+    return [
+        {**shared, "error": error, "start": start, "gate learns": learns, "rates": values}
+        for (error, learns), rate in rates.items()
+        for start, values in (("equal", []), ("1e-8 apart", (rate + noise).tolist()))
+    ]
+
+
+def test_the_verdict_on_equal_experts_is_not_that_of_arithmetic():
+    rates = {(error, learns): -0.001 for error in LEARNING_RATES for learns in (True, False)}
+    assert why_experts_differ.equal_verdict(equal_cells(rates))[0] == "not supported"
+    rates["cooperative", False] = 0.006
+    holds, words = why_experts_differ.equal_verdict(equal_cells(rates))
+    assert holds == "holds under a condition"
+    assert words.endswith("So bad performance alone does part experts, for eq. 1, gate held.")
+    holds, words = why_experts_differ.equal_verdict(equal_cells(dict.fromkeys(rates, 0.006)))
+    assert holds == "holds" and "as arithmetic demands" in words
 
 
 @pytest.mark.slow
