@@ -106,9 +106,11 @@ def more_table(summary: Sequence[Result]) -> str:
     """Likelihood and error per number of experts."""
     rows = []
     for cell in summary:
-        train, test, error = (mean_sd(cell[name]) for name in ("train", "test", "error"))
-        rows.append((cell["experts"], train, test, decimal(cell["median test"]), error))
+        names = ("train", "test", "error", "net")
+        train, test, error, net = (mean_sd(cell[name]) for name in names)
+        rows.append((cell["experts"], train, test, decimal(cell["median test"]), error, net))
     head = ("experts", "training likelihood", "test likelihood", "its median", "test error")
+    head += ("that of a network of equal size",)
     return markdown_table(head, rows)
 
 

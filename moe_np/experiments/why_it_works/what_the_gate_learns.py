@@ -116,7 +116,10 @@ def learns_verdict(summary: list[Result]) -> tuple[str, str]:
         f"{CELLS[key]}: {cell['gate'][0]:.2f} and {cell['k-means'][0]:.2f}"
         for key, cell in bits.items()
     )
-    text = f"Bits of the gate and of k-means, means: {shown}. That the gate finds the clusters: {in_words(decisions)}"
+    text = (
+        f"Bits of the gate and of k-means, means: {shown}. That the gate finds the clusters: "
+        f"{in_words(decisions)}"
+    )
     if not valid:
         text += " The control without any structure did not come out."
     if holds == CONDITION:
