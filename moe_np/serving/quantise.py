@@ -75,9 +75,9 @@ def _rounded_down(x):
     """float16, the nearest one, or the next lower one where that is above x by more than the
     rounding of float32: numbers that came from float16 come back.
     """
-    nearest = x.astype(np.float16)
-    above = nearest.astype(np.float64) - x > 2.0**-20 * np.abs(x)
-    return np.where(above, np.nextafter(nearest, np.float16(-np.inf)), nearest)
+    rounded = x.astype(np.float16)
+    too_high = rounded.astype(np.float64) - x > 2.0**-20 * np.abs(x)
+    return np.where(too_high, np.nextafter(rounded, np.float16(-np.inf)), rounded)
 
 
 def dequantise(q: Quantised, experts: ArrayE | None = None) -> Matrices:
