@@ -12,8 +12,7 @@ import numpy as np
 
 from moe_np.base.types import Array
 from moe_np.kernels.attention_step import attend
-from moe_np.kernels.few_tokens import absent, run_experts
-from moe_np.kernels.machine.blas import NO_TRANS, gemm
+from moe_np.kernels.few_tokens import absent, multiply, run_experts
 from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.jit_options import ENTRY, INNER
 from moe_np.kernels.sparse_layer import ACTIVATIONS
@@ -106,9 +105,9 @@ def _block(x, w, keys, values, place, eps, gate, y):
     k = np.empty((B, w.wk.shape[1]), y.dtype)
     v = np.empty_like(k)
     _rms(x, w.norm1, eps, h)
-    gemm(NO_TRANS, NO_TRANS, h, w.wq, 0, q)
-    gemm(NO_TRANS, NO_TRANS, h, w.wk, 0, k)
-    gemm(NO_TRANS, NO_TRANS, h, w.wv, 0, v)
+    multiply(h, w.wq, q)
+    multiply(h, w.wk, k)
+    multiply(h, w.wv, v)
     by_head = q.reshape(B, q.shape[1] // d, d)
     key = k.reshape(B, k.shape[1] // d, d)
     value = v.reshape(key.shape)
@@ -121,8 +120,8 @@ def _block(x, w, keys, values, place, eps, gate, y):
     out = np.empty_like(by_head)
     scale = y.dtype.type(1 / np.sqrt(d))
     attend(by_head, keys, values, place.first, place.position + 1, place.valid, scale, out)
-    y[:] = x
-    gemm(NO_TRANS, NO_TRANS, out.reshape(q.shape), w.wo, 1, y)
+    multiply(out.reshape(q.shape), w.wo, y)
+    y += x
     _rms(y, w.norm2, eps, h)
     sound = np.ones(1, np.bool_)
     if w.router.shape[1]:
@@ -150,15 +149,13 @@ def block(
     position is written behind those of kv (`KeyValues`); angles (`Rotary`) are those of it.
     """
     B = len(x)
-    E = max(1, w.router.shape[1])
+    E = w.router.shape[1]
     real = x.dtype
-    gate = Gate(  # without a router the one expert has the weight 1
-        logits=np.empty((B, E), real),
-        probs=np.ones((B, E), real),
-        choice=np.zeros((B, w.k), np.int64),
-        weight=np.ones((B, w.k), real),
-        demand=np.ones((B, E), bool),
-    )
+    empty = np.empty if E else np.ones  # without a router the one expert has the weight 1
+    choice = np.empty((B, w.k), np.int64) if E else np.zeros((B, 1), np.int64)
+    shape = (B, E or 1)
+    scores = (empty(shape, real), empty(shape, real))
+    gate = Gate(*scores, choice, empty(choice.shape, real), empty(shape, bool))
     end = kv.length + 1
     first = 0 if window is None else max(0, end - window)
     hidden = np.empty((0, 0), bool) if valid is None else valid

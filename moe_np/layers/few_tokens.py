@@ -20,7 +20,7 @@ from moe_np.layers.experts import Expert
 from moe_np.routing.contract import Routing
 
 MOST = 64  # assignments up to which this takes less time than the sparse layer
-LARGE = 1 << 20  # multiplications per matrix from which on the threads of the sparse layer pay
+LARGE = 1 << 21  # multiplications per matrix from which on the threads of the sparse layer pay
 
 
 def is_few(n_assignments: int, w2: Annotated[np.ndarray, "E, H, D_out"]) -> bool:

@@ -303,7 +303,7 @@ def _tokens(advance, logits, state, settings):
         p = probabilities(logits, **settings.cut)
         ids = np.where(ended, ids, draw(p, settings.rng))
         token = Token(ids, p[np.arange(len(p)), ids], None)
-        ended = ended | np.isin(ids, settings.stop)
+        ended = ended | np.isin(ids, settings.stop) if settings.stop else ended
         last = number == settings.tokens or bool(ended.all())
         if not settings.routing:
             yield token

@@ -51,7 +51,7 @@ QUICK = (
 
 BUDGET = 230.0  # seconds after which no workload begins
 LAST = 285.0  # seconds after which no answer is waited for
-PATIENCE = 75.0  # seconds for an answer: torch.compile takes long
+PATIENCE = 60.0  # seconds for an answer of a peer: torch.compile takes long
 ROUNDS = 4
 AT_LEAST = 0.4  # seconds of a contestant's turn
 IMPLS = ("moe_np", *PEERS, "dense")
@@ -166,18 +166,22 @@ def _measure(runner, measured, w, last, at_least, progress):
     """All contestants on one workload: results, times in turns, memory."""
     names = [name for name in measured.names if w.what in CONTESTANTS[name].whats]
     ask = _Asking(runner, measured, last, progress)
-    results = ask.all(names, "prepare", w)
-    check_same(w, results)
     peaks, measured.machine = runner.ask("peaks", "peaks")
     measured.peaks = Peaks(*np.maximum(peaks, measured.peaks).tolist())
-    for _ in range(ROUNDS):
+    times = {}
+    results = {}
+    for name in names:
+        results |= ask.all([name], "prepare", w)
+        check_same(w, results)
+        for _, seconds in ask.all([name], "time", at_least).items():
+            measured.times.setdefault(w, times)[name] = [seconds]
+    for _ in range(ROUNDS - 1):
         begin = time.monotonic()
-        times = ask.all(results, "time", at_least)
-        for name, seconds in times.items():
-            measured.times.setdefault(w, {}).setdefault(name, []).append(seconds)
+        for name, seconds in ask.all(times, "time", at_least).items():
+            times[name].append(seconds)
         if 2 * time.monotonic() - begin > last:
             break
-    measured.memory[w] = ask.all(results, "peak")
+    measured.memory[w] = ask.all(times, "peak")
 
 
 class _Asking:
@@ -199,7 +203,8 @@ class _Asking:
             if left <= 0:
                 raise TimeoutError
             try:
-                answer = self.runner.ask(name, *message, timeout=min(left, PATIENCE))
+                patience = min(left, PATIENCE) if CONTESTANTS[name].libraries else left
+                answer = self.runner.ask(name, *message, timeout=patience)
             except ChildProcessError as error:
                 answer = FailureText(str(error).removeprefix(f"{name}: "))
             if isinstance(answer, FailureText):

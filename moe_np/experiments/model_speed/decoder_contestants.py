@@ -63,12 +63,14 @@ def _training(params, ids, targets, config, workspace):
     losses = ((BALANCE, balance.switch),)
 
     def step():
+        nonlocal state
         loss, grads = decoder.loss_and_grads(
             state.params, ids, targets, config, losses=losses, workspace=workspace
         )
         scale = optim.clip_scale(optim.global_norm(grads), CLIP)
-        optimiser = {"scale": scale, "in_place": True, "update": loop.update_leaf, **UPDATE}
-        optim.adamw(state.params, grads, state.optimiser, **optimiser)
+        options = {"scale": scale, "in_place": True, "update": loop.update_leaf, **UPDATE}
+        params, optimiser = optim.adamw(state.params, grads, state.optimiser, **options)
+        state = loop.State(state.number + 1, params, optimiser)
         return loss.task
 
     return step, np.array(step())

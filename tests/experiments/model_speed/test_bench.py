@@ -43,14 +43,14 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     assert "| train | 64 | 2 | 16 | moe_np |" in table and "a machine" in table
 
 
-@pytest.mark.parametrize("slowness", [1.0, 10.0, 60.0, 300.0])
+@pytest.mark.parametrize("slowness", [1.0, 10.0, 60.0, 300.0, 2000.0])
 def test_it_ends_within_five_minutes(slowness, monkeypatch):
     machine = Machine(slowness)
     result = run_on(machine, monkeypatch)
     assert machine.now == result.facts.seconds < 300
     left_out = bench.what_was_done(result.facts)
     assert ("train, d 512" in left_out) == (slowness > 1)
-    assert bool(by_impl(result.rows, "train")) == (slowness < 60)
+    assert bool(by_impl(result.rows, "train")) == (slowness < 2000)
 
 
 def test_who_does_not_answer_is_left_out(monkeypatch):
@@ -82,7 +82,7 @@ def test_contestants_that_differ_are_named(monkeypatch):
 
 
 def test_after_an_interruption_the_result_has_what_was_measured(monkeypatch):
-    result = run_on(Machine(interrupted_at=0.3), monkeypatch, workloads=[TRAIN, GENERATE])
+    result = run_on(Machine(interrupted_at=0.2), monkeypatch, workloads=[TRAIN, GENERATE])
     assert result.facts.interrupted and "Interrupted." in bench.table(result)
     assert by_impl(result.rows, "train") and not by_impl(result.rows, "generate")
     early = run_on(Machine(interrupted_at=0.0), monkeypatch)
