@@ -13,7 +13,7 @@ from moe_np.experiments.changing_experts.experiment import LEARNING, SMALLER, ru
 from moe_np.experiments.changing_experts.report import report
 
 TITLE = "Experts removed, merged and added"
-ORDER = 190
+ORDER = 330
 
 
 def make(job: Job) -> str:
@@ -28,6 +28,7 @@ def make(job: Job) -> str:
             counts = [int(n) for n in runs[0]]
             losses = np.array([list(r.values()) for r in runs])
             axes[0].plot(counts, losses.mean(axis=0), "o-", color=colour, label=system)
+        axes[0].set_xticks(counts)
         axes[0].set(xlabel="experts removed per layer", ylabel="held-out loss, nats per token")
         axes[0].legend()
         for system, colour in zip(LEARNING, plots.COLOURS, strict=False):

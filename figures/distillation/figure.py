@@ -12,7 +12,7 @@ from moe_np.experiments.distillation.experiment import DENSE, STUDENTS, TEACHER,
 from moe_np.experiments.distillation.report import report
 
 TITLE = "Distillation: what a dense student keeps"
-ORDER = 180
+ORDER = 320
 
 
 def make(job: Job) -> str:

@@ -11,7 +11,7 @@ from moe_np.experiments.upcycling.experiment import SYSTEMS, run
 from moe_np.experiments.upcycling.report import report
 
 TITLE = "Upcycling: a dense decoder goes on as a mixture"
-ORDER = 170
+ORDER = 310
 
 
 def make(job: Job) -> str:

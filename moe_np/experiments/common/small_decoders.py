@@ -4,7 +4,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from moe_np.base.params import map_leaves
 from moe_np.base.types import ArrayBT, Rng
 from moe_np.data.text.windows import covering_windows, random_windows
 from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Spec
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.language import run_state
 from moe_np.layers import cross_entropy
 from moe_np.models import decoder
@@ -118,6 +119,20 @@ def pretrained_of(spec: Spec) -> Pretrained:
     texts = (run.tokeniser, run.train, run.validation)
     facts = (run.config, state.params, state.optimiser)
     return Pretrained(*facts, *texts, *sizes, pretrained.metrics(run))
+
+
+def pretrain(sweep: Sweep, specs: Iterable[Spec]) -> None:
+    """Train the models that these specs begin with, spec["model"], each once: several runs share a
+    model, and a folder is trained by one process at a time.
+    """
+    models = {pretrained.key(spec["model"]): spec["model"] for spec in specs}
+    sweep.map(train_one, list(models.values()), "pretrained models")
+
+
+def train_one(spec: Spec) -> Result:
+    """Train the model of a spec from `model_spec`, if need be."""
+    run = pretrained.trained(spec)
+    return {"updates": run.options.updates}
 
 
 def loss_on(config: Config, params: Tree, tokens: np.ndarray, length: int) -> float:

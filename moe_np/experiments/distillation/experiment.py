@@ -157,6 +157,7 @@ def run(
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
+        small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "distillation")
     by_system = {s: [r for r in runs if r["system"] == s] for s in selected(SYSTEMS, only)}
     return {

@@ -1,0 +1,170 @@
+"""Fine-tuning on few examples: do sparse models overfit more than dense ones?
+
+Learning rate and batch size are swept for both, and for every remedy the learning rate, at the
+smaller batch. A setting is chosen for each system and number of examples by the least mean
+validation loss over the seeds; what is compared is the test loss.
+
+Criteria, fixed before the runs, on 95 % intervals of differences paired by seed, for each number of
+examples. Sparse *overfits more* where the interval of the rise of the validation loss from its
+least value to the last update, sparse less dense, lies above 0. Sparse is *worse* or *better*
+fine-tuned where the interval of the test loss with early stopping, sparse less dense, lies above or
+below 0. A remedy *helps* where the interval of its test loss less that of sparse, both without
+early stopping, lies below 0.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from moe_np.experiments.common import pretrained, small_decoders
+from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common.statistics import describe, paired_interval
+from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.fine_tuning.runs import (
+    DENSE,
+    PAPER,
+    REMEDIES,
+    SPARSE,
+    SYSTEMS,
+    Config,
+    run_one,
+    spec_of,
+)
+
+OPTIONS: tuple[Option, ...] = ()
+SMOKE = {
+    "config": Config(
+        small_decoders.SMOKE,
+        examples=(2,),
+        remedies_at=2,
+        learning_rates=(1e-3,),
+        batches=(2,),
+        updates=2,
+        every=2,
+        held_out=100,
+        seeds=1,
+    )
+}
+QUICK = Config(
+    small_decoders.QUICK,
+    examples=(16, 64),
+    remedies_at=16,
+    learning_rates=(3e-3,),
+    batches=(8,),
+    updates=20,
+    every=10,
+    held_out=1000,
+    seeds=1,
+)
+
+
+def specs(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    quick: bool = False,
+) -> list[Spec]:
+    """One spec per system, number of examples, learning rate, batch size and seed."""
+    config = config or (QUICK if quick else Config())
+    n = seed_count(seeds, config.seeds)
+    chosen = []
+    for seed, system in itertools.product(range(n), selected(SYSTEMS, only)):
+        remedy = system in REMEDIES
+        examples = (config.remedies_at,) if remedy else config.examples
+        batches = (min(config.batches),) if remedy else config.batches
+        settings = itertools.product(config.learning_rates, batches)
+        for count, setting in itertools.product(examples, settings):
+            chosen.append(spec_of(config, system, count, setting, seed))
+    return chosen
+
+
+def run(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    sweep: Sweep,
+    quick: bool = False,
+) -> Result:
+    """All systems and seeds (5; 1 if quick): what is written as fine_tuning.json."""
+    config = config or (QUICK if quick else Config())
+    chosen = specs(config, seeds=seeds, only=only)
+    with pretrained.stored_with(sweep):
+        small_decoders.pretrain(sweep, chosen)
+        runs = sweep.map(run_one, chosen, "fine-tuning")
+    best = {
+        system: best_settings([r for r in runs if r["system"] == system])
+        for system in selected(SYSTEMS, only)
+    }
+    return {
+        "name": "fine_tuning",
+        "config": dataclasses.asdict(config),
+        "seeds": sorted({spec["seed"] for spec in chosen}),
+        "runs": runs,
+        "summary": {
+            system: {examples: summarise(of_size) for examples, of_size in by_size.items()}
+            for system, by_size in best.items()
+        },
+        "differences": differences(best, config),
+        "paper": PAPER,
+        "versions": versions(),
+    }
+
+
+def best_settings(runs: list[Result]) -> dict[str, list[Result]]:
+    """{number of examples: the runs, by seed, of the setting with the least mean of the least
+    validation losses}.
+    """
+    best = {}
+    for examples in sorted({run["examples"] for run in runs}):
+        settings: dict[tuple, list[Result]] = {}
+        for run in runs:
+            if run["examples"] == examples:
+                settings.setdefault((run["learning_rate"], run["batch"]), []).append(run)
+        least = {s: np.mean([min(r["validation"]) for r in rs]) for s, rs in settings.items()}
+        best[str(examples)] = settings[min(least, key=lambda setting: (least[setting], setting))]
+    return best
+
+
+def rise(run: Result) -> float:
+    """How far the validation loss has risen from its least value to the last update."""
+    return run["validation"][-1] - min(run["validation"])
+
+
+def summarise(runs: list[Result]) -> dict:
+    """Means over the seeds of one system on one number of examples."""
+
+    def mean_of(values):
+        return describe(values).record("mean", "sd")
+
+    return {
+        "setting": [runs[0]["learning_rate"], runs[0]["batch"]],
+        "training": mean_of([run["training"][-1] for run in runs]),
+        "rise": mean_of([rise(run) for run in runs]),
+        **{
+            name: mean_of([run[name] for run in runs])
+            for name in ("test before", "test", "test last")
+        },
+    }
+
+
+def differences(best: dict[str, dict[str, list[Result]]], config: Config) -> dict:
+    """{"rise" and "test" by number of examples, "remedies"}: intervals of paired differences."""
+    found = {"rise": {}, "test": {}, "remedies": {}}
+    dense, sparse = (best.get(system, {}) for system in (DENSE, SPARSE))
+    for examples in sparse:
+        if examples in dense:
+            ours, other = sparse[examples], dense[examples]
+            rises = [[rise(run) for run in runs] for runs in (ours, other)]
+            tests = [[run["test"] for run in runs] for runs in (ours, other)]
+            found["rise"][examples] = paired_interval(*rises).record()
+            found["test"][examples] = paired_interval(*tests).record()
+    examples = str(config.remedies_at)
+    for remedy in REMEDIES:
+        if examples in best.get(remedy, {}) and examples in sparse:
+            pair = (best[remedy][examples], sparse[examples])
+            last = [[run["test last"] for run in runs] for runs in pair]
+            found["remedies"][remedy] = paired_interval(*last).record()
+    return found
