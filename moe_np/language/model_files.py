@@ -28,6 +28,10 @@ TOKENISER_FILES = (
 )
 
 
+SHIPPED = "shipped"  # in place of a folder: the model that comes with the package
+SHIPPED_FOLDER = pathlib.Path(__file__).with_name("small_mixtral")
+
+
 class Model(NamedTuple):
     """A model that was read: its module, and what its functions take."""
 
@@ -51,12 +55,20 @@ def save(folder: str | os.PathLike, module: ModuleType, config: Any, params: Any
     files.write_atomically(folder / "config.json", json.dumps(described, indent=1) + "\n")
 
 
+def path_of(folder: str | os.PathLike) -> pathlib.Path:
+    """The path of a model's folder; that of the shipped model for "shipped", unless there is a
+    folder of this name.
+    """
+    path = pathlib.Path(folder)
+    return SHIPPED_FOLDER if str(folder) == SHIPPED and not path.exists() else path
+
+
 def load(folder: str | os.PathLike) -> Model:
     """Read a model of this package or of Hugging Face.
 
     Raises InputError for a folder without a model, a damaged file, and an unknown kind of model.
     """
-    folder = pathlib.Path(folder)
+    folder = path_of(folder)
     path = folder / "config.json"
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
@@ -83,7 +95,7 @@ def tokeniser(folder: str | os.PathLike) -> Any:
     """The tokeniser of a model's folder: `tokeniser.json`, or Hugging Face's `tokenizer.json`,
     which needs the library `tokenizers`. Raises InputError where there is none.
     """
-    folder = pathlib.Path(folder)
+    folder = path_of(folder)
     if (folder / "tokeniser.json").exists():
         return tokenisers.load(folder / "tokeniser.json")
     if (folder / "tokenizer.json").exists():
