@@ -35,6 +35,7 @@ from moe_np.language.evaluation import Evaluation
 from moe_np.layers import diagnostics
 
 DEFAULT_TOKENS = 100
+MODEL_FOLDER = "of moe-np train, or of Hugging Face; `shipped` for the model of the package"
 LONGEST_WINDOW = 512  # tokens, in `evaluate`; a model that was trained on fewer has fewer
 
 
@@ -141,7 +142,7 @@ def describe(measured: Evaluation) -> str:
 
 def add_evaluate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     """Arguments of `moe-np evaluate`."""
-    parser.add_argument("folder", metavar="FOLDER", help="of moe-np train, or of Hugging Face")
+    parser.add_argument("folder", metavar="FOLDER", help=MODEL_FOLDER)
     text = "UTF-8 (default: the held-out books of the King James Bible)"
     parser.add_argument("--text", metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -171,7 +172,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def add_generate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     """Arguments of `moe-np generate`."""
-    parser.add_argument("folder", metavar="FOLDER", help="of moe-np train, or of Hugging Face")
+    parser.add_argument("folder", metavar="FOLDER", help=MODEL_FOLDER)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument("--tokens", type=int, metavar="N", help="at most (default: 100, or as fit)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: arg-max")
@@ -227,7 +228,9 @@ def _with_experts(args, pieces, n_prompt):
     layer = layers // 2
     if args.layer is not None:
         layer = checks.integer("--layer", args.layer, minimum=0, maximum=max(layers - 1, 0))
-    page = pathlib.Path(args.html or pathlib.Path(args.folder) / "generation.html")
+    shipped = model_files.path_of(args.folder) == model_files.SHIPPED_FOLDER
+    beside = pathlib.Path() if shipped else pathlib.Path(args.folder)
+    page = pathlib.Path(args.html or beside / "generation.html")
     files.writable_folder(page.parent)
     shown = []
     for piece in itertools.chain([first], pieces):
