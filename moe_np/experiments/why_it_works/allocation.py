@@ -27,9 +27,15 @@ E = 8
 
 
 def train_vowels(
-    expert_seed: int, gate_seed: int | None = None, gate_range: float = 0.0, keep: bool = False
+    expert_seed: int,
+    gate_seed: int | None = None,
+    gate_range: float = 0.0,
+    *,
+    keep: bool = False,
+    stop: float = 0.08,
+    max_epochs: int = 6000,
 ) -> tuple[VowelTask, jacobs1991.Run]:
-    """Eight experts under eq. 3 to an error of .08: (data, run).
+    """Eight experts under eq. 3 to an error of `stop`: (data, run).
 
     The gate begins at 0, or uniform in ±gate_range if it has a seed.
     """
@@ -38,7 +44,8 @@ def train_vowels(
     if gate_seed is not None:
         rng = np.random.default_rng([gate_seed, 1])
         params |= {k: rng.uniform(-gate_range, gate_range, params[k].shape) for k in ("U", "c")}
-    options = {"lr": LEARNING_RATES["mixture"], "max_epochs": 6000, "keep": keep}
+    options = {"lr": LEARNING_RATES["mixture"], "max_epochs": max_epochs, "keep": keep}
+    options["stop"] = stop
     return data, jacobs1991.train_to_stop(params, data.x_train, data.d_train, **options)
 
 

@@ -20,6 +20,7 @@ from moe_np.experiments.why_it_works import (
     more_experts,
     one_expert_or_two,
     what_the_gate_learns,
+    when_experts_specialise,
     when_it_helps,
     who_gets_what,
     why_experts_differ,
@@ -35,7 +36,7 @@ QUESTIONS = {
     "k": one_expert_or_two.ONE_OR_TWO,
     "equal": why_experts_differ.EQUAL,
     "errors": cooperation.ERRORS,
-    "time": who_gets_what.TIME,
+    "time": when_experts_specialise.TIME,
     "random": who_gets_what.RANDOM,
     "start": who_gets_what.START,
 }
@@ -122,6 +123,5 @@ def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Re
     summary = question.summarise(specs, results)
     holds, sentences = question.verdict(summary)
     result = {"claim": question.claim, "runs": len(results), "summary": summary}
-    if question.decisions is not None:
-        result["decisions"] = question.decisions(summary)
+    result["decisions"] = question.decisions(summary)
     return {**result, "holds": holds, "verdict": sentences}

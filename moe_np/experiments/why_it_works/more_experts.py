@@ -221,8 +221,8 @@ def harder_summary(specs: Sequence[Spec], results: Sequence[Result]) -> Result:
     completed = [{**dict.fromkeys(keys), **spec} for spec in specs]
     for (task, amplitude, E), runs in grouped(completed, results, *keys).items():
         if task == "curve":
-            more = [run["hard"] - run["easy"] for run in runs]
-            cell = {"amplitude": amplitude, **means(runs, "easy", "hard"), "more": more}
+            surplus = [run["hard"] - run["easy"] for run in runs]
+            cell = {"amplitude": amplitude, **means(runs, "easy", "hard"), "more": surplus}
         else:
             cell = {"experts": E, **means(runs, *runs[0])}
             cell["more"] = [run["back"] - run["front"] for run in runs]

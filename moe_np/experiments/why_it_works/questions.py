@@ -9,7 +9,8 @@ that is computed from these numbers. Questions lie in
     one_expert_or_two     whether a router learns from one expert per case
     why_experts_differ    what keeps experts apart
     cooperation           which error makes experts cooperate
-    who_gets_what         whether specialisation takes time, is random, and follows the gate
+    when_experts_specialise   whether specialisation takes time
+    who_gets_what         whether it is random, and follows the gate
     more_experts          more and more experts; harder regions
 """
 
@@ -17,15 +18,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.resampling import paired_permutation_test
-from moe_np.experiments.common.statistics import describe, paired_t_test
+from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.verdicts import Criterion
 from moe_np.experiments.why_it_works.decisions import Decision
-
-LEVEL = 0.01  # of the tests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +54,9 @@ class Question(NamedTuple):
     run: Callable[[Spec], Result]
     summarise: Callable[[Sequence[Spec], Sequence[Result]], Any]
     verdict: Callable[[Any], tuple[str, str]]
-    criterion: Criterion | None = None
-    reason: str = ""
-    decisions: Callable[[Any], list[Decision]] | None = None
+    criterion: Criterion
+    reason: str
+    decisions: Callable[[Any], list[Decision]]
 
 
 def grouped(
@@ -81,20 +77,3 @@ def mean_and_sd(values: Sequence[float]) -> list[float]:
 def means(results: Sequence[Result], *names: str) -> dict[str, list[float]]:
     """{name: [mean, sample standard deviation]} over the results."""
     return {name: mean_and_sd([result[name] for result in results]) for name in names}
-
-
-def sign_of_difference(a: Sequence[float], b: Sequence[float] | float = 0.0) -> int:
-    """−1, 0 or 1: the sign of the mean of a − b where it differs from 0 with p < LEVEL, else 0.
-
-    The test is the paired t test; differences that are all the same are tested as signs.
-    """
-    test = paired_t_test(a, b)
-    p = test.p
-    if p is None:
-        p = paired_permutation_test(a, b, rng=np.random.default_rng(0)).p
-    return int(np.sign(test.difference)) if p < LEVEL else 0
-
-
-def numbers(values: Sequence[float]) -> list[str]:
-    """Numbers as text, without zeros at the end."""
-    return [f"{value:g}" for value in values]

@@ -16,11 +16,17 @@ from moe_np.experiments.why_it_works.decisions import VERDICTS, decisions_table
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
 from moe_np.experiments.why_it_works.what_the_gate_learns import CELLS
+from moe_np.experiments.why_it_works.when_experts_specialise import TIMES
 from moe_np.experiments.why_it_works.when_it_helps import INPUTS, RULES
-from moe_np.experiments.why_it_works.who_gets_what import REGIONS, TIMES
+from moe_np.experiments.why_it_works.who_gets_what import REGIONS
 
-WORDS = {"yes": "holds", "partly": "holds in part", "no": "does **not** hold"}
-WORDS |= {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
+WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
+CORRECTION = (
+    "Every question has a criterion that was fixed before the runs. Its intervals hold for all "
+    "cases of the question together in 95 of 100 tables (Bonferroni), not for all questions "
+    "together. “Seen in 80 % of cases” is the difference that as many runs with this spread would "
+    "show so often; where it is large, a table that cannot tell says little."
+)
 
 
 def report(result: Result) -> str:
@@ -30,7 +36,7 @@ def report(result: Result) -> str:
         (QUESTIONS[name].title, answer["claim"], WORDS[answer["holds"]])
         for name, answer in answers.items()
     ]
-    parts = [markdown_table(("question", "claimed", ""), rows)]
+    parts = [markdown_table(("question", "claimed", "verdict"), rows), CORRECTION]
     parts += [section(name, answer) for name, answer in answers.items()]
     if result["quick"]:
         warning = "Few seeds and short runs: this shows that it works and nothing else."
@@ -44,14 +50,13 @@ def section(name: str, answer: Result) -> str:
     parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
-    if "decisions" in answer:
-        parts += [_criterion(QUESTIONS[name]), decisions_table(answer["decisions"])]
+    parts += [_criterion(QUESTIONS[name]), decisions_table(answer["decisions"])]
     return "\n\n".join([*parts, answer["verdict"]])
 
 
 def _criterion(question):
     """The criterion and its reason, before the table of decisions."""
-    return f"*Fixed before the runs.* {question.criterion.text()} {question.reason}"
+    return f"*Criterion.* {question.criterion.text()} {question.reason}"
 
 
 def _caption(answer, deviation):
@@ -229,12 +234,13 @@ def time_table(summary: Sequence[Result]) -> str:
         (
             cell["task"],
             mean_sd(cell["bits"]),
-            *(mean_sd(cell[name], 0) for name in (*TIMES, "epochs")),
+            *(mean_sd(cell[name], 0) for name in (*TIMES, "learned", "epochs")),
         )
         for cell in summary
     ]
     head = ("", "bits about the region, at the end", "epochs until a tenth is there for good")
-    return markdown_table((*head, "half", "nine tenths", "of"), rows)
+    head += ("half", "nine tenths", "until half of the fall of the error", "of")
+    return markdown_table(head, rows)
 
 
 def random_table(summary: Sequence[Result]) -> str:

@@ -1,9 +1,10 @@
-"""Who specialises in what: does it take time, is it random, does it follow the gate's beginning?
+"""Who specialises in what: is it random, and does it follow the gate's beginning?
 
 The runs are those of `allocation.py`: eight experts on the vowels, dense, and on the clusters of
 patches, sparse.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,13 @@ import numpy as np
 from moe_np.base.types import ArrayN
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
+from moe_np.experiments.common.statistics import Interval, wilson_interval
+from moe_np.experiments.common.verdicts import (
+    CANNOT_BE_TOLD,
+    HOLDS,
+    bonferroni_level,
+    verdict,
+)
 from moe_np.experiments.why_it_works.allocation import (
     E,
     taken_patches,
@@ -18,118 +26,23 @@ from moe_np.experiments.why_it_works.allocation import (
     train_patches,
     train_vowels,
 )
+from moe_np.experiments.why_it_works.decisions import (
+    Decision,
+    criterion,
+    decide,
+    in_words,
+    whole_verdict,
+)
 from moe_np.experiments.why_it_works.questions import (
-    LEVEL,
     Config,
     Question,
     grouped,
     mean_and_sd,
     means,
 )
-from moe_np.experiments.why_it_works.tasks import is_front, patches
 from moe_np.layers import diagnostics
 
 BLOCK = 25  # runs per spec, where runs are many and short
-
-# --- Does specialisation take time? ---------------------------------------------------------------
-
-TIMES = {"a tenth": 0.1, "half": 0.5, "nine tenths": 0.9}  # of the information at the end
-
-
-def time_specs(config: Config, quick: bool) -> list[Spec]:
-    """Tasks × seeds."""
-    sizes = {"n": 500, "epochs": 60} if quick else {"n": 2000, "epochs": 120}
-    return [
-        {"task": task, "seed": seed, **sizes}
-        for task in ("vowels", "patches")
-        for seed in range(2 if quick else config.seeds)
-    ]
-
-
-def time_run(spec: Spec) -> Result:
-    """What the choice of the expert tells about the region, in bits, during training.
-
-    -> {"bits" at the end, "epochs", the epochs until "a tenth", "half" and "nine tenths" of these
-    bits are there for good, "known at a tenth": their share after a tenth of the epochs, "curve"}.
-    The bits are computed every epoch, on the vowels every tenth.
-    """
-    dense = spec["task"] == "vowels"
-    every = 10 if dense else 1  # epochs
-    bits, length = _bits_on_vowels(spec, every) if dense else _bits_on_patches(spec)
-    end = bits[-1]
-    result = {name: every * for_good(bits, share * end) for name, share in TIMES.items()}
-    at_tenth = float(bits[int(0.1 * length / every)] / end) if end > 0 else 1.0
-    result |= {"epochs": length, "known at a tenth": at_tenth, "bits": float(end)}
-    return {**result, "curve": bits[:: 1 if dense else 2].round(4).tolist()}
-
-
-def _bits_on_vowels(spec, every):
-    data, run = train_vowels(spec["seed"], keep=True)
-    front = is_front(data.vowel_train).astype(int)
-    gates = zip(run.history["U"][::every], run.history["c"][::every], strict=True)
-    bits = [information((data.x_train @ U + c).argmax(axis=1), front) for U, c in gates]
-    return np.array(bits), run.epochs
-
-
-def _bits_on_patches(spec):
-    cluster = patches(spec["n"]).train.cluster
-    sizes = {"n": spec["n"], "epochs": spec["epochs"]}
-    steps = train_patches(spec["seed"], 0, spec["seed"], **sizes)
-    return np.array([information(step.expert, cluster) for step in steps]), spec["epochs"]
-
-
-def for_good(curve: ArrayN, level: float) -> int:
-    """The first place from which on the curve does not fall below the level."""
-    below = np.flatnonzero(curve < level)
-    return int(below[-1]) + 1 if len(below) else 0
-
-
-def information(expert: ArrayN, label: ArrayN) -> float:
-    """I(expert; label) in bits.
-
-    It is without the permuted baseline of `diagnostics.mutual_information`, here below .03.
-    """
-    p = diagnostics.table(expert, label) / len(label)
-    independent = p.sum(axis=1, keepdims=True) * p.sum(axis=0)
-    return float((p[p > 0] * np.log2(p[p > 0] / independent[p > 0])).sum())
-
-
-def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
-    """One dict per task; "late" runs know less than half after a tenth of the epochs."""
-    cells = []
-    for (task,), runs in grouped(specs, results, "task").items():
-        cell = {"task": task, "n": len(runs)}
-        cell |= means(runs, *TIMES, "epochs", "known at a tenth", "bits")
-        cell["late"] = sum(run["known at a tenth"] < 0.5 for run in runs)
-        cells.append({**cell, "curves": [run["curve"] for run in runs]})
-    return cells
-
-
-def time_verdict(summary: list[Result]) -> tuple[str, str]:
-    """The claim holds where nine tenths of the runs are late on both tasks."""
-    late = [cell["late"] > 0.9 * cell["n"] for cell in summary]
-    holds = "yes" if all(late) else "partly" if any(late) else "no"
-    parts = []
-    for cell in summary:
-        mean, sd = cell["half"]
-        known = 100 * cell["known at a tenth"][0]
-        parts.append(
-            f"on the {cell['task']}, half of what the choice of the expert says in the end is "
-            f"there for good after {mean:.0f} ± {sd:.0f} of {cell['epochs'][0]:.0f} epochs; after "
-            f"a tenth of the epochs {known:.0f} % of it is, less than half in {cell['late']} of "
-            f"{cell['n']} runs"
-        )
-    return holds, f"{'; '.join(parts)}.".replace("on the", "On the", 1)
-
-
-TIME = Question(
-    "Does specialisation take time?",
-    "specialisation takes time (Chen et al. 2022)",
-    time_specs,
-    time_run,
-    time_summary,
-    time_verdict,
-)
 
 # --- Is the allocation random? --------------------------------------------------------------------
 
@@ -164,10 +77,21 @@ def random_run(spec: Spec) -> Result:
     return {"taken": taken}
 
 
-def random_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
-    """One dict per task: how often each expert took each region, and χ² tests against evenness.
+def information(expert: ArrayN, label: ArrayN) -> float:
+    """I(expert; label) in bits.
 
-    "p" is the smallest of the regions times their number, "ways" the number of allocations.
+    It is without the permuted baseline of `diagnostics.mutual_information`, here below .03.
+    """
+    p = diagnostics.table(expert, label) / len(label)
+    independent = p.sum(axis=1, keepdims=True) * p.sum(axis=0)
+    return float((p[p > 0] * np.log2(p[p > 0] / independent[p > 0])).sum())
+
+
+def random_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task: how often each expert took each region, with χ² against evenness.
+
+    "ways" is the number of allocations; "bits" what the expert of one region tells about that of
+    another, the largest of all pairs.
     """
     from scipy import stats
 
@@ -175,37 +99,62 @@ def random_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Res
     for (task,), blocks in grouped(specs, results, "task").items():
         taken = np.array([allocation for block in blocks for allocation in block["taken"]])
         counts = np.array([np.bincount(column, minlength=E) for column in taken.T])
-        tests = [stats.chisquare(row) for row in counts]
         cell = {"task": task, "n": len(taken), "counts": counts.tolist()}
-        cell["chi2"] = [float(test.statistic) for test in tests]
-        cell["p"] = float(min(1.0, len(tests) * min(test.pvalue for test in tests)))
+        cell["chi2"] = [float(stats.chisquare(row).statistic) for row in counts]
         cell["ways"] = len({tuple(row) for row in taken.tolist()})
+        pairs = itertools.combinations(taken.T, 2)
+        cell["bits"] = max(information(first, second) for first, second in pairs)
         cells.append(cell)
     return cells
 
 
+TWICE = 2 / E  # of the runs: twice as many as by chance
+RANDOM_CRITERION = criterion(
+    "largest share of the runs in which one expert takes one region, less twice that by chance",
+    0,
+    "less",
+    2,
+)
+RANDOM_REASON = (
+    "Experts start alike, so an even allocation has to come out; it is a check of the program. A "
+    "test that finds nothing would be no evidence, so the bound is the other way: no expert may "
+    "take a region in twice as many runs as by chance. Without routing noise the lowest index wins "
+    "all ties, and the claim must fail: that is the control."
+)
+
+
+def random_decisions(summary: list[Result]) -> list[Decision]:
+    """One per task: the largest share of any expert and region, with Wilson's interval."""
+    return [_share_decision(cell) for cell in summary if cell["task"] != NO_NOISE]
+
+
+def _share_decision(cell):
+    """By Wilson's interval of the largest share, which holds for all experts and regions."""
+    count = max(max(row) for row in cell["counts"])
+    tests = sum(map(len, cell["counts"]))
+    level = bonferroni_level(RANDOM_CRITERION.level, tests)
+    bounds = wilson_interval(count, cell["n"], level=level)
+    low, middle, high = (v - TWICE for v in (bounds.low, bounds.estimate, bounds.high))
+    beyond = Interval(middle, low, high, RANDOM_CRITERION.level)
+    decision = {"case": cell["task"], "verdict": verdict(RANDOM_CRITERION, beyond)}
+    return {**decision, **beyond.record(), "n": cell["n"], "detectable": None}
+
+
 def random_verdict(summary: list[Result]) -> tuple[str, str]:
-    """The claim holds where no task with noise is uneven."""
-    *usual, without = summary
-    even = [cell for cell in usual if cell["p"] > LEVEL]
-    holds = "yes" if len(even) == len(usual) else "partly" if even else "no"
-    parts = [
-        f"{cell['task']}: p = {cell['p']:.2g} ({cell['ways']} allocations in {cell['n']} runs)"
-        for cell in usual
-    ]
-    text = (
-        "Against 'every expert is equally likely to take a region', the smallest p of the regions "
-        f"times their number: {'; '.join(parts)}. Experts start alike, so this has to be so; it is "
-        "a check that nothing in the program prefers one. "
+    """The claim holds where no expert is preferred; without noise it must not."""
+    decisions = random_decisions(summary)
+    control = [_share_decision(cell) for cell in summary if cell["task"] == NO_NOISE]
+    is_valid = all(decision["verdict"] != HOLDS for decision in control)
+    ways = join(f"{cell['ways']} in {cell['n']} runs ({cell['task']})" for cell in summary)
+    bits = join(f"{cell['bits']:.2f} bits ({cell['task']})" for cell in summary)
+    by_chance = join(f"{(E - 1) ** 2 / (2 * np.log(2) * cell['n']):.2f}" for cell in summary)
+    text = "" if is_valid else "The control without noise did not come out. "
+    text += (
+        f"That no expert takes a region twice as often as by chance: {in_words(decisions)} "
+        f"Different allocations: {ways}. The expert of one region tells about that of another at "
+        f"most {bits}; where regions are independent, chance gives about {by_chance}."
     )
-    if without["p"] >= LEVEL:
-        return holds, f"{text}Without the routing noise it is as even (p = {without['p']:.2g})."
-    return holds, (
-        f"{text}Without the routing noise the gate that starts at 0 ties everywhere and the lowest "
-        f"index wins: then it is not even at all (p = {without['p']:.1g}; "
-        f"{max(without['counts'][0])} of {without['n']} runs give the first cluster to the same "
-        "expert)."
-    )
+    return whole_verdict(decisions) if is_valid else CANNOT_BE_TOLD, text
 
 
 RANDOM = Question(
@@ -215,6 +164,9 @@ RANDOM = Question(
     random_run,
     random_summary,
     random_verdict,
+    RANDOM_CRITERION,
+    RANDOM_REASON,
+    random_decisions,
 )
 
 # --- Does it follow the beginning of the gate? ----------------------------------------------------
@@ -262,46 +214,55 @@ def allocation(spec: Spec, seeds: dict[str, int]) -> list[int]:
 
 
 def start_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
-    """One dict per task and scale; "explained" by a source: (share kept − 1/E) / (1 − 1/E)."""
-    chance = 1 / E
+    """One dict per task and scale; "explained" by a source: (share kept − share with nothing kept)
+    / (1 − share with nothing kept), of the means; "kept" has the differences of all runs.
+    """
     cells = []
     for (task, scale), runs in grouped(specs, results, "task", "scale").items():
         agree = means(runs, *runs[0])
-        explained = {
-            source: mean_and_sd([(run[source] - chance) / (1 - chance) for run in runs])[0]
-            for source in SOURCES[task]
-        }
-        error = {k: agree[k][1] / np.sqrt(len(runs)) / (1 - chance) for k in explained}
-        cell = {"task": task, "scale": scale, "n": len(runs), "agree": agree}
+        baseline = agree["nothing"][0]
+        room = max(1 - baseline, 1e-12)
+        kept = {s: [run[s] - run["nothing"] for run in runs] for s in SOURCES[task]}
+        explained = {source: mean_and_sd(values)[0] / room for source, values in kept.items()}
+        error = {s: mean_and_sd(v)[1] / len(v) ** 0.5 / room for s, v in kept.items()}
+        cell = {"task": task, "scale": scale, "n": len(runs), "agree": agree, "kept": kept}
         cells.append({**cell, "explained": explained, "se": error})
     return cells
 
 
+START_CRITERION = criterion(
+    "share of regions with the same expert, the gate's beginning kept less nothing kept",
+    0.1,
+    "greater",
+    sum(map(len, SCALES.values())),
+)
+START_REASON = (
+    "What chance gives is measured in the same runs and not taken to be 1/8. A tenth of the "
+    "regions is the least that matters. In the papers that the claim is about the gate begins at "
+    "0: it has no beginning to follow, so the claim can be true only for the scales that are "
+    "tried here."
+)
+
+
+def start_decisions(summary: list[Result]) -> list[Decision]:
+    """One per task and scale of the gate's beginning."""
+    return [
+        decide(f"{cell['task']} at {cell['scale']:g}", START_CRITERION, cell["kept"]["gate"])
+        for cell in summary
+    ]
+
+
 def start_verdict(summary: list[Result]) -> tuple[str, str]:
-    """The claim holds where the gate explains more than half, and more than any other source."""
-    follows = []
+    """The claim is on the gate; what the other sources explain is told beside it."""
+    decisions = start_decisions(summary)
     parts = []
     for cell in summary:
-        explained = cell["explained"]
-        most = max(explained, key=explained.get)
-        if most == "gate" and explained["gate"] > 0.5:
-            follows.append(f"{cell['task']} at {cell['scale']:g}")
-        remark = "" if explained[most] > 0.1 else " (next to nothing)"
-        share = f"{100 * explained[most]:.0f} %"
-        parts.append(f"{cell['task']}, {cell['scale']:g}: {most}, {share}{remark}")
-    text = (
+        shares = ", ".join(f"{s} {100 * v:.0f} %" for s, v in cell["explained"].items())
+        parts.append(f"{cell['task']} at {cell['scale']:g}: {shares}")
+    return whole_verdict(decisions), (
         "The share of the allocation that is kept when one source of chance is kept and the others "
-        "are drawn anew (1 all, 0 as many as by chance). What explains most, by the scale of the "
-        f"gate's start: {'; '.join(parts)}. "
-    )
-    if follows:
-        text += f"The gate's start decides (more than half) for {join(follows)}"
-    else:
-        text += "The gate's start never decides"
-    if len(follows) == len(summary):
-        return "yes", f"{text}."
-    return "partly" if follows else "no", (
-        f"{text}: it has to be large beside what the experts' start and noise bring in."
+        f"are drawn anew, beyond what is kept with none: {'; '.join(parts)}. That the gate's "
+        f"beginning decides some of it: {in_words(decisions)}"
     )
 
 
@@ -312,4 +273,7 @@ START = Question(
     start_run,
     start_summary,
     start_verdict,
+    START_CRITERION,
+    START_REASON,
+    start_decisions,
 )

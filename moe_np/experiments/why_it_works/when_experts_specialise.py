@@ -1,0 +1,140 @@
+"""Does specialisation take time? The choice of the expert and the error, epoch by epoch.
+
+The runs are those of `allocation.py`: dense on the vowels, sparse on the clusters of patches.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moe_np.base.types import ArrayN
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.why_it_works.allocation import train_patches, train_vowels
+from moe_np.experiments.why_it_works.decisions import (
+    Decision,
+    criterion,
+    decide,
+    in_words,
+    whole_verdict,
+)
+from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
+from moe_np.experiments.why_it_works.tasks import is_front, patches
+from moe_np.experiments.why_it_works.who_gets_what import information
+from moe_np.mixtures import jacobs1991
+
+TIMES = {"a tenth": 0.1, "half": 0.5, "nine tenths": 0.9}  # of the information at the end
+EVERY = 10  # epochs between two looks at the vowels
+
+
+def time_specs(config: Config, quick: bool) -> list[Spec]:
+    """Tasks × seeds; the length of a run is fixed and does not depend on what it reaches."""
+    sizes = {"n": 500} if quick else {"n": 2000}
+    epochs = {"vowels": 300, "patches": 60} if quick else {"vowels": 3000, "patches": 120}
+    return [
+        {"task": task, "seed": seed, "epochs": epochs[task], **sizes}
+        for task in ("vowels", "patches")
+        for seed in range(2 if quick else config.seeds)
+    ]
+
+
+def time_run(spec: Spec) -> Result:
+    """What the choice of the expert tells about the region, in bits, and the error, in training.
+
+    -> {"bits" at the end, the epochs until "a tenth", "half" and "nine tenths" of these bits are
+    there for good, "learned": those until half of the fall of the error is, "epochs", "curve"}.
+    """
+    dense = spec["task"] == "vowels"
+    every = EVERY if dense else 1
+    bits, errors = _on_vowels(spec) if dense else _on_patches(spec)
+    end = bits[-1]
+    result = {name: every * for_good(bits, share * end) for name, share in TIMES.items()}
+    half_way = (errors[0] + errors[-1]) / 2
+    result |= {"learned": every * for_good(-errors, -half_way), "bits": float(end)}
+    curve = bits[:: 1 if dense else 2].round(4).tolist()
+    return {**result, "epochs": spec["epochs"], "curve": curve}
+
+
+def _on_vowels(spec):
+    data, run = train_vowels(spec["seed"], keep=True, stop=1e-9, max_epochs=spec["epochs"])
+    front = is_front(data.vowel_train).astype(int)
+    bits = []
+    errors = []
+    for epoch in range(0, run.epochs + 1, EVERY):
+        params = {name: values[epoch] for name, values in run.history.items()}
+        cache = jacobs1991.system_forward(params, data.x_train, data.d_train)[1]
+        bits.append(information(cache.p.argmax(axis=1), front))
+        errors.append(float(((data.d_train - cache.y) ** 2).mean()))
+    return np.array(bits), np.array(errors)
+
+
+def _on_patches(spec):
+    cluster = patches(spec["n"]).train.cluster
+    sizes = {"n": spec["n"], "epochs": spec["epochs"]}
+    steps = list(train_patches(spec["seed"], 0, spec["seed"], **sizes))
+    bits = [information(step.expert, cluster) for step in steps]
+    return np.array(bits), np.array([step.loss for step in steps])
+
+
+def for_good(curve: ArrayN, level: float) -> int:
+    """The first place from which on the curve does not fall below the level."""
+    below = np.flatnonzero(curve < level)
+    return int(below[-1]) + 1 if len(below) else 0
+
+
+def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
+    """One dict per task; "later" is the log of the epochs to half of the specialisation over those
+    to half of the fall of the error, run by run, each at least one look.
+    """
+    cells = []
+    for (task,), runs in grouped(specs, results, "task").items():
+        least = EVERY if task == "vowels" else 1
+        cell = {"task": task, "n": len(runs), **means(runs, *TIMES, "learned", "epochs", "bits")}
+        times = np.maximum([[run["half"], run["learned"]] for run in runs], least)
+        cell["later"] = np.log(times[:, 0] / times[:, 1]).tolist()
+        cells.append({**cell, "curves": [run["curve"] for run in runs]})
+    return cells
+
+
+CRITERION = criterion(
+    "log of the epochs to half of the specialisation over those to half of the fall of the error",
+    0.22,
+    "greater",
+    2,
+)
+REASON = (
+    "Everything in training takes some time, and a share of the epochs of a run depends on where "
+    "the run was ended. So specialisation takes time if half of it comes at least a quarter later "
+    "(log 1.25 = .22) than half of what there is to learn, in runs of fixed length."
+)
+
+
+def time_decisions(summary: list[Result]) -> list[Decision]:
+    """One per task."""
+    return [decide(cell["task"], CRITERION, cell["later"]) for cell in summary]
+
+
+def time_verdict(summary: list[Result]) -> tuple[str, str]:
+    """Later than the task itself is learned, on both tasks."""
+    decisions = time_decisions(summary)
+    parts = [
+        f"on the {cell['task']} half of what the choice of the expert says in the end is there for "
+        f"good after {cell['half'][0]:.0f} epochs, and half of the fall of the error after "
+        f"{cell['learned'][0]:.0f} (means of {cell['n']})"
+        for cell in summary
+    ]
+    return whole_verdict(decisions), (
+        f"In the mean {'; '.join(parts)}. That specialisation comes later: {in_words(decisions)}"
+    )
+
+
+TIME = Question(
+    "Does specialisation take time?",
+    "specialisation takes time (Chen et al. 2022)",
+    time_specs,
+    time_run,
+    time_summary,
+    time_verdict,
+    CRITERION,
+    REASON,
+    time_decisions,
+)
