@@ -52,9 +52,9 @@ QUICK = Config(
     remedies_at=16,
     learning_rates=(3e-3,),
     batches=(8,),
-    updates=20,
-    every=10,
-    held_out=1000,
+    updates=10,
+    every=5,
+    held_out=500,
     seeds=1,
 )
 
@@ -152,19 +152,19 @@ def summarise(runs: list[Result]) -> dict:
 
 def differences(best: dict[str, dict[str, list[Result]]], config: Config) -> dict:
     """{"rise" and "test" by number of examples, "remedies"}: intervals of paired differences."""
-    found = {"rise": {}, "test": {}, "remedies": {}}
+    intervals: dict[str, dict] = {"rise": {}, "test": {}, "remedies": {}}
     dense, sparse = (best.get(system, {}) for system in (DENSE, SPARSE))
     for examples in sparse:
         if examples in dense:
             ours, other = sparse[examples], dense[examples]
             rises = [[rise(run) for run in runs] for runs in (ours, other)]
             tests = [[run["test"] for run in runs] for runs in (ours, other)]
-            found["rise"][examples] = paired_interval(*rises).record()
-            found["test"][examples] = paired_interval(*tests).record()
+            intervals["rise"][examples] = paired_interval(*rises).record()
+            intervals["test"][examples] = paired_interval(*tests).record()
     examples = str(config.remedies_at)
     for remedy in REMEDIES:
         if examples in best.get(remedy, {}) and examples in sparse:
             pair = (best[remedy][examples], sparse[examples])
             last = [[run["test last"] for run in runs] for runs in pair]
-            found["remedies"][remedy] = paired_interval(*last).record()
-    return found
+            intervals["remedies"][remedy] = paired_interval(*last).record()
+    return intervals

@@ -158,8 +158,8 @@ def _trained(
 
         def of_groups(params, minibatch, rng):
             ids, targets = minibatch
-            found = decoder.loss_and_grads(params, ids, targets, config, rng=rng, **options)
-            return found[0], fine_tuning.frozen(found[1], chosen)
+            losses, grads = decoder.loss_and_grads(params, ids, targets, config, rng=rng, **options)
+            return losses, fine_tuning.frozen(grads, chosen)
 
         return model.params, of_groups, lambda params: params
     rng = small_decoders.generator(seed)
