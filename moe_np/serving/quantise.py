@@ -168,14 +168,14 @@ def of_model(
             after += experts.nbytes
             layer = {**layer, "experts": experts}
             if router_bits is not None:
-                layer["router"] = _router(layer["router"], router_bits, group)
+                layer["router"] = rounded_router(layer["router"], router_bits, group)
         layers.append(layer)
     if not before:
         raise InputError("params: wanted a model with routed experts, got none")
     return {**params, "layers": layers}, Sizes(before, after)
 
 
-def _router(router: Params, bits: int, group: int) -> Params:
+def rounded_router(router: Params, bits: int, group: int = 64) -> Params:
     """The parameters of a router, its matrices rounded."""
     return {
         name: dequantise(quantise(p[None], bits, group))[0] if p.ndim == 2 else p
