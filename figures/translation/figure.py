@@ -23,7 +23,7 @@ def make(job: Job) -> str:
 
     result = run(sweep=job.sweep, quick=job.quick)
     with plots.style():
-        fig, axes = plt.subplots(1, 2, figsize=(13, 4.6), width_ratios=(2, 1))
+        fig, axes = plt.subplots(1, 2, figsize=(13, 4.6), width_ratios=(5, 4))
         _curves(axes[0], result["runs"])
         _differences(axes[1], result)
         job.save(fig, "translation")
