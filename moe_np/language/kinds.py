@@ -5,13 +5,14 @@ They are small: about four million parameters, of which a mixture uses two fifth
 has the same operations per token as `mixtral`, which is the comparison that papers make.
 """
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from moe_np.base import checks
 from moe_np.base.checks import InputError
-from moe_np.layers import balance
+from moe_np.layers import balance, mixture_layer
 from moe_np.models import decoder, encoder_decoder, encoder_decoder_config, lstm_moe
 from moe_np.routing.contract import BalanceLoss
 
@@ -104,11 +105,51 @@ def config_of(name: str, vocabulary: int, context: int, changes: dict[str, Any])
     for field in changes:
         if field not in fields:
             raise InputError(f"--set: {name} has no value {field!r}; it has {', '.join(fields)}")
+    _check_containers(kind.model.Config, changes)
     common = {"vocabulary": vocabulary, "context": context}
     common = {name: value for name, value in common.items() if name in fields}
     config = kind.model.Config(**{**common, **kind.values, **changes})
     check(config)
+    if config.experts > 1:
+        for prefix in ("", "decoder_"):
+            if getattr(config, f"{prefix}router", None) is not None:
+                _check_router(config, prefix)
     return config
+
+
+DICTS = ("options", "init_options", "decoder_options", "decoder_init_options")
+LISTS = ("dense_layers", "full_layers", "encoder_dense", "decoder_dense")
+# arguments of routers that come from the layer and the model
+OF_THE_LAYER = ("valid", "training", "rng", "dtype", "ids", "n_experts", "vocabulary")
+
+
+def _check_containers(config_type, changes):
+    """Refuse what is no dict or no list of layers where the Config has one."""
+    for name, value in changes.items():
+        if value is None and config_type._field_defaults.get(name, 0) is None:
+            continue
+        if name in DICTS and not isinstance(value, dict):
+            raise InputError(f'--set {name}: wanted a dict as {{"k": 2}}, got {checks.text(value)}')
+        if name in LISTS and not isinstance(value, (list, tuple)):
+            raise InputError(f"--set {name}: wanted a list as [0, 2], got {checks.text(value)}")
+
+
+def _check_router(config, prefix):
+    """Refuse options that the router does not have, and a router without those that it needs."""
+    name = getattr(config, f"{prefix}router")
+    router = mixture_layer.router_of(name)
+    for argument, function in (("options", router.route), ("init_options", router.init)):
+        field = f"{prefix}{argument}"
+        given = getattr(config, field) or {}
+        arguments = inspect.signature(function).parameters.values()
+        known = [p for p in arguments if p.kind is p.KEYWORD_ONLY and p.name not in OF_THE_LAYER]
+        needed = [p.name for p in known if p.default is p.empty]
+        if not set(needed) <= set(given) <= {p.name for p in known}:
+            wanted = [f"{p.name} (needed)" if p.name in needed else p.name for p in known]
+            raise InputError(
+                f"--set {field}: wanted a dict with the options of {name}, "
+                f"{', '.join(wanted) or 'which has none'}; got {checks.text(given)}"
+            )
 
 
 def check(config: Any) -> None:

@@ -14,10 +14,13 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from moe_np.base.checks import InputError
 from moe_np.base.types import Rng
-from moe_np.models import encoder_decoder
+from moe_np.models import encoder_decoder, lstm_moe
 
 Windows = Annotated[np.ndarray, "B, T"]
+# numbers that are too large or NaN are told once, by the model or by the training loop
+NO_WARNINGS: Any = {"over": "ignore", "invalid": "ignore"}
 
 
 def loss_and_grads(
@@ -25,9 +28,14 @@ def loss_and_grads(
 ) -> tuple[Any, Any]:
     """`loss_and_grads` of a model for windows: ids and targets (B, T) -> (losses, grads)."""
     if model is encoder_decoder:
-        source, rest = _halves(ids, targets)
-        return model.loss_and_grads(params, source, rest, config, rng=rng, **options)
-    return model.loss_and_grads(params, ids, targets, config, rng=rng, **options)
+        ids, targets = _halves(ids, targets)
+    try:
+        with np.errstate(**NO_WARNINGS):
+            return model.loss_and_grads(params, ids, targets, config, rng=rng, **options)
+    except InputError as error:
+        if "finite" not in str(error) or "layer" in str(error) or model is lstm_moe:
+            raise
+        raise InputError(f"embedding, last norm or head: {error}") from None  # layers say theirs
 
 
 def logits_and_targets(
@@ -39,8 +47,10 @@ def logits_and_targets(
         # the second half of the ids, also where a target is not counted
         start = np.full((len(ids), 1), config.start)
         inputs = np.concatenate([start, ids[:, source.shape[1] :]], axis=1)
-        return model.forward(params, source, inputs, config)[0], rest
-    return model.forward(params, ids, config)[0], targets
+        with np.errstate(**NO_WARNINGS):
+            return model.forward(params, source, inputs, config)[0], rest
+    with np.errstate(**NO_WARNINGS):
+        return model.forward(params, ids, config)[0], targets
 
 
 def predicts_all(model: ModuleType) -> bool:

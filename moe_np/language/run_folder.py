@@ -26,10 +26,10 @@ from moe_np.base import checks, files, optim
 from moe_np.base.checks import InputError
 from moe_np.data.text import tokenisers
 from moe_np.data.text.windows import random_windows
-from moe_np.language import kinds, model_files, objectives, run_state
+from moe_np.language import folder_lock, kinds, model_files, objectives, run_progress, run_state
 from moe_np.language.corpus import Corpus
 from moe_np.language.evaluation import Evaluation, evaluate
-from moe_np.layers import diagnostics
+from moe_np.language.run_progress import Progress
 from moe_np.training import loop
 
 
@@ -56,21 +56,6 @@ class Run(NamedTuple):
     tokeniser: Any
     train: np.ndarray  # tokens
     validation: np.ndarray
-
-
-class Progress(NamedTuple):
-    """What one update did: the line of metrics.jsonl."""
-
-    step: int
-    loss: float  # nats per token of the minibatch, before the update
-    balance: tuple[float, ...]  # the load-balancing loss of each layer
-    gradient_norm: float
-    learning_rate: float
-    tokens: int
-    seconds: float
-    processor_seconds: float  # of all threads
-    load: list[list[int]]  # assignments of each expert, per layer that has a router
-    dropped: list[float]  # share of the assignments that a capacity dropped, per layer
 
 
 # --- what determines a run ------------------------------------------------------------------------
@@ -130,6 +115,8 @@ def open_run(
             f"got {len(run.train)} and {len(run.validation)}"
         )
     if stored is None:
+        # an update to try: what does not fit is told before there is a run.json
+        next(loop.train(_initial_state(run), *_functions(run), options))
         if minutes is not None:
             updates = _updates_in(run, checks.number("--minutes", minutes, greater_than=0))
         request["updates"] = checks.integer("--steps", updates, minimum=1)
@@ -231,31 +218,40 @@ def train(run: Run, parts: Parts | None = None) -> Iterator[Progress | Evaluatio
 
     A checkpoint is written every `checkpoint_every` updates, after the last one, and when the
     caller closes the iterator between two updates. An exception within an update writes nothing,
-    because the arrays are half changed then. Raises loop.NotFiniteError for NaN in the loss; the
-    checkpoint before it stays.
+    because the arrays are half changed then. Raises InputError where another process trains in the
+    folder, and loop.UpdateError for NaN and for numbers that became too large: it says in which
+    update and layer, and which checkpoint there is.
     """
-    parts = parts or parts_of(run)
+    with folder_lock.held(run.folder):
+        try:
+            yield from _train(run, parts or parts_of(run))
+        except loop.UpdateError as error:
+            error.args = (f"{error}; {run_state.kept(run.folder)}",)
+            raise
+
+
+def _train(run, parts):
     state, best = run_state.read(run.folder, parts.initial())
     saved = state.number
     run_state.cut_metrics(run.folder, state.number)
-    start = _clocks()
+    start = run_progress.clocks()
     try:
         functions = (parts.gradients_of, parts.minibatch_of)
         for step in loop.train(state, *functions, run.options, decays=parts.decays):
             state = step.state
-            now = _clocks()
-            progress = _progress(step, now - start)
+            now = run_progress.clocks()
+            record = run_progress.of_step(step, now - start)
             start = now
-            run_state.append(run.folder, progress._asdict())
-            yield progress
+            run_state.append(run.folder, record._asdict())
+            yield record
             if state.number % run.checkpoint_every == 0 or state.number == run.options.updates:
                 params = parts.params_of(state.params)
-                held_out = validate(run, params)
+                held_out = _validated(run, params, state.number)
                 run_state.append(run.folder, {"step": state.number, **_numbers(held_out)})
                 best = _save(run, state, params, best, held_out)
                 saved = state.number
                 yield held_out
-                start = _clocks()
+                start = run_progress.clocks()
     except GeneratorExit:
         if state.number != saved:
             run_state.write(run.folder, state, best)
@@ -273,6 +269,17 @@ def validate(run: Run, params: Any) -> Evaluation:
         batch=run.settings.batch,
         first_whole=objectives.predicts_all(model),
     )
+
+
+def _validated(run, params, number):
+    """`validate` in training: what the model refuses, or NaN, is the doing of the last update."""
+    try:
+        held_out = validate(run, params)
+    except InputError as error:
+        raise loop.UpdateError(number, f"the held-out text after it: {error}") from error
+    if not np.isfinite(held_out.loss):
+        raise loop.NotFiniteError(number, "the loss of the held-out text after it")
+    return held_out
 
 
 def _functions(run):
@@ -298,26 +305,6 @@ def _initial_state(run):
     model = kinds.KINDS[run.model].model
     rng = np.random.default_rng([run.options.seed, 0])
     return loop.initial_state(model.init(rng, run.config))
-
-
-def _clocks():
-    """The time, and the processor's time of this process, in seconds."""
-    return np.array([time.perf_counter(), time.process_time()])
-
-
-def _progress(step, seconds):
-    routings = [r for r in step.losses.routings if r.demand.shape[1] > 1]
-    return Progress(
-        step.number,
-        float(step.losses.task),
-        tuple(float(value) for value in step.losses.balance),
-        float(step.gradient_norm),
-        float(step.learning_rate),
-        step.tokens,
-        *(round(float(value), 4) for value in seconds),
-        [diagnostics.load(routing).tolist() for routing in routings],
-        [float(diagnostics.dropped_share(routing)) for routing in routings],
-    )
 
 
 def _numbers(held_out):

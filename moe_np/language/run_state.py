@@ -60,6 +60,16 @@ def updates(folder: pathlib.Path) -> int:
     return int(safetensors.Reader(path).metadata.get("updates", 0)) if path.exists() else 0
 
 
+def kept(folder: pathlib.Path) -> str:
+    """Which checkpoint a folder has, for a message."""
+    number = updates(folder)
+    return (
+        f"{folder} has the checkpoint of update {number}"
+        if number
+        else f"{folder} has no checkpoint"
+    )
+
+
 def _array(reader, name, leaf):
     if name not in reader:
         raise InputError(f"{reader.path}: wanted the array {name}, it is not there")

@@ -27,6 +27,7 @@ Text is read in stretches: `Cache.state` is the state to go on with, and its gra
 (truncated backpropagation through time).
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,14 +178,30 @@ def hidden(
     }
     x, embedded = embedding.forward(params["embed"], ids)
     x, mask = dropout.forward(x, config.dropout, rng)
-    x, state1, lstm1 = recurrent_blocks.lstm_forward(params["lstm1"], x, state=before[0], **noise)
-    x, mixture = recurrent_blocks.mixture_forward(
-        params["mixture"], x, valid=valid, **noise, **options
-    )
-    x, state2, lstm2 = recurrent_blocks.lstm_forward(params["lstm2"], x, state=before[1], **noise)
+    with _part("lstm1"):
+        x, state1, lstm1 = recurrent_blocks.lstm_forward(
+            params["lstm1"], x, state=before[0], **noise
+        )
+    with _part("mixture"):
+        x, mixture = recurrent_blocks.mixture_forward(
+            params["mixture"], x, valid=valid, **noise, **options
+        )
+    with _part("lstm2"):
+        x, state2, lstm2 = recurrent_blocks.lstm_forward(
+            params["lstm2"], x, state=before[1], **noise
+        )
     head = checks.array("params['head']['w']", params["head"]["w"], (config.d_model, "V"))
     blocks = (lstm1, mixture, lstm2)
     return x, Cache(embedded, mask, *blocks, x, head, valid, (state1, state2))
+
+
+@contextlib.contextmanager
+def _part(name):
+    """Say in an error in which part of the model it came up."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def backward(dlogits: ArrayBTV, cache: Cache, added: BalanceLoss | None = None) -> Tree:

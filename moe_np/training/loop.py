@@ -67,12 +67,23 @@ class Step(NamedTuple):
     state: State  # after the update; the next update overwrites its arrays
 
 
-class NotFiniteError(InputError):
-    """The loss or a gradient is NaN or infinite in update `number`; `where` says which."""
+class UpdateError(InputError):
+    """The model refused what it got in update `number`, such as numbers that became too large."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(f"update {number}: {message}")
+        self.number = number
+
+
+class NotFiniteError(UpdateError):
+    """A parameter, the loss or a gradient is NaN or infinite in update `number`.
+
+    `where` says which of them: of several the one where it began, in the order of computation. So
+    of the gradients it is the one that is nearest to the loss.
+    """
 
     def __init__(self, number: int, where: str):
-        super().__init__(f"update {number}: wanted finite numbers, got NaN or infinity in {where}")
-        self.number = number
+        super().__init__(number, f"wanted finite numbers, got NaN or infinity in {where}")
         self.where = where
 
 
@@ -100,8 +111,9 @@ def train(
 
     `step.losses` has the mean of the task's loss over the valid targets of all micro-batches, and
     everything else from the last one.
-    Raises NotFiniteError, which is an InputError, where the loss or a gradient is not finite. Then
-    no update was made, and `state` of the step before is the last good one.
+    Raises UpdateError, which is an InputError, where the model refuses its numbers, and among them
+    NotFiniteError where the loss or a gradient is not finite. Then no update was made, and `state`
+    of the step before is the last one.
     """
     check(options)
     while state.number < options.updates:
@@ -112,7 +124,9 @@ def train(
         )
         norm = optim.global_norm(grads)
         if not math.isfinite(norm):
-            raise NotFiniteError(number, _first_not_finite(grads))
+            path = _not_finite(reversed(list(leaves(grads).items())))  # as backpropagation goes
+            where = f"the gradient of {path}" if path else "the norm of the gradients"
+            raise NotFiniteError(number, where)
         learning_rate = optim.warmup_cosine(
             state.number,
             peak=options.learning_rate,
@@ -149,7 +163,12 @@ def _gradients(params, gradients_of, minibatch_of, rng, micro_batches, number):
 
     def micro_batch():
         nonlocal task, tokens, losses
-        losses, grads = gradients_of(params, minibatch_of(rng), rng)
+        try:
+            losses, grads = gradients_of(params, minibatch_of(rng), rng)
+        except InputError as error:
+            if path := _not_finite(leaves(params).items()):
+                raise NotFiniteError(number, f"the parameter {path}") from error
+            raise UpdateError(number, str(error)) from error
         if not math.isfinite(losses.task):
             raise NotFiniteError(number, "the loss")
         task += losses.task * losses.tokens
@@ -164,11 +183,10 @@ def _gradients(params, gradients_of, minibatch_of, rng, micro_batches, number):
     return losses._replace(task=task / max(tokens, 1)), grads, tokens
 
 
-def _first_not_finite(grads):
-    for path, gradient in leaves(grads).items():
-        if not np.isfinite(gradient).all():
-            return f"the gradient of {path}"
-    return "the norm of the gradients"
+def _not_finite(arrays):
+    """The path of the first array that has NaN or infinity; None without one."""
+    paths = (path for path, array in arrays if not np.isfinite(array).all())
+    return next(paths, None)
 
 
 def check(options: Options) -> Options:

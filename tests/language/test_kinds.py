@@ -34,6 +34,31 @@ def test_dense_has_the_active_parameters_of_mixtral():
     assert active("dense") == active("mixtral")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": 3}, r"--set options: wanted a dict .* got 3"),
+        ({"options": None}, r"--set options: wanted a dict .* got None"),
+        ({"dense_layers": 1}, r"--set dense_layers: wanted a list .* got 1"),
+        ({"options": {"k": 2}}, r"options of top_k, k \(needed\), renormalise \(needed\); got"),
+        ({"options": {"k": 2, "renormalise": True, "depth": 1}}, "'depth': 1"),
+        ({"router": "dense"}, "--set options: .* of dense, which has none; got {'k': 2"),
+        ({"init_options": {"depth": 1}}, "--set init_options: .* of top_k, scale; got"),
+    ],
+)
+def test_options_that_a_router_does_not_have_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        kinds.config_of("mixtral", 50, 8, changes)
+
+
+def test_options_of_the_decoders_router_are_checked_too():
+    router = {"decoder_router": "top_k", "decoder_options": {"k": 1}}
+    with pytest.raises(ValueError, match=r"--set decoder_options: .* renormalise"):
+        kinds.config_of("switch", 50, 8, router)
+    options = {"router": "hashing", "options": {}}
+    assert kinds.config_of("mixtral", 50, 8, options).router == "hashing"
+
+
 def test_a_value_that_the_model_does_not_have_is_named():
     with pytest.raises(ValueError, match="--set: mixtral has no value 'depth'; it has vocabulary"):
         kinds.config_of("mixtral", 50, 8, {"depth": 3})

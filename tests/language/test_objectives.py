@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moe_np.base.checks import InputError
 from moe_np.language import objectives
 from moe_np.models import decoder, encoder_decoder
 
@@ -51,3 +52,10 @@ def test_a_target_that_is_not_counted_is_read_all_the_same():
     np.testing.assert_array_equal(
         objectives.logits_and_targets(encoder_decoder, params, IDS, hidden, SWITCH)[0], shown
     )
+
+
+def test_numbers_that_are_too_large_outside_of_the_layers_are_named():
+    params = params_of(encoder_decoder, SWITCH)
+    params["decoder"]["layers"][-1]["experts"]["w2"] *= 1e200
+    with pytest.raises(InputError, match=r"^embedding, last norm or head: x: wanted .* finite"):
+        objectives.loss_and_grads(encoder_decoder, params, IDS, TARGETS, SWITCH, None)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
 from moe_np.language import corpus, model_files, run_folder
 from moe_np.language.evaluation import Evaluation
@@ -201,6 +202,52 @@ def test_nan_in_the_loss_stops_and_the_last_checkpoint_stays(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
+    ("model", "layer"),
+    [("mixtral", "layer 0: "), ("switch", "encoder, layer 0: "), ("lstm", "mixture: ")],
+)
+def test_a_run_that_diverges_says_in_which_update_and_layer(tmp_path, model, layer):
+    """The learning rate is small for four updates and then far too large."""
+    names = {"vocabulary", "length", "batch", "validation_tokens", "d_model"}
+    changes = {name: value for name, value in SMALL.items() if name in names}
+    run = open_run(tmp_path, model=model, changes={**changes, "learning_rate": 1e-3, "warmup": 0})
+    list(run_folder.train(run._replace(options=run.options._replace(updates=4))))
+    before = bits(tmp_path)
+    fast = run._replace(options=run.options._replace(learning_rate=1e12), checkpoint_every=1)
+    with pytest.raises(loop.UpdateError, match=rf"update [5-9]: .*{layer}.*wanted") as error:
+        list(run_folder.train(fast._replace(checkpoint_every=100)))
+    assert str(error.value).endswith(f"; {tmp_path} has the checkpoint of update 4")
+    assert bits(tmp_path) == before
+    assert np.isfinite(run_folder.validate(run, model_files.load(tmp_path).params).loss)
+
+
+def test_what_the_held_out_text_cannot_bear_is_told_and_not_stored(tmp_path, monkeypatch):
+    run = open_run(tmp_path)
+
+    def refuse(*arguments):
+        raise InputError("layer 1: too large")
+
+    monkeypatch.setattr(run_folder, "validate", refuse)
+    wanted = "update 4: the held-out text after it: layer 1: too large; .* has no checkpoint"
+    with pytest.raises(loop.UpdateError, match=wanted):
+        list(run_folder.train(run))
+    assert not (tmp_path / "state.safetensors").exists()
+    monkeypatch.setattr(run_folder, "validate", lambda *arguments: Evaluation(np.nan, 1, 1))
+    with pytest.raises(loop.NotFiniteError, match="infinity in the loss of the held-out text"):
+        list(run_folder.train(run))
+    assert not (tmp_path / "best").exists()
+
+
+def test_two_runs_at_once_in_a_folder_are_refused(tmp_path):
+    records = run_folder.train(open_run(tmp_path))
+    next(records)
+    if sys.platform != "win32":
+        with pytest.raises(ValueError, match="in which no training runs"):
+            next(run_folder.train(open_run(tmp_path)))
+    records.close()
+    assert next(run_folder.train(open_run(tmp_path))).step == 2
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"batches": 3}, "--set: wanted one of batch, length, .* got batches"),
@@ -209,11 +256,17 @@ def test_nan_in_the_loss_stops_and_the_last_checkpoint_stays(tmp_path, monkeypat
         ({"learning_rate": -1}, "learning_rate: wanted"),
         ({"router": "expert_choice"}, "in a decoder a token would see its future"),
         ({"updates": 5}, "--set: wanted one of"),
+        ({"heads": 3, "kv_heads": 2}, "heads: wanted a multiple of 2"),
+        ({"eps": float("nan")}, "layer 0: eps: wanted"),
+        ({"context": 4}, "ids: wanted 1 to 4 positions"),
+        ({"options": {"k": 9, "renormalise": True}}, "k: wanted at most the 4 experts"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         open_run(tmp_path, changes={**SMALL, **changes})
+    assert not (tmp_path / "run.json").exists()
+    open_run(tmp_path)  # the command without the mistake is not refused
 
 
 def test_a_text_that_is_too_short_is_told(tmp_path):

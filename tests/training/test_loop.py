@@ -8,6 +8,7 @@ import pytest
 
 from moe_np import kernels
 from moe_np.base import optim
+from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
 from moe_np.training import loop
 
@@ -120,6 +121,31 @@ def test_micro_batches_count_by_their_valid_targets():
     assert step.gradient_norm == pytest.approx(norm, rel=1e-12)
     task = sum(losses.task * losses.tokens for losses, _ in parts) / 11
     assert step.losses.task == pytest.approx(task, rel=1e-12)
+
+
+def test_what_a_model_refuses_is_told_with_the_update():
+    def refuse(params, batch, rng):
+        raise InputError("layer 1: x: wanted smaller numbers")
+
+    with pytest.raises(loop.UpdateError, match=r"^update 1: layer 1: x: wanted") as error:
+        next(loop.train(loop.initial_state(params()), refuse, minibatch, OPTIONS))
+    assert error.value.number == 1
+    broken = params()
+    broken["layers"][0]["b"][1] = np.inf
+    with pytest.raises(loop.NotFiniteError, match=r"in the parameter layers\.0\.b"):
+        next(loop.train(loop.initial_state(broken), refuse, minibatch, OPTIONS))
+
+
+def test_of_several_gradients_the_one_next_to_the_loss_is_named():
+    def broken(params, batch, rng):
+        losses, grads = gradients(params, batch, rng)
+        for leaf in leaves(grads).values():
+            leaf.flat[0] = np.nan
+        return losses, grads
+
+    with pytest.raises(loop.NotFiniteError) as error:
+        next(loop.train(loop.initial_state(params()), broken, minibatch, OPTIONS))
+    assert error.value.where == f"the gradient of {list(leaves(params()))[-1]}"
 
 
 @pytest.mark.parametrize(
