@@ -4,7 +4,7 @@ what follows from them.
 
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import basis, decimal, join, markdown_table, mean_sd
-from moe_np.experiments.training_methods.claims import number_or_never
+from moe_np.experiments.training_methods.claims import WITHDRAWN, number_or_never
 from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
 from moe_np.experiments.training_methods.summary import above_level
 
@@ -89,9 +89,17 @@ def claims_table(result: Result) -> str:
         rows.append([*words, *cells, claim["verdict"]])
     table = markdown_table(["of", "claim", "measured", *names, "verdict"], rows)
     return (
-        "**What articles say, measured.** On a problem: yes, no (not seen) or reverse; p is "
-        f"one-sided, for the claim.\n\n{table}"
+        "**What articles say, measured.** On a problem: yes, no (not seen) or reverse, at p < .05 "
+        "after Holm's correction for all tests of this table; the p in a cell is one-sided, for "
+        "the claim, and not corrected. There is one set of data per problem, so p is about "
+        f"initialisations only.\n\n{table}\n\n{withdrawn()}"
     )
+
+
+def withdrawn() -> str:
+    """The claims that these runs cannot decide."""
+    rows = [(claim, about, f"cannot be told: {why}") for about, claim, why in WITHDRAWN]
+    return markdown_table(("claim, withdrawn", "of", "verdict"), rows)
 
 
 # --- Words ----------------------------------------------------------------------------------------
