@@ -223,10 +223,11 @@ def ends_below_level(system: str, words: str) -> Measurement:
     def decide(result, problem):
         n = len(result["seeds"])
         evolved, joint = (summary_of(result, problem, name) for name in (system, "joint"))
-        above, above_joint = above_level(evolved), above_level(joint)
-        p = p_more_often(above_joint, above, n)
-        p_reverse = p_more_often(evolved["stuck"], above_joint, n)
-        counts = f"{above} of {n} ({evolved['unfinished']} unfinished) against {above_joint}"
+        missed = above_level(evolved)
+        missed_joint = above_level(joint)
+        p = p_more_often(missed_joint, missed, n)
+        p_reverse = p_more_often(evolved["stuck"], missed_joint, n)
+        counts = f"{missed} of {n} ({evolved['unfinished']} unfinished) against {missed_joint}"
         return Answer(f"{counts}; {p_text(p, p_reverse)}", p, p_reverse)
 
     return decide
@@ -312,9 +313,9 @@ def claims(result: Result) -> list[Result]:
         subject, claim, measurement = CLAIMS[i]
         by_problem = {problem: words[i, problem] for problem in result["systems"]}
         cells = {problem: decided[i, problem].text for problem in result["systems"]}
-        about = {"about": subject, "claim": claim, "measured": measurement.words}
+        columns = {"about": subject, "claim": claim, "measured": measurement.words}
         verdict_of_all = verdict(list(by_problem.values()))
-        out.append({**about, "cells": cells, "found": by_problem, "verdict": verdict_of_all})
+        out.append({**columns, "cells": cells, "found": by_problem, "verdict": verdict_of_all})
     return out
 
 

@@ -98,7 +98,7 @@ def claims_table(result: Result) -> str:
 
 def withdrawn() -> str:
     """The claims that these runs cannot decide."""
-    rows = [(claim, about, f"cannot be told: {why}") for about, claim, why in WITHDRAWN]
+    rows = [(claim, subject, f"cannot be told: {why}") for subject, claim, why in WITHDRAWN]
     return markdown_table(("claim, withdrawn", "of", "verdict"), rows)
 
 
