@@ -62,8 +62,12 @@ def ends(folder: str | os.PathLike) -> Ends:
             except (ValueError, TypeError, OSError) as error:
                 raise InputError(f"{path}: wanted JSON, got {error}") from None
     stop = facts.get("eos_token_id")
-    stop = [stop] if isinstance(stop, int) else stop or []
+    stop = stop if isinstance(stop, list) else [] if stop is None else [stop]
     first = facts.get("bos_token_id") if facts.get("add_bos_token") else None
+    for number in stop:
+        checks.integer(f"{folder}: eos_token_id", number, minimum=0)
+    if first is not None:
+        checks.integer(f"{folder}: bos_token_id", first, minimum=0)
     return Ends(first, tuple(stop))
 
 

@@ -105,15 +105,12 @@ def config_of(name: str, vocabulary: int, context: int, changes: dict[str, Any])
     for field in changes:
         if field not in fields:
             raise InputError(f"--set: {name} has no value {field!r}; it has {', '.join(fields)}")
-    _check_containers(kind.model.Config, changes)
+    check_containers(kind.model.Config, changes)
     common = {"vocabulary": vocabulary, "context": context}
     common = {name: value for name, value in common.items() if name in fields}
     config = kind.model.Config(**{**common, **kind.values, **changes})
     check(config)
-    if config.experts > 1:
-        for prefix in ("", "decoder_"):
-            if getattr(config, f"{prefix}router", None) is not None:
-                _check_router(config, prefix)
+    check_routers(config)
     return config
 
 
@@ -123,19 +120,27 @@ LISTS = ("dense_layers", "full_layers", "encoder_dense", "decoder_dense")
 OF_THE_LAYER = ("valid", "training", "rng", "dtype", "ids", "n_experts", "vocabulary")
 
 
-def _check_containers(config_type, changes):
-    """Refuse what is no dict or no list of layers where the Config has one."""
-    for name, value in changes.items():
+def check_containers(config_type: Any, values: dict[str, Any], where: str = "--set") -> None:
+    """Raise InputError for what is no dict or no list of layers where the Config has one."""
+    for name, value in values.items():
         if value is None and config_type._field_defaults.get(name, 0) is None:
             continue
         if name in DICTS and not isinstance(value, dict):
-            raise InputError(f'--set {name}: wanted a dict as {{"k": 2}}, got {checks.text(value)}')
+            raise InputError(
+                f'{where} {name}: wanted a dict as {{"k": 2}}, got {checks.text(value)}'
+            )
         if name in LISTS and not isinstance(value, (list, tuple)):
-            raise InputError(f"--set {name}: wanted a list as [0, 2], got {checks.text(value)}")
+            raise InputError(f"{where} {name}: wanted a list as [0, 2], got {checks.text(value)}")
 
 
-def _check_router(config, prefix):
-    """Refuse options that the router does not have, and a router without those that it needs."""
+def check_routers(config: Any, where: str = "--set") -> None:
+    """Raise InputError for options that a router does not have, and for missing ones it needs."""
+    for prefix in ("", "decoder_") if config.experts > 1 else ():
+        if getattr(config, f"{prefix}router", None) is not None:
+            _check_router(config, prefix, where)
+
+
+def _check_router(config, prefix, where):
     name = getattr(config, f"{prefix}router")
     router = mixture_layer.router_of(name)
     for argument, function in (("options", router.route), ("init_options", router.init)):
@@ -147,7 +152,7 @@ def _check_router(config, prefix):
         if not set(needed) <= set(given) <= {p.name for p in known}:
             wanted = [f"{p.name} (needed)" if p.name in needed else p.name for p in known]
             raise InputError(
-                f"--set {field}: wanted a dict with the options of {name}, "
+                f"{where} {field}: wanted a dict with the options of {name}, "
                 f"{', '.join(wanted) or 'which has none'}; got {checks.text(given)}"
             )
 

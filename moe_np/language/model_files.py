@@ -18,6 +18,7 @@ from moe_np.base import checks, files
 from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
 from moe_np.data.text import hugging_face, tokenisers
+from moe_np.language import kinds
 from moe_np.models import checkpoints, decoder, encoder_decoder, safetensors
 
 OURS = "moe_np"  # the model_type of this file's layout
@@ -74,7 +75,7 @@ def load(folder: str | os.PathLike) -> Model:
         described = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{folder}: wanted a folder with a model, got {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: wanted JSON, got {error}") from None
     if not isinstance(described, dict) or described.get("model_type") != OURS:
         config, params = checkpoints.load(folder)
@@ -86,8 +87,13 @@ def load(folder: str | os.PathLike) -> Model:
     unknown = set(values) - set(module.Config._fields)
     if unknown:
         raise InputError(f"{path}: wanted values of {module.Config._fields}, got {unknown}")
-    config = module.Config(**values)
+    kinds.check_containers(module.Config, dict(values), f"{path}: config")
+    try:
+        config = module.Config(**values)
+    except TypeError as error:
+        raise InputError(f"{path}: config: {error}") from None
     module.check(config)
+    kinds.check_routers(config, f"{path}: config")
     return Model(module, config, tree(safetensors.Reader(folder / "model.safetensors")))
 
 

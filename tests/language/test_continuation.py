@@ -159,3 +159,10 @@ def test_a_model_that_continues_no_text_is_refused():
     other = MODELS["decoder"]._replace(module=translation)
     with pytest.raises(ValueError, match="wanted a model that continues a text, got translation"):
         continuation.continue_text(other, BYTES, "a", rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("token", [2.5, "x", [1, "x"], -1])
+def test_a_token_of_the_end_that_is_no_number_is_refused(tmp_path, token):
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": token}))
+    with pytest.raises(ValueError, match="eos_token_id: wanted a whole number"):
+        continuation.ends(tmp_path)

@@ -47,6 +47,12 @@ def test_eleven_layers_stay_in_order():
     assert [layer["w"] for layer in model_files.tree(arrays)["layers"]] == list(range(11))
 
 
+def described(**values):
+    """The config.json of an LSTM with other values."""
+    config = {**LSTM._asdict(), **values}
+    return json.dumps({"model_type": "moe_np", "model": "lstm_moe", "config": config})
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -54,6 +60,10 @@ def test_eleven_layers_stay_in_order():
         ('{"model_type": "moe_np", "model": "gpt"}', "model: wanted"),
         ('{"model_type": "moe_np", "model": "lstm_moe", "config": {"deep": 1}}', "wanted values"),
         ('{"model_type": "moe_np", "model": "lstm_moe", "config": 3}', "config: wanted"),
+        ('{"model_type": "moe_np", "model": "lstm_moe", "config": {}}', "config: .* missing 4"),
+        (described(options=3), "config options: wanted a dict"),
+        (described(options={}), "config options: .* of noisy_top_k, k .needed.*; got {}"),
+        ("[" * 100_000, "wanted JSON"),
     ],
 )
 def test_a_damaged_config_is_named(tmp_path, config, message):
