@@ -75,7 +75,7 @@ def prefill(
     Raises InputError for an empty prompt, one longer than room, a room larger than config.context,
     padding at the last position, and a router that decides by what else is in the batch.
     """
-    _check_router(config)
+    check_router(config)
     ids = checks.array("ids", ids, ("B", "T"), kind="i")
     B, T = ids.shape
     room = config.context if room is None else checks.integer("room", room, maximum=config.context)
@@ -124,8 +124,8 @@ def _advance(params, ids, state, config):
     return logits, state._replace(routings=routings)
 
 
-def _check_router(config):
-    """Refuse what the pass and the steps would do differently."""
+def check_router(config: Config) -> None:
+    """Refuse what the pass and the steps would do differently: a capacity. Raises InputError."""
     decoder.check(config)
     limit = config.options.get("capacity_factor")
     if config.experts > 1 and limit is not None:
