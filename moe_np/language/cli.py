@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from moe_np.base import checks, files
 from moe_np.base.checks import InputError
+from moe_np.data.text import entrance
 from moe_np.language import (
     colours,
     continuation,
@@ -153,12 +154,15 @@ def evaluate(args: argparse.Namespace) -> None:
     model = model_files.load(args.folder)
     tokeniser = model_files.tokeniser(args.folder)
     text = corpus.shipped().validation if args.text is None else corpus.read(args.text)
+    tokens = tokeniser.encode(text)
+    if len(tokens) < 2:
+        raise InputError(f"--text: wanted a text of at least two tokens, got {len(tokens)}")
     length = min(getattr(model.config, "context", LONGEST_WINDOW), LONGEST_WINDOW)
     measured = evaluation.evaluate(
         lambda ids, targets: objectives.logits_and_targets(
             model.module, model.params, ids, targets, model.config
         ),
-        tokeniser.encode(text),
+        tokens,
         tokeniser,
         length=length,
         first_whole=objectives.predicts_all(model.module),
@@ -191,6 +195,10 @@ def generate(args: argparse.Namespace, model: model_files.Model | None = None) -
     if model is None:
         model = model_files.load(args.folder)
     tokeniser = model_files.tokeniser(args.folder)
+    for name in ("layer", "html"):
+        if getattr(args, name) is not None and not args.experts:
+            raise InputError(f"--{name}: wanted --experts with it, got none")
+    entrance.text("--prompt", args.prompt)
     rng = np.random.default_rng(checks.integer("--seed", args.seed, minimum=0))
     ends = continuation.ends(args.folder)
     n_prompt = len(tokeniser.encode(args.prompt)) + (ends.first is not None)
@@ -231,7 +239,13 @@ def _with_experts(args, pieces, n_prompt):
     shipped = model_files.path_of(args.folder) == model_files.SHIPPED_FOLDER
     beside = pathlib.Path() if shipped else pathlib.Path(args.folder)
     page = pathlib.Path(args.html or beside / "generation.html")
-    files.writable_folder(page.parent)
+    try:
+        files.writable_folder(page.parent)
+    except InputError:
+        got = f"{page.parent}; another place can be named with --html FILE"
+        raise InputError(f"--experts: wanted a folder that can be written, got {got}") from None
+    if page.is_dir():
+        raise InputError(f"--html: wanted the name of a file, got the folder {page}")
     shown = []
     for piece in itertools.chain([first], pieces):
         coloured = "NO_COLOR" not in os.environ

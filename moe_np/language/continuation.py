@@ -20,6 +20,7 @@ import numpy as np
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, Rng
+from moe_np.data.text import entrance
 from moe_np.language.model_files import Model
 from moe_np.models import (
     decoder,
@@ -91,7 +92,7 @@ def continue_text(
     The arguments are checked at once. Raises InputError for an empty prompt, for one that is longer
     than the model's context with the tokens, and for a model that cannot continue a text.
     """
-    ids = tokeniser.encode(prompt)
+    ids = tokeniser.encode(entrance.text("prompt", prompt))
     if not len(ids):
         raise InputError("prompt: wanted some text to continue, got none")
     if ends.first is not None:
@@ -160,7 +161,7 @@ def _of_decoder(model, ids, tokens, rng, cut, stop):
     def everything():
         yield from _of_prompt(ids, state.routings)
         for token in drawn:
-            (experts,) = experts_of(token.routings, 1)
+            (experts,) = experts_of(token.routings or (), 1)
             yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
 
     return everything()
@@ -202,7 +203,7 @@ def _of_encoder_decoder(model, ids, tokens, rng, cut, stop):
     def everything():
         yield from _of_prompt(ids, tuple(block.mixture.mixture.routing for block in cache.blocks))
         for token in drawn:
-            (experts,) = experts_of(token.routings, 1)
+            (experts,) = experts_of(token.routings or (), 1)
             yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
 
     return everything()

@@ -146,6 +146,11 @@ def test_experts_colour_the_text_and_a_page_is_written(trained, capsys, monkeypa
         (["--prompt", "a", "--temperature", "-1"], "temperature: wanted"),
         (["--prompt", "a", "--seed", "-1"], "--seed: wanted"),
         (["--prompt", "a", "--experts", "--layer", "2"], "--layer: wanted"),
+        (["--prompt", "a", "--layer", "1"], "--layer: wanted --experts with it"),
+        (["--prompt", "a", "--html", "page.html"], "--html: wanted --experts with it"),
+        (["--prompt", "a\udcff"], "--prompt: wanted text that UTF-8 can write"),
+        (["--prompt", "a", "--experts", "--html", "."], "--html: wanted the name of a file"),
+        (["--prompt", "a", "--experts", "--html", __file__ + "/x"], "with --html FILE"),
         ([], "--prompt"),
     ],
 )
@@ -154,6 +159,12 @@ def test_bad_input_of_generate_is_one_line(trained, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_text_without_tokens_to_predict_is_told(trained, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("")
+    assert main(["evaluate", str(trained), "--text", str(tmp_path / "empty.txt")]) == 2
+    assert "--text: wanted a text of at least two tokens, got 0" in capsys.readouterr().err
 
 
 def test_a_prompt_that_ends_in_a_space_is_noted(trained, capsys):
