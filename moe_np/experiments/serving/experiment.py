@@ -1,0 +1,68 @@
+"""Serving: latency against load of all systems, under Poisson arrivals and in bursts."""
+
+import dataclasses
+
+from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.serving.runs import PAPER, SYSTEMS, Config, run_one, spec_of, summarise
+
+OPTIONS: tuple[Option, ...] = ()
+SMOKE = {
+    "config": Config(
+        d_model=16,
+        layers=1,
+        heads=2,
+        hidden=16,
+        experts=4,
+        vocabulary=30,
+        prompt=4,
+        tokens=3,
+        requests=6,
+        most=3,
+        loads=(1.0, 4.0),
+        seeds=2,
+    )
+}
+QUICK = Config(d_model=128, hidden=256, tokens=12, requests=24, most=16, loads=(0.5, 2.0), seeds=1)
+
+
+def specs(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    quick: bool = False,
+) -> list[Spec]:
+    """One spec per system and seed."""
+    config = config or (QUICK if quick else Config())
+    n = seed_count(seeds, config.seeds)
+    systems = selected(SYSTEMS, only)
+    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+
+
+def run(
+    config: Config | None = None,
+    *,
+    seeds: int | None = None,
+    only: tuple | None = None,
+    sweep: Sweep,
+    quick: bool = False,
+) -> Result:
+    """All systems: what is written as serving.json. Times are those of an idle machine, and of one
+    run at a time (`--jobs 1`), or they are noise.
+    """
+    config = config or (QUICK if quick else Config())
+    chosen = specs(config, seeds=seeds, only=only)
+    runs = sweep.map(run_one, chosen, "serving")
+    return {
+        "name": "serving",
+        "config": dataclasses.asdict(config),
+        "seeds": sorted({spec["seed"] for spec in chosen}),
+        "runs": runs,
+        "summary": {
+            system: summarise([run for run in runs if run["system"] == system])
+            for system in selected(SYSTEMS, only)
+        },
+        "paper": PAPER,
+        "versions": versions(),
+    }
