@@ -61,9 +61,11 @@ def _paths(folder):
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
         raise InputError(f"folder: {folder / INDEX} has no weight_map of names and files")
-    outside = [name for name in places.values() if pathlib.PurePath(name).name != name]
+    outside = [
+        name for name in places.values() if pathlib.PurePath(name).name != name or "\0" in name
+    ]
     if outside:
-        raise InputError(f"folder: {folder / INDEX} names a file elsewhere, {outside[0]}")
+        raise InputError(f"folder: {folder / INDEX} names a file elsewhere, {outside[0]!r}")
     return [folder / name for name in sorted(set(places.values()))]
 
 

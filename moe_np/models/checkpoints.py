@@ -71,7 +71,7 @@ def load(
     if not isinstance(settings, dict):
         raise InputError(f"folder: {folder / CONFIG} is no JSON object")
     arrays = Arrays(folder)
-    if settings.get("model_type") in NATIVES:
+    if str(settings.get("model_type")) in NATIVES:
         return _load_native(settings, arrays, dtype, lazy)
     return _load_published(settings, arrays, dtype, lazy)
 
@@ -184,7 +184,7 @@ EXTRAS = ("dropout", "expert_dropout")  # of training; the families' config.json
 
 
 def _with_extras(config, settings, names):
-    extras = settings.get("moe_np", {})
+    extras = checks.mapping(f"{CONFIG}: moe_np", settings.get("moe_np", {}))
     return config._replace(**{name: extras[name] for name in names if name in extras})
 
 
