@@ -257,6 +257,7 @@ def _arriving(b, group, i, n, kept, problem, block):
         delta = row.dtype.type(0)
         for e in range(len(row)):
             row[e] = arriving[e]
+        for e in range(len(row)):  # without a store: the same order of sums at any address
             delta += arriving[e] * output[e]
         block.total[m] = delta
         block.top[m] = max(log_sum[b, h, t], -row.dtype.type(1e30))

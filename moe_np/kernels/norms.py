@@ -37,15 +37,12 @@ def _forward(counter, x, branch, g, eps, total, y, r):
             squares = unit - unit
             if len(branch):
                 for d in range(D):
-                    v = x[n, d] + branch[n, d]
-                    total[n, d] = v
-                    squares += v * v
-            else:
-                for d in range(D):
-                    squares += x[n, d] * x[n, d]
+                    total[n, d] = x[n, d] + branch[n, d]
+            source = total[n] if len(branch) else x[n]
+            for d in range(D):  # without a store: the same order of sums at any address
+                squares += source[d] * source[d]
             root = unit / np.sqrt(squares / x.dtype.type(D) + eps)
             r[n] = root
-            source = total[n] if len(branch) else x[n]
             for d in range(D):
                 y[n, d] = source[d] * root * g[d]
         block = add(counter, 0, BLOCK)

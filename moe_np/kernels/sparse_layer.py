@@ -253,9 +253,10 @@ def _weigh_backward(lo, hi, dout, token, weight, order, y, dy, dweight, db2):
     for i in range(lo, hi):
         n, w = token[i], weight[i]
         total = w - w
+        for d in range(y.shape[1]):  # without a store: the same order of sums at any address
+            total += dout[n, d] * y[i, d]
         for d in range(y.shape[1]):
             v = dout[n, d]
-            total += v * y[i, d]
             dy[i - lo, d] = w * v
             db2[d] += w * v
         dweight[order[i]] = total

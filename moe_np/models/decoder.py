@@ -99,7 +99,7 @@ def block_forward(
     """
     p = config.dropout
     h, norm1 = norms.rms_forward(params["norm1"], x, eps=config.eps)
-    a, attended = _attention(params["attention"], h, config, layer, batch, kv)
+    a, attended = attend(params["attention"], h, config, layer, batch, kv)
     a, attention_mask = dropout.forward(a, p, batch.rng)
 
     x, h, norm2 = norms.add_rms_forward(params["norm2"], x, a, eps=config.eps)  # x + a, its norm
@@ -128,18 +128,18 @@ def block_backward(
     return dx, grads
 
 
-def _attention(params, h, config, layer, batch, kv):
+def attend(
+    params: Tree, h: ArrayBTD, config: Config, layer: int, batch: Batch, kv: KeyValues | None = None
+) -> tuple[ArrayBTD, attention.Cache | None]:
+    """`attention.forward` with the values of the config: h (B, T, D) -> a (B, T, D), cache."""
+    values = {"heads": config.heads, "kv_heads": config.kv_heads, "eps": config.eps, "kv": kv}
     return attention.forward(
-        params,
-        h,
-        heads=config.heads,
-        kv_heads=config.kv_heads,
+        *(params, h),
         causal=True,
         window=None if layer in config.full_layers else config.window,
         rotary=batch.rotary,
         valid=batch.valid_keys,
-        kv=kv,
-        eps=config.eps,
+        **values,
     )
 
 
