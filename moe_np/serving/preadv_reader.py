@@ -42,7 +42,7 @@ class Reader:
             self._buffer = np.empty(size, np.uint8)
         numbers = self._buffer[:size]
         try:
-            filled = self._fill(path, memoryview(numbers), start)
+            filled = self._fill(path, numbers.data, start)
         except OSError as error:
             raise InputError(f"path: {path} cannot be read ({error.strerror})") from None
         if filled < size:

@@ -55,10 +55,11 @@ def run_one(spec: Spec) -> Result:
     text = bible.running_text(bible.split().test)
     run = run._replace(validation=run.tokeniser.encode(text)[: spec["tokens"]])
     rows = []
-    for part, bits, group in itertools.product(PARTS, spec["bits"], spec["groups"]):
-        rounded, share = rounded_model(params, part, bits, group)
-        loss = run_folder.validate(run, rounded).loss
-        rows.append({"part": part, "bits": bits, "group": group, "share": share, "loss": loss})
+    for part in PARTS:
+        for bits, group in itertools.product(spec["bits"], spec["groups"]):
+            rounded, share = rounded_model(params, part, bits, group)
+            loss = run_folder.validate(run, rounded).loss
+            rows.append({"part": part, "bits": bits, "group": group, "share": share, "loss": loss})
     return {"seed": spec["seed"], "loss": run_folder.validate(run, params).loss, "rows": rows}
 
 
