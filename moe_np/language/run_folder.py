@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -212,7 +212,7 @@ def parts_of(run: Run) -> Parts:
     return Parts(lambda: _initial_state(run), *_functions(run), lambda params: params)
 
 
-def train(run: Run, parts: Parts | None = None) -> Iterator[Progress | Evaluation]:
+def train(run: Run, parts: Parts | None = None) -> Generator[Progress | Evaluation, None, None]:
     """Go on with a run until its last update: one Progress per update, and an Evaluation of the
     held-out text after every checkpoint.
 
@@ -287,7 +287,7 @@ def _functions(run):
     kind = kinds.KINDS[run.model]
     model = kind.model
     coefficient = run.settings.balance
-    options = {"workspace": {}}
+    options: dict[str, Any] = {"workspace": {}}
     if coefficient is not None:
         options["losses"] = tuple((coefficient, loss) for loss in kind.losses if coefficient)
 

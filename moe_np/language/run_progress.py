@@ -39,7 +39,8 @@ def of_step(step: loop.Step, seconds: Annotated[np.ndarray, "2"]) -> Progress:
         float(step.gradient_norm),
         float(step.learning_rate),
         step.tokens,
-        *(round(float(value), 4) for value in seconds),
+        round(float(seconds[0]), 4),
+        round(float(seconds[1]), 4),
         [diagnostics.load(routing).tolist() for routing in routings],
         [float(diagnostics.dropped_share(routing)) for routing in routings],
     )

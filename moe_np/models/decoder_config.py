@@ -16,7 +16,7 @@ as the model has them, "router", "shared" and "shared_gate". The model is {"embe
 "norm", "head"}; without "head" it is tied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +78,12 @@ def check(config: Config) -> None:
     checks.size("config.context", config.context)
     checks.boolean("config.tied", config.tied)
     checks.choice("config.expert", config.expert, tuple(mixture_layer.KINDS))
+    kinds = {"dense_layers": (list, tuple), "full_layers": (list, tuple), "options": Mapping}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(config, name), kind):
+            wanted = "a dict" if kind is Mapping else "a list of layers"
+            got = checks.text(getattr(config, name))
+            raise InputError(f"config.{name}: wanted {wanted}, got {got}")
     for layer in (*config.dense_layers, *config.full_layers):
         checks.integer("config: the number of a layer", layer, minimum=0, maximum=config.layers - 1)
     if config.experts > 1:

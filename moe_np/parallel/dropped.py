@@ -5,7 +5,7 @@ leaves others empty, though the whole batch would be balanced.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from moe_np.base import checks
 from moe_np.base.types import ArrayND, Options, Params, Rng
 from moe_np.layers import balance
 from moe_np.parallel.exchanges import shares
-from moe_np.routing.contract import Router
 
 
 class Shares(NamedTuple):
@@ -25,7 +24,7 @@ class Shares(NamedTuple):
 
 
 def dropped_shares(
-    router: Router, params: Params, x: ArrayND, options: Options, ranks: Sequence[int]
+    router: Any, params: Params, x: ArrayND, options: Options, ranks: Sequence[int]
 ) -> list[Shares]:
     """The dropped share and Switch's loss of the same tokens on each number of ranks."""
     rows = []

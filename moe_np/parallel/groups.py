@@ -194,7 +194,7 @@ def join(parts: Sequence[Routing]) -> Routing:
     """The routings of parts as one of all their tokens. Its logits are None where a part's are."""
     starts = np.cumsum([0, *(len(part.demand) for part in parts)])
     token = [part.token + start for part, start in zip(parts, starts[:-1], strict=True)]
-    columns = {"token": np.concatenate(token)}
+    columns: dict[str, Any] = {"token": np.concatenate(token)}
     for name in Routing._fields[1:]:
         arrays = [getattr(part, name) for part in parts]
         columns[name] = None if any(a is None for a in arrays) else np.concatenate(arrays)

@@ -164,11 +164,11 @@ def summed_replicas(
         gathered = yield Gather(np.ascontiguousarray(g[sent]), f"{name} {key}")
         of_slot = dict(zip(order.tolist(), np.concatenate(gathered), strict=True))
         totals = {
-            expert: _sum(of_slot, np.flatnonzero(placement.expert == expert)) for expert in hot
+            int(expert): _sum(of_slot, np.flatnonzero(placement.expert == expert)) for expert in hot
         }
         summed[key] = g.copy()
         for place in sent:
-            summed[key][place] = totals[placement.expert[here[place]]]
+            summed[key][place] = totals[int(placement.expert[here[place]])]
     return summed
 
 

@@ -72,6 +72,8 @@ def test_a_config_is_json():
 
 
 BAD_CONFIGS = {
+    "options": ({"options": 3}, "config.options: wanted a dict, got 3"),
+    "dense_layers": ({"dense_layers": 3}, "config.dense_layers: wanted a list of layers, got 3"),
     "an unknown router": ({"router": "none"}, "router: wanted one of"),
     "no layer": ({"layers": 0}, "config.layers"),
     "heads": ({"heads": 5}, "heads: wanted a multiple of 3"),
