@@ -9,6 +9,8 @@ import pytest
 
 from moe_np.parallel import launch
 from moe_np.parallel.launch import Installation
+from tests.parallel.test_training_over_ranks import trained
+from tests.support.training_on_ranks import digest
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 
@@ -95,6 +97,18 @@ def test_real_ranks_have_the_bits_of_one_process(installation, capfd, ranks):
     ended, printed = run(installation, capfd, "step_on_ranks.py", ranks=ranks)
     assert (ended.status, ended.message) == (0, None), printed.err
     assert printed.out == f"{ranks} ranks, 10 cases, differ: []\n"
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_twenty_updates_on_real_ranks_have_the_bits_of_one_process(
+    installation, capfd, monkeypatch, ranks
+):
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT.parents[1]))
+    ended, printed = run(installation, capfd, "training_on_ranks.py", ranks=ranks)
+    assert (ended.status, ended.message) == (0, None), printed.err
+    digests = [digest(trained(name, 1)[-1].state) for name in ("mixtral", "noisy, dropout")]
+    assert printed.out.split() == digests
 
 
 AGREED = {
