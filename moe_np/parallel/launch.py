@@ -203,11 +203,14 @@ def _watch(process, lines, time_limit, gone):
         starting = not lines["exchanges"].all()
         if now - changed > time_limit + STARTING * starting:
             return _behind(lines, time_limit)
-        gone += [r for r, line in enumerate(lines) if r not in gone and _is_gone(line)]
-        if gone and went is None:
+        missing = [r for r, line in enumerate(lines) if r not in gone and _is_gone(line)]
+        if gone or len(missing) == 1:  # of several at once, none is known to be the first
+            gone += missing
+        if (gone or missing) and went is None:
             went = now
         if went is not None and now - went > GRACE:
-            return f"rank {gone[0]}: its process ended {_place(lines[gone[0]])}"
+            first = gone[0] if gone else missing[0]
+            return f"rank {first}: its process ended {_place(lines[first])}"
     return None
 
 

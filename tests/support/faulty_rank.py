@@ -56,6 +56,7 @@ def main(fault, rank):
     if here == rank and fault == "before":
         raise ValueError("before the first exchange")
     if here == rank and fault == "silent before":
+        time.sleep(0.5)  # so that the launcher has seen the process
         os._exit(0)
     ranks = mpi.world().size
     given = layer_step.problem(layer_step.Sizes(tokens=40, d_model=8, hidden=8))
