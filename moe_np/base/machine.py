@@ -1,4 +1,5 @@
-"""The machine: its processors, the threads of BLAS, and how to limit BLAS to one thread.
+"""The machine: its processors, the threads of BLAS, how to limit BLAS to one thread, and the start
+of other processes.
 
 SciPy and threadpoolctl are imported at the first call, so importing this module costs nothing.
 """
@@ -6,6 +7,7 @@ SciPy and threadpoolctl are imported at the first call, so importing this module
 import contextlib
 import functools
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -21,6 +23,31 @@ _fork = threading.local()
 def cores() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Processes that start in this context do not answer Ctrl-C, which reaches every process of a
+    terminal: the parent ends them. A Ctrl-C that comes in here is answered at the end of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    received = []
+    has_mask = hasattr(signal, "pthread_sigmask")
+    # on Windows a child inherits only that the signal is ignored
+    waiting = (lambda *_: received.append(True)) if has_mask else signal.SIG_IGN
+    handler = signal.signal(signal.SIGINT, waiting)
+    # a child inherits that the signal is blocked; here other threads may get it all the same
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_mask else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
 
 
 @functools.cache

@@ -93,9 +93,8 @@ def mixture_forward(
         facts=[_facts(piece, router, setting) for piece in step.pieces],
         rng=step.rng,
     )
-    valid = None
-    if step.pieces[0].valid is not None:
-        valid = [piece.valid.ravel() for piece in step.pieces]
+    masks = [piece.valid.ravel() for piece in step.pieces if piece.valid is not None]
+    valid = masks or None  # either all pieces have padding, or none
     bigger = max(step.group, setting.balance_group, key=groups.GROUPS.index)
     added = yield from balance_in_groups.balance_loss(
         setting.losses, routed, group=bigger, valid=valid

@@ -1,12 +1,13 @@
 """Processors and BLAS threads: their numbers, and the limit to one thread."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from moe_np.base.machine import blas_threads, cores, one_blas_thread
+from moe_np.base.machine import blas_threads, cores, one_blas_thread, starting_processes
 
 
 def test_cores_are_between_one_and_all():
@@ -131,3 +132,23 @@ def test_a_forked_process_runs_the_layer(code, printed):
         [sys.executable, "-c", FORKS + code], capture_output=True, text=True, timeout=300
     )
     assert done.stdout == printed, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of Windows")
+def test_ctrl_c_while_a_process_starts_is_answered_afterwards():
+    """With the signal ignored it would be lost, and the program would run to its end."""
+    reached = False
+    with pytest.raises(KeyboardInterrupt), starting_processes():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+    assert reached
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of Windows")
+def test_a_process_that_started_so_does_not_answer_ctrl_c():
+    code = "import time; print('ready', flush=True); time.sleep(1); print('whole')"
+    with starting_processes():
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "whole\n"

@@ -104,19 +104,29 @@ for record in run_folder.train(open_run(pathlib.Path(sys.argv[1]))):
 """
 
 
+def in_a_process(folder, root):
+    """A process that goes on with a run and prints every step."""
+    program = [sys.executable, "-c", PROGRAM, str(folder), str(root)]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_to_the_same_bits(finished, tmp_path, request):
-    program = [sys.executable, "-c", PROGRAM, str(tmp_path), str(request.config.rootpath)]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path, request):
+    """Killed, gone on with, and never interrupted: three new processes."""
+    root = request.config.rootpath
+    process = in_a_process(tmp_path / "killed", root)
     for line in process.stdout:
         if line.strip() == "7":
             break
     process.kill()
     process.wait()
-    state = safetensors.Reader(tmp_path / "state.safetensors")
+    state = safetensors.Reader(tmp_path / "killed" / "state.safetensors")
     assert state.metadata["updates"] == "4"  # the last checkpoint before
-    list(run_folder.train(open_run(tmp_path)))
-    assert bits(tmp_path) == bits(finished[0])
+    for folder in (tmp_path / "killed", tmp_path / "whole"):
+        process = in_a_process(folder, root)
+        process.communicate()
+        assert process.returncode == 0
+    assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
 
 
 def test_the_last_line_of_metrics_may_be_cut(finished, tmp_path):

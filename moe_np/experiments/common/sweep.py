@@ -15,7 +15,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pathlib
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -27,7 +26,7 @@ import numpy as np
 from moe_np import kernels
 from moe_np.base.checks import InputError, integer
 from moe_np.base.files import write_atomically
-from moe_np.base.machine import one_blas_thread
+from moe_np.base.machine import one_blas_thread, starting_processes
 from moe_np.experiments.common import sources
 from moe_np.experiments.common.experiment import Result, Spec
 
@@ -49,21 +48,6 @@ def _guarded(run_one, spec):
     """
     with one_blas_thread():
         return run_one(spec)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored():
-    """Processes that start in this context ignore Ctrl-C, which reaches every process of a
-    terminal: the parent ends them.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _digest(result):
@@ -195,7 +179,7 @@ class Sweep:
         With one job nothing is started.
         """
         futures = []
-        with _interrupts_ignored():  # inherited by the processes that this starts
+        with starting_processes():  # inherited by the processes that this starts
             for spec in () if self._in_process() else specs:
                 key = self.key(run_one, spec)
                 if key not in self._pending and self.load(run_one, spec) is None:

@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import platform
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from moe_np.base.machine import starting_processes
 from moe_np.experiments.layer_speed.contestants import CONTESTANTS
 from moe_np.experiments.layer_speed.floor import measure_peaks
 from moe_np.experiments.layer_speed.problem import least_time, problem
@@ -121,7 +121,7 @@ class Runner:
         context = multiprocessing.get_context("spawn")  # a new process reads the environment anew
         pipe, end_of_process = context.Pipe()
         process = context.Process(target=serve, args=(*prepare, end_of_process), daemon=True)
-        with _interrupts_ignored():
+        with starting_processes():
             process.start()
         end_of_process.close()
         self._pipes[name] = pipe
@@ -152,19 +152,6 @@ class Runner:
         for process in self._processes.values():
             process.terminate()
             process.join()
-
-
-@contextlib.contextmanager
-def _interrupts_ignored():
-    """A process that starts in here inherits that it ignores Ctrl-C, from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
