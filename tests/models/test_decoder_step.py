@@ -85,7 +85,8 @@ def test_after_an_error_nothing_is_kept(backend):
         decoder_step.forward(p, ids[:, 0], SMALL, state.kv)
     p = params(SMALL)
     p["layers"][1]["attention"]["wk"][0] = np.inf
-    with pytest.raises(InputError, match=r"layer 1: x: wanted numbers .* finite"):
+    # in the interpreter the loops warn of ∞ − ∞
+    with np.errstate(invalid="ignore"), pytest.raises(InputError, match=r"layer 1: x: .* finite"):
         decoder_step.forward(p, ids[:, 0], SMALL, state.kv)
     for bad in (-1, SMALL.vocabulary):
         with pytest.raises(InputError, match="ids: wanted token numbers from 0 to 18"):

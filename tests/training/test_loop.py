@@ -62,6 +62,7 @@ def test_an_update_is_clipping_then_adamw_with_the_scheduled_rate():
 
 
 def test_the_compiled_update_is_taken_where_there_is_one(backend, monkeypatch):
+    pytest.importorskip("numba")
     calls = []
     compiled = kernels.optim.update
     monkeypatch.setattr(kernels.optim, "update", lambda *a: calls.append(1) or compiled(*a))

@@ -36,6 +36,11 @@ def top_k(x, w, k):
     return softmax(weights), indices
 
 
+def biased_top_k(x, w, bias, k):
+    weights, indices = jax.lax.top_k(x @ w + bias, k)
+    return softmax(weights), indices
+
+
 def noisy_top_k(x, w, w_noise, k, key=None):
     clean, sigma = x @ w, jax.nn.softplus(x @ w_noise)
     noisy = clean if key is None else clean + sigma * jax.random.normal(key, clean.shape)

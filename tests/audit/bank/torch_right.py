@@ -28,6 +28,11 @@ def top_k(x, w, k):
     return weights.softmax(dim=1), indices
 
 
+def biased_top_k(x, w, bias, k):
+    weights, indices = (x @ w + bias).topk(k)
+    return weights.softmax(dim=1), indices
+
+
 def noisy_top_k(x, w, w_noise, k, training=False):
     clean, sigma = x @ w, F.softplus(x @ w_noise)
     noisy = clean + sigma * torch.randn_like(clean) if training else clean
