@@ -28,7 +28,7 @@ from moe_np.models.stored_experts import StoredExperts
 from moe_np.serving.cache_policies import POLICIES, Counts, Places
 from moe_np.serving.preadv_reader import Reader
 
-Tree = Any  # nested parameters
+Tree = dict[str, Any]  # nested parameters
 
 
 class CachedExperts:
