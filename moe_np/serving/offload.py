@@ -143,7 +143,8 @@ def attach(
         CachedExperts(stored, places + (i < left), policy=policy, reader=reader, record=record)
         for i, stored in enumerate(layers)
     ]
-    return _replaced(params, iter(caches)), caches
+    replaced: Any = _replaced(params, iter(caches))
+    return replaced, caches
 
 
 def _stored(node) -> Iterator[StoredExperts]:
