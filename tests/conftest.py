@@ -5,6 +5,7 @@ HYPOTHESIS_PROFILE=search draws other ones.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,3 +30,13 @@ def backend(request, monkeypatch):
         pytest.importorskip("numba")
     monkeypatch.setenv("MOE_NP_KERNELS", request.param)
     return request.param
+
+
+@pytest.fixture
+def answers_interrupts():
+    """SIGINT raises KeyboardInterrupt, here and in processes that start here, also where the tests
+    themselves were started in the background of a shell, which ignores it for them.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -135,7 +135,7 @@ def test_a_forked_process_runs_the_layer(code, printed):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of Windows")
-def test_ctrl_c_while_a_process_starts_is_answered_afterwards():
+def test_ctrl_c_while_a_process_starts_is_answered_afterwards(answers_interrupts):
     """With the signal ignored it would be lost, and the program would run to its end."""
     reached = False
     with pytest.raises(KeyboardInterrupt), starting_processes():

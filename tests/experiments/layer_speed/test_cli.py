@@ -83,7 +83,7 @@ def running_in(group):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc").is_dir(), reason="processes as files")
-def test_ctrl_c_in_a_real_bench_leaves_one_line_and_no_process():
+def test_ctrl_c_in_a_real_bench_leaves_one_line_and_no_process(answers_interrupts):
     command = [sys.executable, "-m", "moe_np", "bench", "--shape", "64,8,4", "--shape", "64,16,4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, start_new_session=True)
