@@ -6,8 +6,6 @@ The two constants are fitted to the times of all systems together, by least squa
 errors. The model says where the curve of the sparse layer lies between the dense ones, and why.
 """
 
-import dataclasses
-
 import numpy as np
 
 from moe_np.experiments.batch_curve.runs import (
@@ -20,8 +18,9 @@ from moe_np.experiments.batch_curve.runs import (
     spec_of,
     summarise,
 )
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common import systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.parallel import cost
 
 OPTIONS: tuple[Option, ...] = ()
@@ -50,9 +49,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -70,21 +67,19 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     runs = sweep.map(run_one, chosen, "batch_curve")
     summary = {
-        system: summarise([run for run in runs if run["system"] == system])
-        for system in selected(SYSTEMS, only)
+        system: summarise(of_system)
+        for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
     }
-    return {
-        "name": "batch_curve",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": summary,
-        "expected": [cost.touched(config.experts, config.k, n) for n in config.tokens],
-        "ratios": ratios(summary),
-        "model": model(config, summary),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    return systems.result_of(
+        "batch_curve",
+        config,
+        runs,
+        summary,
+        PAPER,
+        expected=[cost.touched(config.experts, config.k, n) for n in config.tokens],
+        ratios=ratios(summary),
+        model=model(config, summary),
+    )
 
 
 def ratios(summary: Result) -> Result:

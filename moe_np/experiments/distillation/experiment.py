@@ -25,11 +25,11 @@ out; the control is *worse than dense*, as in the paper, where its interval lies
 import dataclasses
 
 from moe_np.adapt import distillation, layer_parts
-from moe_np.experiments.common import pretrained, small_decoders
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, small_decoders, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.small_decoders import Sizes
 from moe_np.experiments.common.statistics import describe, paired_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.models import decoder_config
 from moe_np.training import loop
 
@@ -86,8 +86,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    return [_spec(config, system, seed) for seed in range(n) for system in selected(SYSTEMS, only)]
+    return systems.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def _spec(config, system, seed):
@@ -159,18 +158,16 @@ def run(
     with pretrained.stored_with(sweep):
         small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "distillation")
-    by_system = {s: [r for r in runs if r["system"] == s] for s in selected(SYSTEMS, only)}
-    return {
-        "name": "distillation",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "against_dense": against_dense(by_system),
-        "shares": shares(by_system),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "distillation",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        against_dense=against_dense(by_system),
+        shares=shares(by_system),
+    )
 
 
 def least(runs: list[Result]) -> list[float]:

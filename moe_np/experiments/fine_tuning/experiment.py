@@ -12,15 +12,14 @@ below 0. A remedy *helps* where the interval of its test loss less that of spars
 early stopping, lies below 0.
 """
 
-import dataclasses
 import itertools
 
 import numpy as np
 
-from moe_np.experiments.common import pretrained, small_decoders
+from moe_np.experiments.common import pretrained, small_decoders, systems
 from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
 from moe_np.experiments.common.statistics import describe, paired_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.fine_tuning.runs import (
     DENSE,
     PAPER,
@@ -95,22 +94,20 @@ def run(
         small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "fine-tuning")
     best = {
-        system: best_settings([r for r in runs if r["system"] == system])
-        for system in selected(SYSTEMS, only)
+        system: best_settings(of_system)
+        for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
     }
-    return {
-        "name": "fine_tuning",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {
+    return systems.result_of(
+        "fine_tuning",
+        config,
+        runs,
+        {
             system: {examples: summarise(of_size) for examples, of_size in by_size.items()}
             for system, by_size in best.items()
         },
-        "differences": differences(best, config),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+        PAPER,
+        differences=differences(best, config),
+    )
 
 
 def best_settings(runs: list[Result]) -> dict[str, list[Result]]:

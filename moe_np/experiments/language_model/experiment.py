@@ -7,12 +7,10 @@ validation loss lies above 1. It *infers faster* where the interval of the ratio
 seconds per token lies above 1.
 """
 
-import dataclasses
-
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval, t_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.language_model.runs import (
     DENSE,
     PAPER,
@@ -55,9 +53,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -73,20 +69,15 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "language models")
-    by_system = {
-        system: [run for run in runs if run["system"] == system]
-        for system in selected(SYSTEMS, only)
-    }
-    return {
-        "name": "language_model",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "against_dense": against_dense(by_system),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "language_model",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        against_dense=against_dense(by_system),
+    )
 
 
 def against_dense(by_system: dict[str, list[Result]]) -> dict:

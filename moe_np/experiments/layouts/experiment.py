@@ -14,14 +14,12 @@ describes models and does not compare them, the difference is printed without a 
                 published comparison
 """
 
-import dataclasses
-
 import numpy as np
 
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.common.verdicts import Criterion, verdict
 from moe_np.experiments.layouts.runs import (
     ALTERNATE,
@@ -87,9 +85,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -105,20 +101,15 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "layouts")
-    by_system = {
-        system: [run for run in runs if run["system"] == system]
-        for system in selected(SYSTEMS, only)
-    }
-    return {
-        "name": "layouts",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "claims": claims(by_system),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "layouts",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        claims=claims(by_system),
+    )
 
 
 def claims(by_system: dict[str, list[Result]]) -> Result:

@@ -1,10 +1,8 @@
 """Offloading: traces of trained routers against uniform ones, under every policy."""
 
-import dataclasses
-
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.language_model import runs as language_models
 from moe_np.experiments.offloading.runs import PAPER, SYSTEMS, Config, run_one, spec_of, summarise
 
@@ -41,9 +39,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -59,15 +55,13 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "offloading")
-    return {
-        "name": "offloading",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {
-            system: summarise([run for run in runs if run["system"] == system])
-            for system in selected(SYSTEMS, only)
+    return systems.result_of(
+        "offloading",
+        config,
+        runs,
+        {
+            system: summarise(of_system)
+            for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
         },
-        "paper": PAPER,
-        "versions": versions(),
-    }
+        PAPER,
+    )

@@ -1,9 +1,8 @@
 """Serving: latency against load of all systems, under Poisson arrivals and in bursts."""
 
-import dataclasses
-
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common import systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.serving.runs import PAPER, SYSTEMS, Config, run_one, spec_of, summarise
 
 OPTIONS: tuple[Option, ...] = ()
@@ -35,9 +34,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -54,15 +51,13 @@ def run(
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
     runs = sweep.map(run_one, chosen, "serving")
-    return {
-        "name": "serving",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {
-            system: summarise([run for run in runs if run["system"] == system])
-            for system in selected(SYSTEMS, only)
+    return systems.result_of(
+        "serving",
+        config,
+        runs,
+        {
+            system: summarise(of_system)
+            for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
         },
-        "paper": PAPER,
-        "versions": versions(),
-    }
+        PAPER,
+    )

@@ -13,14 +13,12 @@ that are not corrected for their number:
 All other differences to MoE-1-Wide are printed and decide nothing.
 """
 
-import dataclasses
-
 import numpy as np
 
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval, t_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.shazeer2017_language.runs import (
     FLAT,
     HIERARCHICAL,
@@ -61,9 +59,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -79,21 +75,16 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "LSTM language models")
-    by_system = {
-        system: [run for run in runs if run["system"] == system]
-        for system in selected(SYSTEMS, only)
-    }
-    return {
-        "name": "shazeer2017_language",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "differences": differences(by_system),
-        "slope": slope(by_system),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "shazeer2017_language",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        differences=differences(by_system),
+        slope=slope(by_system),
+    )
 
 
 PAIRS = (

@@ -13,14 +13,12 @@ four at once hold the truth together in at least 80 % of all repetitions.
                  less what its vocabulary alone explains, is on average over the layers above .05
 """
 
-import dataclasses
-
 import numpy as np
 
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import t_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.common.verdicts import Criterion, verdict
 from moe_np.experiments.specialisation.runs import (
     ONE,
@@ -82,9 +80,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -100,20 +96,15 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "specialisation")
-    by_system = {
-        system: [run for run in runs if run["system"] == system]
-        for system in selected(SYSTEMS, only)
-    }
-    return {
-        "name": "specialisation",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "claims": claims(by_system),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "specialisation",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        claims=claims(by_system),
+    )
 
 
 def claims(by_system: dict[str, list[Result]]) -> Result:

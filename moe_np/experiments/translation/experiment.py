@@ -9,13 +9,12 @@ Two floors stand beside the scores: the English verse itself as its translation,
 test books that is not its own.
 """
 
-import dataclasses
 from typing import Any
 
-from moe_np.experiments.common import pretrained
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.translation import translation_scores, verse_pairs
 from moe_np.experiments.translation.runs import (
     COUNTERPARTS,
@@ -57,9 +56,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    systems = selected(SYSTEMS, only)
-    return [spec_of(config, system, seed) for seed in range(n) for system in systems]
+    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -78,24 +75,19 @@ def run(
     corpus = verse_pairs.corpus(**chosen[0]["model"]["data"])
     references = [pair.verse.spanish for pair in corpus.test]
     scored = [with_scores(run, references) for run in runs]
-    by_system = {
-        system: [run for run in scored if run["system"] == system]
-        for system in selected(SYSTEMS, only)
-    }
-    return {
-        "name": "translation",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "pairs": {"train": len(corpus.train), "test": len(corpus.test), "kept": corpus.kept},
-        "runs": scored,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "against_dense": against_dense(by_system),
-        "floors": floors(corpus),
-        "signatures": translation_scores.signatures(),
-        "shown": shown(corpus, runs),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(scored, SYSTEMS, only)
+    return systems.result_of(
+        "translation",
+        config,
+        scored,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        pairs={"train": len(corpus.train), "test": len(corpus.test), "kept": corpus.kept},
+        against_dense=against_dense(by_system),
+        floors=floors(corpus),
+        signatures=translation_scores.signatures(),
+        shown=shown(corpus, runs),
+    )
 
 
 def with_scores(run: Result, references: list[str]) -> Result:

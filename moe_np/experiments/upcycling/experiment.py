@@ -23,11 +23,11 @@ import dataclasses
 import numpy as np
 
 from moe_np.adapt import upcycling
-from moe_np.experiments.common import pretrained, small_decoders
-from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
+from moe_np.experiments.common import pretrained, small_decoders, systems
+from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.small_decoders import ACTIVE, Sizes
 from moe_np.experiments.common.statistics import describe, paired_interval
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import Sweep
 from moe_np.training import loop
 
 DENSE = "dense"
@@ -73,8 +73,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    n = seed_count(seeds, config.seeds)
-    return [_spec(config, system, seed) for seed in range(n) for system in selected(SYSTEMS, only)]
+    return systems.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def _spec(config, system, seed):
@@ -154,18 +153,16 @@ def run(
     with pretrained.stored_with(sweep):
         small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "upcycling")
-    by_system = {s: [r for r in runs if r["system"] == s] for s in selected(SYSTEMS, only)}
-    return {
-        "name": "upcycling",
-        "config": dataclasses.asdict(config),
-        "seeds": sorted({spec["seed"] for spec in chosen}),
-        "runs": runs,
-        "summary": {system: summarise(of_system) for system, of_system in by_system.items()},
-        "differences": differences(by_system, config),
-        "passes": passes(by_system, config),
-        "paper": PAPER,
-        "versions": versions(),
-    }
+    by_system = systems.by_system(runs, SYSTEMS, only)
+    return systems.result_of(
+        "upcycling",
+        config,
+        runs,
+        {system: summarise(of_system) for system, of_system in by_system.items()},
+        PAPER,
+        differences=differences(by_system, config),
+        passes=passes(by_system, config),
+    )
 
 
 def summarise(runs: list[Result]) -> dict:
