@@ -18,7 +18,7 @@ from moe_np.experiments.batch_curve.runs import (
     spec_of,
     summarise,
 )
-from moe_np.experiments.common import systems
+from moe_np.experiments.common import system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.parallel import cost
@@ -49,7 +49,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -68,9 +68,9 @@ def run(
     runs = sweep.map(run_one, chosen, "batch_curve")
     summary = {
         system: summarise(of_system)
-        for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
+        for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()
     }
-    return systems.result_of(
+    return system_runs.result_of(
         "batch_curve",
         config,
         runs,

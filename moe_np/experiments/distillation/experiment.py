@@ -25,7 +25,7 @@ out; the control is *worse than dense*, as in the paper, where its interval lies
 import dataclasses
 
 from moe_np.adapt import distillation, layer_parts
-from moe_np.experiments.common import pretrained, small_decoders, systems
+from moe_np.experiments.common import pretrained, small_decoders, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.small_decoders import Sizes
 from moe_np.experiments.common.statistics import describe, paired_interval
@@ -86,7 +86,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def _spec(config, system, seed):
@@ -158,8 +158,8 @@ def run(
     with pretrained.stored_with(sweep):
         small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "distillation")
-    by_system = systems.by_system(runs, SYSTEMS, only)
-    return systems.result_of(
+    by_system = system_runs.by_system(runs, SYSTEMS, only)
+    return system_runs.result_of(
         "distillation",
         config,
         runs,

@@ -16,7 +16,7 @@ import itertools
 
 import numpy as np
 
-from moe_np.experiments.common import pretrained, small_decoders, systems
+from moe_np.experiments.common import pretrained, small_decoders, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
 from moe_np.experiments.common.statistics import describe, paired_interval
 from moe_np.experiments.common.sweep import Sweep
@@ -95,9 +95,9 @@ def run(
         runs = sweep.map(run_one, chosen, "fine-tuning")
     best = {
         system: best_settings(of_system)
-        for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
+        for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()
     }
-    return systems.result_of(
+    return system_runs.result_of(
         "fine_tuning",
         config,
         runs,

@@ -7,7 +7,7 @@ validation loss lies above 1. It *infers faster* where the interval of the ratio
 seconds per token lies above 1.
 """
 
-from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common import pretrained, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval, t_interval
 from moe_np.experiments.common.sweep import Sweep
@@ -53,7 +53,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -69,8 +69,8 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "language models")
-    by_system = systems.by_system(runs, SYSTEMS, only)
-    return systems.result_of(
+    by_system = system_runs.by_system(runs, SYSTEMS, only)
+    return system_runs.result_of(
         "language_model",
         config,
         runs,

@@ -16,7 +16,7 @@ describes models and does not compare them, the difference is printed without a 
 
 import numpy as np
 
-from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common import pretrained, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval
 from moe_np.experiments.common.sweep import Sweep
@@ -85,7 +85,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -101,8 +101,8 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "layouts")
-    by_system = systems.by_system(runs, SYSTEMS, only)
-    return systems.result_of(
+    by_system = system_runs.by_system(runs, SYSTEMS, only)
+    return system_runs.result_of(
         "layouts",
         config,
         runs,

@@ -1,6 +1,6 @@
 """Offloading: traces of trained routers against uniform ones, under every policy."""
 
-from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common import pretrained, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.language_model import runs as language_models
@@ -39,7 +39,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -55,13 +55,13 @@ def run(
     chosen = specs(config, seeds=seeds, only=only)
     with pretrained.stored_with(sweep):
         runs = sweep.map(run_one, chosen, "offloading")
-    return systems.result_of(
+    return system_runs.result_of(
         "offloading",
         config,
         runs,
         {
             system: summarise(of_system)
-            for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
+            for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()
         },
         PAPER,
     )

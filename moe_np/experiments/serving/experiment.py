@@ -1,6 +1,6 @@
 """Serving: latency against load of all systems, under Poisson arrivals and in bursts."""
 
-from moe_np.experiments.common import systems
+from moe_np.experiments.common import system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.serving.runs import PAPER, SYSTEMS, Config, run_one, spec_of, summarise
@@ -34,7 +34,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -51,13 +51,13 @@ def run(
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
     runs = sweep.map(run_one, chosen, "serving")
-    return systems.result_of(
+    return system_runs.result_of(
         "serving",
         config,
         runs,
         {
             system: summarise(of_system)
-            for system, of_system in systems.by_system(runs, SYSTEMS, only).items()
+            for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()
         },
         PAPER,
     )

@@ -11,7 +11,7 @@ test books that is not its own.
 
 from typing import Any
 
-from moe_np.experiments.common import pretrained, systems
+from moe_np.experiments.common import pretrained, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.statistics import paired_interval
 from moe_np.experiments.common.sweep import Sweep
@@ -56,7 +56,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(spec_of, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def run(
@@ -75,8 +75,8 @@ def run(
     corpus = verse_pairs.corpus(**chosen[0]["model"]["data"])
     references = [pair.verse.spanish for pair in corpus.test]
     scored = [with_scores(run, references) for run in runs]
-    by_system = systems.by_system(scored, SYSTEMS, only)
-    return systems.result_of(
+    by_system = system_runs.by_system(scored, SYSTEMS, only)
+    return system_runs.result_of(
         "translation",
         config,
         scored,

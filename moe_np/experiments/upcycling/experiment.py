@@ -23,7 +23,7 @@ import dataclasses
 import numpy as np
 
 from moe_np.adapt import upcycling
-from moe_np.experiments.common import pretrained, small_decoders, systems
+from moe_np.experiments.common import pretrained, small_decoders, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.small_decoders import ACTIVE, Sizes
 from moe_np.experiments.common.statistics import describe, paired_interval
@@ -73,7 +73,7 @@ def specs(
 ) -> list[Spec]:
     """One spec per system and seed."""
     config = config or (QUICK if quick else Config())
-    return systems.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
+    return system_runs.specs_of(_spec, config, SYSTEMS, seeds=seeds, only=only)
 
 
 def _spec(config, system, seed):
@@ -153,8 +153,8 @@ def run(
     with pretrained.stored_with(sweep):
         small_decoders.pretrain(sweep, chosen)
         runs = sweep.map(run_one, chosen, "upcycling")
-    by_system = systems.by_system(runs, SYSTEMS, only)
-    return systems.result_of(
+    by_system = system_runs.by_system(runs, SYSTEMS, only)
+    return system_runs.result_of(
         "upcycling",
         config,
         runs,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from moe_np.experiments.common import systems
+from moe_np.experiments.common import system_runs
 from moe_np.experiments.common.sweep import versions
 
 NAMES = ("dense", "sparse", "large")
@@ -25,31 +25,31 @@ def order(specs):
 
 
 def test_specs_are_those_of_all_systems_seed_by_seed():
-    specs = systems.specs_of(spec_of, Config(), NAMES)
+    specs = system_runs.specs_of(spec_of, Config(), NAMES)
     assert order(specs) == [(seed, name) for seed in (0, 1) for name in NAMES]
     assert {spec["width"] for spec in specs} == {8}
-    assert len(systems.specs_of(spec_of, Config(), NAMES, seeds=5)) == 15
+    assert len(system_runs.specs_of(spec_of, Config(), NAMES, seeds=5)) == 15
 
 
 def test_only_picks_systems_in_their_own_order():
-    specs = systems.specs_of(spec_of, Config(), NAMES, seeds=1, only=("large", "dense"))
+    specs = system_runs.specs_of(spec_of, Config(), NAMES, seeds=1, only=("large", "dense"))
     assert order(specs) == [(0, "dense"), (0, "large")]
     with pytest.raises(ValueError, match="only: wanted one of"):
-        systems.specs_of(spec_of, Config(), NAMES, only=("small",))
+        system_runs.specs_of(spec_of, Config(), NAMES, only=("small",))
     with pytest.raises(ValueError, match="seeds: wanted"):
-        systems.specs_of(spec_of, Config(), NAMES, seeds=0)
+        system_runs.specs_of(spec_of, Config(), NAMES, seeds=0)
 
 
 def test_runs_are_found_by_their_system():
-    runs = systems.specs_of(spec_of, Config(), NAMES)
-    found = systems.by_system(runs, NAMES, only=("sparse", "dense"))
+    runs = system_runs.specs_of(spec_of, Config(), NAMES)
+    found = system_runs.by_system(runs, NAMES, only=("sparse", "dense"))
     assert list(found) == ["dense", "sparse"]
     assert [run["seed"] for run in found["sparse"]] == [0, 1]
 
 
 def test_the_result_has_what_all_have_and_the_numbers_of_this_one():
-    runs = systems.specs_of(spec_of, Config(), NAMES)[::-1]
-    result = systems.result_of("widths", Config(), runs, {"dense": 1}, {"paper": 2}, slope=3)
+    runs = system_runs.specs_of(spec_of, Config(), NAMES)[::-1]
+    result = system_runs.result_of("widths", Config(), runs, {"dense": 1}, {"paper": 2}, slope=3)
     assert list(result) == [
         *("name", "config", "seeds", "runs", "summary", "slope", "paper", "versions"),
     ]
