@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_np.base import optim
 from moe_np.base.checks import InputError
 from moe_np.base.optim import AdamState
 from moe_np.base.params import leaves
@@ -148,23 +147,7 @@ def update(
     norm = yield from global_norm(grads, plan.config, rank, plan.placed)
     if not math.isfinite(norm):
         raise NotFiniteError(number, "the norm of the gradients")
-    learning_rate = optim.warmup_cosine(
-        state.number,
-        peak=options.learning_rate,
-        warmup=min(options.warmup, options.updates - 1),
-        total=options.updates,
-        final=options.final * options.learning_rate,
-    )
-    params, optimiser = optim.adamw(
-        state.params,
-        grads,
-        state.optimiser,
-        lr=learning_rate,
-        weight_decay=options.weight_decay,
-        scale=optim.clip_scale(norm, options.clip),
-        in_place=True,
-    )
-    new = State(number, params, optimiser)
+    new, learning_rate = loop.updated(state, grads, norm, options)
     return Step(number, losses, losses.tokens, norm, learning_rate, new)
 
 

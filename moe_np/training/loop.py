@@ -127,25 +127,9 @@ def train(
             path = _not_finite(reversed(list(leaves(grads).items())))  # as backpropagation goes
             where = f"the gradient of {path}" if path else "the norm of the gradients"
             raise NotFiniteError(number, where)
-        learning_rate = optim.warmup_cosine(
-            state.number,
-            peak=options.learning_rate,
-            warmup=min(options.warmup, options.updates - 1),
-            total=options.updates,
-            final=options.final * options.learning_rate,
+        state, learning_rate = updated(
+            state, grads, norm, options, decays=decays, update=update or update_leaf
         )
-        params, optimiser = optim.adamw(
-            state.params,
-            grads,
-            state.optimiser,
-            lr=learning_rate,
-            weight_decay=options.weight_decay,
-            decays=decays,
-            scale=optim.clip_scale(norm, options.clip),
-            in_place=True,
-            update=update or update_leaf,
-        )
-        state = State(number, params, optimiser)
         yield Step(number, losses, tokens, norm, learning_rate, state)
 
 
@@ -153,6 +137,42 @@ def update_leaf(p: Array, g: Array, m: Array, v: Array, factors: AdamWFactors) -
     """`optim.adamw_update` of one leaf, compiled where there is Numba: p, m, v are overwritten."""
     compiled = kernels.compiled(p.dtype)
     (kernels.optim.update if compiled else optim.adamw_update)(p, g, m, v, factors)
+
+
+def updated(
+    state: State,
+    grads: Any,
+    norm: float,
+    options: Options,
+    *,
+    decays: Callable[[str], bool] = optim.decays_by_name,
+    update: Callable[..., None] | None = None,
+) -> tuple[State, float]:
+    """One update by AdamW with clipped gradients: -> the new State, and its learning rate. The
+    arrays of `state` are overwritten.
+
+    norm     the global norm of the gradients, before clipping
+    update   of one leaf, as in `optim.adamw`
+    """
+    learning_rate = optim.warmup_cosine(
+        state.number,
+        peak=options.learning_rate,
+        warmup=min(options.warmup, options.updates - 1),
+        total=options.updates,
+        final=options.final * options.learning_rate,
+    )
+    params, optimiser = optim.adamw(
+        state.params,
+        grads,
+        state.optimiser,
+        lr=learning_rate,
+        weight_decay=options.weight_decay,
+        decays=decays,
+        scale=optim.clip_scale(norm, options.clip),
+        in_place=True,
+        update=update,
+    )
+    return State(state.number + 1, params, optimiser), learning_rate
 
 
 def _gradients(params, gradients_of, minibatch_of, rng, micro_batches, number):
