@@ -145,26 +145,26 @@ def _pieces(tokeniser, drawn):
 
 
 def _of_decoder(model, ids, tokens, rng, cut, stop):
-    # checks the room for prompt and tokens, and the options, before the prompt is computed
-    drawn = generation.generate(
-        model.params,
-        ids[None],
-        model.config,
+    logits, state = generation.begin(model.params, ids[None], model.config, tokens=tokens)
+    drawn = generation.continuation(
+        generation.stepper(model.params, model.config),
+        logits,
+        state,
         tokens=tokens,
         rng=rng,
         **cut,
         stop=stop,
         routing=True,
     )
-    _, state = generation.prefill(model.params, ids[None], model.config, room=len(ids))
+    return _with_prompt(ids, state.routings, drawn)
 
-    def everything():
-        yield from _of_prompt(ids, state.routings)
-        for token in drawn:
-            (experts,) = experts_of(token.routings or (), 1)
-            yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
 
-    return everything()
+def _with_prompt(ids, routings, drawn):
+    """The tokens of the prompt with their routings, and then those that are drawn."""
+    yield from _of_prompt(ids, routings)
+    for token in drawn:
+        (experts,) = experts_of(token.routings or (), 1)
+        yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
 
 
 def _of_lstm(model, ids, tokens, rng, cut, stop):
@@ -200,13 +200,8 @@ def _of_encoder_decoder(model, ids, tokens, rng, cut, stop):
         routing=True,
     )
 
-    def everything():
-        yield from _of_prompt(ids, tuple(block.mixture.mixture.routing for block in cache.blocks))
-        for token in drawn:
-            (experts,) = experts_of(token.routings or (), 1)
-            yield _Drawn(int(token.ids[0]), experts, float(token.probability[0]))
-
-    return everything()
+    routings = tuple(block.mixture.mixture.routing for block in cache.blocks)
+    return _with_prompt(ids, routings, drawn)
 
 
 def _of_prompt(ids, routings):

@@ -243,21 +243,35 @@ def generate(
     The arguments are checked at once, not at the first token. Raises InputError where the prompt
     and the tokens are more than config.context.
     """
+    logits, state = begin(params, ids, config, tokens=tokens, valid=valid)
+    cut: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options = {"tokens": tokens, "rng": rng, "stop": stop, "routing": routing, **cut}
+    return continuation(stepper(params, config), logits, state, **options)
+
+
+def begin(
+    params: dict[str, Any],
+    ids: ArrayBT,
+    config: Config,
+    *,
+    tokens: int,
+    valid: ArrayBT | None = None,
+) -> tuple[ArrayBV, State]:
+    """`prefill` with room for so many tokens more. Raises InputError as `generate` does."""
     ids = checks.array("ids", ids, ("B", "T"), kind="i")
     tokens = checks.integer("tokens", tokens, minimum=0)
     room = ids.shape[1] + tokens
     if room > config.context:
         wanted = f"at most the {max(config.context - ids.shape[1], 0)} that the context leaves"
         raise InputError(f"tokens: wanted {wanted} after a prompt of {ids.shape[1]}, got {tokens}")
-    logits, state = prefill(params, ids, config, room=max(room, 1), valid=valid)
+    return prefill(params, ids, config, room=max(room, 1), valid=valid)
 
-    def advance(ids, state):
-        return step(params, ids, state, config)
 
-    cut: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    return continuation(
-        advance, logits, state, tokens=tokens, rng=rng, stop=stop, routing=routing, **cut
-    )
+def stepper(
+    params: dict[str, Any], config: Config
+) -> Callable[[ArrayB, State], tuple[ArrayBV, State]]:
+    """`step` of one model, as `continuation` takes it."""
+    return lambda ids, state: step(params, ids, state, config)
 
 
 def continuation(
