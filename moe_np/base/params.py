@@ -9,7 +9,7 @@ has the leaves "gate.U", "blocks.0.W" and "blocks.1.W", in this order. Gradients
 means of an optimiser have the same structure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,6 +46,30 @@ def _collect(node, keys, arrays):
     else:
         where = f"params[{'.'.join(keys)!r}]" if keys else "params"
         raise InputError(f"{where}: wanted an array, a dict or a list, got {type(node).__name__}")
+
+
+def nest(arrays: Mapping[str, Any]) -> Any:
+    """The parameters whose leaves these are, {path: leaf}: the inverse of `leaves`. Keys that are
+    0, 1, ... make a list, whatever their order here.
+    """
+    root: dict[str, Any] = {}
+    for path in arrays:
+        *parents, name = path.split(".")
+        node = root
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = arrays[path]
+    return _with_lists(root)
+
+
+def _with_lists(node):
+    if not isinstance(node, dict):
+        return node
+    children = {name: _with_lists(child) for name, child in node.items()}
+    numbers = [str(n) for n in range(len(children))]
+    if children and set(children) == set(numbers):
+        return [children[n] for n in numbers]
+    return children
 
 
 def map_leaves(function: Callable[..., Any], params: Any, *more_params: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from moe_np.base import checks, files
 from moe_np.base.checks import InputError
-from moe_np.base.params import leaves
+from moe_np.base.params import leaves, nest
 from moe_np.data.text import hugging_face, tokenisers
 from moe_np.language import kinds
 from moe_np.models import checkpoints, decoder, encoder_decoder, safetensors
@@ -94,7 +94,7 @@ def load(folder: str | os.PathLike) -> Model:
         raise InputError(f"{path}: config: {error}") from None
     module.check(config)
     kinds.check_routers(config, f"{path}: config")
-    return Model(module, config, tree(safetensors.Reader(folder / "model.safetensors")))
+    return Model(module, config, nest(safetensors.Reader(folder / "model.safetensors")))
 
 
 def tokeniser(folder: str | os.PathLike) -> Any:
@@ -116,26 +116,3 @@ def copy_tokeniser(source: str | os.PathLike, target: str | os.PathLike) -> None
         if path.exists():
             with files.atomic_file(pathlib.Path(target) / name) as file:
                 file.write(path.read_bytes())
-
-
-def tree(arrays: Any) -> Any:
-    """Nested parameters of {path: array}: the inverse of `base.params.leaves`."""
-    nested: dict[str, Any] = {}
-    for path in arrays:
-        *parents, name = path.split(".")
-        node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = arrays[path]
-    return _with_lists(nested)
-
-
-def _with_lists(node):
-    """Dicts whose keys are 0, 1, ... become lists."""
-    if not isinstance(node, dict):
-        return node
-    children = {name: _with_lists(child) for name, child in node.items()}
-    numbers = [str(n) for n in range(len(children))]
-    if children and set(children) == set(numbers):
-        return [children[n] for n in numbers]
-    return children

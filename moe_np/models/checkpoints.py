@@ -94,7 +94,7 @@ def _load_published(settings, arrays, dtype, lazy):
             leaf.rpartition(".")[2]: p for leaf, p in parts.items() if leaf.startswith(f"{path}.")
         }
         leaves[path] = StoredExperts(arrays, of_layer, config.experts, dtype)
-    return config, _nest(leaves)
+    return config, nested.nest(leaves)
 
 
 def _described(settings, shapes):
@@ -157,27 +157,6 @@ def _some(names):
     return ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "")
 
 
-def _nest(leaves):
-    """{path: array} -> the nested parameters; what is numbered is a list."""
-    params: Tree = {}
-    for path, array in leaves.items():
-        *keys, last = path.split(".")
-        node = params
-        for key in keys:
-            node = node.setdefault(key, {})
-        node[last] = array
-    return {key: _with_lists(child) for key, child in params.items()}
-
-
-def _with_lists(node):
-    if not isinstance(node, dict):
-        return node
-    children = {key: _with_lists(child) for key, child in node.items()}
-    if all(key.isdigit() for key in children):
-        return [children[key] for key in sorted(children, key=int)]
-    return children
-
-
 # --- the names used here --------------------------------------------------------------------------
 
 EXTRAS = ("dropout", "expert_dropout")  # of training; the families' config.json has no such keys
@@ -212,7 +191,7 @@ def _load_native(settings, arrays, dtype, lazy):
         names = [name for name in wanted if name.startswith(f"{path}.")]
         parts = {name.rpartition(".")[2]: [_as_stored(name, wanted[name])] for name in names}
         leaves[path] = StoredExperts(arrays, parts, config.experts, dtype)
-    return config, _nest(leaves)
+    return config, nested.nest(leaves)
 
 
 def _as_stored(name, leaf):

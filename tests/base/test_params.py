@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.base.params import add, flatten, leaves, map_leaves, unflatten
+from moe_np.base.params import add, flatten, leaves, map_leaves, nest, unflatten
 
 
 def nested(seed=0):
@@ -102,3 +102,21 @@ def test_another_length_is_named():
         unflatten(np.zeros(13), nested())
     with pytest.raises(InputError, match="params: wanted the leaves"):
         flatten({"a": np.ones(1)}, like={"b": np.ones(1)})
+
+
+def test_lists_are_told_from_dicts():
+    arrays = {"layers.0.w": 1, "layers.1.w": 2, "norm.g": 3, "other.1.w": 4}
+    tree = nest(arrays)
+    assert tree == {"layers": [{"w": 1}, {"w": 2}], "norm": {"g": 3}, "other": {"1": {"w": 4}}}
+
+
+def test_eleven_layers_stay_in_order():
+    arrays = {f"layers.{n}.w": n for n in (10, 2, *range(2), *range(3, 10))}
+    assert [layer["w"] for layer in nest(arrays)["layers"]] == list(range(11))
+
+
+def test_nest_is_the_inverse_of_leaves():
+    tree = {"embed": {"w": np.ones(2)}, "layers": [{"g": np.zeros(1)} for _ in range(12)]}
+    again = nest(leaves(tree))
+    assert list(leaves(again)) == list(leaves(tree))
+    assert nest({}) == {}

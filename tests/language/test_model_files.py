@@ -36,17 +36,6 @@ def test_a_model_comes_back_with_its_bits(tmp_path, module, config):
     np.testing.assert_array_equal(read, here)
 
 
-def test_lists_are_told_from_dicts():
-    arrays = {"layers.0.w": 1, "layers.1.w": 2, "norm.g": 3, "other.1.w": 4}
-    tree = model_files.tree(arrays)
-    assert tree == {"layers": [{"w": 1}, {"w": 2}], "norm": {"g": 3}, "other": {"1": {"w": 4}}}
-
-
-def test_eleven_layers_stay_in_order():
-    arrays = {f"layers.{n}.w": n for n in (10, 2, *range(2), *range(3, 10))}
-    assert [layer["w"] for layer in model_files.tree(arrays)["layers"]] == list(range(11))
-
-
 def described(**values):
     """The config.json of an LSTM with other values."""
     config = {**LSTM._asdict(), **values}

@@ -27,11 +27,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from moe_np import kernels
-from moe_np.base.params import leaves
+from moe_np.base.params import leaves, nest
 from moe_np.base.types import Rng
 from moe_np.experiments.common import pretrained, sources
 from moe_np.experiments.common.experiment import Spec
-from moe_np.language import model_files, run_pictures, run_state
+from moe_np.language import run_pictures, run_state
 from moe_np.models import safetensors
 from moe_np.training import loop
 
@@ -81,7 +81,7 @@ def trained(spec: Spec, training_of: Callable[[Spec], Training]) -> Trained:
         folder.mkdir(parents=True, exist_ok=True)
         _train(folder, training_of(spec))
         finished.touch()
-    params = model_files.tree(safetensors.Reader(folder / BEST))
+    params = nest(safetensors.Reader(folder / BEST))
     return Trained(params, *run_pictures.records(folder))
 
 

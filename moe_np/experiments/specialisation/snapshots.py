@@ -12,11 +12,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from moe_np.base.params import nest
 from moe_np.data.text.windows import UNCOUNTED, covering_windows
 from moe_np.experiments.common import pretrained, sources
 from moe_np.experiments.common.experiment import Spec
 from moe_np.experiments.specialisation import domains
-from moe_np.language import model_files, run_folder, run_state
+from moe_np.language import run_folder, run_state
 from moe_np.language.evaluation import Evaluation
 from moe_np.language.run_folder import Run
 from moe_np.layers import specialisation
@@ -103,7 +104,7 @@ def stored_params(run: Run) -> Any:
     reader = safetensors.Reader(run.folder / run_state.STATE)
     prefix = "params."
     names = [name for name in reader if name.startswith(prefix)]
-    return model_files.tree({name.removeprefix(prefix): reader.read(name) for name in names})
+    return nest({name.removeprefix(prefix): reader.read(name) for name in names})
 
 
 def _write_choices(run, texts):
