@@ -31,6 +31,7 @@ from moe_np.language import (
     objectives,
     run_folder,
     run_pictures,
+    tensorboard,
 )
 from moe_np.language.evaluation import Evaluation
 from moe_np.layers import diagnostics
@@ -69,7 +70,8 @@ def train(args: argparse.Namespace) -> int:
         changes=dict(change(text) for text in args.changes),
         checkpoint_every=args.checkpoint_every,
     )
-    with end_requested() as ended, contextlib.closing(run_folder.train(run)) as records:
+    records = tensorboard.recorded(run_folder.train(run), run.folder)
+    with end_requested() as ended, contextlib.closing(records):
         follow(records, run, ended)
     run_pictures.write(run.folder)
     if ended:

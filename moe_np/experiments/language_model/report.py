@@ -1,14 +1,24 @@
 """The language models in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
-from moe_np.experiments.common.reports import basis, decimal, interval, markdown_table, mean_sd
+from moe_np.experiments.common.reports import (
+    basis,
+    decimal,
+    interval,
+    join,
+    markdown_table,
+    mean_sd,
+)
+from moe_np.experiments.language_model.equal_quality import equal_quality_table
+from moe_np.experiments.language_model.overfitting import overfitting_table, what_overfits
 from moe_np.experiments.language_model.runs import DENSE, EIGHT, LARGE, MANY, PAPER
 
 
 def report(result: Result) -> str:
     """The systems, the comparisons with the dense model, and what came out, as Markdown."""
-    parts = (_caption, systems_table, comparison_table, what_was_seen, published)
-    return "\n\n".join(part(result) for part in parts)
+    parts = (_caption, systems_table, comparison_table, equal_quality_table, what_was_seen)
+    parts += (overfitting_table, what_overfits, published)
+    return "\n\n".join(text for part in parts if (text := part(result)))
 
 
 def _caption(result):
@@ -18,7 +28,8 @@ def _caption(result):
     return (
         f"Decoders with {config['layers']} layers of width {config['d_model']}, trained on "
         f"{tokens / 1e6:.1f} million tokens ({result['runs'][0]['epochs']:.1f} epochs) of the King "
-        f"James Bible, whole books held out; {caption}. Loss in nats per token, the task's alone. "
+        "James Bible, whole books held out, and, to overfit, on "
+        f"{join(config['two_books'])} alone; {caption}. Loss in nats per token, the task's alone. "
         "Active: parameters that a token uses. Seconds are those of the processor, all threads "
         "together. The test books are read by the model of the least validation loss."
     )

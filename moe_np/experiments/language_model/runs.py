@@ -2,14 +2,17 @@
 
 Systems, of which each mixture uses two experts per token:
 
-    dense                one feed-forward network, the operations of two experts
-    8 experts            the same operations per token, four times the feed-forward parameters
-    32 experts           the same operations per token, sixteen times the feed-forward parameters
-    dense, equal size    one feed-forward network with the parameters of 8 experts
+    dense                  one feed-forward network, the operations of two experts
+    8 experts              the same operations per token, four times the feed-forward parameters
+    32 experts             the same operations per token, sixteen times the feed-forward parameters
+    dense, half the size   one feed-forward network with half of the parameters of 8 experts
+    dense, equal size      one feed-forward network with the parameters of 8 experts
+    ..., two books         the first three, on so little text that they overfit
 
-The first three differ in parameters alone, which is the comparison of papers on sparse models; the
-fourth is what articles mean by "a dense model of equal size". The same seed gives the same
-minibatches to all.
+The first three differ in parameters alone, which is the comparison of papers on sparse models;
+"dense, equal size" is what articles mean by a dense model of the same size, and "dense, half the
+size" stands between the two, for the comparison at equal quality. The same seed gives the same
+minibatches to all that read the same text.
 """
 
 import dataclasses
@@ -30,9 +33,11 @@ from moe_np.models import decoder
 DENSE = "dense"
 EIGHT = "8 experts"
 MANY = "32 experts"
+HALF = "dense, half the size"
 LARGE = "dense, equal size"
-SYSTEMS = (DENSE, EIGHT, MANY, LARGE)
-EXPERTS = {DENSE: 1, EIGHT: 8, MANY: 32, LARGE: 1}
+TWO_BOOKS = {f"{system}, two books": system for system in (DENSE, EIGHT, MANY)}
+SYSTEMS = (DENSE, EIGHT, MANY, HALF, LARGE, *TWO_BOOKS)
+EXPERTS = {DENSE: 1, EIGHT: 8, MANY: 32, HALF: 1, LARGE: 1}
 ACTIVE = 2  # experts per token
 
 # What papers print of sparse against dense at equal operations per token, in the order of the
@@ -62,6 +67,8 @@ class Config:
     checkpoint_every: int = 100
     learning_rate: float = 3e-3
     books: tuple[str, ...] = ()  # to train on; () for all that are not held out
+    two_books: tuple[str, ...] = ("Gen", "Exod")  # to overfit
+    updates_of_two_books: int = 1500
     validation_tokens: int = 32768
     timed_batch: int = 16  # windows in the measurement of inference
     seeds: int = 3
@@ -69,24 +76,23 @@ class Config:
 
 def spec_of(config: Config, system: str, seed: int) -> Spec:
     """One system from one seed."""
-    hidden = config.hidden
-    if system == DENSE:
-        hidden = ACTIVE * config.hidden
-    elif system == LARGE:
-        hidden = EXPERTS[EIGHT] * config.hidden
+    layer = TWO_BOOKS.get(system, system)
+    as_many_as = {DENSE: ACTIVE, HALF: EXPERTS[EIGHT] // 2, LARGE: EXPERTS[EIGHT]}  # experts
+    hidden = config.hidden * as_many_as.get(layer, 1)
+    few = system in TWO_BOOKS
     model = pretrained.spec_of(
         "mixtral",
-        updates=config.updates,
+        updates=config.updates_of_two_books if few else config.updates,
         seed=seed,
         checkpoint_every=config.checkpoint_every,
-        books=config.books,
+        books=config.two_books if few else config.books,
         d_model=config.d_model,
         layers=config.layers,
         heads=config.heads,
         kv_heads=config.kv_heads,
         d_head=config.d_model // config.heads,
         hidden=hidden,
-        experts=EXPERTS[system],
+        experts=EXPERTS[layer],
         vocabulary=config.vocabulary,
         length=config.length,
         batch=config.batch,
@@ -114,7 +120,7 @@ def run_one(spec: Spec) -> Result:
     return {
         "system": spec["system"],
         "seed": spec["seed"],
-        **_sizes(best.params, EXPERTS[spec["system"]]),
+        **_sizes(best.params, spec["model"]["changes"]["experts"]),
         "epochs": len(updates) * batch / len(run.train),
         "tokens": [record["step"] * batch for record in validations],
         "seconds": [float(seconds[record["step"] - 1]) for record in validations],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from moe_np.experiments.common.sweep import Sweep
-from moe_np.experiments.language_model import experiment, runs
+from moe_np.experiments.language_model import equal_quality, experiment, overfitting, runs
 from moe_np.experiments.language_model.report import loss_sentence, report
 
 SMOKE = experiment.SMOKE["config"]
@@ -30,14 +30,14 @@ def test_systems_have_equal_operations_or_equal_size(result):
 def test_the_same_seed_gives_the_same_minibatches(result):
     """So the first losses of all systems are near each other, and differ between seeds."""
     first = {(r["system"], r["seed"]): r["training"][0] for r in result[0]["runs"]}
-    assert len(first) == 8
+    assert len(first) == 16
     assert all(loss == pytest.approx(np.log(300), rel=0.1) for loss in first.values())
 
 
 def test_models_are_stored_and_found_again(result):
     numbers, store = result
     models = sorted((store / "models").iterdir())
-    assert len(models) == 8
+    assert len(models) == 16
     times = [path.stat().st_mtime_ns for path in (store / "models").rglob("state.safetensors")]
     with Sweep(jobs=1, progress=False) as sweep:
         sweep.store = store / "elsewhere"
@@ -101,3 +101,41 @@ def test_the_words_follow_the_numbers(result):
     assert "they are better" in loss_sentence("8 experts", {"test loss": better})
     neither = {"estimate": 0.0, "low": -0.6, "high": 0.4, "level": 0.95}
     assert "cannot be told" in loss_sentence("8 experts", {"test loss": neither})
+
+
+def test_the_dense_model_of_equal_quality_lies_between_two_that_were_measured():
+    dense = [
+        run_of(runs.DENSE, 0, [4.0], [1.0], inference=1.0, loss=3.0),
+        run_of(runs.HALF, 0, [4.0], [1.0], inference=2.0, loss=2.8),
+        run_of(runs.LARGE, 0, [4.0], [1.0], inference=4.0, loss=2.4),
+    ]
+    assert equal_quality.dense_seconds(2.9, dense) == pytest.approx(1.5)
+    assert equal_quality.dense_seconds(2.4, dense) == pytest.approx(4.0)
+    assert equal_quality.dense_seconds(2.3, dense) is None
+    assert equal_quality.dense_seconds(3.1, dense) is None
+    by_system = {run["system"]: [run] for run in dense}
+    by_system[runs.EIGHT] = [run_of(runs.EIGHT, 0, [4.0], [1.0], inference=1.5, loss=2.6)]
+    by_system[runs.MANY] = [run_of(runs.MANY, 0, [4.0], [1.0], inference=1.5, loss=2.0)]
+    ours = equal_quality.equal_quality(by_system)
+    assert ours[runs.EIGHT]["ratio"]["estimate"] == pytest.approx(2.0)
+    assert ours[runs.MANY] == {
+        "ratio": None, "inside": 0, "better than all": 1, "worse than all": 0
+    }  # fmt: skip
+    assert equal_quality.equal_quality({runs.EIGHT: by_system[runs.EIGHT]}) == {}
+
+
+def test_the_rise_of_the_held_out_loss():
+    run = {"validation": [3.0, 2.0, 2.5], "tokens": [10.0, 20.0, 40.0], "epochs": 8.0}
+    assert overfitting.rise(run) == pytest.approx(0.5)
+    assert overfitting.best_epoch(run) == pytest.approx(4.0)
+    above = {"estimate": 0.5, "low": 0.4, "high": 0.6, "level": 0.95}
+    below = {"estimate": -0.5, "low": -0.6, "high": -0.4, "level": 0.95}
+    assert overfitting.verdict(above) == "overfit more than"
+    assert overfitting.verdict(below) == "overfit less than"
+    assert overfitting.verdict({**above, "low": -0.1}) == "cannot be told from"
+
+
+def test_systems_on_two_books_read_only_these():
+    spec = runs.spec_of(runs.Config(), "8 experts, two books", 0)["model"]
+    assert spec["books"] == ["Gen", "Exod"]
+    assert spec["changes"] == runs.spec_of(runs.Config(), runs.EIGHT, 0)["model"]["changes"]
