@@ -189,7 +189,6 @@ def test_a_file_has_at_most_350_lines():
 
 LONGER = {  # file -> its lines, each with a reason
     # the checks at the entrance; to be divided by idea
-    "mixtures/em_families.py": 362,
     "mixtures/jacobs1991.py": 362,
     "routing/contract.py": 354,
 }

@@ -4,6 +4,7 @@ jacobs1991        the mixture of 1991: three error functions, gradients, trainin
 jacobs1991_net    the nets with one hidden layer that it is compared with
 nowlan1991        the same with a width σ, and a gate with its own inputs
 em                expectation-maximisation (EM) for a mixture: em.fit
+affine            x W_e + b_e of all experts of a mixture
 em_families       the experts that EM trains: Gaussian and categorical
 em_problem        its data and settings, checked; weights of the cases
 em_fit            a fitted mixture: predictions, scores, samples

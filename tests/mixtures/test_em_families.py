@@ -1,11 +1,11 @@
-"""Gaussian and categorical experts: M steps in extreme cases, numbers of parameters, packing."""
+"""Gaussian and categorical experts: M steps in extreme cases, numbers of parameters."""
 
 import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.mixtures import em
-from moe_np.mixtures.em_families import affine, affine_backward, draw_category, pack, unpack
+from moe_np.mixtures.em_families import draw_category
 from moe_np.mixtures.least_squares import make_design
 from tests.support.mixtures import FAMILIES, each_family, random_data, random_params
 
@@ -59,25 +59,6 @@ def test_missing_class_and_constant_output():
     fit = em.fit(x, y, 2, family=em.Gaussian(), rng=np.random.default_rng(0), **options)
     np.testing.assert_allclose(fit.predict(x), 1)
     np.testing.assert_allclose(fit.params["var"], 1e-6)
-
-
-def test_affine_is_about_the_origin_and_its_gradient_too():
-    rng = np.random.default_rng(0)
-    x = rng.normal(5, 1, (7, 2))
-    params = random_params(rng, "labels")
-    wanted = np.einsum("nd,edc->ecn", x, params["W"]) + params["b"][:, :, None]
-    np.testing.assert_allclose(affine(params, make_design(x)), wanted)
-    dout = rng.normal(size=wanted.shape)
-    grads = affine_backward(dout, make_design(x))
-    np.testing.assert_allclose(grads["W"], np.einsum("ecn,nd->edc", dout, x))
-    np.testing.assert_allclose(grads["b"], dout.sum(axis=2))
-
-
-def test_packing_and_back():
-    params = random_params(np.random.default_rng(0), "labels")
-    back = unpack(pack(params))
-    assert np.array_equal(back["W"], params["W"]) and np.array_equal(back["b"], params["b"])
-    assert pack(None) is None
 
 
 def test_categories_are_drawn_with_their_probabilities():

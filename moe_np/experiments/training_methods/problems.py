@@ -35,7 +35,7 @@ from moe_np.data import piecewise as piecewise_data
 from moe_np.data import vowel_task
 from moe_np.data.clusters import SCALE, clusters
 from moe_np.layers.experts import cubic
-from moe_np.mixtures import em_families, irls, jacobs1991
+from moe_np.mixtures import affine, irls, jacobs1991
 from moe_np.mixtures.least_squares import weighted_least_squares
 from moe_np.training.methods import densities
 from moe_np.training.methods.method import MixtureParams, Problem
@@ -152,17 +152,17 @@ def fit_logistic(
 
     The expert's logit is that of class 1 less that of class 0, which is kept at 0.
     """
-    logit = em_families.pack(params)
+    logit = affine.pack(params)
     initial = np.concatenate([logit, 0 * logit], axis=2)
     target = np.hstack([y, 1 - y])
     coef, info = irls.multinomial_irls(x, target, resp, initial=initial, max_steps=max_steps)
-    return em_families.unpack(coef[:, :, :1]), float(info.steps)
+    return affine.unpack(coef[:, :, :1]), float(info.steps)
 
 
 def fit_lines(params: Params, x: ArrayND, y: ArrayNC, resp: ArrayNE) -> tuple[Params, float]:
     """Weighted least squares for every linear expert, the exact maximum: (new, 1 pass)."""
-    coef = weighted_least_squares(x, y, resp, initial=em_families.pack(params))
-    return em_families.unpack(coef), 1.0
+    coef = weighted_least_squares(x, y, resp, initial=affine.pack(params))
+    return affine.unpack(coef), 1.0
 
 
 def standardised(train: ArrayND, test: ArrayND) -> tuple[ArrayND, ArrayND]:
