@@ -9,15 +9,29 @@ The files, in the order in which they are used:
                                          messages, store
     feedback, exports                    the files that teachers, students and platforms read:
                                          tables
+    self_checking, predictions,           what learners of the lessons keep and check themselves:
+                                         lesson_progress
     bank                                 right and wrong answers that prove an assignment
     sandbox                              student code in a process that can do no harm
 """
 
 from collections.abc import Callable
 
-from moe_np.coursework.question import Case, Question, Verdict, close, draw, examine, self_check
+from moe_np.coursework.predictions import predict
+from moe_np.coursework.question import Case, Question, Verdict, close, draw, examine
+from moe_np.coursework.self_checking import self_check
 
-__all__ = ["Case", "Question", "Verdict", "close", "draw", "examine", "hidden_test", "self_check"]
+__all__ = [
+    "Case",
+    "Question",
+    "Verdict",
+    "close",
+    "draw",
+    "examine",
+    "hidden_test",
+    "predict",
+    "self_check",
+]
 
 
 def hidden_test(assignment: str, question: str, answer: Callable, seed: int | None = None) -> None:

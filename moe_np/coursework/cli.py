@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     commands = parser.add_subparsers(dest="coursework", required=True, metavar="WHAT")
     listing = commands.add_parser("list", help="the assignments")
     listing.add_argument("--json", action="store_true", help="print as JSON")
+    progress = commands.add_parser("progress", help="a learner's progress through the lessons")
+    progress.add_argument("folder", metavar="FOLDER", help="of the learner's lessons")
     release = commands.add_parser("release", help="make the folder that students get")
     check = commands.add_parser("check", help="run a notebook's visible checks, as a student")
     check.add_argument("notebook", metavar="NOTEBOOK")
@@ -88,6 +90,12 @@ def _list(args):
     for a in loaded:
         questions = f"{len(a.questions)} questions, {a.points:g} points"
         print(f"{a.name:12} {a.title}: {questions}, {a.time}, {a.after}")
+
+
+def _progress(args):
+    from moe_np.coursework import lesson_progress
+
+    print(lesson_progress.table(args.folder))
 
 
 def _facts(assignment):
@@ -200,6 +208,7 @@ def _gradescope(args):
 
 COMMANDS = {
     "list": _list,
+    "progress": _progress,
     "release": _release,
     "check": _check,
     "grade": _grade,

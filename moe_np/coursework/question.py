@@ -1,8 +1,8 @@
 """A question: what is asked for, on which inputs an answer is tried, and what counts as right.
 
-The same `examine` marks a learner's function at the end of a lesson (`self_check`, in the learner's
-own process) and a student's answer in coursework (there `answer` is a proxy that calls the function
-in a sandbox and returns plain values).
+The same `examine` marks a learner's function at the end of a lesson (`self_checking.py`, in the
+learner's own process) and a student's answer in coursework (there `answer` is a proxy that calls
+the function in a sandbox and returns plain values).
 """
 
 import contextlib
@@ -327,24 +327,3 @@ def _race(question, answer, cases):
     wanted = f"wanted {question.faster:g} times"
     message = f"right, but {ratio:.1f} times as fast as the baseline: {wanted}"
     return Verdict(False, message, too_slow=True)
-
-
-def self_check(
-    answer: Callable,
-    reference: Callable,
-    cases: Callable,
-    *,
-    name: str | None = None,
-    compare: Callable | None = None,
-    seed: int = 0,
-) -> Verdict:
-    """Compare a learner's own function with a reference, as at the end of a lesson.
-
-    Prints one line and returns the Verdict.
-
-    cases    rng -> list of tuples of inputs
-    """
-    name = name or answer.__name__
-    verdict = examine(Question(name, name, 1, cases, reference, compare or CLOSE), answer, seed)
-    print(f"{name}: right" if verdict.passed else f"{name}: not yet. {verdict.message}")
-    return verdict

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from moe_np.coursework import Question, close, examine, self_check
+from moe_np.coursework import Question, close, examine
 from moe_np.coursework.question import CLOSE, as_numbers, compare_result
 
 
@@ -150,23 +150,6 @@ def test_infinities_compare_by_value():
     assert not close()(np.array([-np.inf, 1.0]), np.array([-np.inf, 1.0]))
     assert close()(np.array([-np.inf]), np.array([np.inf]))
     assert close()(np.array([1.0]), np.array([np.inf]))
-
-
-def test_self_check_prints_one_line(capsys):
-    assert self_check(double, double, cases)
-    assert not self_check(wrong_value, double, cases, name="product")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "double: right"
-    assert lines[1].startswith("product: not yet. the result[0] at ")
-
-
-def test_a_notebook_shows_the_printed_line_only(capsys):
-    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
-    for answer, passed in ((double, True), (wrong_value, False)):
-        verdict = self_check(answer, double, cases)
-        capsys.readouterr()
-        assert bool(verdict) is passed and formatter.format(verdict) == ({}, {})
-        assert capsys.readouterr().out == ""
 
 
 # --- Races ----------------------------------------------------------------------------------------

@@ -5,17 +5,24 @@ import html
 
 from moe_np.show.steps import Draw, Steps, as_html
 from moe_np.show.view import pictures
+from moe_np.show.view.flow import flow_html
 
 MAX_STATES = 13  # of a longer walk as many states, evenly spread
+SIDE_BY_SIDE = "display:flex;flex-wrap:wrap;gap:0 1em;align-items:flex-start"
+PICTURE = "flex:1 1 300px;max-width:620px"
+TABLE = "flex:1 1 300px;min-width:0;overflow-x:auto"
 
 SCRIPT = """
 (function () {
   var walk = document.currentScript.previousElementSibling;
   var states = walk.querySelectorAll(".moe-state"), slider = walk.querySelector("input");
+  var where = walk.querySelector(".moe-where");
   function show(n) {
     n = Math.max(0, Math.min(states.length - 1, n));
     states.forEach(function (s, i) { s.style.display = i === n ? "" : "none"; });
     slider.value = n;
+    where.textContent = "state " + states[n].dataset.number + " of " +
+      states[states.length - 1].dataset.number;
   }
   slider.addEventListener("input", function () { show(+slider.value); });
   walk.querySelectorAll("button").forEach(function (b) {
@@ -52,7 +59,8 @@ class Page:
             "<div class='moe-bar' style='display:none'>"
             "<button type='button' data-by='-1'>back</button> "
             "<button type='button' data-by='1'>forward</button> "
-            f"<input type='range' min='0' max='{last}' value='0' aria-label='state'></div>"
+            f"<input type='range' min='0' max='{last}' value='0' aria-label='state'> "
+            "<span class='moe-where'></span></div>"
         )
         return f"<div class='moe-walk'>{bar}{states}</div><script>{SCRIPT}</script>"
 
@@ -63,5 +71,8 @@ class Page:
         if image:
             data = base64.b64encode(image).decode("ascii")
             alt = html.escape(state.phase, quote=True)
-            picture = f"<img alt='{alt}' style='max-width:100%' src='data:image/png;base64,{data}'>"
-        return f"<div class='moe-state'>{picture}{as_html(state)}</div>"
+            source = f"src='data:image/png;base64,{data}'"
+            picture = f"<div style='{PICTURE}'><img alt='{alt}' style='width:100%' {source}></div>"
+        table = f"<div style='{TABLE}'>{flow_html(state)}{as_html(state)}</div>"
+        both = f"<div style='{SIDE_BY_SIDE}'>{picture}{table}</div>"
+        return f"<div class='moe-state' data-number='{number}'>{both}</div>"

@@ -7,6 +7,7 @@ import ipywidgets as widgets
 
 from moe_np.show.steps import Draw, Steps, as_html
 from moe_np.show.view import pictures
+from moe_np.show.view.flow import flow_html
 
 INTERVAL = 400  # milliseconds per state while it plays
 WIDTH = 620  # of the picture, in pixels of the page
@@ -14,7 +15,7 @@ WIDTH = 620  # of the picture, in pixels of the page
 
 class Viewer:
     """`box` is what a notebook shows: the widgets `back`, `forward`, `play`, `slider`, `position`,
-    and below them `picture` and `table`.
+    and below them `picture` and, beside it where the page is wide enough, `table`.
 
     Each picture is drawn once. The walk itself moves along: `steps.now` is the state shown.
     """
@@ -41,14 +42,18 @@ class Viewer:
         wide = widgets.Layout(width="16em")
         self.slider = widgets.IntSlider(**bounds, readout=False, layout=wide, description="")
         self.position = widgets.Label()
-        fitting = widgets.Layout(width=f"{WIDTH}px", max_width="100%")
+        fitting = widgets.Layout(flex=f"1 1 {WIDTH // 2}px", max_width=f"{WIDTH}px")
+        fitting.height = "auto"
         self.picture = widgets.Image(format="png", layout=fitting)
-        self.table = widgets.HTMLMath()
+        beside = widgets.Layout(flex="1 1 22em", min_width="0", overflow="auto")
+        self.table = widgets.HTMLMath(layout=beside)
 
     def _layout(self):
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
         bar = [self.back, self.forward, self.play, self.slider, self.position]
-        return widgets.VBox([widgets.HBox(bar, layout=wrapping), self.picture, self.table])
+        side_by_side = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
+        state = widgets.HBox([self.picture, self.table], layout=side_by_side)
+        return widgets.VBox([widgets.HBox(bar, layout=wrapping), state])
 
     def _go(self, number):
         """Move to a state that may not have been computed."""
@@ -69,11 +74,11 @@ class Viewer:
             self.drawn[number] = pictures.png(self.steps, number, self.draw)
         self.picture.value = self.drawn[number]
         self.picture.layout.display = "" if self.drawn[number] else "none"
-        self.table.value = as_html(state)
+        self.table.value = flow_html(state) + as_html(state)
         self.position.value = self._where()
 
     def _where(self):
-        return f"state {self.steps.at} of 0 to {self.slider.max}"
+        return f"state {self.steps.at} of {self.slider.max}"
 
 
 def _button(text, icon, tooltip):
