@@ -123,9 +123,33 @@ def add_ipython() -> None:
     module("IPython", display=display, paths=paths, core=core, **ipython)
 
 
+class WithoutWindows:
+    """Finds Matplotlib for `import`, and makes `matplotlib.use` do nothing: a backend that opens
+    windows, which a student's own machine has, would be an error here.
+    """
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        """The spec of Matplotlib, once; None for all other modules."""
+        if name != "matplotlib":
+            return None
+        sys.meta_path.remove(cls)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_silence(module):
+                execute(module)
+                module.use = Silent()
+
+            spec.loader.exec_module = execute_and_silence
+        return spec
+
+
 def new_notebook() -> dict[str, Any]:
     """The names of an empty notebook: a module called __main__."""
     add_ipython()
+    sys.meta_path.insert(0, WithoutWindows)
     ipython = sys.modules["IPython"]
     module = types.ModuleType("__main__")
     module.__dict__.update(
