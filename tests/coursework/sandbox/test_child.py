@@ -91,7 +91,7 @@ def test_magic_of_ipython_is_left_out(ask, source):
         "from IPython.display import HTML, Markdown, clear_output, display\ndisplay(HTML('x'))",
         "import IPython\nIPython.get_ipython().events.register('x', 1)",
         "import asyncio\nawait asyncio.sleep(0)",
-        "import matplotlib\nmatplotlib.use('TkAgg')\nfrom matplotlib import pyplot\npyplot.figure()",
+        "import matplotlib\nmatplotlib.use('TkAgg')\nimport matplotlib.pyplot as p\np.figure()",
         "import matplotlib.pyplot, matplotlib\nmatplotlib.use('QtAgg')\nmatplotlib.pyplot.figure()",
     ],
 )
