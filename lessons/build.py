@@ -5,7 +5,7 @@
     python lessons/build.py --check         say which differ, and end with status 1 if any does
 
 The same source gives the same bytes: no outputs, cells numbered by their position, one kernel, no
-versions.
+versions. additions.py adds what every lesson has: cells for predictions, hints, answers, links.
 """
 
 import argparse
@@ -13,7 +13,10 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-PATTERN = "[0-9][0-9]_*.py"
+sys.path.insert(0, str(HERE.parent))  # as a script this file finds its neighbour, too
+from lessons.additions import added  # noqa: E402
+
+PATTERN = "[0-9][0-9]*_*.py"  # 05_em.py, and 00b_primer.py after 00_setup.py
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -25,26 +28,34 @@ def sources(folder=HERE):
     return sorted(folder.glob(PATTERN))
 
 
-def notebook(text):
+def notebook(text, stem=None):
     """The notebook of a py:percent source, as an nbformat object. A header in the source, if any,
     is not copied.
+
+    stem    "09_balance": the lesson whose additions the notebook gets; None: the source alone
     """
     import jupytext
     import nbformat
 
     made = jupytext.reads(text, fmt="py:percent")
+    triples = [(cell.cell_type, cell.source, tags_of(cell)) for cell in made.cells]
     cells = []
-    for number, cell in enumerate(made.cells):
-        own = {"id": f"cell-{number:02d}", "source": cell.source, "cell_type": cell.cell_type}
-        own["metadata"] = {key: value for key, value in cell.metadata.items() if key in ("tags",)}
-        if cell.cell_type == "code":
-            own |= {"outputs": [], "execution_count": None}
-        cells.append(own)
+    for number, (kind, source, metadata) in enumerate(added(triples, stem) if stem else triples):
+        cell = {"id": f"cell-{number:02d}", "source": source, "cell_type": kind}
+        cell["metadata"] = metadata
+        if kind == "code":
+            cell |= {"outputs": [], "execution_count": None}
+        cells.append(cell)
     made = nbformat.from_dict(
         {"nbformat": 4, "nbformat_minor": 5, "metadata": METADATA, "cells": cells}
     )
     nbformat.validate(made)
     return made
+
+
+def tags_of(cell):
+    """The part of a cell's metadata that a notebook keeps."""
+    return {key: value for key, value in cell.metadata.items() if key == "tags"}
 
 
 def as_text(made):
@@ -58,7 +69,7 @@ def as_text(made):
 
 def out_of_date(source):
     """The text that the notebook of `source` should have, or None if it has it."""
-    wanted = as_text(notebook(source.read_text(encoding="utf-8")))
+    wanted = as_text(notebook(source.read_text(encoding="utf-8"), source.stem))
     path = source.with_suffix(".ipynb")
     have = path.read_text(encoding="utf-8") if path.exists() else None
     return None if have == wanted else wanted

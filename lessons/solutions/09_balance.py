@@ -19,6 +19,15 @@ def routed(logits, k):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. The three lines of section 3: $f$ from a count, $P$ from the mean of the softmax, and the gradient with $f$ held.
+#    `np.bincount` counts.
+# 2. `f = np.bincount(choice.ravel(), minlength=E) / (k * N)` with `choice` the first $k$ columns of
+#    `np.argsort(-logits, axis=1, kind="stable")`. For the gradient, $\sum_j f_j p_{nj}$ is one number per token: `(f
+#    * p).sum(axis=1, keepdims=True)`.
+
+# %% [markdown]
 # ## Your turn
 
 

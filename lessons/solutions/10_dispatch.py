@@ -34,6 +34,14 @@ def by_assignment(params, x, routing):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. First pass: how many assignments does each expert have? Their running sum, with a 0 in front, is `offsets`.
+# 2. Second pass: keep one number per expert, the next free place of its block; it begins at `offsets[m]`. Walk
+#    through the list in its order, write `order[free[m]] = a`, and add 1 to `free[m]`. Nothing else is needed for a
+#    stable order.
+
+# %% [markdown]
 # ## Your turn
 
 

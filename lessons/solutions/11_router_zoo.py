@@ -19,6 +19,13 @@ x = words[ids] + 0.3 * rng.normal(size=(N, D))
 w = top_k.init(rng, D, E, scale=1.5)
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Sort each column, largest first. Which kind of sort leaves equal values in their order?
+# 2. `np.argsort(-scores, axis=0, kind="stable")[:C]` has the C tokens of every expert. `np.put_along_axis` writes
+#    True at these places of an array of False.
+
+# %% [markdown]
 # ## Your turn
 
 

@@ -54,6 +54,13 @@ def run(
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Take the experts one by one: the clusters of `cluster[expert == m]`, and how many samples there are of each.
+# 2. `np.unique(..., return_counts=True)` gives only counts above 0, so no logarithm of 0 comes up. Weight each
+#    entropy with the share of the samples that the expert has.
+
+# %% [markdown]
 # ## Your turn
 
 
