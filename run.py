@@ -2,7 +2,9 @@
 
     python3 run.py figures [NAME ...] [--quick]   every figure and table, into figures/out
     python3 run.py test [--quick] [--with EXTRA]  the tests; further arguments go to pytest
-    python3 run.py lab [NAME]                     the lessons, in JupyterLab; NAME: such as 04
+    python3 run.py lab [NAME] [OPTION ...]        the lessons, in JupyterLab, as copies of your own
+                                                  in the folder work: lab 04, lab --port 8899
+    python3 run.py progress                       what you have predicted and written in them
     python3 run.py site                           lessons and reference as web pages
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
 
@@ -13,8 +15,10 @@ the folder to start over.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = ROOT / ".venv.lock"
+WORK = ROOT / "work"  # the learner's copies of the lessons; git does not look into it
 LONGEST_WAIT = 15 * 60  # seconds that one call waits for the set-up of another
 
 # command -> (what Python runs, whether it runs in the folder of this file)
@@ -31,6 +36,7 @@ COMMANDS = {
     "figures": (["-m", "figures"], True),
     "test": (["-m", "pytest"], True),
     "lab": (["-m", "jupyter", "lab"], True),
+    "progress": (["-P", "-m", "moe_np", "coursework", "progress", str(WORK)], True),
     "site": (["-m", "lessons.site"], True),
     # its paths are meant from where it is called; -P: no module is taken from that folder
     "moe-np": (["-P", "-m", "moe_np"], False),
@@ -144,14 +150,58 @@ def set_up(extras):
                 "(on Debian and Ubuntu: apt install python3-venv)"
             )
     names = f" and what {', '.join(extras)} need" if extras else ""
-    print(f"installing the package{names}; a few minutes at most ...", file=sys.stderr, flush=True)
+    print(f"installing the package{names}: {SIZES} ...", file=sys.stderr, flush=True)
     target = f".[{','.join(extras)}]" if extras else "."  # no path: it may have any characters
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    command += ["--progress-bar", "on", "--editable", target]
-    if subprocess.run(command, cwd=ROOT, env=environment(pip=True)).returncode:
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--progress-bar", "off", "--editable", target]
+    if pip_install(command):
         sys.exit("run.py: pip could not install the package; its own words are above")
     (VENV / "stamp").write_text(" ".join([fingerprint(), *extras]))
-    print(f"set up in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - start
+    print(f"set up in {seconds:.0f} s; {VENV.name} has {megabytes(VENV)} MB", file=sys.stderr)
+
+
+SIZES = "300 MB to 1 GB on the disk, a third of it downloaded; one to five minutes"
+
+
+def pip_install(command):
+    """Run pip and show how far it is. Returns its exit status; its words are shown if it fails."""
+    start = time.monotonic()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    options |= {"encoding": "utf-8", "errors": "replace", "cwd": ROOT}
+    lines, packages, downloaded, last = [], 0, 0.0, -60.0
+    with subprocess.Popen(command, env=environment(pip=True), **options) as process:
+        for line in process.stdout:
+            lines.append(line)
+            words = line.split()
+            packages += words[:1] == ["Collecting"]
+            downloaded += size_in(line) if words[:1] == ["Downloading"] else 0
+            now = time.monotonic() - start
+            at_the_end = words[:2] == ["Installing", "collected"]
+            if words and (now - last > 3 or at_the_end):
+                last = now
+                what = "unpacking them" if at_the_end else os.path.basename(words[1 % len(words)])
+                counts = f"{packages} packages, {downloaded:.0f} MB, {now:.0f} s"
+                print(f"    {counts}: {what}", file=sys.stderr, flush=True)
+    if process.returncode:
+        print("".join(lines[-30:]), file=sys.stderr)
+    return process.returncode
+
+
+def size_in(line):
+    """The megabytes in a line of pip such as "Downloading numpy-2.4.6.whl (16.6 MB)"."""
+    match = re.search(r"\(([\d.]+) ([kM])B\)", line)
+    return float(match[1]) / (1000 if match[2] == "k" else 1) if match else 0.0
+
+
+def megabytes(folder):
+    """The size of a folder."""
+    total = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size
+    return total // 1_000_000
 
 
 def test_arguments(arguments):
@@ -169,24 +219,40 @@ def test_arguments(arguments):
     return extras, rest
 
 
+# --- the learner's copies of the lessons ----------------------------------------------------------
+
+
 def lab_arguments(arguments):
-    """A lesson's number or name opens that lesson; all that starts with a dash, and the value that
-    follows it, goes to JupyterLab.
+    """A lesson's number or name opens that lesson, and no name the first one; all that starts with
+    a dash, and the value that follows it, goes to JupyterLab.
     """
-    out = ["--ServerApp.root_dir=" + str(ROOT / "lessons")]
+    options = []
     lessons = sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))
+    opened = lessons[0]
     for i, argument in enumerate(arguments):
         before = arguments[i - 1] if i else ""
         is_value = before.startswith("--") and "=" not in before and not before.startswith("--no-")
-        matches = [path for path in lessons if path.name.startswith(argument)]
+        numbered = [path for path in lessons if path.stem.partition("_")[0] == argument]
+        matches = numbered or [path for path in lessons if path.name.startswith(argument)]
         if argument.startswith("-") or (is_value and len(matches) != 1):
-            out.append(argument)
+            options.append(argument)
         elif len(matches) == 1:
-            out.append(str(matches[0]))
+            opened = matches[0]
         else:
             names = ", ".join(path.stem for path in lessons)
             sys.exit(f"run.py: wanted a lesson, got {argument!r}; there are {names}")
-    return out
+    place = f"/lab/tree/{WORK.name}/{opened.name}"
+    quiet = "--LanguageServerManager.autodetect=False"  # it would list servers that nobody needs
+    return [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={place}", quiet, *options]
+
+
+def quiet_lab():
+    """Settings of JupyterLab in .venv: no question about news over the first lesson."""
+    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+    news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+    with contextlib.suppress(OSError):
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "overrides.json").write_text(json.dumps(news))
 
 
 def run(command, cwd):
@@ -216,6 +282,13 @@ def main(arguments):
         ensure(extras)
     except KeyboardInterrupt:
         sys.exit("run.py: interrupted during the set-up; the same command starts it again")
+    if command == "lab":
+        quiet_lab()
+        from lessons import work
+
+        for remark in work.copy_lessons(ROOT / "lessons", WORK):
+            print(f"run.py: {remark}", file=sys.stderr)
+        print(f"run.py: your copies of the lessons are in {WORK}", file=sys.stderr, flush=True)
     program, here = COMMANDS[command]
     return run([PYTHON, *program, *rest], ROOT if here else None)
 

@@ -39,26 +39,54 @@ def test_arguments_for_pytest(launcher):
     assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]
 
 
-def test_a_lesson_is_opened_by_its_number(launcher, monkeypatch, tmp_path):
+@pytest.fixture
+def lessons(launcher, monkeypatch, tmp_path):
+    """A checkout with three lessons."""
     monkeypatch.setattr(launcher, "ROOT", tmp_path)
+    monkeypatch.setattr(launcher, "WORK", tmp_path / "work")
     (tmp_path / "lessons").mkdir()
-    for name in ("04_vowels", "05_em"):
+    for name in ("04_vowels", "04b_more", "05_em"):
         (tmp_path / "lessons" / f"{name}.ipynb").touch()
-    root = f"--ServerApp.root_dir={tmp_path / 'lessons'}"
-    opened = str(tmp_path / "lessons" / "04_vowels.ipynb")
-    assert launcher.lab_arguments(["04", "--no-browser"]) == [root, opened, "--no-browser"]
-    for name in ("06", "0"):  # none, and more than one
-        with pytest.raises(SystemExit, match=r"wanted a lesson, got .*04_vowels, 05_em"):
+    return tmp_path
+
+
+def opened_in(arguments):
+    (place,) = [a.partition("=")[2] for a in arguments if a.startswith("--LabApp.default_url=")]
+    return place
+
+
+def test_a_lesson_is_opened_by_its_number_and_the_first_one_without(launcher, lessons):
+    arguments = launcher.lab_arguments(["05", "--no-browser"])
+    assert f"--ServerApp.root_dir={lessons}" in arguments and arguments[-1] == "--no-browser"
+    assert opened_in(arguments) == "/lab/tree/work/05_em.ipynb"
+    assert opened_in(launcher.lab_arguments([])) == "/lab/tree/work/04_vowels.ipynb"
+    assert opened_in(launcher.lab_arguments(["04"])) == "/lab/tree/work/04_vowels.ipynb"
+    assert opened_in(launcher.lab_arguments(["04b"])) == "/lab/tree/work/04b_more.ipynb"
+    for name in ("06", "0"):  # none, and several
+        with pytest.raises(SystemExit, match=r"wanted a lesson, got .*04_vowels, 04b_more, 05_em"):
             launcher.lab_arguments([name])
+
+
+def test_lab_copies_the_lessons_and_opens_the_copy(launcher, lessons, monkeypatch):
+    for path in (lessons / "lessons").glob("*.ipynb"):
+        path.write_text('{"cells": []}', encoding="utf-8")
+    started = []
+    monkeypatch.setattr(launcher, "ensure", started.append)
+    monkeypatch.setattr(launcher, "run", lambda command, cwd: started.append(command) or 0)
+    assert launcher.main(["lab", "05", "--port", "8899"]) == 0
+    extras, command = started
+    assert extras == ["lessons"] and command[-2:] == ["--port", "8899"]
+    assert opened_in(command[1:]) == "/lab/tree/work/05_em.ipynb"
+    assert (lessons / "work" / "05_em.ipynb").exists()
+    assert (
+        lessons / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    ).exists()
 
 
 def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeypatch):
     calls = []
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: calls.append("create"))
-    done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(
-        launcher.subprocess, "run", lambda command, **_: calls.append(command[-1]) or done
-    )
+    monkeypatch.setattr(launcher, "pip_install", lambda command: calls.append(command[-1]))
     launcher.ensure([])
     launcher.ensure([])
     launcher.ensure(["test"])
@@ -69,14 +97,13 @@ def test_the_environment_is_made_once_and_again_after_a_change(launcher, monkeyp
     assert calls[3:] == ["create", "."]
 
 
-def test_options_of_jupyterlab_keep_their_values(launcher, monkeypatch, tmp_path):
-    monkeypatch.setattr(launcher, "ROOT", tmp_path)
-    (tmp_path / "lessons").mkdir()
-    (tmp_path / "lessons" / "04_vowels.ipynb").touch()
-    opened = str(tmp_path / "lessons" / "04_vowels.ipynb")
-    assert launcher.lab_arguments(["--port", "8899"])[1:] == ["--port", "8899"]
-    assert launcher.lab_arguments(["--no-browser", "04"])[1:] == ["--no-browser", opened]
-    assert launcher.lab_arguments(["--port=8899", "04"])[1:] == ["--port=8899", opened]
+def test_options_of_jupyterlab_keep_their_values(launcher, lessons):
+    arguments = launcher.lab_arguments(["--port", "8899", "--ip", "127.0.0.1"])
+    assert arguments[-4:] == ["--port", "8899", "--ip", "127.0.0.1"]
+    arguments = launcher.lab_arguments(["--no-browser", "05"])
+    assert arguments[-1] == "--no-browser" and opened_in(arguments).endswith("05_em.ipynb")
+    arguments = launcher.lab_arguments(["--port=8899", "05"])
+    assert arguments[-1] == "--port=8899" and opened_in(arguments).endswith("05_em.ipynb")
     with pytest.raises(SystemExit, match="wanted a lesson, got '9999'"):
         launcher.lab_arguments(["9999"])
 
@@ -98,13 +125,12 @@ def test_two_calls_do_not_make_the_environment_at_once(launcher, monkeypatch):
     """The second one waits, and then finds all that it needs."""
     calls = []
 
-    def install(command, **_):
+    def install(command):
         calls.append(command[-1])
         time.sleep(0.3)
-        return subprocess.CompletedProcess([], 0)
 
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: calls.append("create"))
-    monkeypatch.setattr(launcher.subprocess, "run", install)
+    monkeypatch.setattr(launcher, "pip_install", install)
     threads = [threading.Thread(target=launcher.ensure, args=([],)) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -151,12 +177,40 @@ def test_paths_of_the_command_line_are_meant_from_where_it_is_called(tmp_path):
 
 def test_a_failed_installation_leaves_no_stamp(launcher, monkeypatch):
     monkeypatch.setattr(launcher.venv, "create", lambda path, **_: None)
-    monkeypatch.setattr(
-        launcher.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1)
-    )
+    monkeypatch.setattr(launcher, "pip_install", lambda command: 1)
     with pytest.raises(SystemExit, match="pip could not install"):
         launcher.ensure([])
     assert launcher.installed() is None
+
+
+PIP = """
+print("Collecting numpy>=1.26", flush=True)
+print("  Downloading numpy-2.4.6-cp311.whl (16.6 MB)", flush=True)
+print("Collecting scipy", flush=True)
+print("  Downloading scipy-1.17.whl.metadata (62 kB)", flush=True)
+print("Installing collected packages: numpy, scipy", flush=True)
+raise SystemExit({status})
+"""
+
+
+def test_the_set_up_shows_how_far_it_is_and_its_size(launcher, monkeypatch, capsys):
+    monkeypatch.setattr(launcher.venv, "create", lambda path, **_: None)
+    monkeypatch.setattr(launcher, "PYTHON", pathlib.Path(sys.executable))
+    (launcher.VENV / "numbers").write_bytes(bytes(3_000_000))
+    install = launcher.pip_install
+    command = [sys.executable, "-c", PIP.format(status=0)]
+    monkeypatch.setattr(launcher, "pip_install", lambda _: install(command))
+    launcher.ensure(["lessons"])
+    shown = capsys.readouterr().err
+    assert "1 GB on the disk" in shown and "1 packages, 0 MB" in shown
+    assert "2 packages, 17 MB" in shown and "unpacking them" in shown and "has 3 MB" in shown
+    assert "Collecting scipy" not in shown, "a line per three seconds is enough"
+
+
+def test_the_words_of_a_pip_that_fails_are_shown(launcher, capsys):
+    command = [sys.executable, "-c", PIP.format(status=3)]
+    assert launcher.pip_install(command) == 3
+    assert "Downloading scipy" in capsys.readouterr().err
 
 
 def test_help_and_unknown_commands():
