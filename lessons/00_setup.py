@@ -1,218 +1,238 @@
 # %% [markdown]
-# # 00 · Set-up: how to read, how to step, how to check
+# # 00 · Start here: what a mixture of experts is, and how this course works
 #
-# Afterwards you can open a lesson, read the shapes in it, walk through a computation forward and back, and test
-# whether a gradient is right without knowing how it was derived.
+# Afterwards you can say what a mixture of experts is, why the largest language models are built from them, and what a
+# token is; you have walked through a computation step by step; and you know which lessons are for you.
 #
-# You need Python, matrices and the chain rule. The lessons build a mixture of experts from nothing; each takes less
-# than half an hour, the exercises aside, if you stop at every **Predict** and write your answer down *before* you run
-# the cell. That is where the learning is: a surprise that you did not commit to is soon forgotten.
-#
-# ```
-# python3 run.py lab          # the lessons in JupyterLab; makes its own environment at the first call
-# ```
-#
-# Open the `.ipynb` files. (The `.py` beside each is the same lesson as plain text.) Run a cell with Shift+Enter.
+# Run a cell with Shift+Enter. The first one loads what this page needs.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
 
-from moe_np.base import gradcheck
-from moe_np.base.numerics import softmax, softmax_backward
+from moe_np import accounting, plots
 from moe_np.coursework import self_check
-from moe_np.layers import experts, sparse_layer
+from moe_np.language import continuation, shipped_model
 from moe_np.routing import top_k
-from moe_np.show import walk
-from moe_np.show.steps import Steps, state
+from moe_np.show import diagrams, lesson_plots, walk
 from moe_np.show.view import view
 
+plt.rcParams.update(plots.STYLE)
 print("ready, with NumPy", np.__version__)
 
 # %% [markdown]
-# ## 1. The letters
+# ## 1. A sentence, and who worked on it
 #
-# Three words first. An *expert* is a model, often a small one. A *gate*, in sparse layers called *router*, looks at an
-# input and says how much each expert counts for it. The experts' answers, added up with these weights, are the answer
-# of the *mixture*.
+# This package comes with a small language model, trained on the King James Bible. Like every language model it reads
+# **tokens**: pieces of text, often a word with the space before it, sometimes a part of a word. Each token becomes a
+# row of numbers, a *vector*, and the model changes these vectors layer by layer until it can say which token comes next.
 #
-# An array is written with the names of its axes. They are the same in all lessons and in the code.
+# In this model, a layer has eight small nets, its **experts**. A token does not go through all of them. A **router**
+# looks at its vector and sends it to two. Below, each token has the colour of the expert that got the larger weight.
 #
-# | letter | stands for |
-# |---|---|
-# | N | tokens or cases: the rows of the data |
-# | D | features of a token, the inputs |
-# | E | experts |
-# | k | how many experts a token goes to |
-# | C | outputs of an expert, or the capacity of an expert (which, is said) |
-# | H | hidden units |
-# | A | assignments: pairs of a token and an expert that works on it |
+# **Predict.** Nobody told the router which expert is for which words. Will the colours look random?
+
+# %%
+model, tokeniser = shipped_model.load()
+text = (
+    "And God said, Let there be light: and there was light. And God saw the light, that it was "
+    "good: and God divided the light from the darkness."
+)
+pieces = list(continuation.continue_text(model, tokeniser, text, tokens=0, temperature=0))
+LAYER = 3  # of the layers 0 to 3; try the others
+first = [piece.experts[LAYER][0] for piece in pieces if piece.text]
+words = [piece.text for piece in pieces if piece.text]
+
+fig, ax = plt.subplots(figsize=(11, 2.6))
+lesson_plots.coloured_tokens(ax, words, first)
+plt.show()
+print(len(words), "tokens; in each layer every token runs 2 of 8 experts")
+assert len({expert for word, expert in zip(words, first, strict=True) if word == " God"}) == 1
+
+# %% [markdown]
+# (A dot stands for a space.) Not random: "God" has one colour every time, the commas and colons share one, and so do
+# "li" and "ght". The router has *learned* to sort the tokens while the model learned to write. What it sorts by is not
+# what one might hope for: it is mostly the token itself, not its topic.
 #
-# | name | shape | what it is |
-# |---|---|---|
-# | `x` | (N, D) | the tokens |
-# | `logits`, `probs` | (N, E) | a router's or gate's totals, and their softmax (`s` and `p` in lessons 02 to 04) |
-# | `resp` | (N, E) | responsibilities: how much each expert is to be believed once the answer is known |
-# | `token`, `expert`, `weight` | (A,) | a routing, one row an assignment |
-# | `dname` | as `name` | the gradient of the loss with respect to `name` |
+# ## 2. Where the experts are
 #
-# Functions come in pairs: `thing_forward(params, x) -> (out, cache)` and `thing_backward(dout, cache) -> (dx, grads)`.
-# `params` is a dict of arrays, `grads` one with the same keys and shapes; the cache holds what the way back needs,
-# under the names of the equations.
+# A large language model is a stack of equal **blocks**. A block has two parts. In *attention* the tokens look at each
+# other. Then comes a part that works on each token alone. In a dense model that part is one feed-forward net; in a
+# mixture of experts it is a router and many nets, of which a token uses a few. This part is called a **sparse layer**.
 #
-# ## 2. A mixture in ten lines
+# **Predict.** The model adds experts 1 and 5 with the weights 0.7 and 0.3. What would it cost to have 64 experts and
+# still use two?
+
+# %%
+fig, ax = plt.subplots(figsize=(12, 7.2))
+diagrams.transformer_block(ax)
+plt.show()
+
+# %% [markdown]
+# **Answer.** The work per token stays the same, but for a longer list of scores in the router. The memory for the
+# parameters grows eightfold. That is the bargain:
 #
-# Six tokens, four experts, two experts a token. The router has one matrix `w` (D, E); a token goes to the two experts
-# with its largest logits, and their weights are the softmax of these two alone (`renormalise=True`). `SWIGLU` is one
-# kind of expert, a small net; which, does not matter here.
+# ## 3. Why the largest models are built like this
 #
-# **Predict.** `k = 2` and N = 6. How many assignments are there, and what do the weights of one token add up to?
+# A model knows more if it has more parameters. But each parameter that a token passes costs a multiplication and an
+# addition, for every token, in training and afterwards. **A mixture of experts separates the two: it has many
+# parameters and uses few of them per token.** The price is memory, and the trouble of sending tokens around.
+#
+# **Predict.** Mixtral has 8 experts per layer and uses 2. Is its share of parameters in use a quarter, more or less?
+
+# %%
+NAMES = ("mixtral-8x7b", "deepseekmoe-16b", "grok-1", "glam-64b-64e", "switch-base")
+counts = [accounting.count(name) for name in NAMES]
+fig, ax = plt.subplots(figsize=(9, 3.4))
+lesson_plots.bars_of_parameters(
+    ax, NAMES, [c.active / 1e9 for c in counts], [c.total / 1e9 for c in counts]
+)
+plt.show()
+print(f"Mixtral 8x7B: a token uses {counts[0].active / counts[0].total:.0%} of the parameters")
+
+# %% [markdown]
+# **Answer.** A little more, because attention is not divided among experts. Lesson 14 counts this by hand. The models
+# are from Jiang and others 2024 (Mixtral), Dai and others 2024 (DeepSeekMoE), Du and others 2021 (GLaM) and Fedus et al.
+# 2021 (Switch); the sizes of Grok-1 are those of its published weights.
+#
+# Articles like to compare it with medicine: a general practitioner (the router) sends each patient to one or two
+# specialists (the experts), and the clinic as a whole knows more than any doctor. The picture is right in one way: only
+# the chosen ones work. It misleads in two. Nobody decides beforehand what a specialist is for, and patients are sent on
+# after every layer, so that "an expert" has no subject that one could name. [What articles say](site/articles.md)
+# collects 26 such sentences with what is right.
+#
+# ## 4. A mixture in five lines
+#
+# The idea is older than language models and needs none. Three words: an **expert** is a model, often a small one. A
+# **gate** (a router, in sparse layers) looks at the input and gives each expert a weight. The weighted sum of the
+# experts' answers is the answer of the **mixture**.
+#
+# Here is a toy of which the articles are fond. The input is a whole number $n$. One expert knows what to do with even
+# numbers, $n / 2$, the other with odd ones, $3n + 1$. The gate looks whether $n$ is odd.
+#
+# **Predict.** What does the mixture answer for 7, with the gate? And what if both experts always have the weight ½?
+
+# %%
+n = np.array([3, 4, 7, 10])
+outputs = np.stack([n / 2, 3 * n + 1], axis=1)  # a row per input, a column per expert
+odd = n % 2
+gate = np.stack([1 - odd, odd], axis=1)  # weights: each row sums to 1
+print("with the gate:     ", (gate * outputs).sum(axis=1))
+print("weights ½, ½:      ", (0.5 * outputs).sum(axis=1))
+assert np.array_equal((gate * outputs).sum(axis=1), np.where(odd, 3 * n + 1, n / 2))
+
+# %% [markdown]
+# The last line is the difference to an **ensemble**. In an ensemble every model is trained on everything, all of them
+# answer, and one takes the mean: it makes good models a little better. In a mixture each expert is good for a part only,
+# and the gate, which reads the input, decides which part. The mean of an expert for even numbers and one for odd numbers
+# is good for nothing. Here the gate was given. That it can be *learned* together with the experts, from answers alone, is
+# what lessons 01 to 04 are about.
+#
+# ## 5. Stepping
+#
+# Everything in this package can be walked through, one operation at a time. An array is written with the names of its
+# axes. Four letters are enough for now: **N** tokens (rows), **D** features of a token (columns), **E** experts, and **k**
+# experts that a token goes to. All others are introduced where they are needed, and stand in one
+# [table](site/notation.md).
+#
+# Six tokens, four experts, two experts per token. `next(steps)` makes one step and prints the state: its equation, and
+# the arrays that are new.
 
 # %%
 rng = np.random.default_rng(0)
-N, D, E, H = 6, 3, 4, 5
+N, D, E, k = 6, 3, 4, 2
 x = rng.normal(size=(N, D))
-router = top_k.init(rng, D, E)
-params = experts.SWIGLU.init(rng, D, E, H)
-
-routing, router_cache = top_k.route(router, x, k=2, renormalise=True)
-out, cache = sparse_layer.forward(params, x, routing, experts.SWIGLU)
-print("token ", routing.token, "\nexpert", routing.expert, "\nweight", routing.weight.round(2))
-assert len(routing.token) == 2 * N and np.allclose(np.bincount(routing.token, routing.weight), 1)
-
-# %% [markdown]
-# ## 3. Stepping
-#
-# Every computation in this package can be walked through, one operation at a time. A *walk* is made by a function of
-# `moe_np.show.walk`. `next(steps)` makes one step; the state that it returns prints itself. Names of arrays that are new or
-# have changed come with their values, the rest is folded away.
-
-# %%
-steps = walk.route(top_k, router, x, k=2, renormalise=True)
+router = top_k.init(rng, D, E)  # {"w": (D, E)}: the router has one matrix
+steps = walk.route(top_k, router, x, k=k, renormalise=True)
 next(steps)
 
 # %% [markdown]
-# Run the next cell several times.
+# Run the next cell several times. `steps.back()` goes back, `steps.goto(3)` goes to state 3, `steps.now` is where you
+# are, and an array of it is `steps.now["logits"]`.
 
 # %%
 next(steps)
 
 # %% [markdown]
-# `steps.back()` goes back, `steps.goto(3)` to state 3, `steps.now` is where you are; an array of a state is
-# `steps.now["logits"]`. At the end `next` raises `StopIteration`, as any iterator does: then go back.
+# `view` shows the same with buttons, a slider and a picture. Press *forward* until you see dots: a dot is an
+# *assignment*, a pair of a token and an expert that works on it, and its size is the weight. (Without widgets, `view`
+# prints the state.)
 #
-# **Predict.** State 3 is the selection: for each token the two largest logits. What will `demand` (N, E) look like,
-# which says who was asked by whom?
+# **Predict.** How many dots will there be? How many are in one row, and how many in one column?
 
 # %%
-steps.goto(3)
+view(walk.route(top_k, router, x, k=k, renormalise=True))
 
 # %%
-chosen = steps.now["choice"]
-assert np.array_equal(chosen, np.argsort(-steps.now["logits"], axis=1)[:, :2])
-print("still to come:", [s.phase for s in steps])
+routing, _ = top_k.route(router, x, k=k, renormalise=True)
+print("assignments:", len(routing.token), "  tokens per expert:", np.bincount(routing.expert))
+assert len(routing.token) == N * k
 
 # %% [markdown]
-# `view` is the same with a slider and a picture. Press *forward* until you see dots: a dot is an assignment, its size
-# the weight. (Where there are no widgets, `view` prints the state, and `next` does the walking.)
-
-# %%
-view(walk.route(top_k, router, x, k=2, renormalise=True))
-
-# %% [markdown]
-# A walk can be made of anything. Below, Newton's method for $\sqrt 2$: a generator that yields a `state` after each
-# operation. `Steps` adds going back.
-
-
-# %%
-def newton(a, r):
-    before = None
-    while True:
-        arrays = {"r": r, "error": abs(r - a**0.5)}
-        before = state("update", r"r \leftarrow \tfrac12 (r + a / r)", arrays, before=before)
-        yield before
-        r = 0.5 * (r + a / r)
-
-
-root = Steps(newton(2.0, 1.0))
-root.goto(4)
-
-# %% [markdown]
-# ## 4. Is this gradient right?
+# **Answer.** Twelve, N times k, and two per token. How many an expert gets is not fixed, and lesson 09 is about that.
 #
-# A gradient $g$ of a loss $L(w)$ is a promise: along any direction $v$ the slope of the loss is $\sum g v$. The slope
-# can be measured with a few evaluations of the loss. One random direction tests all entries of $g$ at once, since an
-# error anywhere in it shows in the sum. That is all that `gradcheck.gradient_error` does. It returns
-# $|\text{measured} - \text{promised}|$ over the larger of the two: tiny if $g$ is right, near 1 if it has nothing to
-# do with the loss.
+# ## 6. What you need, and the way through
 #
-# The loss here is the mean of the squared output of the layer; its gradient goes back through the experts, through the
-# weights, and through the router. Both of them see `x`, so `dx` has two parts.
+# You need Python with NumPy, matrices, and the chain rule. You also need six things that many courses assume without
+# saying so: softmax with cross-entropy, Bayes' rule, the normal density, the backward pass of one net, gradient descent,
+# and the score trick. [Lesson 00b](00b_primer.ipynb) begins with ten questions. If you can answer them, skip it; if not,
+# it has all six on a few pages.
 #
-# **Predict.** What will the check say for `w` if the factor 2/(N·D) of the mean is forgotten?
-
-
-# %%
-def loss(p):
-    routing, _ = top_k.route({"w": p["w"]}, p["x"], k=2, renormalise=True)
-    return (sparse_layer.forward(params, p["x"], routing, experts.SWIGLU)[0] ** 2).mean()
-
-
-def gradient(scale):
-    dx, _, dweight = sparse_layer.backward(scale * out, cache)
-    dx_router, grads = top_k.route_backward(dweight, None, router_cache)
-    return {"w": grads["w"], "x": dx + dx_router}
-
-
-at = {"w": router["w"], "x": x}
-right = gradcheck.gradient_error(loss, at, gradient(2 / out.size), np.random.default_rng(1))
-wrong = gradcheck.gradient_error(loss, at, gradient(1.0), np.random.default_rng(1))
-print("right:", {name: f"{e:.0e}" for name, e in right.items()})
-print(
-    "wrong:",
-    {name: round(e, 4) for name, e in wrong.items()},
-    " 1 − 2/(N·D) =",
-    round(1 - 2 / out.size, 4),
-)
-assert max(right.values()) < 1e-7
-assert all(np.isclose(e, 1 - 2 / out.size) for e in wrong.values())
-
-# %% [markdown]
-# The wrong one has the right direction, so training would still go down, at another pace than you think. The check does
-# not forgive it. Every backward pass in this package has to pass it, and so will yours.
+# | you are | take | for |
+# |---|---|---|
+# | an engineer with an evening | 07, 09, 10 | how a sparse layer routes, keeps its experts busy, and is computed |
+# | somebody who wants to build one | 07, then 16 | a mixture of experts in one file, written from nothing |
+# | a student | all, in order | each lesson ends with what comes next |
+# | a researcher, for the history | 01 to 06, then 12 | from Jacobs, Jordan, Nowlan and Hinton (1991) to what their tables are worth |
+# | somebody who judges claims | 13, 14, 15 | fair comparisons, counting, and bugs that train |
 #
-# > **Seen in public code** (errata 16): exactly this, a mean loss with a summed gradient. (The number is that of the
-# > list of [34 such mistakes](errata.md), each of which has tests.)
+# The [table of all lessons](README.md) says what you can do after each.
+#
+# **How to take a lesson.** Stop at every **Predict**, write down what you expect, and only then run the cell. That is
+# where the learning is: a surprise that you did not commit to is soon forgotten. At the end of each lesson you write a
+# function, and `self_check` tries it on fresh inputs and says `right` or `not yet`. Then there are three exercises: one
+# changes code, one derives, and one breaks something.
+#
+# Boxes that begin with **Seen in public code** are mistakes that were found in programs which people use. There is a
+# [list of them](errata.md), each with a test.
 #
 # ## Your turn
 #
-# Each lesson ends like this one: you write a function, and `self_check` tries it on fresh inputs and says `right` or
-# `not yet` and what came out. Run the check as it is first, then write the body.
+# Write the mixture of section 4 for experts whose answers are vectors of C numbers. Run the check as it is first, and
+# see what it says; then write the body.
 
 
 # %%
-def softmax_gradient(dp, p):
-    """ds (N, E) of p = softmax(s), from dp (N, E) and p (N, E): ds_i = p_i (dp_i − Σ_j p_j dp_j)."""
+def mixture(weights, outputs):
+    """The answer of a mixture (N, C): weights (N, E) from the gate, outputs (N, E, C) of the experts."""
     # your code here
     return None
 
 
 # %%
+def reference(weights, outputs):
+    return np.einsum("ne,nec->nc", weights, outputs)
+
+
 def cases(rng):
-    for _ in range(3):
-        yield rng.normal(size=(5, 4)), softmax(rng.normal(size=(5, 4)))
+    for N, E, C in ((4, 3, 2), (2, 2, 2), (5, 4, 1)):
+        yield rng.dirichlet(np.ones(E), size=N), rng.normal(size=(N, E, C))
 
 
-self_check(softmax_gradient, softmax_backward, cases)
+self_check(mixture, reference, cases)
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Route with `renormalise=False`. What do the weights of a token add up to now? Walk to the
-#    gradient at the logits (`dlogits`) in both cases: which entries are exactly 0?
-# 2. **Derive.** Show from $p_i = e^{s_i} / \sum_j e^{s_j}$ that $\partial p_j / \partial s_i = p_j ([i = j] - p_i)$,
-#    and from it the line in the docstring above. Why does every row of `ds` sum to 0?
-# 3. **Break it.** Leave `dx_router` out of `gradient`. Which of the two errors notices, and how large is it?
+# 1. **Change the code.** In section 1, colour the sentence by layers 0, 1 and 2 (`LAYER`). Is " and" always with the
+#    same expert? Then put a sentence of your own into `text`.
+# 2. **Derive.** A model has $S$ parameters that every token uses, and per layer $E$ experts of $e$ parameters, in $L$
+#    layers. Write the number of all parameters and of those that a token uses with $k$ experts. What does the share in
+#    use approach when $E$ grows?
+# 3. **Break it.** Route with `renormalise=False` in section 5, and walk to the weights. What do the two weights of a token
+#    sum to now? What would the layer do to a token whose weights are all near 0?
 #
 # Solutions: `lessons/solutions/00_setup.py`.
 #
-# Next: 01, why one expert averages.
+# Next: [00b, a primer](00b_primer.ipynb), with the question whether you need it; or at once
+# [01, why one expert averages](01_why_one_averages.ipynb).

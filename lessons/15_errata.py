@@ -478,5 +478,6 @@ self_check(ignores_padding, lambda loss: loss in RIGHT, cases)
 #
 # Solutions: `lessons/solutions/15_errata.py`.
 #
-# This was the last lesson. What comes next is yours: a router in a file of its own, and these six questions to put to
-# it.
+# What comes next is yours: a router in a file of its own, and these six questions to put to it.
+#
+# Next: [16, from nothing](16_from_nothing.ipynb): the whole layer in one file.

@@ -19,7 +19,8 @@ from moe_np.experiments.common import sources
 
 SKIPPED = ("moe_np.__main__", "moe_np.coursework.sandbox.child")  # programs, not for import
 LESSONS = pathlib.Path(__file__).resolve().parents[1]
-NUMBERS = r"\d+(?:(?:, | and | to )\d+)*"
+NUMBER = r"\d+(?:b\b)?"  # 07, 00b
+NUMBERS = rf"{NUMBER}(?:(?:, | and | to ){NUMBER})*"
 WORDS = re.compile(
     rf"`(?P<code>[^`]+)`|(?P<errata>errata\s+{NUMBERS})|(?P<lesson>[Ll]essons?\s+{NUMBERS})"
     r"|arXiv\s+(?P<arxiv>\d{4}\.\d{5})|(?P<path>\b[\w/]+\.py\b)"
@@ -34,8 +35,9 @@ UNTOUCHED = re.compile(
 
 @functools.cache
 def lesson_names() -> dict[str, str]:
-    """{"07": "07_sparse"} of all lessons."""
-    return {path.name[:2]: path.stem for path in sorted(LESSONS.glob("[0-9][0-9]_*.py"))}
+    """{"07": "07_sparse", "00b": "00b_primer"} of all lessons."""
+    paths = sorted(LESSONS.glob("[0-9][0-9]*_*.py"))
+    return {path.stem.partition("_")[0]: path.stem for path in paths}
 
 
 @functools.cache
@@ -60,11 +62,11 @@ def each_number(text: str, link) -> str:
 
     The word before the first number is part of its link.
     """
-    first, *rest = re.findall(r"\D*\d+", text)
+    first, *rest = re.findall(rf"\D*?{NUMBER}", text)
     word = re.match(r"\D*", first)[0]
     out = link(" ".join(first.split()), first[len(word) :])
     for part in rest:
-        number = re.search(r"\d+", part)[0]
+        number = re.search(NUMBER, part)[0]
         out += part.removesuffix(number) + link(number, number)
     return out
 

@@ -73,7 +73,10 @@ def notebook(path: pathlib.Path) -> str:
     content = json.loads(read(path))
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
-            text = links.in_markdown("".join(cell["source"]), "../", path.stem)
+            text = "".join(cell["source"])
+            for here, on_the_site in (("](site/", "](../"), ("](README.md", "](../index.md")):
+                text = text.replace(here, on_the_site)
+            text = links.in_markdown(text, "../", path.stem)
             cell["source"] = text.splitlines(keepends=True)
     return json.dumps(content, ensure_ascii=False, indent=1)
 
