@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "train": Command(
         "train a language model in a folder, or go on with it",
-        *("moe_np.language.cli", "add_train", "train"),
+        *("moe_np.language.train_cli", "add_arguments", "run"),
     ),
     "generate": Command(
         "continue a text with a language model, token by token",

@@ -11,7 +11,8 @@ agreement         a hash that tells ranks with different parameters
 cost              what a step costs on many devices, by a model: `moe-np cost`
 decoder_parallel  the decoder: experts over ranks, all else data-parallel, in pieces of a batch
 decoder_mixture   the experts of one of its layers
-training_over_ranks  its training: the same parameters on any number of ranks
+data_parallel     of other models: every rank has the whole, and some pieces of a batch
+training_over_ranks  training: the same parameters on any number of ranks
 in_process        all ranks in this process, one exchange at a time
 mpi               one rank per process, by MPI; errors end all ranks with the same message
 launch            find an MPI, start the ranks, and end them when one is gone or late

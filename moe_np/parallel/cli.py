@@ -79,10 +79,21 @@ def run(args: argparse.Namespace) -> int:
     return guarded(lambda: _in_this_process(args, given, by), 0)
 
 
-def start(argv: list[str], ranks: int, installation: launch.Installation, time_limit: float) -> int:
-    """Run this command of `moe-np` on all ranks; -> the exit status."""
+def start(
+    argv: list[str],
+    ranks: int,
+    installation: launch.Installation,
+    time_limit: float,
+    *,
+    received: list[str] | None = None,
+) -> int:
+    """Run this command of `moe-np` on all ranks; -> the exit status.
+
+    received   as in `launch.run`: signals to pass on
+    """
     print(f"{ranks} ranks by {installation.maker}, {installation.mpiexec}", file=sys.stderr)
-    ended = launch.run(["-m", "moe_np", *argv], ranks, installation, time_limit=time_limit)
+    command = ["-m", "moe_np", *argv]
+    ended = launch.run(command, ranks, installation, time_limit=time_limit, received=received)
     if ended.message is not None:
         text = f"{ended.message}; all ranks were ended after {ended.seconds:.1f} s"
         print(f"moe-np: error: {text}", file=sys.stderr)

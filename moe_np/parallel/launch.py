@@ -13,8 +13,10 @@ an error, an early end and a left-out exchange. The rest is seen here: a rank wh
 and ranks that come to no exchange within the time limit.
 """
 
+import codecs
 import contextlib
 import importlib.util
+import itertools
 import os
 import pathlib
 import re
@@ -126,10 +128,13 @@ def run(
     installation: Installation,
     *,
     time_limit: float = TIME_LIMIT,
+    received: Sequence[str] | None = None,
 ) -> Ended:
     """Run `python -m mpi4py ARGUMENTS` on every rank, and wait for the end of all.
 
     time_limit   seconds in which no rank comes to another exchange, after which all are ended
+    received     names of signals that this process has got, as they come: each is passed on to
+                 all ranks, which end in order. None: a signal ends the ranks at once
 
     Output of the ranks goes where that of this process goes.
     """
@@ -158,7 +163,7 @@ def run(
             reader.start()
         gone: list[int] = []
         try:
-            message = _watch(process, lines, time_limit, gone)
+            message = _watch(process, lines, time_limit, gone, [] if received is None else received)
         finally:
             _end(process, lines)
         for reader in readers:
@@ -177,25 +182,37 @@ NOISE = re.compile(  # what MPICH adds when a rank fails, beside the message of 
 
 
 def _pass_on(stream, output, printed):
-    """Pass on what the ranks print, and keep what mpiexec says of failures."""
-    for line in iter(stream.readline, b""):
-        text = line.decode(errors="replace")
-        if NOISE.match(text):
-            printed.append(text)
-            continue
-        output.write(text)
+    """Pass on what the ranks print, and keep what mpiexec says of failures. A progress bar has
+    lines that end with a carriage return.
+    """
+    rest = ""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    while text := stream.read1(65536):
+        *lines, rest = re.split(r"(?<=[\r\n])", rest + decoder.decode(text))
+        for line in lines:
+            _print_line(line, output, printed)
+    _print_line(rest, output, printed)
+
+
+def _print_line(line, output, printed):
+    if NOISE.match(line) and not line.endswith("\r"):
+        printed.append(line)
+    else:
+        output.write(line)
         output.flush()
 
 
-def _watch(process, lines, time_limit, gone):
+def _watch(process, lines, time_limit, gone, received):
     """Wait until mpiexec ends, a rank is gone without an end, or the time limit is over: the
     message, or None. `gone` gets the ranks whose processes went, the first one first.
     """
     changed = time.perf_counter()
     went = seen = None
+    informed: set[tuple[str, int]] = set()
     handles: dict[int, int] = {}
     while process.poll() is None:
         _wait(lines, handles)
+        _pass_on_signals(received, lines, informed)
         now = time.perf_counter()
         state = lines.tobytes()
         if state != seen:
@@ -212,6 +229,16 @@ def _watch(process, lines, time_limit, gone):
             first = gone[0] if gone else missing[0]
             return f"rank {first}: its process ended {_place(lines[first])}"
     return None
+
+
+def _pass_on_signals(received, lines, informed):
+    """Send what was received to all ranks that are known by now, each signal once."""
+    known = [int(line["pid"]) for line in lines if line["pid"]]
+    for name, pid in itertools.product(tuple(received), known):
+        if (name, pid) not in informed:
+            informed.add((name, pid))
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.Signals[name])
 
 
 def _wait(lines, handles):

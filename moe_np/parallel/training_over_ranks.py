@@ -1,4 +1,4 @@
-"""Training of a decoder over ranks: the updates of `moe_np.training.loop`, one process per rank.
+"""Training over ranks: the updates of `moe_np.training.loop`, one process per rank.
 
     world = in_this_process(4)                     or mpi_world(4), one rank of four
     states = begin(state, config, world)
@@ -8,6 +8,9 @@ Every rank draws the whole minibatch and takes its pieces, so that data and rand
 the seed and the number of the update alone. The global norm of the gradients is a sum over leaves,
 and over experts in their order. So 20 updates, or any number, give the same parameters on any
 number of ranks, to the bit, with a fixed number of pieces.
+
+The experts of a decoder are divided among the ranks. Of another model, and of a dense one, every
+rank has the whole (`moe_np.parallel.data_parallel`).
 """
 
 import math
@@ -18,15 +21,23 @@ import numpy as np
 
 from moe_np.base.checks import InputError
 from moe_np.base.optim import AdamState
-from moe_np.base.params import leaves
+from moe_np.base.params import leaves, map_leaves
 from moe_np.base.types import Rng
 from moe_np.models.decoder_config import Config, Tree
-from moe_np.parallel import agreement, decoder_parallel, in_process, mpi, placement
+from moe_np.parallel import (
+    agreement,
+    data_parallel,
+    decoder_parallel,
+    in_process,
+    mpi,
+    placement,
+)
+from moe_np.parallel.data_parallel import PieceGradients
 from moe_np.parallel.decoder_mixture import Setting
 from moe_np.parallel.exchanges import Exchange, Gather
 from moe_np.parallel.placement import Placement
 from moe_np.training import loop
-from moe_np.training.loop import NotFiniteError, Options, State, Step
+from moe_np.training.loop import NotFiniteError, Options, State, Step, UpdateError
 
 
 class World(NamedTuple):
@@ -53,15 +64,16 @@ def mpi_world(ranks: int) -> World:
 class Plan(NamedTuple):
     """What determines the training, beside the state and the options."""
 
-    config: Config
+    config: Any  # of a decoder, whose experts are divided among the ranks as `placed` says
     pieces: int
     minibatch_of: Callable[[Rng], tuple[Any, Any]]  # -> ids and targets (B, T)
     values: dict[str, Any]  # of `Setting`: losses, group, balance_group
-    placed: Placement
+    placed: Placement | None  # None: every rank has the whole model
+    replicated: PieceGradients | None = None  # of a model that is no decoder; then placed is None
 
 
 def placed_on(config: Config, ranks: int) -> Placement:
-    """Contiguous shares of the experts; of a dense model nothing is divided."""
+    """Contiguous shares of a decoder's experts; of a dense one nothing is divided."""
     if config.experts == 1:
         return placement.contiguous(1, 1)
     return placement.contiguous(config.experts, ranks)
@@ -70,26 +82,34 @@ def placed_on(config: Config, ranks: int) -> Placement:
 # --- states ---------------------------------------------------------------------------------------
 
 
-def divided(state: State, config: Config, rank: int, placed: Placement) -> State:
+def _is_divided(path, config, placed):
+    return placed is not None and decoder_parallel.is_divided(path, config)
+
+
+def divided(state: State, config: Any, rank: int, placed: Placement | None) -> State:
     """What one rank has of a whole state: copies."""
     optimiser = state.optimiser
     params, m, v = (
-        decoder_parallel.of_rank(tree, config, rank, placed)
+        map_leaves(lambda leaf: np.array(leaf, order="C"), tree)
+        if placed is None
+        else decoder_parallel.of_rank(tree, config, rank, placed)
         for tree in (state.params, optimiser.m, optimiser.v)
     )
     return State(state.number, params, AdamState(optimiser.t, m, v))
 
 
 def whole(
-    state: State, config: Config, rank: int, placed: Placement
+    state: State, config: Any, rank: int, placed: Placement | None
 ) -> Generator[Exchange, Any, State]:
     """The whole state, on every rank. What ranks have in common must be the same, to the bit."""
     common = {
         path: leaf
         for path, leaf in leaves(state.params).items()
-        if not decoder_parallel.is_divided(path, config)
+        if not _is_divided(path, config, placed)
     }
     yield from agreement.same({path.replace(".", "/"): leaf for path, leaf in common.items()})
+    if placed is None:
+        return state
     trees = []
     for name, tree in zip("pmv", (state.params, state.optimiser.m, state.optimiser.v), strict=True):
         trees.append((yield from decoder_parallel.whole(tree, config, rank, placed, name)))
@@ -101,7 +121,7 @@ def whole(
 
 
 def global_norm(
-    grads: Tree, config: Config, rank: int, placed: Placement
+    grads: Tree, config: Any, rank: int, placed: Placement | None
 ) -> Generator[Exchange, Any, float]:
     """√Σ g² over all leaves and all experts, summed in float64 in the order of leaves and experts.
 
@@ -110,11 +130,11 @@ def global_norm(
     common = 0.0
     columns = []
     for path, g in leaves(grads).items():
-        if decoder_parallel.is_divided(path, config):
+        if _is_divided(path, config, placed):
             columns.append([_squares(of_slot) for of_slot in g])
         else:
             common += _squares(g)
-    if columns:
+    if columns and placed is not None:
         table = {"squares": np.array(columns).T.reshape(-1, len(columns))}
         of_experts = yield from placement.of_experts(table, rank, placed, "norm of")
         common += sum(of_experts["squares"].ravel().tolist())
@@ -131,17 +151,18 @@ def update(
 ) -> Generator[Exchange, Any, Step]:
     """One update on one rank, as `loop.train` makes it. The arrays of `state` are overwritten.
 
-    Raises NotFiniteError, on every rank, where loss or gradients are not finite.
+    Raises NotFiniteError, on every rank, where loss or gradients are not finite, and UpdateError
+    where the model refuses its numbers.
     """
     number = state.number + 1
     rng = np.random.default_rng([options.seed, number])
     ids, targets = plan.minibatch_of(rng)
     seed = [options.seed, number]
     pieces = decoder_parallel.pieces_of(ids, targets, plan.pieces, rank, ranks, seed=seed)
-    setting = Setting(plan.config, rank, plan.placed, **plan.values)
-    losses, grads = yield from decoder_parallel.loss_and_grads(
-        state.params, pieces, setting, rng=rng
-    )
+    try:
+        losses, grads = yield from _loss_and_grads(state.params, pieces, plan, rank, rng)
+    except InputError as error:
+        raise UpdateError(number, str(error)) from error
     if not math.isfinite(losses.task):
         raise NotFiniteError(number, "the loss")
     norm = yield from global_norm(grads, plan.config, rank, plan.placed)
@@ -149,6 +170,13 @@ def update(
         raise NotFiniteError(number, "the norm of the gradients")
     new, learning_rate = loop.updated(state, grads, norm, options)
     return Step(number, losses, losses.tokens, norm, learning_rate, new)
+
+
+def _loss_and_grads(params, pieces, plan, rank, rng):
+    if plan.replicated is not None:
+        return data_parallel.loss_and_grads(params, pieces, plan.replicated)
+    setting = Setting(plan.config, rank, plan.placed, **plan.values)
+    return decoder_parallel.loss_and_grads(params, pieces, setting, rng=rng)
 
 
 def _update_and_ask(state, plan, rank, ranks, options, stop):
