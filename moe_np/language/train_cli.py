@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train a language model in a folder, or go on with it."""
-    stored = run_folder.stored_request(pathlib.Path(args.folder)) or {}
-    if args.ranks is None and "pieces" not in stored:
+    folder = pathlib.Path(args.folder)
+    stored = run_folder.stored_request(folder) if (folder / "run.json").is_file() else None
+    if args.ranks is None and "pieces" not in (stored or {}):
         for name in ("pieces", "group", "balance_group", "in_process"):
             if getattr(args, name):
                 raise InputError(f"--{name.replace('_', '-')}: wanted --ranks with it, got none")
