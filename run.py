@@ -178,7 +178,8 @@ def pip_install(command):
             downloaded += size_in(line) if words[:1] == ["Downloading"] else 0
             now = time.monotonic() - start
             at_the_end = words[:2] == ["Installing", "collected"]
-            if words and (now - last > 3 or at_the_end):
+            told = words[:1] in (["Collecting"], ["Processing"], ["Downloading"], ["Building"])
+            if at_the_end or (told and now - last > 3):
                 last = now
                 what = "unpacking them" if at_the_end else os.path.basename(words[1 % len(words)])
                 counts = f"{packages} packages, {downloaded:.0f} MB, {now:.0f} s"

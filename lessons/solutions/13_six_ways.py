@@ -3,7 +3,6 @@
 
 # %%
 import dataclasses
-from math import comb
 
 import numpy as np
 
@@ -20,28 +19,38 @@ task = problems.task("piecewise")
 problem = task.problem
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Begin with an array of zeros, and write 1 and then 2 where they belong: the later one wins.
+# 2. `answer[before - last > moving] = 1` and then `answer[last < level] = 2`. A comparison with nan is False, so a
+#    failed run keeps its 0. (Except one: what if `before` is nan, and `last` is not?)
+
+# %% [markdown]
 # ## Your turn
 #
-# Of all ways to draw $k$ of $n$ runs, those that draw from the stuck ones only.
+# Where `before` is nan and `last` is below the level, the run did arrive: 2 is right. Only `last` decides that.
 
 
 # %%
-def chance_all_stuck(stuck, n, k):
-    return comb(stuck, k) / comb(n, k)
+def verdicts(before, last, level, moving):
+    answer = np.zeros(len(last), int)
+    answer[before - last > moving] = 1
+    answer[last < level] = 2
+    return answer
 
 
-def reference(stuck, n, k):
-    chance = 1.0
-    for already in range(k):
-        chance *= max(stuck - already, 0) / (n - already)
-    return chance
+def reference(before, last, level, moving):
+    pairs = zip(before, last, strict=True)
+    return np.array([2 if end < level else int(start - end > moving) for start, end in pairs])
 
 
 def cases(rng):
-    yield from ((1, 6, 1), (3, 6, 2), (1, 6, 2), (20, 25, 10), (25, 25, 10), (0, 25, 3))
+    yield np.array([1.0, 1.0, 1.0]), np.array([0.1, 0.5, 1.0]), 0.2, 0.05
+    yield rng.normal(size=8), rng.normal(size=8), 0.0, 0.1
+    yield np.array([0.5, np.nan, 0.1]), np.array([np.nan, 0.3, 0.2]), 0.25, 0.05
 
 
-assert self_check(chance_all_stuck, reference, cases)
+assert self_check(verdicts, reference, cases)
 
 # %% [markdown]
 # ## 1. CMA-ES
