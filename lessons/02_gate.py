@@ -15,11 +15,11 @@
 # | $U, c$ | `U`, `c` | (D, E), (E,) | parameters of the gate |
 #
 # The gradient of the total error with respect to any array is written with a `d` in front: `ds` has the shape of
-# `s` and holds $\partial\,\text{total} / \partial s$, entry by entry.
+# `s` and holds $\partial\,\text{total} / \partial s$, entry by entry. (The array `d` alone is the wanted output; the paper
+# calls it so.) The lesson needs softmax with cross-entropy, Bayes' rule and the chain rule for matrices: sections 1, 3 and
+# 4 of [lesson 00b](00b_primer.ipynb).
 
 # %%
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -28,22 +28,20 @@ from moe_np.base import gradcheck
 from moe_np.base.numerics import log_softmax, logsumexp, softmax
 from moe_np.coursework import self_check
 from moe_np.mixtures import jacobs1991
-from moe_np.show.steps import Steps, Trail
+from moe_np.show import lesson_plots, walk
+from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
 rng = np.random.default_rng(2)
 N, D, E, C = 5, 4, 3, 2  # four different sizes: an axis in the wrong place cannot go unnoticed
 x, d = rng.normal(size=(N, D)), rng.normal(size=(N, C))
-params = {
-    "W": 0.5 * rng.normal(size=(E, D, C)),
-    "b": 0.5 * rng.normal(size=(E, C)),
-    "U": rng.normal(size=(D, E)),
-    "c": rng.normal(size=E),
-}
+W, b = 0.5 * rng.normal(size=(E, D, C)), 0.5 * rng.normal(size=(E, C))
+U, c = rng.normal(size=(D, E)), rng.normal(size=E)
+params = {"W": W, "b": b, "U": U, "c": c}
 print({name: value.shape for name, value in params.items()})
 
 # %% [markdown]
-# ## 1. Forward, one operation a line
+# ## 1. Forward, one operation per line
 #
 # The experts are linear. The gate is a softmax of linear totals. They are joined by the error of Jacobs, Jordan,
 # Nowlan and Hinton (1991), equation 3; why this one and no other is lesson 03:
@@ -51,62 +49,40 @@ print({name: value.shape for name, value in params.items()})
 # $$\text{loss} = -\log \sum_i p_i \, e^{-\frac12 \lVert d - o_i \rVert^2}$$
 #
 # Read it as a story. The gate picks expert $i$ with probability $p_i$; the expert answers $o_i$ with Gaussian noise
-# of variance 1; `loss` is minus the log probability that the answer is $d$, but for a constant.
+# of variance 1; `loss` is minus the log density of the answer $d$, up to a constant.
 #
 # (The paper writes $E$ for this error. Here it is `loss`, since $E$ counts the experts.)
 #
-# Below, each line is a name, its axes, its equation and its rule. `forward` runs the rules from top to bottom. If
-# it is handed a name, it takes that value as given and does not compute it. That is all we need to check gradients
-# later: nudge one intermediate, and let everything *after* it follow. (`einsum("nd,edc->nec", x, W)` is
-# $o_{nec} = \sum_d x_{nd} W_{edc}$: letters that are missing on the right are summed over.)
+# Below it stands, one operation per line. (In `einsum("ni,eio->neo", x, W)` the letters are axes: case n, input i, expert e,
+# output o. A letter that is missing on the right is summed over, so this is $x W_i$ for every case and every expert.)
 
 # %%
-LINES = [
-    ("o", "N E C", r"o_i = x W_i + b_i", lambda v: np.einsum("nd,edc->nec", v.x, v.W) + v.b),
-    ("residual", "N E C", r"d - o_i", lambda v: v.d[:, None, :] - v.o),
-    ("distance", "N E", r"\lVert d - o_i \rVert^2", lambda v: (v.residual**2).sum(axis=2)),
-    ("gauss", "N E", r"e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: np.exp(-v.distance / 2)),
-    ("s", "N E", r"s = x U + c", lambda v: v.x @ v.U + v.c),
-    ("top", "N 1", r"\max_i s_i", lambda v: v.s.max(axis=1, keepdims=True)),
-    ("e", "N E", r"e_i = \exp(s_i - \max_j s_j)", lambda v: np.exp(v.s - v.top)),
-    ("Z", "N 1", r"Z = \sum_i e_i", lambda v: v.e.sum(axis=1, keepdims=True)),
-    ("p", "N E", r"p_i = e_i / Z", lambda v: v.e / v.Z),
-    ("joint", "N E", r"p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}", lambda v: v.p * v.gauss),
-    (
-        "likelihood",
-        "N",
-        r"\sum_i p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}",
-        lambda v: v.joint.sum(axis=1),
-    ),
-    ("loss", "N", r"\text{loss} = -\log(\text{likelihood})", lambda v: -np.log(v.likelihood)),
-    ("total", "", r"\text{total} = \sum_n \text{loss}_n", lambda v: v.loss.sum()),
-]
+o = np.einsum("ni,eio->neo", x, W) + b  # what each expert answers
+residual = d[:, None, :] - o
+distance = (residual**2).sum(axis=2)
+gauss = np.exp(-distance / 2)
 
+s = x @ U + c  # the gate
+top = s.max(axis=1, keepdims=True)
+e = np.exp(s - top)
+Z = e.sum(axis=1, keepdims=True)
+p = e / Z
 
-def forward(**given):
-    """All lines, top to bottom; what is `given` is not computed."""
-    v = SimpleNamespace(**{"x": x, "d": d, **params, **given})
-    for name, _, _, rule in LINES:
-        if name not in given:
-            setattr(v, name, rule(v))
-    return v
-
-
-def walk_forward():
-    trail = Trail({name: axes for name, axes, _, _ in LINES})
-    for name, _, equation, _ in LINES:
-        yield trail.see(f"forward: {name}", equation, {name: getattr(v, name)})
-
-
-v = forward()
-reference, cache = jacobs1991.system_forward(params, x, d, kind="linear")
-assert np.allclose(v.loss, reference) and np.allclose(v.p, cache.p)  # the package computes the same
-steps = Steps(walk_forward())
-next(steps)
+joint = p * gauss  # both together
+likelihood = joint.sum(axis=1)
+loss = -np.log(likelihood)
+total = loss.sum()
+print("loss of each case", loss.round(3), "  total", total.round(3))
+reference_loss, cache = jacobs1991.system_forward(params, x, d, kind="linear")
+assert np.allclose(loss, reference_loss) and np.allclose(p, cache.p)  # the package says the same
 
 # %% [markdown]
-# There are thirteen lines, so run the next cell up to twelve times; `steps.back()` goes back. Every intermediate is
-# there with its shape. What is new is printed in full.
+# The package can walk through these lines. `next(steps)` shows one state with its equation and the arrays that are new.
+# (It joins some of our lines.) Run the cell after the next several times; `steps.back()` goes back.
+
+# %%
+steps = walk.vowels(params, x, d, lr=0.1, kind="linear")
+next(steps)
 
 # %%
 next(steps)
@@ -115,9 +91,11 @@ next(steps)
 # ## 2. A judge
 #
 # A gradient is a promise: nudge one entry by a little, and the total changes by that entry's derivative times the
-# nudge. `numeric` takes the promise at its word, for every entry of an array. It is slow, it is right to six digits
-# or more, and it cannot share a mistake with what we derive. `compare` holds our gradient against it and stops at
-# the first mistake.
+# nudge. `compare` takes the promise at its word, for every entry of an array. It is slow, it is right to six digits or
+# more, and it cannot share a mistake with what we derive.
+#
+# To nudge an array in the middle, one needs the rest of the forward pass from there on. These are the last lines of
+# section 1 again, each as a function of what goes into it: `after_joint(joint)` is the total, computed from `joint`.
 #
 # Three rules are enough for everything that follows:
 #
@@ -127,43 +105,51 @@ next(steps)
 # 3. **Add.** What is used twice gets the sum of two gradients.
 #
 # Start at the end: `total` is the sum of `loss`, so `dloss` is all ones; then through the logarithm, then through
-# the sum.
+# the sum over experts.
 #
 # **Predict.** `likelihood` is a sum over experts. What does a row of `djoint` look like before you print it?
 
 
 # %%
-def numeric(name, step=1e-5):
-    """The derivative of the total by each entry of `name`: nudge one at a time, let all that follows follow."""
-    value = getattr(v, name)
+def after_loss(loss):
+    return loss.sum()
+
+
+def after_likelihood(likelihood):
+    return after_loss(-np.log(likelihood))
+
+
+def after_joint(joint):
+    return after_likelihood(joint.sum(axis=1))
+
+
+# %%
+def numeric(total_of, value, step=1e-5):
+    """The derivative of total_of(value) with respect to each entry of value: nudge one at a time."""
     out = np.zeros_like(value)
     for at in np.ndindex(value.shape):
         up, down = value.copy(), value.copy()
         up[at] += step
         down[at] -= step
-        out[at] = (forward(**{name: up}).total - forward(**{name: down}).total) / (2 * step)
+        out[at] = (total_of(up) - total_of(down)) / (2 * step)
     return out
 
 
-def compare(**gradients):
-    """Hold each gradient against `numeric`."""
-    for name, g in gradients.items():
-        wanted = numeric(name)
-        assert np.shape(g) == wanted.shape, (
-            f"d{name}: wanted the shape {wanted.shape}, got {np.shape(g)}"
-        )
-        off = np.abs(g - wanted).max()
-        scale = max(np.abs(wanted).max(), 1)
-        assert off < 1e-6 * scale, f"d{name}: wrong, the largest difference is {off:.2g}"
-        print(f"d{name:<11} {np.shape(g)!s:<10} right, largest difference {off:.0e}")
+def compare(name, gradient, total_of, value):
+    """Hold a gradient against `numeric`, and stop at a mistake."""
+    wanted = numeric(total_of, value)
+    assert np.shape(gradient) == wanted.shape, f"{name}: wanted the shape {wanted.shape}"
+    off = np.abs(gradient - wanted).max()
+    assert off < 1e-6 * max(np.abs(wanted).max(), 1), f"{name}: off by {off:.2g}"
+    print(f"{name:12} {np.shape(gradient)!s:10} right, largest difference {off:.0e}")
 
 
 dloss = np.ones(N)  # total = Σ loss
-dlikelihood = dloss * -1 / v.likelihood  # loss = −log(likelihood)
-djoint = np.repeat(
-    dlikelihood[:, None], E, axis=1
-)  # likelihood = Σ_i joint: a sum forward is a copy backward
-compare(loss=dloss, likelihood=dlikelihood, joint=djoint)
+dlikelihood = dloss * -1 / likelihood  # loss = −log(likelihood)
+djoint = np.repeat(dlikelihood[:, None], E, axis=1)  # a sum forward is a copy backward
+compare("dloss", dloss, after_loss, loss)
+compare("dlikelihood", dlikelihood, after_likelihood, likelihood)
+compare("djoint", djoint, after_joint, joint)
 print("\ndjoint, first two cases\n", djoint[:2].round(3))
 
 # %% [markdown]
@@ -175,25 +161,37 @@ print("\ndjoint, first two cases\n", djoint[:2].round(3))
 # `joint = p * gauss`: each factor's gradient is the other factor. Then back through the exponential, the square and
 # the subtraction.
 #
-# **Predict.** Two experts have the same $p$; one is near the wanted output, the other far off. On which of the two
-# does the error pull harder? (Squared error would say: on the one that is far off.)
+# **Predict.** For case 0 the gate believes experts 0 and 2 about equally. One of them is near the wanted output, the
+# other far off. On which of the two does the error pull harder? (The squared error would say: on the one that is far off.)
+
 
 # %%
-dp = djoint * v.gauss
-dgauss = djoint * v.p
-ddistance = dgauss * v.gauss * -0.5  # gauss = exp(−distance/2) is its own derivative, up to −½
-dresidual = ddistance[:, :, None] * 2 * v.residual  # distance sums over C: copy along C
-do = -dresidual  # residual = d − o
-compare(p=dp, gauss=dgauss, distance=ddistance, residual=dresidual, o=do)
+def after_distance(distance):
+    return after_joint(p * np.exp(-distance / 2))
 
-resp = v.joint / v.likelihood[:, None]
-assert np.allclose(do, -resp[:, :, None] * v.residual)
-case = 0
-print(f"\ncase {case}     p        distance    resp     length of do")
+
+def after_o(o):
+    return after_distance(((d[:, None, :] - o) ** 2).sum(axis=2))
+
+
+dp = djoint * gauss
+dgauss = djoint * p
+ddistance = dgauss * gauss * -0.5  # gauss = exp(−distance/2) is its own derivative, up to −½
+dresidual = ddistance[:, :, None] * 2 * residual  # distance sums over outputs: copy along them
+do = -dresidual  # residual = d − o
+compare("dp", dp, lambda p: after_joint(p * gauss), p)
+compare("dgauss", dgauss, lambda gauss: after_joint(p * gauss), gauss)
+compare("ddistance", ddistance, after_distance, distance)
+compare("dresidual", dresidual, lambda r: after_distance((r**2).sum(axis=2)), residual)
+compare("do", do, after_o, o)
+
+resp = joint / likelihood[:, None]
+assert np.allclose(do, -resp[:, :, None] * residual)
+print("\ncase 0      p        distance    resp     length of do")
 for i in range(E):
-    length = np.linalg.norm(do[case, i])
+    length = np.linalg.norm(do[0, i])
     print(
-        f"expert {i}  {v.p[case, i]:.3f}    {v.distance[case, i]:7.2f}     {resp[case, i]:.3f}    {length:.3f}"
+        f"expert {i}  {p[0, i]:.3f}    {distance[0, i]:7.2f}     {resp[0, i]:.3f}    {length:.3f}"
     )
 
 # %% [markdown]
@@ -210,21 +208,32 @@ for i in range(E):
 #
 # ## 4. Back through the softmax
 #
-# Four lines went forward: `top`, `e`, `Z`, `p`. Note two things. `Z` is one number a case and is used by all
+# Four lines went forward: `top`, `e`, `Z`, `p`. Note two things. `Z` is one number per case and is used by all
 # experts: its gradient is a *sum* over them. And `e` is used twice, in the numerator and in `Z`: its gradient has
 # two parts.
 #
 # **Predict.** `top` was subtracted only so that `exp` cannot overflow. What must `dtop` be?
 
+
 # %%
-dZ = (dp * -v.e / v.Z**2).sum(axis=1, keepdims=True)  # Z was copied to all experts: sum
-de = dp / v.Z  # e in the numerator ...
-de = de + dZ  # ... and e in Z, a sum forward: a copy backward
-dshifted = de * v.e  # e = exp(s − top)
+def after_e(e):
+    return after_joint(e / e.sum(axis=1, keepdims=True) * gauss)
+
+
+def after_s(s):
+    return after_e(np.exp(s - s.max(axis=1, keepdims=True)))
+
+
+dZ = (dp * -e / Z**2).sum(axis=1, keepdims=True)  # Z was copied to all experts: sum
+de = dp / Z + dZ  # e in the numerator, and e in Z: a sum forward, a copy backward
+dshifted = de * e  # e = exp(s − top)
 dtop = -dshifted.sum(axis=1, keepdims=True)
 ds = dshifted.copy()
-ds[np.arange(N), v.s.argmax(axis=1)] += dtop[:, 0]  # top = max(s): to the largest of them alone
-compare(Z=dZ, e=de, top=dtop, s=ds)
+ds[np.arange(N), s.argmax(axis=1)] += dtop[:, 0]  # top = max(s): to the largest of them alone
+compare("dZ", dZ, lambda Z: after_joint(e / Z * gauss), Z)
+compare("de", de, after_e, e)
+compare("dtop", dtop, lambda top: after_e(np.exp(s - top)), top)
+compare("ds", ds, after_s, s)
 print("\nlargest |dtop|:", np.abs(dtop).max(), "\nrows of ds sum to", ds.sum(axis=1).round(15))
 assert np.abs(dtop).max() < 1e-14 and np.abs(ds.sum(axis=1)).max() < 1e-14
 
@@ -239,22 +248,39 @@ assert np.abs(dtop).max() < 1e-14 and np.abs(ds.sum(axis=1)).max() < 1e-14
 #
 # **Predict.** `x` was used by the experts and by the gate. How many parts does `dx` have?
 
+
 # %%
-dU = v.x.T @ ds
+def total_of(x, W, b, U, c):
+    """The whole forward pass, by the package."""
+    loss, _ = jacobs1991.system_forward({"W": W, "b": b, "U": U, "c": c}, x, d, kind="linear")
+    return loss.sum()
+
+
+dU = x.T @ ds
 dc = ds.sum(axis=0)  # c was copied to all cases: sum
-dW = np.einsum("nd,nec->edc", v.x, do)
+dW = np.einsum("ni,neo->eio", x, do)
 db = do.sum(axis=0)
-dx = ds @ v.U.T + np.einsum("nec,edc->nd", do, v.W)
-compare(U=dU, c=dc, W=dW, b=db, x=dx)
+dx = ds @ U.T + np.einsum("neo,eio->ni", do, W)
+compare("dU", dU, lambda U: total_of(x, W, b, U, c), U)
+compare("dc", dc, lambda c: total_of(x, W, b, U, c), c)
+compare("dW", dW, lambda W: total_of(x, W, b, U, c), W)
+compare("db", db, lambda b: total_of(x, W, b, U, c), b)
+compare("dx", dx, lambda x: total_of(x, W, b, U, c), x)
 
 dx_package, grads = jacobs1991.system_backward(dloss, cache)
-for name, g in {"U": dU, "c": dc, "W": dW, "b": db}.items():
-    assert np.allclose(g, grads[name])
+for name, gradient in {"U": dU, "c": dc, "W": dW, "b": db}.items():
+    assert np.allclose(gradient, grads[name])
 assert np.allclose(dx, dx_package)
 
 # %% [markdown]
-# That was all of back-propagation through a mixture of experts: seventeen gradients, each held against the judge.
+# That was all of backpropagation through a mixture of experts: seventeen gradients, each held against the judge.
 #
+# The same walk with a picture, forward and back. The states that begin with *backward* are sections 3 to 5.
+
+# %%
+view(walk.vowels(params, x, d, lr=0.1, kind="linear"), last=10)
+
+# %% [markdown]
 # ## 6. Collapse
 #
 # Now with pencil and paper. Put the softmax lines together: `ds` is `e * (dp / Z + dZ)`, `dZ` is
@@ -269,8 +295,8 @@ assert np.allclose(dx, dx_package)
 #
 # $$\frac{\partial\,\text{loss}}{\partial s_i} = p_i - h_i .$$
 #
-# Ten lines of code, from `dlikelihood` to `ds`, have become one subtraction. You know its shape: in classification
-# with cross-entropy the gradient at the logits is *probabilities minus labels*. So **the gate is a classifier**.
+# Ten lines of code, from `dlikelihood` to `ds`, have become one subtraction. In classification
+# with cross-entropy the gradient at the logits is *probabilities minus labels* (lesson 00b). This is the same. So **the gate is a classifier**.
 # Nobody labelled the cases with an expert's number; the responsibilities stand in for the labels, and they come
 # from how well the experts did.
 #
@@ -278,30 +304,15 @@ assert np.allclose(dx, dx_package)
 # $-\eta\,(p - h)$. Which bars will grow?
 
 # %%
-collapsed = v.p - resp
-assert np.allclose(ds, collapsed, atol=1e-14)
+assert np.allclose(ds, p - resp, atol=1e-14)
+moved = softmax(s - 2 * (p - resp))  # one step on the totals themselves, with learning rate 2
 
 fig, axes = plt.subplots(1, N, figsize=(12, 2.8), sharey=True)
-moved = softmax(v.s - 2 * collapsed)  # one step on the totals themselves
-for n, ax in enumerate(axes):
-    ax.bar(range(E), resp[n], 0.72, color=plots.COLOURS[:E], alpha=0.35)
-    ax.bar(range(E), v.p[n], 0.72, facecolor="none", edgecolor=plots.COLOURS[:E], linewidth=2)
-    for i in range(E):
-        arrow = {
-            "arrowstyle": "-|>",
-            "color": plots.BLACK,
-            "linewidth": 1.6,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
-        if abs(moved[n, i] - v.p[n, i]) > 0.02:
-            ax.annotate("", (i, moved[n, i]), (i, v.p[n, i]), arrowprops=arrow)
-    ax.set(title=f"case {n}", xticks=range(E), xlabel="expert", ylim=(0, 1.05))
-axes[0].set_ylabel("p (outline), resp (full)")
+lesson_plots.belief_and_responsibility(axes, p, resp, moved)
 plt.show()
 
 # the picture's claim: a step brings every case's p nearer to its resp
-before, after = (-(resp * np.log(q)).sum(axis=1) for q in (v.p, moved))
+before, after = (-(resp * np.log(q)).sum(axis=1) for q in (p, moved))
 assert (after < before).all()
 
 # %% [markdown]
@@ -318,18 +329,18 @@ assert (after < before).all()
 # %%
 far = d.copy()
 far[0, 0] = 100.0
+far_distance = ((far[:, None, :] - o) ** 2).sum(axis=2)
 with np.errstate(divide="ignore", invalid="ignore"):  # NumPy would warn, and it would be right
-    broken = forward(d=far)
-    print(
-        "gauss, likelihood, loss of case 0:", broken.gauss[0], broken.likelihood[0], broken.loss[0]
-    )
-    print("resp of case 0 by the long form:  ", broken.joint[0] / broken.likelihood[0])
+    far_joint = p * np.exp(-far_distance / 2)
+    far_loss = -np.log(far_joint.sum(axis=1))
+    print("joint and loss of case 0:       ", far_joint[0], far_loss[0])
+    print("resp of case 0 by the long form:", far_joint[0] / far_joint[0].sum())
 
-log_joint = log_softmax(v.s) - broken.distance / 2  # log (p · gauss), and no exp on the way
+log_joint = log_softmax(s) - far_distance / 2  # log (p · gauss), and no exp on the way
 log_likelihood = logsumexp(log_joint, keepdims=True)
-print("\nloss of case 0 in log space:", -log_likelihood[0, 0].round(1))
-print("resp of case 0 in log space:", np.exp(log_joint - log_likelihood)[0])
-assert np.isfinite(log_likelihood).all() and np.isinf(broken.loss[0])
+print("\nloss of case 0 in log space:    ", -log_likelihood[0, 0].round(1))
+print("resp of case 0 in log space:    ", np.exp(log_joint - log_likelihood)[0])
+assert np.isfinite(log_likelihood).all() and np.isinf(far_loss[0])
 
 # %% [markdown]
 # `exp` underflows to 0, and 0/0 is not a number. One bad row would turn every parameter into nan. In log space the
@@ -338,28 +349,63 @@ assert np.isfinite(log_likelihood).all() and np.isinf(broken.loss[0])
 #
 # ## 8. One direction is enough
 #
-# Nudging every entry of a model with a million parameters takes two million forward passes. `gradcheck` of lesson 00
+# Nudging every entry of a model with a million parameters takes two million forward passes. `gradcheck` of lesson 00b
 # compares one number along one random direction instead. A mistake anywhere in the gradient shows, unless the direction
 # happens to be orthogonal to it, which has probability 0.
 #
-# > **Seen in public code** (errata 16, as in lesson 00): the loss is a mean over the N cases, its gradient a sum. The
+# > **Seen in public code** (errata 16, as in lesson 00b): the loss is a mean over the N cases, its gradient a sum. The
 # > step is N times what you think it is, and changes when the batch does. The nearest NumPy reproduction of the 1991
 # > paper has it.
 #
 # **Predict.** N is 5 here. Which number will the check print for the mistake?
 
+
 # %%
-right = gradcheck.gradient_error(
-    lambda q: forward(**q).total, params, grads, np.random.default_rng(0)
-)
-print("sum and sum: ", {name: f"{e:.0e}" for name, e in right.items()})
+def package_total(q):
+    return total_of(x, **q)
+
+
+right = gradcheck.gradient_error(package_total, params, grads, np.random.default_rng(0))
 wrong = gradcheck.gradient_error(
-    lambda q: forward(**q).total / N, params, grads, np.random.default_rng(0)
+    lambda q: package_total(q) / N, params, grads, np.random.default_rng(0)
 )
-print("mean and sum:", {name: round(e, 6) for name, e in wrong.items()})
+print("sum and sum: ", {name: f"{error:.0e}" for name, error in right.items()})
+print("mean and sum:", {name: round(error, 6) for name, error in wrong.items()})
 assert max(right.values()) < 1e-7 and all(np.isclose(e, 1 - 1 / N) for e in wrong.values())
 
 # %% [markdown]
+# ## 9. A gradient is there to be used
+#
+# All of the above in one loop: forward, `p - resp` for the gate, `-resp (d - o)` for the experts, and a small step against
+# the gradient, 200 times. Five cases are few; the point is that there is nothing else in the training of a mixture.
+#
+# **Predict.** Three experts and five cases. What will the responsibilities look like at the end?
+
+# %%
+now, rate = params, 0.1
+for epoch in range(201):
+    answers = np.einsum("ni,eio->neo", x, now["W"]) + now["b"]
+    log_p = log_softmax(x @ now["U"] + now["c"])
+    log_terms = log_p - ((d[:, None, :] - answers) ** 2).sum(axis=2) / 2
+    total_now = -logsumexp(log_terms).sum()
+    who = np.exp(log_terms - logsumexp(log_terms, keepdims=True))  # the responsibilities
+    if epoch in (0, 20, 200):
+        print(f"epoch {epoch:3}: total {total_now:.3f}, largest of each row of resp", end=" ")
+        print(who.max(axis=1).round(2))
+    d_answers = -who[:, :, None] * (d[:, None, :] - answers)
+    d_totals = np.exp(log_p) - who  # p − resp
+    now = {
+        "W": now["W"] - rate * np.einsum("ni,neo->eio", x, d_answers),
+        "b": now["b"] - rate * d_answers.sum(axis=0),
+        "U": now["U"] - rate * x.T @ d_totals,
+        "c": now["c"] - rate * d_totals.sum(axis=0),
+    }
+assert total_now < 0.2 * total
+
+# %% [markdown]
+# Each case ends with one expert that is responsible for it, and the error goes to nearly nothing: five cases are easily
+# divided. Lesson 04 trains the same loop on spoken vowels.
+#
 # ## Your turn
 #
 # Write the gate's gradient in its short form, so that it survives the mistyped row of section 7. You are given `s`,
@@ -389,16 +435,16 @@ self_check(gate_gradient, reference, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Make the experts logistic: insert a line `totals` before `o` and let `o` be
+# 1. **Change the code.** Make the experts logistic: in section 1, insert a line `totals = ...` before `o` and let `o` be
 #    $1 / (1 + e^{-\text{totals}})$. Which gradients change, and which of the seventeen stay as they are, letter by
 #    letter?
 # 2. **Derive.** Take the error $\frac12 \lVert d - \sum_i p_i o_i \rVert^2$ instead. Show that
 #    $\partial\,\text{loss} / \partial s_i = -p_i\,(d - y)\cdot(o_i - y)$ with $y = \sum_j p_j o_j$, and check it.
 #    When does the gate learn nothing?
-# 3. **Break it.** A plausible slip: leave the prior out of `resp`, $h_i = \text{gauss}_i / \sum_j \text{gauss}_j$.
-#    Train `U` and `c` alone with $p - h$ by the right and by the wrong `resp`, 3000 steps of .1. Does the loss go
+# 3. **Break it.** A plausible slip: leave the gate's $p_i$ (the *prior* of Bayes' rule) out of `resp`, $h_i = \text{gauss}_i / \sum_j \text{gauss}_j$.
+#    Train `U` and `c` alone with $p - h$ by the right and by the wrong `resp`, 3000 steps of 0.1. Does the loss go
 #    down with the wrong one? What does that say about "it trains, so the gradient is right"?
 #
 # Solutions: `lessons/solutions/02_gate.py`.
 #
-# Next: 03, the two errors that came before this one, and what they do to the experts.
+# Next: [03, the two errors that came before this one](03_three_errors.ipynb), and what they do to the experts.

@@ -5,7 +5,10 @@ them, so that their own lines stay about mixtures of experts.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moe_np import plots
+from moe_np.base.types import Array, ArrayE, ArrayN, ArrayNE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,3 +64,82 @@ def bars_of_parameters(
     ax.set_yticks(range(len(names)), names)
     ax.set(xscale="log", xlim=(0.1, 60 * max(total)), xlabel="billion parameters (logarithmic)")
     ax.invert_yaxis()
+
+
+# --- the arm and the three branches ---------------------------------------------------------------
+
+
+def arm_postures(ax: "Axes", postures: Sequence[Array], target: float) -> None:
+    """Two postures that reach the target at (target, 0), and their mean, which does not.
+
+    postures   three arrays (3, 2): shoulder, elbow and hand
+    """
+    for posture, colour in zip(postures, (plots.BLUE, plots.GREEN, plots.ORANGE), strict=True):
+        look = {"color": colour, "linewidth": 5, "markersize": 10, "alpha": 0.8}
+        ax.plot(*np.asarray(posture).T, "o-", **look)
+    ax.plot(target, 0, "X", color=plots.BLACK, markersize=14, zorder=5)
+    plots.label(ax, target, 0.18, "target", size=14)
+    plots.label(ax, 1.78, -0.17, "the mean of both", plots.ORANGE, size=14)
+    ax.set(xlim=(-0.15, 2.15), ylim=(-0.95, 0.95), aspect="equal")
+    ax.axis("off")
+
+
+def lines_of_experts(ax: "Axes", x: ArrayN, o: ArrayNE, p: ArrayNE) -> None:
+    """The answer o of each expert over x, as wide as its p, with its number."""
+    for i in range(o.shape[1]):
+        colour = plots.COLOURS[i]
+        ax.scatter(x, o[:, i], s=50 * p[:, i], color=colour, linewidths=0)
+        at = int(np.average(np.arange(len(x)), weights=p[:, i]))
+        side = 0.15 if o[-1, i] < o[0, i] else -0.15
+        plots.label(ax, x[at] + side, o[at, i] + 0.1, f"expert {i}", colour, weight="bold")
+
+
+def densities(
+    ax: "Axes",
+    grid: ArrayN,
+    possible: ArrayN,
+    net: tuple[float, float],
+    o: ArrayE,
+    p: ArrayE,
+    sigma: float,
+) -> None:
+    """What is possible at one x (grey), the normal density of a net, and that of a mixture.
+
+    possible   (G,) True where the grid of wanted outputs is possible
+    net        (mean, standard deviation)
+    o, p       (E,) answers and mixture weights, all with the standard deviation sigma
+    """
+
+    def normal(mean, width):
+        z = (grid - mean) / width
+        return np.exp(-z * z / 2) / (width * np.sqrt(2 * np.pi))
+
+    height = possible / (possible.mean() * np.ptp(grid))
+    ax.fill_between(grid, height, color=plots.GREY, alpha=0.4, step="mid", linewidth=0)
+    ax.plot(grid, normal(*net), "--", color=plots.ORANGE, linewidth=2.5, label="net")
+    parts = [weight * normal(mean, sigma) for mean, weight in zip(o, p, strict=True)]
+    ax.plot(grid, np.sum(parts, axis=0), color=plots.BLACK, linewidth=2.5, label="mixture")
+    for i, part in enumerate(parts):
+        ax.fill_between(grid, part, color=plots.COLOURS[i], alpha=0.5, linewidth=0)
+    ax.set(xlabel="$d$", ylabel="density", ylim=(0, 12), xlim=(grid[0], grid[-1]))
+    ax.legend(frameon=False, loc="upper center")
+
+
+# --- the gate -------------------------------------------------------------------------------------
+
+
+def belief_and_responsibility(
+    axes: "Sequence[Axes] | np.ndarray", p: ArrayNE, resp: ArrayNE, moved: ArrayNE
+) -> None:
+    """An Axes per case: outlined bars p, full bars resp, and arrows from p to p after a step."""
+    look = {"arrowstyle": "-|>", "color": plots.BLACK, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    E = p.shape[1]
+    for n, ax in enumerate(axes):
+        ax.bar(range(E), resp[n], 0.72, color=plots.COLOURS[:E], alpha=0.35)
+        outline = {"facecolor": "none", "edgecolor": plots.COLOURS[:E], "linewidth": 2}
+        ax.bar(range(E), p[n], 0.72, **outline)
+        for i in range(E):
+            if abs(moved[n, i] - p[n, i]) > 0.02:
+                ax.annotate("", (i, moved[n, i]), (i, p[n, i]), arrowprops=look)
+        ax.set(title=f"case {n}", xticks=range(E), xlabel="expert", ylim=(0, 1.05))
+    axes[0].set_ylabel("p (outline), resp (full)")
