@@ -94,7 +94,9 @@ def as_numbers(value: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, s
         what = type(array.item()).__name__ if array.shape == () else array.dtype
         return None, f"wanted real numbers, got {what}"
     if array.shape != shape:
-        return None, f"wanted the shape {shape}, got {array.shape}"
+        if array.size or 0 not in shape:
+            return None, f"wanted the shape {shape}, got {array.shape}"
+        array = array.reshape(shape)  # lists without any number: they have no other axes
     return array, ""
 
 

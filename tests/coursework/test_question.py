@@ -128,6 +128,15 @@ def test_what_is_an_array_of_the_wanted_size_in_another_dress(value):
     assert other == "" and np.array_equal(array, np.asarray(value))
 
 
+def test_lists_without_numbers_are_empty_arrays():
+    array, other = as_numbers([], (0, 3))
+    assert other == "" and array.shape == (0, 3)
+    array, other = as_numbers([[], []], (2, 0))
+    assert other == "" and array.shape == (2, 0)
+    assert as_numbers(np.empty((0, 2)), (0, 3))[1] == "wanted the shape (0, 3), got (0, 2)"
+    assert as_numbers([], (2, 3))[1] == "wanted the shape (2, 3), got (0,)"
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

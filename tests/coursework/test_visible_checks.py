@@ -24,8 +24,10 @@ QUESTIONS = [
 ]
 every_question = pytest.mark.parametrize(("name", "question"), QUESTIONS)
 
-# "Float32 will do" everywhere but in these questions, where linear systems are solved
+# "Float32 will do" everywhere but in these questions: linear systems are solved, or the last bit of
+# a sum is asked for
 FLOAT64 = {
+    ("7_ranks", "q4_home"),
     ("2_em", "q4_regressions"),
     ("2_em", "q7_gate_step"),
     ("2_em", "q8_em"),
@@ -112,6 +114,8 @@ def _keys(part):
 
 
 def _other(value):
+    if isinstance(value, (list, tuple)):
+        return [_other(part) for part in value]
     value = np.asarray(value)
     if value.dtype == bool:
         return ~value
