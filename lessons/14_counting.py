@@ -322,4 +322,4 @@ self_check(count_moe, reference, cases)
 #
 # Solutions: `lessons/solutions/14_counting.py`.
 #
-# Next: 15, errata: eight bugs, and the checks that find them.
+# Next: 15, errata: twelve bugs, and the checks that find them.

@@ -1,20 +1,24 @@
 # %% [markdown]
 # # 15 · Errata: find the bug
 #
-# Afterwards you can look at gating code that runs, trains and is wrong, and know which question to put to it. Eight
-# functions follow. Each is short, looks right, and has a bug that was found in public code. Each is caught by a check
-# of a few lines that needs no second implementation.
+# Afterwards you can look at code of a gate, or of a whole model, that runs, trains and is wrong, and know which question
+# to put to it. Twelve functions follow. Each is short, looks right, and has a bug that was found in public code. Each
+# is caught by a check of a few lines that needs no second implementation.
+#
+# Bugs 1 to 8 are those of gates. Lessons 07, 09 and 10 have told you about six of them, so the question there is not
+# *what* is wrong but *which check shows it*. Bugs 9 to 12 come from whole models, and no lesson has told you about them.
+# That makes two sittings.
 #
 # A check is a sentence that must be true of every right answer, and that one can run. These are all we need:
 #
 # | check | the sentence |
 # |---|---|
 # | **gradient** | along a random direction, the slope of the loss is $\sum g \cdot v$ |
-# | **limit** | in a case so simple that the answer is known, it is that |
+# | **limit** | in a case that is so simple that the answer is known, the function gives this answer |
 # | **conservation** | what goes in comes out: rows, probability, weight |
-# | **invariance** | what must not matter does not: padding, order, a constant on all logits |
-# | **purity** | called twice, it says the same, and leaves its input alone |
-# | **Monte Carlo** | an expectation is what one gets by drawing very often |
+# | **invariance** | what must not matter does not matter: padding, order, a constant on all logits |
+# | **purity** | called twice, the function returns the same, and its input is as it was |
+# | **Monte Carlo** | an expectation is the mean over very many draws |
 #
 # How to use this lesson: read the function, **stop**, and write down which of the six you would try and what it would
 # show. Then run the next cell.
@@ -42,7 +46,7 @@ w = rng.normal(size=(D, E))
 # %% [markdown]
 # ## Bug 1
 #
-# Rows come back from the experts, $k$ a token, and are added up with their weights.
+# Rows come back from the experts, $k$ per token, and are added up with their weights.
 
 
 # %%
@@ -76,7 +80,7 @@ assert np.allclose(combine_right(identity, routing.token, routing.weight, N), x)
 
 # %% [markdown]
 # `out[token] += ...` writes each row of `out` once: of two rows of a token the last one stays (errata 12, lesson 10).
-# *Identity experts* are the cheapest check there is for anything that moves tokens about: no weights, no reference.
+# *Identity experts* are the cheapest check of anything that moves tokens: no parameters, no reference.
 #
 # ## Bug 2
 #
@@ -244,7 +248,7 @@ for key, grad in complete.items():
 
 # %%
 def cv_squared(load):
-    """(std / mean)², and the gradient by the load."""
+    """(std / mean)², and the gradient with respect to the load."""
     mean, std = load.mean(), load.std(ddof=1)
     cv = std / mean
     dstd = (load - mean) / ((len(load) - 1) * std)
@@ -279,8 +283,8 @@ assert off < 1e-7 and balance.cv_squared(np.array([10.0, 0.0]))[0] == 1
 
 # %% [markdown]
 # Both limits, while the gradient check passes. `ddof=1` is for estimating from a sample; the experts are all there are
-# (errata 5). And the derivative of a square root is $0/0$ at 0: the loss turns all parameters into nan in the moment in
-# which it has reached its goal. Differentiate the variance.
+# (errata 5). And the derivative of a square root is $0/0$ at 0: the loss turns all parameters into nan as soon
+# as it has reached its goal. Differentiate the variance instead.
 #
 # ## Bug 6
 #
@@ -310,9 +314,9 @@ for pads in (0, 8, 64):
     longer = np.concatenate([logits, rng.normal(size=(pads, E))])
     valid = np.arange(len(longer)) < N
     routing = Routing(*no_rows, longer, softmax(longer), np.zeros(longer.shape, bool))
-    z = balance.z_loss(routing, valid=valid).value
-    print(f"{pads:3d} tokens of padding: {z_loss(longer, valid):.3f}   right: {z:.3f}")
-assert abs(z_loss(longer, valid) - z) > 0.1
+    right_value = balance.z_loss(routing, valid=valid).value
+    print(f"{pads:3d} tokens of padding: {z_loss(longer, valid):.3f}   right: {right_value:.3f}")
+assert abs(z_loss(longer, valid) - right_value) > 0.1
 assert abs(z_loss(np.zeros((1, E)), np.array([True])) - np.log(E) ** 2) < 1e-12
 print(f"and a row of zeros costs (ln 4)² = {np.log(4) ** 2:.3f}")
 
@@ -402,9 +406,185 @@ except ValueError as error:
 assert np.array_equal(one.weight, two.weight)  # no rng: evaluation, no noise
 
 # %% [markdown]
-# No generator must mean *no noise*, not "any noise"; else a model is another one each time it is used. And `x *=`
-# reaches into the caller's array: the experts see the jitter, and so does the residual around the layer (errata 10).
+# No generator must mean *no noise*, not "any noise"; otherwise a model is another one each time it is used. And `x *=`
+# changes the caller's array: the experts see the jitter, and so does the residual around the layer (errata 10).
 # Every router of this package is tested with a read-only `x`.
+
+# %% [markdown]
+# *Here is a good place for a break.* The next four come from whole models, and have not been told before. Cover what
+# stands below each cell.
+#
+# ## Bug 9
+#
+# A model has several sparse layers, and each has its own router. The load-balancing loss of Switch is to keep all of
+# them even: $E \sum_i f_i P_i$, which is 1 at balance and up to $E$ when everything goes to one expert (lesson 09).
+
+
+# %%
+def balance_of_model(probs, expert):
+    """Switch's loss of a model: per layer the probabilities (N, E) and the chosen expert (N,)."""
+    all_probs = np.concatenate(probs)
+    all_choices = np.concatenate(expert)
+    f = np.bincount(all_choices, minlength=E) / len(all_choices)
+    return E * (f * all_probs.mean(axis=0)).sum()
+
+
+# %% [markdown]
+# **Predict.** With one layer it is right, and its gradient passes the gradient check with any number of layers. For
+# which routing of *four* layers do you know the value, and what does this function say?
+
+# %%
+collapsed = [
+    np.full(N, layer) for layer in range(4)
+]  # layer 0 uses expert 0 only, layer 1 expert 1
+sure = [np.tile(np.eye(E)[layer], (N, 1)) for layer in range(4)]
+pooled = balance_of_model(sure, collapsed)
+per_layer = np.mean([balance_of_model([p], [c]) for p, c in zip(sure, collapsed, strict=True)])
+print(
+    f"four layers, each collapsed onto an expert of its own: {pooled:.2f}; layer by layer: {per_layer:.2f}"
+)
+assert np.isclose(pooled, 1) and np.isclose(per_layer, E)
+
+# %% [markdown]
+# **Answer.** It says 1, "perfectly balanced", while every layer has collapsed. All layers are pooled into one product,
+# so an expert that is overused in one layer makes up for one that is unused in another. Expert 0 of layer 0 and expert 0
+# of layer 1 share a number and nothing else. The right loss is one term *per layer* (errata 27). A widely used library
+# computes the pooled form. The check is a limit, and it needs two layers: with one there is nothing to see.
+#
+# ## Bug 10
+#
+# Grouped queries: a model has more heads of queries than of keys and values, and each key head serves a group of query
+# heads that stand next to each other. Here are six query heads and three key heads.
+
+
+# %%
+def attention(q, k, v):
+    """q (T, 6, d), k and v (T, 3, d) -> (T, 6, d), causal."""
+    group = q.shape[1] // k.shape[1]
+    k = np.tile(k, (1, group, 1))
+    v = np.tile(v, (1, group, 1))
+    scores = np.einsum("thd,shd->hts", q, k) / np.sqrt(q.shape[2])
+    scores = np.where(np.tri(len(q), dtype=bool), scores, -np.inf)
+    return np.einsum("hts,shd->thd", softmax(scores), v)
+
+
+# %% [markdown]
+# **Predict.** Shapes are right, no token sees its future, the gradient is right, and a model that is trained with this
+# function learns well. The output is nonsense only for a model that somebody else has trained. What must *not* matter
+# to query heads 0 and 1?
+
+# %%
+T = 5
+q, k, v = (rng.normal(size=(T, heads, 8)) for heads in (6, 3, 3))
+before = attention(q, k, v)
+other_k = k.copy()
+other_k[:, 0] *= 2  # key head 0 alone
+changed = np.abs(attention(q, other_k, v) - before).max(axis=(0, 2)) > 1e-12
+print("query heads that read key head 0:", np.flatnonzero(changed), "  wanted: [0 1]")
+assert np.flatnonzero(changed).tolist() == [0, 3]
+
+
+def attention_right(q, k, v):
+    group = q.shape[1] // k.shape[1]
+    return attention(q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1))
+
+
+other = attention_right(q, other_k, v) - attention_right(q, k, v)
+assert np.flatnonzero(np.abs(other).max(axis=(0, 2)) > 1e-12).tolist() == [0, 1]
+
+# %% [markdown]
+# **Answer.** Key heads of other groups must not matter, and here query head 3 reads key head 0. `np.tile` writes the
+# heads 0 1 2 0 1 2; a group that stands together needs 0 0 1 1 2 2, which is `np.repeat` (errata 22). With one key head,
+# or with as many as queries, both are the same, so a test with such sizes passes. The check is an invariance: change one
+# input, and see *which* outputs move. It also finds what sees its future, and a window of attention that is one too wide.
+#
+# ## Bug 11
+#
+# A batch is too large for the memory, so it is cut into micro-batches. The loss of the batch is the mean over them.
+
+
+# %%
+def cross_entropy(logits, target):
+    """Mean of −log p[target] over the tokens whose target is not −1."""
+    rows = np.flatnonzero(target >= 0)
+    return -np.log(softmax(logits)[rows, target[rows]]).mean()
+
+
+def loss_of_batch(micro_batches):
+    """The loss of all micro-batches, a list of (logits, target)."""
+    return np.mean([cross_entropy(logits, target) for logits, target in micro_batches])
+
+
+# %% [markdown]
+# **Predict.** Each micro-batch has as many rows as every other, and still there is a bug. Into what must the way in
+# which a batch is cut not enter? What has to be in a row for the bug to show?
+
+# %%
+rows = rng.normal(size=(64, 10))
+target = rng.integers(10, size=64)
+target[2:32] = -1  # the first text has two tokens, and thirty rows of padding
+rows[np.arange(2), target[:2]] += 8  # which are easy
+whole = loss_of_batch([(rows, target)])
+for size in (32, 16):
+    cut = [(rows[i : i + size], target[i : i + size]) for i in range(0, 64, size)]
+    cut = [(part, wanted) for part, wanted in cut if (wanted >= 0).any()]
+    print(f"in one piece {whole:.3f}; in pieces of {size} rows {loss_of_batch(cut):.3f}")
+    assert abs(loss_of_batch(cut) - whole) > 0.3
+
+# %% [markdown]
+# **Answer.** A mean of means is the mean only if all pieces have the same number of *valid* targets. Here two easy tokens
+# weigh as much as thirty-two others. The right loss is the sum over all pieces divided by the number of valid targets
+# of all pieces; with none it is 0, and not 0/0 (errata 26). The same holds for a perplexity over several texts, and for
+# several processes that average their gradients. (A load-balancing loss does not even add up in this way: it is a product
+# of two means.) The check is an invariance: cut the batch in two ways.
+#
+# ## Bug 12
+#
+# Sampling: keep the most probable tokens until their probabilities add up to $p$, and draw from them.
+
+
+# %%
+def nucleus(logits, p):
+    """The probabilities (V,) from which the next token is drawn; 0 for what is cut off."""
+    probs = softmax(logits)
+    order = np.argsort(-probs, kind="stable")
+    inside = np.cumsum(probs[order]) <= p
+    kept = np.zeros_like(probs)
+    kept[order[inside]] = probs[order[inside]]
+    return kept / kept.sum()
+
+
+# %% [markdown]
+# **Predict.** With which $p$ do you know what must come out? How much probability must be kept at least?
+
+# %%
+text_logits = np.log(np.array([0.6, 0.25, 0.1, 0.05]))
+with np.errstate(invalid="ignore"):  # NumPy would warn of 0 / 0
+    for p in (0.9, 0.7, 0.5):
+        drawn_from = nucleus(text_logits, p)
+        mass = np.exp(text_logits)[drawn_from > 0].sum()
+        print(f"p = {p}: {drawn_from.round(2)}, kept {mass:.2f}, wanted at least {p}")
+        assert mass < p
+    assert np.isnan(nucleus(text_logits, 0.5)).all()
+
+
+def nucleus_right(logits, p):
+    probs = softmax(logits)
+    order = np.argsort(-probs, kind="stable")
+    inside = np.cumsum(probs[order]) - probs[order] < p  # what came before does not reach p
+    kept = np.zeros_like(probs)
+    kept[order[inside]] = probs[order[inside]]
+    return kept / kept.sum()
+
+
+assert np.allclose(nucleus_right(text_logits, 0.7), np.array([0.6, 0.25, 0, 0]) / 0.85)
+assert np.allclose(nucleus_right(text_logits, 1e-9), [1, 0, 0, 0])  # greedy
+
+# %% [markdown]
+# **Answer.** The token that *crosses* $p$ belongs to the set, and is cut off here. So a model that is sure, with a first
+# token above $p$, has nothing to draw from; a generator that turns nan into token 0 writes on, and the text is bad
+# exactly where the model was sure (errata 34). The router top-p of lesson 11 keeps the expert that crosses for the same
+# reason. Two checks find it: the limit of a small $p$, which is greedy, and conservation: at least $p$ is kept.
 #
 # ## What found what
 #
@@ -418,17 +598,21 @@ assert np.array_equal(one.weight, two.weight)  # no rng: evaluation, no noise
 # | 6 padding set to zero | 7 | passes | invariance to padding |
 # | 7 zeros in a ranking | 9 | nothing to check | invariance to a constant |
 # | 8 jitter | 10 | nothing to check | purity |
+# | 9 layers pooled | 27 | passes | a limit with two layers |
+# | 10 key heads tiled | 22 | passes | invariance to other groups |
+# | 11 mean of means | 26 | passes | invariance to the cut |
+# | 12 the token that crosses | 34 | nothing to check | a limit, conservation |
 #
 # Read the third column again ("passes" means: with the backward pass that belongs to the wrong function; the solutions
-# run it for three of them). Only one bug of eight is of the kind that a gradient check finds. The others are
-# *consistent*: a function that is not the one that was meant, with its own right gradient. That is why they trained,
-# and why nobody saw them.
+# run it for three of them). Only one bug of twelve is of the kind that a gradient check finds. The others are
+# *consistent*: a function that is not the one that was meant, with its own right gradient. That is why models with them
+# trained, and why the bugs stayed for so long.
 #
 # ## Your turn
 #
-# Write a check yourself. `ignores_padding` is given a loss, `loss(logits, valid) -> a number`, and says whether padded
+# Write a check yourself. `ignores_padding` is given a loss, `loss(logits, valid) -> a number`, and returns whether padded
 # rows have no influence on it: neither by what is in them, nor by how many there are. It is tried on eight losses, some
-# of them right and some wrong in different ways.
+# of them right and some wrong in different ways. Where your check is wrong, `self_check` shows the loss.
 
 
 # %%
@@ -465,14 +649,14 @@ self_check(ignores_padding, lambda loss: loss in RIGHT, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** A ninth one, without a hint: Switch's balance loss $E \sum_i f_i P_i$ in a layer with a
+# 1. **Change the code.** A thirteenth bug, without a hint: Switch's balance loss $E \sum_i f_i P_i$ in a layer with a
 #    capacity, where `f = np.bincount(kept_expert, minlength=E) / N` and `kept_expert` are the experts of the tokens
 #    that found a place. Find a batch in which half of the tokens want expert 0 and this loss is content. Write the
 #    right one.
 # 2. **Derive.** DeepSeek-V3 adds a bias to the scores to balance the load (errata 19). Somebody writes
 #    `weight = scores_with_bias[choice]`. State an invariance that the right code has and this one has not, and run it
 #    on `bias_balanced.route`.
-# 3. **Break it.** Put one of the eight bugs into the router of `tests/support/cosine.py` and run
+# 3. **Break it.** Put one of bugs 1 to 8 into the router of `tests/support/cosine.py` and run
 #    `tests/routing/test_new_router.py`: it holds a new router against all that `tests/routing/test_routers.py` asks.
 #    Which test fails? For which bug does none, and why?
 #

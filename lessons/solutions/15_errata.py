@@ -27,6 +27,14 @@ def z_loss(logits, valid):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Two questions, and both must be answered with yes: does the value stay when the padded rows have other numbers in
+#    them? Does it stay when there are more padded rows?
+# 2. Make logits with some rows that are valid; change the others by large numbers, then append some; compare the values
+#    with `np.isclose`. One of the eight is wrong only when a padded row holds the largest number of all.
+
+# %% [markdown]
 # ## Your turn
 #
 # Two questions. Does the value change when the padded rows hold something else, also something extreme? And does it
@@ -62,7 +70,7 @@ assert self_check(
 )
 
 # %% [markdown]
-# ## 1. The ninth bug: f after capacity
+# ## 1. The thirteenth bug: f after capacity
 #
 # With $C = N/E$ an expert cannot keep more than its even share, however many ask. So if half of the tokens want expert
 # 0 and the rest are spread, the loss sees (.25, .17, .17, .17): nearly even, and nothing pulls tokens away from expert
