@@ -35,7 +35,8 @@ def note(rank: int, *, name: str | None = None, ended: bool = False) -> None:
         return
     line = _lines(path)[rank : rank + 1]
     line["pid"] = os.getpid()
-    line["ended"] = ended
+    if ended or name is not None:  # a rank that only says that it is here may have ended before
+        line["ended"] = ended
     if name is not None:
         line["name"] = name.encode()[:64]
         line["exchanges"] += 1
