@@ -23,7 +23,7 @@ import tempfile
 import numpy as np
 
 from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.imbalance import steps
+from moe_np.experiments.imbalance import timed_steps
 from moe_np.parallel import launch
 from moe_np.parallel.layer_step import Sizes
 
@@ -58,7 +58,7 @@ def spec_of(config: Config, system: str, seed: int) -> Spec:
         "system": system,
         "seed": seed,
         "ranks": RANKS[system],
-        "placement": steps.PACKED if system == TWO_PACKED else "contiguous",
+        "placement": timed_steps.PACKED if system == TWO_PACKED else "contiguous",
         **{name: getattr(config, name) for name in Sizes._fields[:-1]},
         "skews": list(config.skews),
         "repeats": config.repeats,
@@ -78,21 +78,21 @@ def run_one(spec: Spec) -> Result:
     rows = []
     measured = _under_mpi(spec) if spec["mpi"] else [None] * len(spec["skews"])
     for skew, of_step in zip(spec["skews"], measured, strict=True):
-        _, placed, load = steps.problem_of(spec, skew)
+        _, placed, load = timed_steps.problem_of(spec, skew)
         of_ranks = np.bincount(placed.rank, load[placed.expert], placed.ranks)
-        computed = steps.computed(spec, skew)
+        computed = timed_steps.computed(spec, skew)
         rows.append({"skew": skew, "load": of_ranks.tolist(), **computed, "measured": of_step})
     maker = spec["mpi"] and spec["mpi"][1]
     return {"system": spec["system"], "seed": spec["seed"], "by": maker, "rows": rows}
 
 
 def _under_mpi(spec):
-    """A row per skew, as `steps.measured` has it."""
+    """A row per skew, as `timed_steps.measured` has it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         given = pathlib.Path(folder) / "spec.json"
         result = pathlib.Path(folder) / "result.json"
         given.write_text(json.dumps(spec), encoding="utf-8")
-        arguments = ["-c", steps.PROGRAM, str(given), str(result)]
+        arguments = ["-c", timed_steps.PROGRAM, str(given), str(result)]
         ended = launch.run(arguments, spec["ranks"], launch.Installation(*spec["mpi"]))
         if ended.status:
             raise RuntimeError(ended.message or f"the ranks ended with status {ended.status}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.experiments.common.sweep import Sweep, to_json
-from moe_np.experiments.imbalance import experiment, runs, steps
+from moe_np.experiments.imbalance import experiment, runs, timed_steps
 from moe_np.experiments.imbalance.report import report
 from moe_np.parallel import in_process, launch, layer_step
 from moe_np.parallel.cost import Machine
@@ -32,7 +32,7 @@ def test_the_load_of_the_ranks_is_that_of_the_skew(result):
 
 def test_bytes_of_the_busiest_rank(result):
     spec = runs.spec_of(SMOKE, runs.TWO, 0)
-    given, placed, load = steps.problem_of(spec, 8.0)
+    given, placed, load = timed_steps.problem_of(spec, 8.0)
     ranks = [layer_step.on_a_rank(given, rank, 2, placed) for rank in range(2)]
     exchanged = {e[0].name: e for e in in_process.exchanges(ranks, [None] * 2)}
     found = dict(result["summary"][runs.TWO][1]["exchanges"])
