@@ -76,3 +76,20 @@ def test_bad_arguments(bad):
     arguments = {"grid": [[60]] * 4} | bad
     with pytest.raises(InputError, match=next(iter(bad))):
         midi.midi_bytes(arguments.pop("grid"), **arguments)
+
+
+def test_mido_reads_the_same_notes(tmp_path):
+    mido = pytest.importorskip("mido")
+    grid = chorales.chorales()[7].grid
+    midi.save(tmp_path / "chorale.mid", grid, tempo=60)
+    file = mido.MidiFile(tmp_path / "chorale.mid")
+    again = np.zeros_like(grid)
+    for voice, track in enumerate(file.tracks[1:]):
+        now = 0
+        for message in track:
+            if message.type == "note_off":
+                again[voice, now : now + message.time] = message.note
+            now += message.time
+    assert (again == grid).all() and file.type == 1
+    sounding = np.flatnonzero((grid > 0).any(axis=0))[-1] + 1
+    assert file.length == pytest.approx(sounding / midi.TICKS)  # seconds, at 60 per minute
