@@ -3,12 +3,12 @@ them, so that their own lines stay about mixtures of experts.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_np import plots
-from moe_np.base.types import Array, ArrayE, ArrayN, ArrayNE
+from moe_np.base.types import Array, ArrayE, ArrayN, ArrayNE, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,3 +143,64 @@ def belief_and_responsibility(
                 ax.annotate("", (i, moved[n, i]), (i, p[n, i]), arrowprops=look)
         ax.set(title=f"case {n}", xticks=range(E), xlabel="expert", ylim=(0, 1.05))
     axes[0].set_ylabel("p (outline), resp (full)")
+
+
+# --- three errors ---------------------------------------------------------------------------------
+
+
+def landscape_with_path(ax: "Axes", o0: Array, o1: Array, height: Array, path: Array) -> None:
+    """The height over (o0, o1), dark where it is low, and a path (T, 2) from circle to square."""
+    levels = np.quantile(height, np.linspace(0, 1, 16))
+    ax.contourf(o0, o1, height, levels=levels, cmap="Blues_r")
+    ax.plot(*path.T, color=plots.ORANGE, linewidth=2.5)
+    circle = {"markerfacecolor": "white", "markeredgecolor": plots.ORANGE, "markersize": 9}
+    ax.plot(*path[0], "o", **circle)
+    ax.plot(*path[-1], "s", color=plots.ORANGE, markeredgecolor="white", markersize=10)
+    ax.set_aspect("equal")
+
+
+def two_lines(ax: "Axes", x: ArrayN, d: ArrayN, now: Any) -> None:
+    """The cases, the lines of two experts, and some cases in the colour of who is responsible.
+
+    now   a state with W (2, 1, 1), b (2, 1), and x, d, resp_0 of the cases that are coloured
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax.plot(x, d, ".", color=plots.GREY, markersize=3)
+    for W, b, colour in zip(now["W"], now["b"], (plots.BLUE, plots.ORANGE), strict=True):
+        ax.plot(x, x * W[0, 0] + b[0], color=colour, linewidth=2.5)
+    blend = LinearSegmentedColormap.from_list("", [plots.ORANGE, "white", plots.BLUE])
+    look = {"s": 130, "cmap": blend, "vmin": 0, "vmax": 1, "edgecolor": plots.BLACK, "zorder": 5}
+    ax.scatter(now["x"], now["d"], c=now["resp_0"], **look)
+    ax.set(title=now.phase, xlabel="x", ylabel="d", ylim=(-4, 4))
+
+
+def two_answers(ax: "Axes", x: ArrayN, d: ArrayN, o: ArrayNE, p: ArrayNE, y: ArrayN) -> None:
+    """The cases, the answers of two experts, stronger where p is larger, and the blend y."""
+    ax.plot(x, d, ".", color=plots.GREY, markersize=3)
+    for i, colour in enumerate((plots.BLUE, plots.ORANGE)):
+        strength = np.clip(p[:, i], 0.1, 1)
+        ax.scatter(x, o[:, i], s=14, color=colour, alpha=strength, linewidths=0)
+    ax.plot(x, y, color=plots.BLACK, linewidth=1.2)
+    ax.set(xlabel="x", ylim=(-4, 4))
+
+
+# --- the vowels -----------------------------------------------------------------------------------
+
+
+def lines_over_points(
+    ax: "Axes", x: Array, d: ArrayN, params: Params, share: ArrayE, dashed: Params
+) -> None:
+    """Cases (N, 2), filled where d is 1, and the line of each expert, as thick as its share.
+
+    dashed   the parameters of a single expert, whose line is drawn dashed
+    """
+    for value, face in ((0, "white"), (1, plots.GREY)):
+        points = x[d == value]
+        ax.scatter(*points.T, s=14, facecolor=face, edgecolor=plots.GREY, linewidth=0.8)
+    ax.set(xlim=(0.1, 1.3), ylim=(0.5, 3.2), xlabel="first formant (kHz)")
+    for m, (W, b) in enumerate(zip(params["W"], params["b"], strict=True)):
+        width = 0.7 + 6 * share[m]
+        plots.straight_line(ax, W[:, 0], b[0], color=plots.COLOURS[m], linewidth=width)
+    W, b = dashed["W"][0], dashed["b"][0]
+    plots.straight_line(ax, W[:, 0], b[0], color=plots.BLACK, linestyle="--", linewidth=1.5)

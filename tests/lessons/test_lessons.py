@@ -25,13 +25,17 @@ LESSONS = ROOT / "lessons"
 SLOW = {  # under lessons/: what takes more than two seconds of a processor, with Numba or without
     *("01_why_one_averages.py", "04_vowels.py", "06_hierarchies.py", "09_balance.py"),
     *("10_dispatch.py", "11_router_zoo.py", "12_clusters.py", "13_six_ways.py"),
-    *("18_transformer.py", "solutions/18_transformer.py"),
+    *("18_transformer.py", "20_lstm.py"),
+    *("solutions/18_transformer.py", "solutions/19_mixtral.py", "solutions/20_lstm.py"),
     *("solutions/01_why_one_averages.py", "solutions/04_vowels.py", "solutions/06_hierarchies.py"),
     *("solutions/10_dispatch.py", "solutions/12_clusters.py", "solutions/13_six_ways.py"),
 }
 MOST_SECONDS = 20
 # lessons whose cells may be run again in any order
-RERUN = ("00", "00b", "01", "02", "04", "06", "08", "09", "10", "12", "13", "14", "15", "16")
+RERUN = (
+    *("00", "00b", "01", "02", "04", "06", "08", "09", "10", "12", "13", "14", "15", "16"),
+    *("17", "18", "19", "20"),
+)
 SOURCES = build.sources()
 SOLUTIONS = build.sources(LESSONS / "solutions")
 
