@@ -112,7 +112,7 @@ assert bottom(0.5, 0.51) == 0 < bottom(0.5, 0.49)
 # ## 3. Equal from the start
 #
 # Same parameters, same answers; then the responsibilities equal `p`, and with `p` = ½ the two gradients are the
-# same number. So they are equal after the step, too, and always: the pass between the two bottoms is a place where
+# same number. So they are equal after the step, too, and always: the saddle between the two bottoms is a place where
 # the slope is 0. Any difference is enough, since it grows by a factor each epoch; a smaller one waits longer, in
 # proportion to its logarithm.
 
