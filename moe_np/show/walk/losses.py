@@ -120,7 +120,7 @@ def _of_logits(trail, name, routing, valid, options, loss) -> Iterator[State]:
         yield trail.see("probabilities", equation, {"probs": probs}, note)
     yield from INTERMEDIATE[name](trail, logits, demand, probs, counted, **options)
     yield trail.see("value", VALUE[name], {"value": loss.value})
-    note = "f is a constant of it."
+    note = "f is held: it has no gradient."
     yield trail.see("gradient", GRADIENT[name], {"dlogits": loss.dlogits}, note)
 
 
