@@ -10,15 +10,15 @@ import numpy as np
 
 from moe_np.base.types import ArrayNC, ArrayNE, ArrayNEC
 from moe_np.data import regimes
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     Decision,
     criterion,
     decide,
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.minimise import minimise
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.experiments.why_it_works.tasks import EQUATIONS, LEARNING_RATES, vowels
 from moe_np.mixtures import jacobs1991

@@ -15,16 +15,16 @@ import numpy as np
 from moe_np.base.optim import gradient_descent
 from moe_np.base.types import Array, Params
 from moe_np.data.speech.vowels import VowelTask
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.reports import join
-from moe_np.experiments.common.verdicts import HOLDS
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     Decision,
     criterion,
     decide,
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import join
+from moe_np.experiments.common.verdicts import HOLDS
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.experiments.why_it_works.tasks import (
     EQUATIONS,

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.data import regimes
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.reports import interval
-from moe_np.experiments.common.statistics import t_interval
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS
-from moe_np.experiments.jacobs1991 import runs as vowel_runs
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     Decision,
     criterion,
     decide,
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import interval
+from moe_np.experiments.common.statistics import t_interval
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS
+from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, is_front, vowels
 from moe_np.experiments.why_it_works.when_it_helps import fit_net

@@ -9,10 +9,10 @@ import numpy as np
 from moe_np.base import optim
 from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.data import regimes
+from moe_np.experiments.common.decisions import CONDITION, Decision, criterion, decide
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import interval, plural
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
-from moe_np.experiments.why_it_works.decisions import CONDITION, Decision, criterion, decide
 from moe_np.experiments.why_it_works.gate_collapse import length
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.layers import diagnostics, sparse_layer

@@ -18,10 +18,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from moe_np.experiments.common.decisions import Decision
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.verdicts import Criterion
-from moe_np.experiments.why_it_works.decisions import Decision
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from moe_np.experiments.common.decisions import VERDICTS, decisions_table
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     DEVIATIONS,
@@ -12,7 +13,6 @@ from moe_np.experiments.common.reports import (
 )
 from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.why_it_works.allocation import E
-from moe_np.experiments.why_it_works.decisions import VERDICTS, decisions_table
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
 from moe_np.experiments.why_it_works.what_the_gate_learns import CELLS

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.data import regimes
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     CONDITION,
     Decision,
     criterion,
@@ -19,6 +17,8 @@ from moe_np.experiments.why_it_works.decisions import (
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.experiments.why_it_works.tasks import fit_em
 from moe_np.layers import diagnostics

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.types import ArrayN
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.why_it_works.allocation import train_patches, train_vowels
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     Decision,
     criterion,
     decide,
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.why_it_works.allocation import train_patches, train_vowels
 from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
 from moe_np.experiments.why_it_works.tasks import is_front, patches
 from moe_np.experiments.why_it_works.who_gets_what import information

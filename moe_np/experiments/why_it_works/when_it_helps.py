@@ -13,12 +13,7 @@ import numpy as np
 from moe_np.base.types import ArrayNC, ArrayND, Params, Rng
 from moe_np.data import regimes
 from moe_np.data.clusters import Clusters, clusters
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.common.reports import interval, join, plural
-from moe_np.experiments.common.statistics import paired_interval
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, bonferroni_level
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     CONDITION,
     Decision,
     criterion,
@@ -26,6 +21,11 @@ from moe_np.experiments.why_it_works.decisions import (
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.minimise import minimise
+from moe_np.experiments.common.reports import interval, join, plural
+from moe_np.experiments.common.statistics import paired_interval
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, bonferroni_level
 from moe_np.experiments.why_it_works.questions import (
     Config,
     Question,

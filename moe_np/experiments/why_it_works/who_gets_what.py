@@ -10,6 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.types import ArrayN
+from moe_np.experiments.common.decisions import (
+    Decision,
+    criterion,
+    decide,
+    in_words,
+    whole_verdict,
+)
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
 from moe_np.experiments.common.statistics import Interval, wilson_interval
@@ -25,13 +32,6 @@ from moe_np.experiments.why_it_works.allocation import (
     taken_vowels,
     train_patches,
     train_vowels,
-)
-from moe_np.experiments.why_it_works.decisions import (
-    Decision,
-    criterion,
-    decide,
-    in_words,
-    whole_verdict,
 )
 from moe_np.experiments.why_it_works.questions import (
     Config,

@@ -11,10 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.optim import gradient_descent
-from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.reports import join, plural
-from moe_np.experiments.common.verdicts import HOLDS
-from moe_np.experiments.why_it_works.decisions import (
+from moe_np.experiments.common.decisions import (
     Decision,
     cases_with,
     criterion,
@@ -22,6 +19,9 @@ from moe_np.experiments.why_it_works.decisions import (
     in_words,
     whole_verdict,
 )
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.reports import join, plural
+from moe_np.experiments.common.verdicts import HOLDS
 from moe_np.experiments.why_it_works.questions import (
     Config,
     Question,

@@ -16,7 +16,14 @@ from typing import TypeAlias
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power import smallest_difference
 from moe_np.experiments.common.reports import decimal, interval, join, markdown_table
-from moe_np.experiments.common.statistics import Values, describe, is_constant, sample, t_interval
+from moe_np.experiments.common.statistics import (
+    Values,
+    d_z,
+    describe,
+    is_constant,
+    sample,
+    t_interval,
+)
 from moe_np.experiments.common.verdicts import (
     CANNOT_BE_TOLD,
     HOLDS,
@@ -43,8 +50,9 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
 
     values   the measure of every run, paired differences where two systems are compared
 
-    -> {"case", "verdict", "estimate", "low", "high", "level", "n", "detectable"}; "detectable" is
-    the difference that as many runs show in 80 % of the cases, None for a single run.
+    -> {"case", "verdict", "estimate", "low", "high", "level", "n", "effect", "detectable"}:
+    "effect" is d_z, and "detectable" the difference that as many runs show in 80 % of the cases,
+    both None for a single run.
     """
     values = sample("values", values)
     bounds = t_interval(values, level=rule.level)
@@ -53,7 +61,7 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
     sd = describe(values).sd
     detectable = None if sd is None else smallest_difference(len(values), sd, alpha=1 - rule.level)
     decision = {"case": case, "verdict": verdict(rule, bounds), **bounds.record()}
-    return {**decision, "n": len(values), "detectable": detectable}
+    return {**decision, "n": len(values), "effect": d_z(values), "detectable": detectable}
 
 
 def cases_with(decisions: Sequence[Decision], *verdicts: str) -> list[str]:

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from moe_np.experiments.common import decisions
+from moe_np.experiments.common.decisions import decide
 from moe_np.experiments.common.reports import markdown_table
 from moe_np.experiments.common.sweep import to_json
-from moe_np.experiments.why_it_works import decisions
-from moe_np.experiments.why_it_works.decisions import decide
 
 RULE = decisions.criterion("difference", 0.1, "greater", 2)
 

@@ -1,0 +1,114 @@
+"""Claims, cells and verdicts of generalisation, and one run."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from moe_np.experiments.common.decisions import VERDICTS
+from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.generalisation import article_claims, case_measures, experiment, runs
+from moe_np.experiments.generalisation.article_claims import CASE, CLAIMS, MUST_FAIL, MUST_HOLD
+from moe_np.experiments.generalisation.report import report
+from moe_np.experiments.generalisation.runs import Cell
+
+SPEC = runs.spec_of(
+    runs.Config(cases=40, steps=12, batch=20), Cell("vowels", "noisy top-2 of 8"), 0
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    options = {**experiment.SMOKE, "only": ("noise", "sharing")}
+    with Sweep(jobs=1, progress=False) as sweep:
+        return json.loads(to_json(experiment.run(sweep=sweep, **options)))
+
+
+def test_every_claim_has_cases_and_both_controls():
+    for claim in CLAIMS.values():
+        roles = [case.role for case in claim.cases]
+        assert roles.count(MUST_HOLD) == roles.count(MUST_FAIL) == 1
+        assert roles.count(CASE) >= 2
+        assert claim.source and claim.reason and claim.case
+    assert sum(len(claim.cases) for claim in CLAIMS.values()) == article_claims.INTERVALS
+
+
+def test_a_run_is_the_same_every_time_and_takes_the_best_learning_rate():
+    first, second = (runs.run_one(SPEC) for _ in range(2))
+    seconds = first.pop("seconds"), second.pop("seconds")
+    assert first == second and min(seconds) > 0
+    assert first["points"][-1] == 12 and len(first["testing"]) == len(first["points"])
+    alone = [runs.run_one({**SPEC, "rates": [rate]}) for rate in SPEC["rates"]]
+    least = [min(run["validation"]) for run in alone]
+    assert first["rate"] == SPEC["rates"][int(np.argmin(least))]
+    assert min(first["validation"]) == min(least)
+    assert first["overfit"] == alone[1]["overfit"] >= 0
+
+
+def test_the_best_parameters_are_those_of_the_least_validation_loss():
+    run = runs.run_one(SPEC)
+    at = int(np.argmin(run["validation"]))
+    assert run["test"] == run["testing"][at]
+
+
+def test_steps_to_a_level_are_interpolated():
+    run = {"points": [5, 10, 20], "validation": [2.0, 1.0, 1.5]}
+    assert runs.steps_to(run, 1.5) == 7.5
+    assert runs.steps_to(run, 2.5) == 5 and runs.steps_to(run, 0.5) == 20
+
+
+def test_the_ratio_of_times_is_taken_at_the_level_of_the_worse():
+    slow = {"points": [5, 10], "validation": [2.0, 1.0], "operations": 3}
+    quick = {"points": [5, 10], "validation": [1.0, 0.0], "operations": 1}
+    ratio = case_measures.log_time_ratio("operations")
+    assert ratio(slow, quick) == pytest.approx(math.log(10 * 3 / 5))
+    assert ratio(quick, slow) == -ratio(slow, quick)
+
+
+def test_doublings_of_the_data():
+    amounts = [{"cases": n, "test": loss} for n, loss in ((100, 2.0), (400, 1.0), (1600, 0.5))]
+    for level, doublings in ((1.0, 0), (1.5, -1), (0.75, 1), (2.5, -2), (0.1, 2)):
+        assert case_measures.doublings(*amounts, {"test": level}) == pytest.approx(doublings)
+
+
+def test_measures_are_differences_of_runs():
+    a, b, c, d = ({"test": t, "noisy": n} for t, n in ((1, 5), (2, 3), (3, 8), (7, 7)))
+    assert case_measures.less("test")(a, b) == -1
+    assert case_measures.less("noisy", "test")(a, b) == 4 - 1
+    assert case_measures.less_twice("test")(a, b, c, d) == -1 - -4
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ({"top-2 of 8": 1.0, "top-2 of 8, drawn anew": 1.0, "at random": 2.0}, "not supported"),
+        ({"top-2 of 8": 3.0, "top-2 of 8, drawn anew": 3.0, "at random": 2.0}, "holds"),
+        ({"top-2 of 8": 3.0, "top-2 of 8, drawn anew": 3.0, "at random": 1.0}, "cannot be told"),
+        ({"top-2 of 8": 3.0, "top-2 of 8, drawn anew": 4.0, "at random": 2.0}, "cannot be told"),
+    ],
+)
+def test_controls_decide_whether_anything_can_be_told(losses, verdict):
+    claim = CLAIMS["against dense"]
+    noise = 1e-3 * np.random.default_rng(0).normal(size=(len(experiment.SYSTEMS), 16))
+    made = {}
+    for i, cell in enumerate(experiment.cells_of(["against dense"])):
+        made[cell] = [{"test": losses.get(cell.system, 1.0) + e} for e in noise[i % len(noise)]]
+    assert experiment.decided(claim, made)["verdict"] == verdict
+
+
+def test_claims_share_their_runs():
+    cells = experiment.cells_of(experiment.SYSTEMS)
+    assert len(cells) == len(set(cells))
+    specs = experiment.specs(seeds=1)
+    assert len(specs) == len(cells)
+    assert len(experiment.specs(seeds=1, only=("noise",))) < 12
+
+
+def test_the_report_says_power_and_effect_and_follows_the_numbers(result):
+    text = report(result)
+    assert set(result["claims"]) == {"noise", "sharing"}
+    assert "seen in 80 % of cases" in text and "Bonferroni" in text and "**Memory.**" in text
+    assert "99.91 % interval" in text and text.count("must fail") == 2
+    answer = result["claims"]["noise"]
+    assert answer["verdict"] in VERDICTS and answer["decisions"][0]["effect"] is None
