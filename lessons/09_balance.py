@@ -95,8 +95,8 @@ for ax, name, (shares, measured) in (
     (axes[1], "with Switch's loss, α = .1", with_switch),
 ):
     order = np.argsort(-shares[-20:].mean(axis=0))  # the most used expert at the bottom
-    steps = range(len(shares))
-    ax.stackplot(steps, shares[:, order].T, colors=bands, edgecolor="white", linewidth=0.3)
+    numbers = range(len(shares))
+    ax.stackplot(numbers, shares[:, order].T, colors=bands, edgecolor="white", linewidth=0.3)
     ax.set(title=f"{name}: perplexity {measured['perplexity']:.1f}", xlabel="step")
     ax.set(ylim=(0, 1), xlim=(0, len(shares) - 1))
 axes[0].set_ylabel("shares of the choices")

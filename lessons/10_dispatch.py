@@ -2,14 +2,17 @@
 # # 10 · Dispatch: from a loop to sorted blocks to compiled loops
 #
 # Afterwards you can write the dispatch of a sparse layer in ten lines, say what each way of doing it costs before you
-# run it, and catch the three mistakes that public code makes there.
+# run it, and find the three mistakes that public code makes there.
+#
+# This lesson takes two sittings. The first, sections 1 to 4, builds the layer: a loop, masks, sorted blocks, and the sum
+# that puts the rows back. The second, sections 5 to 8, measures it, compiles it, and adds capacity and the backward
+# pass. A section with a star may be left out.
 #
 # The layer is a sum over *assignments*, one for each pair of a token and an expert that it goes to:
 #
 # $$ \text{out}_n \;=\; \sum_{a:\ \text{token}_a = n} \text{weight}_a \cdot \text{expert}_{\text{expert}_a}(x_n) $$
 #
-# The router has made the list; lesson 07 says how. Here only one question is left: in which order do we walk through
-# it? (Sections with a star can wait for a second reading.)
+# The router has made the list (lesson 07). Here only one question is left: in which order do we walk through it?
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -61,9 +64,9 @@ assert 2 * len(x) == A
 # %% [markdown]
 # ## 1. The sum, as it is written
 #
-# One assignment after the other: nobody can get this wrong, so it is what everything else is held against. Beside it
-# runs a *dense* net of hidden size $kH$ on all tokens. It does the same number of multiplications, $A \cdot 2DH$, in
-# two large matrix products: no sparse layer can hope to be much faster.
+# One assignment after the other: this is hard to get wrong, so everything else is compared with it. Beside it we time a
+# *dense* net of hidden size $kH$ on all tokens. It does the same number of multiplications, $A \cdot 2DH$, in two large
+# matrix products: no sparse layer can be much faster.
 #
 # **Predict.** The same multiplications, done as 4,096 products with one row instead of 2 with 1,024. How many times
 # slower is the loop: 1.5 times, 10 times, 100 times?
@@ -114,7 +117,8 @@ ratios = race({"by assignment": by_assignment}, params, x, routing)
 print(f"the loop takes {ratios['by assignment']:.0f} times as long as the dense net")
 
 # %% [markdown]
-# A product with one row reads a whole matrix to use each number once. A product with 256 rows reads it once and uses
+# **Answer.** Ten times and more; the number depends on the machine. A product with one row reads a whole matrix to use each
+# number once. A product with 256 rows reads it once and uses
 # each number 256 times. The loop reads $A$ matrices where $E$ would do; and it takes $A$ steps of Python.
 #
 # ## 2. One product for each expert
@@ -166,7 +170,7 @@ for name, ratio in ratios.items():
 assert ratios["masks"] < ratios["by assignment"]
 
 # %% [markdown]
-# Work is not time: four times the multiplications in large products cost less than the right number in small ones. That
+# **Answer.** Faster. Work is not time: four times the multiplications in large products cost less than the right number in small ones. That
 # is why *everyone* survives in public code for small $E$, and why it is hopeless for large $E$.
 #
 # ## 3. Sort once
@@ -256,22 +260,23 @@ print("equal to what the higher-numbered expert alone gives:", np.array_equal(lo
 assert np.array_equal(lost, only_last) and not np.allclose(lost, right, atol=0.1)
 
 # %% [markdown]
-# `a[i] += b` means `a[i] = a[i] + b`: with an index twice in `i`, the last one written wins. Nothing raises, shapes and
+# **Answer.** The last one. `a[i] += b` means `a[i] = a[i] + b`: with an index twice in `i`, the last one written wins. Nothing raises, shapes and
 # types are right, and half of the layer is gone.
 #
 # > **Seen in public code** (errata 12). But look twice: issue 942 of the repository deepseek-ai/DeepSeek-V3 reports
 # > exactly this for the line `y[idx] += expert(x[idx]) * weights[...]`, and the line is right. It stands *inside the
 # > loop over experts*, like the one in `masks` above. Why is that enough? Exercise 2.
 #
-# Two cures that need no luck. **Expert by expert**, because a token comes up once an expert. Or turn the question
-# round: not "where does this row go?" but "which rows does this token want?", `out[n] = Σ_j rows[place[n, j]]`, a
-# *gather*. Nobody writes to the same place twice, so many threads can do it, and the order of the sum is always the
-# same. (Transformers' pull request 43362 repaired outputs that changed from run to run by this very turn.)
+# There are two cures that always work. One is to add **expert by expert**, because a token comes up at most once per
+# expert. The other turns the question round: not "where does this row go?" but "which rows does this token want?",
+# `out[n] = Σ_j rows[place[n, j]]`, which is a *gather*. No place is written twice, so many threads can do it, and the
+# order of the sum is always the same. (Pull request 43362 of the library Transformers repaired outputs that changed
+# from run to run, in exactly this way.)
 
 
 # %%
 def sorted_blocks(params, x, routing):
-    """The dispatch: sort, gather, one product a block, and each token gathers its k rows."""
+    """The dispatch: sort, gather, one product per block, and each token gathers its k rows."""
     E, A = routing.demand.shape[1], len(routing.expert)
     order, offsets = sparse_layer.by_expert(routing.expert, E)
     rows = x[routing.token[order]]
@@ -291,6 +296,8 @@ for found in (sorted_blocks(params, x, routing), out):
     np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-5)
 
 # %% [markdown]
+# *Here is a good place for a break. The layer is complete.*
+#
 # ## 5. What each way costs, as the experts become many
 #
 # The work of a token stays the same, so the dense net stays the same, and a perfect sparse layer would draw a flat
@@ -298,7 +305,8 @@ for found in (sorted_blocks(params, x, routing), out):
 # rows that are in place already. What lies above it is the price of the dispatch.
 #
 # **Predict.** Draw the four lines before you run: which one rises in proportion to $E$? Which one is flat? And at what
-# $E$ does the sort begin to pay against the masks: 4, 16, 64, 256?
+# $E$ does the sort begin to pay against the masks: 4, 16, 64, 256? (The next cell takes about 15 seconds, and says which
+# $E$ it has finished.)
 
 
 # %%
@@ -318,8 +326,11 @@ ways = {
 }
 counts, measured = (4, 16, 64, 256), {name: [] for name in ways}
 for E in counts:
-    for name, ratio in race(ways, *problem(N=1024, D=64, H=128, E=E)).items():
+    rounds = 12 if E <= 64 else 5  # the least time of many rounds is steadier on a busy machine
+    for name, ratio in race(ways, *problem(N=1024, D=64, H=128, E=E), rounds=rounds).items():
         measured[name].append(ratio)
+    print(f"E = {E} done", end="   ", flush=True)
+print()
 
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for colour, (name, values) in zip(plots.COLOURS, measured.items(), strict=False):
@@ -353,15 +364,15 @@ for name, values in measured.items():
 assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k times the work shows"
 
 # %% [markdown]
-# Three things to see. (If other programs are at work, the lines shake: run it twice.)
+# **Answer**, in three points. (If other programs run at the same time, the lines are not smooth: run the cell again.)
 #
 # - *Everyone* rises in proportion to $E$, as derived.
 # - *Masks* and *sorted blocks* lie side by side while the experts are few. **In plain NumPy the sort buys little
 #   there**: looking through a list of 2,048 numbers takes microseconds. It pays when $E$ passes over the list add up.
 # - The sorted blocks stay close to the dotted line: the dispatch is nearly free. But the dotted line rises too! At
 #   $E = 256$ a block has 8 rows, so each weight that comes from memory is used 8 times and not 512 times as at $E = 4$.
-#   **No dispatch cures that; only more tokens in the batch do.** Hold on to this for lesson 14, where a server with few
-#   users meets a model with many experts.
+#   **No dispatch cures that; only more tokens in the batch do.** Lesson 14 comes back to it: a server with few users, and a
+#   model with many experts.
 #
 # ## 6. Compiled *
 #
@@ -416,9 +427,9 @@ else:
     print("Numba is not in use here: the NumPy loops do everything, with the same results.")
 
 # %% [markdown]
-# With another program on your cores these numbers can be anything: run the cell again. `moe_np/kernels/sparse_layer.py` is
-# this code, beside its NumPy twin in `moe_np/layers/sparse_layer.py`. How both compare with other libraries, at nine sizes and
-# with each contestant in a process of its own, says `python3 run.py moe-np bench`.
+# If another program uses your cores, these numbers mean little: run the cell again. `moe_np/kernels/sparse_layer.py` is this
+# code, beside its NumPy twin in `moe_np/layers/sparse_layer.py`. `python3 run.py moe-np bench` compares both with other
+# libraries, at nine sizes and with each contestant in a process of its own.
 #
 # ## 7. Capacity: blocks of a fixed size
 #
@@ -426,8 +437,10 @@ else:
 #
 # $$ C = \lceil \text{factor} \cdot N \cdot k / E \rceil, \quad\text{at least } 1 $$
 #
-# What does not fit is *dropped*: no row of the list, and exactly 0 in the output. The residual connection around the
-# layer carries the token on.
+# What does not fit is *dropped*: it is no row of the list, and gives exactly 0 in the output. The residual connection
+# around the layer, which adds the layer's input to its output, keeps the token.
+#
+# (Lesson 11 has a router with a capacity, Switch.)
 #
 # **Predict.** A model generates text for one user: one token at a time, $N = 1$. It has 8 experts, $k = 2$, factor
 # 1.25. Public code often rounds down, `int(factor * N * k / E)`. What does its layer put out?
@@ -454,14 +467,16 @@ print(
 assert np.bincount(read_back, minlength=4)[0] == 11 and fits.sum() == 5
 
 # %% [markdown]
-# > **Seen in public code** (errata 8 and 9). Rounded down, a short batch has room for nobody: the layer puts out 0 for
+# **Answer.** Zero for every token: its capacity is 0.
+#
+# > **Seen in public code** (errata 8 and 9). Rounded down, a short batch has no room at all: the layer puts out 0 for
 # > every token, the residual hides it, and a model that was good in training on long batches is silently another model
 # > when it generates. And a dropped token that is written as a row of zeros is read back as "expert 0" by the next
-# > arg-max: expert 0 works on 11 tokens that nobody sent it. Where a dropped token is *no row of the list*, neither can
-# > happen. One more: a layer that passes a dropped token through as a copy, $p \cdot x$, with the residual outside,
+# > arg-max: expert 0 works on 11 tokens that were not sent to it. Where a dropped token is *no row of the list*, neither
+# > can happen. A third form: a layer that passes a dropped token through as a copy, $p \cdot x$, with the residual outside,
 # > gives $(1 + p)\,x$.
 #
-# Whole groups of tokens can also be moved to their places by a product with a one-hot array (N, E, C). It is pretty,
+# Whole groups of tokens can also be moved to their places by a product with a one-hot array (N, E, C). That is elegant,
 # and costs $N \cdot E \cdot C \cdot D \approx \text{factor} \cdot k N^2 D$ multiplications where the experts themselves
 # take $kN \cdot 2DH$: more than the experts as soon as $N > 2H/\text{factor}$. This is why such code cuts a batch into
 # groups.
@@ -524,14 +539,14 @@ self_check(counting_sort, sparse_layer.by_expert, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** `sorted_blocks` relies on $k$ rows a token, side by side. Make it work for any routing: for
+# 1. **Change the code.** `sorted_blocks` (section 4) relies on $k$ rows per token, side by side. Make it work for any routing: for
 #    Switch with dropped tokens, and for expert choice, where a token has anything from 0 to $E$ rows. Hold it against
 #    `by_assignment`.
 # 2. **Derive.** Why is `out[token[own]] += ...` right in `masks`, and with it the line of issue 942? What would a
 #    router have to do to make it wrong? `sparse_layer.forward` refuses such a routing; make one and read the message.
 # 3. **Break it.** Take 256 experts and send every token to the same two. Race `everyone`, `masks` and `sorted_blocks`
-#    again, against 256 even loads. Who does not care, who gets *faster*, and why would this be a disaster on a machine
-#    with one expert a processor?
+#    again, against 256 even loads. Which of them does not change, which gets *faster*, and why would this be a disaster
+#    on a machine with one processor per expert?
 #
 # Solutions: `lessons/solutions/10_dispatch.py`.
 #

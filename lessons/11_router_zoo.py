@@ -1,8 +1,12 @@
 # %% [markdown]
 # # 11 · The router zoo: seven rules on one batch
 #
-# Afterwards you can read the rule of a router you have never seen and say, before it runs: who is dropped, who keeps
-# the experts even, whether it may be used to predict the next token, and why an even load is not yet a good one.
+# Afterwards you can read the rule of a router that you have never seen and say, before it runs: which tokens are dropped,
+# whether the loads are even, whether it may be used to predict the next token, and why an even load is not yet a good
+# one.
+#
+# Two words come up. A *decoder* is a model that writes a text token by token: it predicts each token from those before
+# it (such a model is also called *autoregressive*). An *encoder* reads a text that is there as a whole.
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -10,9 +14,9 @@
 # | – | `ids` | (N,) | which word of the vocabulary each token is |
 # | $P_{ne}$ | `probs` | (N, E) | softmax of the router's logits $x\,w$, over the experts |
 # | – | `routing` | | token, expert and weight of each assignment (lesson 10) |
-# | $C$ | `C` | | the most tokens an expert takes |
+# | $C$ | `C` | number | the capacity: the most tokens that an expert takes |
 #
-# All seven have a paper; they are in `lessons/references.md` under their names.
+# All seven have a paper; they are in [the references](references.md) under their names.
 
 # %%
 import dataclasses
@@ -63,8 +67,10 @@ print("tokens whose favourite is expert 0, 1, 2, 3:", np.bincount(favourite))
 # **Switch** (Fedus, Zoph and Shazeer 2021). Each token goes to its favourite, with weight $P$. An expert takes
 # $C = \lceil 1.25\,N/E \rceil$ tokens in the order in which they come, and drops the rest.
 #
-# **Top-p** (Huang and others 2024). Each token goes down its list of experts until their probabilities add up to
-# $p = .4$, the one that crosses included. A sure token takes one expert, an unsure one more. There is no capacity.
+# **Top-p** (Huang and others 2024). Each token goes down its list of experts until their probabilities add up to a sum
+# $p$, the expert that crosses it included. A sure token takes one expert, an unsure one takes more. There is no
+# capacity. With $p = .4$, as in the paper, the tokens of this small batch would nearly all take one expert, so here
+# $p = .7$.
 #
 # **Predict.** Here $C = 13$, and you have seen the favourites' counts. How many tokens does Switch drop? Are they the
 # ones that are least sure, or what else do they have in common? And how many experts does top-p give to a token with
@@ -80,7 +86,7 @@ view(steps)  # forward, back, slider, play; where there are no widgets: next(ste
 
 # %%
 by_switch, _ = switch.route(w, x, capacity_factor=1.25)
-by_top_p, _ = top_p.route(w, x, p=0.4)
+by_top_p, _ = top_p.route(w, x, p=0.7)
 dropped = np.setdiff1d(np.arange(N), by_switch.token)
 print(f"C = {C}; dropped tokens: {dropped.tolist()}, of expert {favourite[dropped].tolist()}")
 print(
@@ -98,9 +104,9 @@ for n in dropped:  # 13 earlier tokens had the same favourite
     assert (favourite[:n] == favourite[n]).sum() >= C
 
 # %% [markdown]
-# The dropped ones are the *last* to come: neither sure nor unsure, only late. With text that means the end of a
-# sequence, or whoever's sequence stands last in the batch. And (.35, .30, ...) gets two experts under top-p: .35 does
-# not reach .4, .65 does.
+# **Answer.** The dropped tokens are the *last* ones: neither sure nor unsure, only late. With text that means the end of
+# a sequence, or the sequence that stands last in the batch. And (.35, .30, .20, ...) gets three experts under top-p:
+# .65 does not reach .7, and .85 does.
 #
 # ## 2. The experts choose: expert choice and BASE
 #
@@ -108,7 +114,7 @@ for n in dropped:  # 13 earlier tokens had the same favourite
 # tokens that are most probable *in its column*. The paper mostly has $c = 2$; here $c = 1$, as much work as Switch
 # does.
 #
-# **BASE** (Lewis and others 2021). Exactly $N/E$ tokens an expert and one expert a token, such that the sum of all
+# **BASE** (Lewis and others 2021). Exactly $N/E$ tokens per expert and one expert per token, such that the sum of all
 # logits is as large as it can be: a linear assignment.
 #
 # **Predict.** Both loads are perfectly even, without any balance loss. Who pays? For each of the two: can a token end
@@ -132,8 +138,9 @@ assert (diagnostics.load(by_expert_choice) == N // E).all() and (
 ).all()
 
 # %% [markdown]
-# Evenness is always paid for by somebody: with Switch late tokens are dropped, with expert choice some tokens are in
-# nobody's first ten, with BASE some go where they did not want to go.
+# **Answer.** Even loads always have a price: with Switch late tokens are dropped; with expert choice some tokens are not
+# among the first ten of any expert, and have none; with BASE some tokens go to an expert that their router gives a small
+# probability.
 #
 # ## 3. Nobody chooses: hash and k-means
 #
@@ -161,7 +168,7 @@ print("k-means       ", diagnostics.load(by_kmeans))
 assert (by_hash.weight == 1).all() and by_hash.logits is None
 
 # %% [markdown]
-# Evenly drawn words are not evenly used words. Even the best table cannot split one very common word.
+# **Answer.** No: evenly drawn words are not evenly used words. Even the best table cannot split one very common word.
 #
 # ## 4. Side by side
 
@@ -176,7 +183,7 @@ zoo = {
     "hash": by_hash,
     "k-means": by_kmeans,
 }
-print(f"{'':14s} load              max/mean  dropped %  no expert %  experts a token")
+print(f"{'':14s} load              max/mean  dropped %  no expert %  experts per token")
 for name, routing in zoo.items():
     load, lost = diagnostics.load(routing), diagnostics.dropped_share(routing)
     alone, uneven = diagnostics.unserved_share(routing), diagnostics.max_over_mean(load)
@@ -199,7 +206,7 @@ for ax in axes:
     ax.set_yticks([])
     ax.set_xlim(-0.7, N - 0.3)
 axes[-1].set_xlabel(
-    "token, in the order of the text      (a lane an expert; grey: a token without any)"
+    "token, in the order of the text      (one lane per expert; grey: a token without an expert)"
 )
 plt.show()
 
@@ -222,7 +229,7 @@ assert empty["Switch"] == len(dropped) and empty["top-2"] == empty["top-p"] == e
 routes = {
     "top-2": lambda x, ids: top_k.route(w, x, k=2, renormalise=True)[0],
     "Switch": lambda x, ids: switch.route(w, x, capacity_factor=1.25)[0],
-    "top-p": lambda x, ids: top_p.route(w, x, p=0.4)[0],
+    "top-p": lambda x, ids: top_p.route(w, x, p=0.7)[0],
     "expert choice": lambda x, ids: expert_choice.route(w, x, capacity_factor=1)[0],
     "BASE": lambda x, ids: base_assignment.route(w, x, training=True)[0],
     "hash": lambda x, ids: hashing.route(table, x, ids=ids, n_experts=E)[0],
@@ -257,15 +264,16 @@ for name, found in leaking.items():
 assert {name for name, found in leaking.items() if found} == {"expert choice", "BASE", "GShard"}
 
 # %% [markdown]
-# Expert choice and BASE as one would think: a late token with a high score takes an earlier one's place. **GShard** is
+# **Answer.** Expert choice and BASE fail: a late token with a high score takes the place of an earlier one. **GShard** is
 # the one that surprises: a late token's *first* choice takes the place of an early token's *second*. Switch passes:
 # places go in order of time, so a token's fate depends on the past alone (also on the past of the *other sequences* in
 # the batch: it is causal, not private).
 #
-# > **Seen in public code** (errata 13). OLMoE's issue 46 asks how expert choice was kept from cheating in a decoder;
-# > the answer is that nobody recalls doing anything about it, and that cheating may be hard to learn. The T5X model
-# > cards say that their expert-choice models use top-2 in the decoder, to stay autoregressive. BASE has another rule
-# > for use than for training: the favourite, with no regard for others.
+# > **Seen in public code** (errata 13). Issue 46 of the model OLMoE asks how expert choice was kept from seeing the future
+# > in a decoder; the answer is that nothing is remembered to have been done about it, and that a model may find it hard
+# > to learn to use it. The cards of the models trained with T5X, a library for Transformers, say that those with expert
+# > choice use top-2 in the decoder, to stay autoregressive. BASE has another rule for use than for training: the
+# > favourite of each token, whatever the others do.
 #
 # What to do: no capacity at all (Mixtral), places in the order of time (Switch), or such routers only where the whole
 # text is there anyway, as in an encoder.
@@ -275,13 +283,14 @@ assert {name for name, found in leaking.items() if found} == {"expert choice", "
 # Now let them learn. The task is an associative memory: 2,048 random keys, each with one of 64 random labels, to be
 # remembered by 16 small experts. There is nothing to generalise, so what counts is how well stored keys are remembered:
 # the *perplexity*, 64 for knowing nothing, 1 for knowing all. All routers get the same keys, the same minibatches and
-# the same step size.
+# the same learning rate.
 #
-# We keep two numbers on the way. The **CV** of the load in a training batch (standard deviation over mean; 0 is even).
-# And the **churn**: of the (key, expert) pairs of a pass, the share that the pass before did not have. 0: each key
-# always meets the same experts. 1: never one of those it met last time.
+# We measure two numbers on the way. The **CV** of the load in a training batch (standard deviation over mean; 0 is even).
+# And the **churn**: of the (key, expert) pairs of a pass, the share that the pass before did not have. It is 0 if each
+# key always meets the same experts, and 1 if it never meets one of those it met last time.
 #
-# **Predict.** Ten gates: will the even ones remember best? Where will the hash be, which has learned nothing?
+# **Predict.** Ten gates: will the even ones remember best? Where will the hash be, which has learned nothing? (The next
+# cell takes about ten seconds.)
 
 # %%
 CONFIG = dataclasses.replace(Config(), n_keys=2048, n_experts=16, batch=256)
@@ -315,66 +324,48 @@ def remember(system, between=None, seed=0, config=CONFIG):
 GATES = ("hash", "top-2, Switch loss", "expert choice", "k-means", "top-p", "bias-balanced")
 GATES += ("Switch, α = .1", "noisy top-2", "BASE", "REINFORCE")
 with one_blas_thread():
-    found = {system: remember(system) for system in GATES}
-for system, one in sorted(found.items(), key=lambda item: item[1]["perplexity"]):
+    zoo_runs = {system: remember(system) for system in GATES}
+for system, one in sorted(zoo_runs.items(), key=lambda item: item[1]["perplexity"]):
     print(
         f"{system:20s} perplexity {one['perplexity']:5.1f}   CV {one['cv']:.2f}   churn {one['churn']:.2f}"
     )
 
 # %%
-LEFT = {
-    "cv": ("top-p", "bias-balanced", "hash", "k-means", "REINFORCE", "Switch, α = .1"),
-    "churn": ("REINFORCE", "top-p"),
-}
-LOWER = {
-    "cv": ("k-means",),
-    "churn": ("k-means", "top-2, Switch loss"),
-}  # where two names would meet
-
 fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
+perplexity = np.array([gate["perplexity"] for gate in zoo_runs.values()])
 rank = {}
 for ax, name, text in (
     (axes[0], "cv", "CV of the load: how uneven"),
     (axes[1], "churn", "churn: how unsteady"),
 ):
-    values, perplexity = (
-        np.array([one[key] for one in found.values()]) for key in (name, "perplexity")
-    )
-    rank[name] = np.corrcoef(*(v.argsort().argsort() for v in (values, perplexity)))[0, 1]
-    ax.scatter(values, perplexity, s=60, color=plots.BLUE, zorder=3)
-    for system, one in found.items():
-        left, lower = system in LEFT[name], system in LOWER[name]
-        at = {
-            "xytext": (-8 if left else 8, -14 if lower else -4),
-            "ha": "right" if left else "left",
-            "fontsize": 11,
-        }
-        ax.annotate(
-            system.partition(",")[0],
-            (one[name], one["perplexity"]),
-            textcoords="offset points",
-            **at,
-        )
-    ax.set_yscale("log")
-    ax.set(title=f"{text}\nrank correlation {rank[name]:.2f}", yticks=(1, 2, 4, 8, 16))
-    ax.set_yticklabels((1, 2, 4, 8, 16))
+    values = np.array([gate[name] for gate in zoo_runs.values()])
+    rank[name] = np.corrcoef(values.argsort().argsort(), perplexity.argsort().argsort())[0, 1]
+    for number, (x_place, y_place) in enumerate(zip(values, perplexity, strict=True), 1):
+        plots.label(ax, x_place, y_place, f"{number}", plots.BLUE, size=15, weight="bold")
+    ax.set(title=f"{text}\nrank correlation {rank[name]:.2f}", yscale="log")
+    ax.set(xlim=(-0.08 * values.max(), 1.08 * values.max()), ylim=(1, 1.3 * perplexity.max()))
+    ax.set_yticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"))
     ax.minorticks_off()
 axes[0].set_ylabel("perplexity (lower is better)")
+fig.text(1.01, 0.5, "\n".join(f"{n}  {name}" for n, name in enumerate(zoo_runs, 1)), va="center")
 plt.show()
-assert found["hash"]["churn"] == 0 and found["hash"]["perplexity"] == min(
-    one["perplexity"] for one in found.values()
+assert zoo_runs["hash"]["churn"] == 0 and zoo_runs["hash"]["perplexity"] == min(
+    one["perplexity"] for one in zoo_runs.values()
 )
-assert found["BASE"]["cv"] < 1e-9 and found["BASE"]["perplexity"] > 3 * found["hash"]["perplexity"]
+assert (
+    zoo_runs["BASE"]["cv"] < 1e-9
+    and zoo_runs["BASE"]["perplexity"] > 3 * zoo_runs["hash"]["perplexity"]
+)
 assert rank["churn"] > 0.7 > abs(rank["cv"])
 
 # %% [markdown]
-# BASE is perfectly even and among the worst; the hash is uneven, has learned nothing, and is the best. What goes with
-# quality here is the right-hand number: **whether a key finds the expert again that it was taught to**. Noise and
-# sampling (noisy top-2, REINFORCE) send a key elsewhere by chance; BASE does because the choice depends on the other
-# keys of the group, which are others each time.
+# **Answer.** BASE is perfectly even and among the worst; the hash is uneven, has learned nothing, and is the best. What
+# goes with quality here is the number on the right: **whether a key finds the expert again that has learned it**. Noise
+# and sampling (noisy top-2, REINFORCE) send a key elsewhere by chance; BASE does so because the choice depends on the
+# other keys of the batch, which differ each time.
 #
-# A correlation over ten gates is not yet a cause. So intervene: take the hash, and between passes draw again the expert
-# of a part of the keys. Nothing else changes, the loads stay as even as they were.
+# A correlation over ten gates is not yet a cause. So we intervene: take the hash, and between passes draw a new expert
+# for a part of the keys. Nothing else changes, and the loads stay as even as they were.
 #
 # **Predict.** Almost half of BASE's keys get another expert in each pass, and its perplexity is about 9. If the hash
 # changes the expert of 10 % of its keys from pass to pass, where will it be: at 1.5, at 3, at 12?
@@ -399,16 +390,17 @@ for rate, one in disturbed.items():
     rest = f"CV {one['cv']:.2f}   churn {one['churn']:.2f}"
     print(f"redrawn {100 * rate:3.0f} %:  perplexity {one['perplexity']:5.1f}   {rest}")
 costs = [one["perplexity"] for one in disturbed.values()]
-assert costs == sorted(costs) and costs[2] > found["BASE"]["perplexity"] / 2
+assert costs == sorted(costs) and costs[2] > zoo_runs["BASE"]["perplexity"] / 2
 
 # %% [markdown]
-# So churn does harm, by itself. And a change by lot does *more* harm than one that a learned gate makes. A likely
-# reason: a gate moves keys that lie between two experts, to one that has learned their neighbours; the lot moves them
-# to a stranger. The same number does not mean the same thing, which is why one looks inside.
+# **Answer.** So churn does harm, by itself. And a change at random does *more* harm than a change that a learned gate
+# makes. A likely reason: a gate moves keys that lie between two experts, to the one that has learned their neighbours;
+# chance moves them to an expert that has never seen anything like them.
 #
-# Mind what this task is: pure memory. In language, similar words may share what they need; a hash of random ids cannot
-# use that, and whether this outweighs its steadiness is a question for another task. The full zoo, twenty gates with
-# four seeds each: `python3 run.py figures router_zoo`.
+# Note what this task is: pure memory, in which a key never recurs in another form. In language, similar words may share
+# what they need; a hash of random ids cannot use that, and whether this outweighs its steadiness is a question for
+# another task. And these are ten gates with one seed each. The full zoo has twenty gates with four seeds each:
+# `python3 run.py figures router_zoo`.
 #
 # ## Your turn
 #

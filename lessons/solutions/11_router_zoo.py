@@ -89,7 +89,7 @@ print(reach, "of 40 changes of the last token reach back")
 assert reach > 0
 
 # %% [markdown]
-# ## 2. How many experts a token gets that knows nothing
+# ## 2. How many experts per token gets that knows nothing
 #
 # The smallest $j$ with $j/E \ge p$, so $\lceil pE \rceil$: 4 of 8 experts, 26 of 64. At the start all tokens are near
 # this, so the first steps cost several times what the last ones do. The entropy loss, which is *added*, makes each
@@ -99,7 +99,7 @@ assert reach > 0
 for n_experts in (8, 64):
     routing, _ = top_p.route({"w": np.zeros((D, n_experts))}, x, p=0.4)
     assert len(routing.token) / N == np.ceil(0.4 * n_experts)
-    print(f"E = {n_experts}: {len(routing.token) / N:.0f} experts a token")
+    print(f"E = {n_experts}: {len(routing.token) / N:.0f} experts per token")
 
 params, experts_a_token = {"w": 0.1 * w["w"]}, []
 for _ in range(300):  # descend the entropy loss alone
@@ -109,7 +109,7 @@ for _ in range(300):  # descend the entropy loss alone
     _, grads = top_p.route_backward(np.zeros(len(routing.token)), dlogits, cache)
     params = {"w": params["w"] - 0.5 * grads["w"]}
 print(
-    f"experts a token while the entropy falls: {experts_a_token[0]:.2f} to {experts_a_token[-1]:.2f}"
+    f"experts per token while the entropy falls: {experts_a_token[0]:.2f} to {experts_a_token[-1]:.2f}"
 )
 assert experts_a_token[-1] < experts_a_token[0]
 
