@@ -2,8 +2,9 @@
 
 What to see: the median latency (lines) and the 99th percentile (dotted) of each system by the load,
 left with Poisson arrivals, middle in bursts of the same mean rate. Right, tokens per second. The
-sparse system should lie between the dense ones, and leave the one of equal operations behind where
-a batch begins to use all experts.
+sparse system should lie between the dense ones of equal operations and of equal memory, and fall
+behind the former where a batch begins to use all experts; the dense one of equal quality is the
+fair comparison.
 """
 
 from figures import Job
@@ -35,6 +36,8 @@ def make(job: Job) -> str:
             speeds = [row["throughput"]["mean"] for row in rows]
             axes[2].loglog([row["load"] for row in rows], speeds, "o-", color=colour)
         axes[2].set(xlabel="load", ylabel="tokens per second", title=f"throughput, {POISSON}")
-        axes[0].legend(fontsize=10)
+        bottom, top = axes[0].get_ylim()
+        axes[0].set_ylim(bottom, top * (top / bottom) ** 0.35)
+        axes[0].legend(fontsize=10, ncols=2, loc="upper center")
         job.save(fig, "serving")
     return "![serving](serving.png)\n\n" + report(result)

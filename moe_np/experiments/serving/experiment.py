@@ -1,11 +1,26 @@
 """Serving: latency against load of all systems, under Poisson arrivals and in bursts."""
 
-from moe_np.experiments.common import system_runs
+from moe_np.experiments.common import pretrained, system_runs
 from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.sweep import Sweep
+from moe_np.experiments.language_model import runs as language_models
 from moe_np.experiments.serving.runs import PAPER, SYSTEMS, Config, run_one, spec_of, summarise
 
 OPTIONS: tuple[Option, ...] = ()
+SMALL = language_models.Config(
+    d_model=8,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    hidden=8,
+    vocabulary=280,
+    length=8,
+    batch=2,
+    updates=2,
+    checkpoint_every=2,
+    books=("Obad",),
+    validation_tokens=100,
+)
 SMOKE = {
     "config": Config(
         d_model=16,
@@ -19,10 +34,20 @@ SMOKE = {
         requests=6,
         most=3,
         loads=(1.0, 4.0),
-        seeds=2,
+        language_model=SMALL,
+        seeds=1,
     )
 }
-QUICK = Config(d_model=128, hidden=256, tokens=12, requests=24, most=16, loads=(0.5, 2.0), seeds=1)
+QUICK = Config(
+    d_model=128,
+    hidden=512,
+    tokens=12,
+    requests=24,
+    most=16,
+    loads=(0.5, 2.0),
+    language_model=language_models.Config(updates=20, checkpoint_every=20, validation_tokens=2048),
+    seeds=1,
+)
 
 
 def specs(
@@ -45,12 +70,14 @@ def run(
     sweep: Sweep,
     quick: bool = False,
 ) -> Result:
-    """All systems: what is written as serving.json. Times are those of an idle machine, and of one
-    run at a time (`--jobs 1`), or they are noise.
+    """All systems: what is written as serving.json. The models that say what equal quality is are
+    those of `language_model`; what is not stored is trained, which takes hours. Times are those of
+    an idle machine, and of one run at a time (`--jobs 1`), or they are noise.
     """
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
-    runs = sweep.map(run_one, chosen, "serving")
+    with pretrained.stored_with(sweep):
+        runs = sweep.map(run_one, chosen, "serving")
     return system_runs.result_of(
         "serving",
         config,

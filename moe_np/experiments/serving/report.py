@@ -1,7 +1,8 @@
 """Serving in words and a table."""
 
 from moe_np.experiments.common.experiment import Result
-from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
+from moe_np.experiments.common.reports import basis, markdown_table, mean_sd, plural
+from moe_np.experiments.common.statistics import describe
 
 
 def report(result: Result) -> str:
@@ -20,7 +21,25 @@ def _caption(result):
         f"{config['tokens']} more, at most {config['most']} at a time; {seeds}, in the state in "
         "which this machine was. Load 1 is the rate at which the sparse system serves requests one "
         f"after the other; each seed's is the same for all systems up to the noise of its "
-        f"measurement. Experts or feed-forward networks: {memory}."
+        f"measurement. Experts or feed-forward networks: {memory}.{_quality(result)}"
+    )
+
+
+def _quality(result):
+    """How wide the network of equal quality is, and whether the rule found it."""
+    records = [run["quality"] for run in result["runs"] if run["quality"] is not None]
+    if not records:
+        return ""
+    factor = mean_sd(describe([record["factor"] for record in records])._asdict(), 2)
+    inside = sum(record["inside"] for record in records)
+    losses = "; ".join(
+        f"{system} {mean_sd(describe([r['losses'][system] for r in records])._asdict(), 3)}"
+        for system in records[0]["losses"]
+    )
+    return (
+        f" The dense network of equal quality is {factor} times as wide as that of equal "
+        f"operations; the mixture's loss lay between those of dense models for {inside} of "
+        f"{plural(len(records), 'seed')} (validation loss of `language_model`: {losses})."
     )
 
 

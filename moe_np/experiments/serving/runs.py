@@ -2,6 +2,8 @@
 
     sparse                  E experts in every layer, k per token
     dense, equal active     one feed-forward network with the operations of k experts
+    dense, equal quality    one that is as good as a mixture of as many experts, of a width that
+                            the experiment `language_model` says (`quality.py`)
     dense, equal total      one with the parameters, and so the memory, of all experts
 
 Parameters are random: they decide nothing about time but which experts are used together, nearly at
@@ -20,42 +22,53 @@ import numpy as np
 
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
+from moe_np.experiments.language_model import runs as language_models
+from moe_np.experiments.serving import quality
 from moe_np.models import decoder
 from moe_np.serving import batching, requests
 from moe_np.serving.requests import Request
 
 SPARSE = "sparse"
 ACTIVE = "dense, equal active"
+QUALITY = "dense, equal quality"
 TOTAL = "dense, equal total"
-SYSTEMS = (SPARSE, ACTIVE, TOTAL)
+SYSTEMS = (SPARSE, ACTIVE, QUALITY, TOTAL)
 POISSON = "poisson"
 BURSTS = "bursts"
 ARRIVALS = {POISSON: requests.poisson, BURSTS: requests.bursts}
+MODEL = language_models.Config()
 PAPER: dict = {}  # published latencies are of clusters
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All values are ours. The sparse model has 101 MB of experts."""
+    """All values are ours. The sparse model has 101 MB of experts. It has as many as the mixture of
+    `language_model`, so that a factor of widths can be carried over.
+    """
 
     d_model: int = 256
     layers: int = 4
     heads: int = 4
-    hidden: int = 512  # of an expert
-    experts: int = 16
+    hidden: int = 1024  # of an expert
+    experts: int = 8
     k: int = 2
     vocabulary: int = 1000
     prompt: int = 16  # tokens
     tokens: int = 32  # to be generated
-    requests: int = 96
+    requests: int = 64
     most: int = 32  # sequences at a time
     loads: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    language_model: language_models.Config = MODEL  # for equal quality
     seeds: int = 3
 
 
-def decoder_config(sizes: dict[str, Any], system: str) -> decoder.Config:
-    """The decoder of a system."""
-    factor = {SPARSE: 1, ACTIVE: sizes["k"], TOTAL: sizes["experts"]}[system]
+def decoder_config(sizes: dict[str, Any], system: str, wider: float = 1.0) -> decoder.Config:
+    """The decoder of a system.
+
+    wider   of equal quality: how many times as wide as that of equal operations
+    """
+    k = sizes["k"]
+    factor = {SPARSE: 1, ACTIVE: k, QUALITY: k * wider, TOTAL: sizes["experts"]}[system]
     return decoder.Config(
         vocabulary=sizes["vocabulary"],
         d_model=sizes["d_model"],
@@ -64,7 +77,7 @@ def decoder_config(sizes: dict[str, Any], system: str) -> decoder.Config:
         kv_heads=sizes["heads"],
         d_head=sizes["d_model"] // sizes["heads"],
         experts=sizes["experts"] if system == SPARSE else 1,
-        hidden=factor * sizes["hidden"],
+        hidden=round(factor * sizes["hidden"]),
         options={"k": sizes["k"], "renormalise": True},
         context=2 * (sizes["prompt"] + sizes["tokens"]),
         tied=True,
@@ -74,7 +87,9 @@ def decoder_config(sizes: dict[str, Any], system: str) -> decoder.Config:
 def spec_of(config: Config, system: str, seed: int) -> Spec:
     """One system from one seed, under all loads."""
     sizes = dataclasses.asdict(config)
-    del sizes["seeds"]
+    del sizes["seeds"], sizes["language_model"]
+    if system == QUALITY:
+        sizes["models"] = quality.models_of(config.language_model, seed)
     return {"system": system, "seed": seed, **{n: _listed(v) for n, v in sizes.items()}}
 
 
@@ -85,8 +100,9 @@ def _listed(value):
 def run_one(spec: Spec) -> Result:
     """Latencies, waits, batches and throughput of a system by kind of arrivals and load."""
     seed = spec["seed"]
-    rate = _rate(json.dumps({**spec, "system": SPARSE}))
-    config = decoder_config(spec, spec["system"])
+    as_good = quality.measured(spec["models"]) if spec["system"] == QUALITY else None
+    rate = _rate(json.dumps({**spec, "system": SPARSE, "models": None}))
+    config = decoder_config(spec, spec["system"], as_good["factor"] if as_good else 1.0)
     params = decoder.init(np.random.default_rng(seed), config)
     _serve(params, config, spec, np.zeros(2))  # loads the kernels
     rows = []
@@ -99,7 +115,8 @@ def run_one(spec: Spec) -> Result:
             facts |= {"batch": log.mean_batch, "throughput": log.tokens / log.seconds}
             rows.append(facts)
     experts = sum(a.nbytes for layer in params["layers"] for a in layer["experts"].values())
-    return {"system": spec["system"], "seed": seed, "bytes": experts, "rows": rows}
+    sizes = {"bytes": experts, "quality": as_good}
+    return {"system": spec["system"], "seed": seed, **sizes, "rows": rows}
 
 
 def _serve(params, config, spec, times):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from moe_np.experiments.common.sweep import Sweep, to_json
-from moe_np.experiments.serving import experiment, runs
+from moe_np.experiments.serving import experiment, quality, runs
 from moe_np.experiments.serving.report import report
 from moe_np.models import decoder_config
 
@@ -28,6 +28,35 @@ def test_equal_memory_and_equal_operations(result):
         for system in (runs.SPARSE, runs.ACTIVE)
     )
     assert sparse.k * sparse.d_expert == dense.d_ff
+
+
+def test_equal_quality_is_between_equal_operations_and_equal_memory(result):
+    by_system = {run["system"]: run for run in result["runs"]}
+    found = by_system[runs.QUALITY]["quality"]
+    assert 1 <= found["factor"] <= 4 and set(found["losses"]) == {quality.MIXTURE, *quality.DENSE}
+    bytes_of = {system: run["bytes"] for system, run in by_system.items()}
+    assert bytes_of[runs.QUALITY] == pytest.approx(found["factor"] * bytes_of[runs.ACTIVE], rel=0.1)
+    assert by_system[runs.SPARSE]["quality"] is None
+    assert "times as wide as that of equal operations; the mixture's loss lay" in report(result)
+
+
+def test_the_width_of_a_loss_is_on_the_line_of_dense_models():
+    factors, losses = (1, 2, 4), (5.0, 4.0, 3.5)
+    assert quality.factor_at(5.0, factors, losses) == (1.0, True)
+    assert quality.factor_at(3.5, factors, losses) == (pytest.approx(4.0), True)
+    assert quality.factor_at(4.5, factors, losses) == (pytest.approx(2**0.5), True)
+    assert quality.factor_at(3.75, factors, losses) == (pytest.approx(8**0.5), True)
+    assert quality.factor_at(3.0, factors, losses) == (4, False)
+    assert quality.factor_at(6.0, factors, losses) == (1, False)
+    assert quality.factor_at(4.0, factors, (5.0, 4.0, 4.0))[0] == pytest.approx(2)
+
+
+def test_the_models_are_those_of_the_experiment_with_language_models():
+    models = quality.models_of(runs.Config().language_model, 1)
+    hidden = {system: spec["changes"]["hidden"] for system, spec in models.items()}
+    assert list(hidden.values()) == [128, 256, 512, 1024]
+    assert models[quality.MIXTURE]["changes"]["experts"] == runs.Config().experts == 8
+    assert {spec["changes"]["seed"] for spec in models.values()} == {1}
 
 
 def test_a_row_per_arrivals_and_load(result):
