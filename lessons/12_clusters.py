@@ -6,7 +6,8 @@
 # which from two lines of its code.
 #
 # The paper is Chen, Deng, Wu, Gu and Li (2022), *Towards understanding the mixture-of-experts layer*. Its data are made
-# so that a mixture has something to find.
+# so that a mixture has something to find. The letters are the paper's: mind that $k$ is a cluster here, and not the
+# number of experts per token, and that $m$ counts the experts.
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -52,15 +53,15 @@ for patch in train.x[n] / SCALE:
 # One patch holds the **centre** $\beta c_k$. It says which cluster this is and nothing about the class. One holds the
 # **signal** $\alpha y v_k$: its *sign* is the class. One holds a **decoy** $\gamma \varepsilon v_{k'}$, the signal of
 # another cluster with a random sign $\varepsilon$. The last one is Gaussian noise. $\alpha$ is uniform in (.5, 2),
-# $\gamma$ in (.5, 3): the decoy is louder than the signal more often than not.
+# $\gamma$ in (.5, 3): in most samples the decoy is larger than the signal.
 #
 # ## 1. Who could solve this?
 #
 # A linear classifier sees $w \cdot \sum_p x^{(p)}$. With $w = \sum_k v_k$ that is $\alpha y + \gamma \varepsilon$ plus
-# noise. It is right when $\varepsilon = y$, half of the time, and otherwise only if $\alpha > \gamma$ ($E[\cdot]$ is
-# the mean over the samples):
+# noise. It is right when $\varepsilon = y$, half of the time, and otherwise only if $\alpha > \gamma$ (a bar is the
+# mean over the samples):
 #
-# $$ \tfrac12 + \tfrac12 P(\alpha > \gamma) = \tfrac12 + \tfrac12 \cdot \frac{E[\alpha] - .5}{2.5} = .65 . $$
+# $$ \tfrac12 + \tfrac12 P(\alpha > \gamma) = \tfrac12 + \tfrac12 \cdot \frac{\overline{\alpha} - .5}{2.5} = .65 . $$
 #
 # Now a mixture, built by hand: expert $m$ is *linear* with $w = v_m$, and the router is $\theta_m = c_m$.
 #
@@ -70,7 +71,7 @@ for patch in train.x[n] / SCALE:
 
 # %%
 def linear_experts(directions):
-    """One filter a class: out_1 − out_0 = 2 w·Σx."""
+    """One filter per class: out_1 − out_0 = 2 w·Σx."""
     w = np.stack([np.stack([-v, v]) for v in directions]).astype(np.float32)
     return {"w": w, "b": np.zeros(w.shape[:2], np.float32)}
 
@@ -91,8 +92,8 @@ print(
 assert abs(right_alone - 65) < 4 and right_by_hand > 99.9
 
 # %% [markdown]
-# Everything. Once it is known which cluster a sample belongs to, the class is a linear question, and the cluster is one
-# too. So linear experts *can*. The question of this lesson is what they **find**.
+# **Answer.** All of them, and no. Once it is known which cluster a sample belongs to, the class is a linear question, and
+# so is the cluster. So linear experts *can* solve the task. The question of this lesson is what they **find**.
 #
 # ## 2. Two races
 #
@@ -102,46 +103,55 @@ assert abs(right_alone - 65) < 4 and right_by_hand > 99.9
 # $\sum_p (w \cdot x^{(p)})^3$, and on average over the samples (the decoy's sign is random, so it drops out) the speed
 # $\dot q_k$ with which $q_k$ grows is
 #
-# $$ \text{linear:}\quad \dot q_k \propto E[y \cdot \alpha y] = E[\alpha],
+# $$ \text{linear:}\quad \dot q_k \propto \overline{y \cdot \alpha y} = \overline{\alpha},
 # \qquad\qquad
-# \text{cubic:}\quad \dot q_k \propto E[y \cdot 3 (\alpha y q_k)^2\, \alpha y] = 3 E[\alpha^3]\, q_k^2 . $$
+# \text{cubic:}\quad \dot q_k \propto \overline{y \cdot 3 (\alpha y q_k)^2\, \alpha y} = 3\, \overline{\alpha^3}\, q_k^2 . $$
 #
 # **Predict.** Four quantities start at .0011, .0008, .0005 and .0005. In the first race all grow at the same speed, in
 # the second at the speed $q_k^2$. How do they stand a few hundred steps later?
 
 # %%
 start = np.array([1.1, 0.8, 0.5, 0.5]) * 1e-3
-races = {"linear": (np.ones_like, 2, "1 (four lines in one)"), "cubic": (np.square, 4, "$q_k^2$")}
-fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
-ends = {}
-for ax, (name, (speed, goal, words)) in zip(axes, races.items(), strict=True):
-    q, path = start, []
+
+
+def follow(speed, goal):
+    """The four quantities, step by step, until one of them reaches the goal: (steps, 4)."""
+    q = start
+    path = [q]
     while q.max() < goal:
+        direction = speed(q) / np.linalg.norm(speed(q))
+        q = q + 1e-4 * direction  # steps of the same length, as in the paper
         path.append(q)
-        q = q + 0.01 * speed(q) / np.linalg.norm(
-            speed(q)
-        )  # steps of the same length, as in the paper
-    for k, line in enumerate(np.array(path).T):
-        ax.plot(line, color=plots.COLOURS[k], linewidth=2.5)
-    ax.set(title=f"{name}: $\\dot q_k \\propto$ {words}", xlabel="step")
-    ends[name] = q
-    print(
-        f"{name:7s} ends at {q.round(3)}, the leader is {q.max() / np.sort(q)[-2]:.1f} times the second"
-    )
-axes[0].set_ylabel("$q_k$")
+    return np.array(path)
+
+
+paths = {"linear": follow(np.ones_like, 0.05), "cubic": follow(np.square, 0.05)}
+titles = {"linear": "linear: all at the same speed", "cubic": "cubic: at the speed $q_k^2$"}
+fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+for ax, (name, path) in zip(axes, paths.items(), strict=True):
+    for k in range(K):
+        style = ":" if k == 3 else "-"  # signals 2 and 3 begin at the same value
+        ax.plot(path[:, k], style, color=plots.COLOURS[k], linewidth=2.5, label=f"signal {k}")
+    ax.set(title=titles[name], xlabel="step", yscale="log", ylim=(3e-4, 0.1))
+axes[0].set_ylabel("$q_k$, on a logarithmic axis")
+axes[1].legend(loc="center right", fontsize=11)
 plt.show()
-assert (
-    ends["linear"].max() / ends["linear"].min() < 1.01
-    and ends["cubic"].max() > 50 * np.sort(ends["cubic"])[-2]
-)
+for name, path in paths.items():
+    second = np.sort(path[-1])[-2]
+    print(
+        f"{name:7s} ends at {path[-1].round(4)}: the leader has {path[-1].max() / second:.1f} times the second"
+    )
+assert paths["linear"][-1].max() / paths["linear"][-1].min() < 1.02
+assert paths["cubic"][-1].max() > 15 * np.sort(paths["cubic"][-1])[-2]
 
 # %% [markdown]
-# **The cubic race has one winner**, and which one it is, chance has decided before the first step. The linear race has
-# none: every filter of every expert runs in the same direction $\sum_k v_k$, the classifier with 65 %. Experts that are
-# alike give the router nothing to choose between.
+# **Answer. The cubic race has one winner**: the signal that is largest by chance at the start grows, and the others stay
+# where they were. The linear race has none: what is different at the start is soon negligible, and every filter of every
+# expert grows in the same direction $\sum_k v_k$, which is the classifier with 65 %. Experts that are alike give the
+# router nothing to choose between.
 #
-# So the two halves of the story are: cubic experts *break the symmetry* on their own; then the router learns which
-# expert is good at which centre, sends it more of that cluster, and both pull in the same direction.
+# So the explanation has two halves: cubic experts *break the symmetry* on their own; then the router learns which
+# expert is good at which centre and sends it more of that cluster, and both changes strengthen each other.
 #
 # ## 3. The real thing
 #
@@ -154,7 +164,8 @@ assert (
 #
 # It is $\ln 4 = 1.39$ when every expert gets all clusters alike, and 0 when no expert gets two.
 #
-# **Predict.** Both kinds reach more than 95 % right. Which of the two reaches an entropy near 0?
+# **Predict.** Both kinds reach more than 95 % right. Which of the two reaches an entropy near 0? (The next cell takes
+# a few seconds.)
 
 
 # %%
@@ -202,16 +213,20 @@ assert runs["cubic"][0][-1].entropy < 0.1 and runs["linear"][0][-1].entropy > 0.
 
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.4))
 for ax, (activation, (steps, _)) in zip(axes, runs.items(), strict=True):
-    plots.dispatch_table(ax, diagnostics.table(steps[-1].expert, train.cluster))
-    entropy = steps[-1].entropy
-    ax.set(
-        xlabel="cluster", title=f"{activation}: % of the expert's samples, entropy {entropy:.2f}"
+    counts = diagnostics.table(steps[-1].expert, train.cluster)
+    plots.dispatch_table(ax, counts)
+    ax.set_yticks(
+        range(len(counts)), [f"{m}: {n} samples" for m, n in enumerate(counts.sum(axis=1))]
     )
+    entropy = steps[-1].entropy
+    ax.set(xlabel="cluster", title=f"{activation}, in %; entropy {entropy:.2f}")
 plt.show()
 
 # %% [markdown]
-# Cubic experts: one cluster each (some clusters have two experts, some experts are idle). Linear ones: also nearly all
-# right, but by another way. They cut the space into pieces that follow no cluster.
+# **Answer.** The cubic experts have one cluster each (some clusters have two experts, some experts have no samples). The
+# linear experts are also right for nearly all samples, but in another way: the experts with most of the samples have
+# all four clusters. Where a linear expert has one cluster alone, look at the number of its samples before you call it a
+# specialist.
 #
 # ## 4. Watch the race
 #
@@ -265,11 +280,11 @@ print(
 assert first["cubic"] > 3 * first["linear"] and last["cubic"] > last["linear"]
 
 # %% [markdown]
-# The first printed line is section 2, measured: within eight passes a cubic expert has one signal and little else, a
-# linear one still has all four alike. Then the router starts to move, and from there on the race has a referee. In the
-# run that we saw, cubic expert 3 began with signal 3, as expert 0 did. Expert 0 was ahead; the router gave it that
-# cluster; expert 3 got samples of another one and took up *its* signal. Linear experts, too, drift apart once the
-# router sends them different mixtures, but what they have remains a mixture.
+# **Answer.** No; yes; and not always. The first printed line is section 2, measured: within eight passes a cubic expert
+# has one signal and little else, and a linear one still has all four alike. Then the router starts to move and changes
+# the race. In the run that we saw, cubic expert 3 began with signal 3, as expert 0 did. Expert 0 was ahead; the router
+# gave it that cluster; expert 3 got samples of another one and took up *its* signal. Linear experts, too, drift apart
+# once the router sends them different mixtures, but what they have remains a mixture.
 #
 # ## 5. Which part of the table is the idea?
 #
@@ -287,9 +302,9 @@ assert first["cubic"] > 3 * first["linear"] and last["cubic"] > last["linear"]
 #
 # and the gradient vanishes for every sample that is sure of *either* class.
 #
-# **Predict.** A sample is classified wrongly, and with great confidence. Which of the two losses pulls at it? And whom
-# does this hurt more, cubic experts, which get their cluster right, or linear ones, which have to live with some
-# samples far on the wrong side?
+# **Predict.** A sample is classified wrongly, and with great confidence. Which of the two losses pulls at it? And which
+# experts does this hurt more: cubic ones, which get their cluster right, or linear ones, which have some samples far on
+# the wrong side?
 
 # %%
 margin = np.linspace(-12, 12, 97)  # output of the right class minus that of the wrong one
@@ -312,9 +327,11 @@ print(f"loss of a perfect answer after two softmaxes: {floor:.4f}")
 assert abs(floor - np.log1p(np.exp(-1))) < 1e-9
 
 # %% [markdown]
-# One softmax pulls the harder the more wrong a sample is. Two of them have given up on it.
+# **Answer.** One softmax pulls the more strongly, the more wrong a sample is. With two softmaxes, the pull on a sample that
+# is far on the wrong side is 0. That hurts the linear experts.
 #
-# Now both gates with both losses, from two starts each. (A few seconds.)
+# Now both gates with both losses, from two starts each. (This takes five to twenty seconds; each row is printed when it is
+# ready.)
 
 # %%
 table = {}
@@ -358,7 +375,9 @@ assert min(cells[3] for cells in table.values()) > max(
 #
 # A number in a table belongs to a program, and not to an equation. Setting 1's recorded runs can even be repeated.
 #
-# ## 6. Replaying somebody else's randomness
+# ## 6. Replaying the random numbers of a paper *
+#
+# (A detour, which nothing else needs.)
 #
 # The notebooks drew their random numbers with PyTorch on the CPU, from seed 11. Its generator is MT19937, which NumPy
 # has as well; only the way from 32-bit words to numbers differs, and it is a line: `(word mod 2²⁴) · 2⁻²⁴`. If you have
@@ -387,7 +406,7 @@ assert not np.allclose(first, second)
 #
 # ## Your turn
 #
-# Write the dispatch entropy, in nats. Experts without samples count nothing, and $0 \ln 0 = 0$.
+# Write the dispatch entropy, in nats. An expert without samples counts 0, and $0 \ln 0 = 0$.
 
 
 # %%
@@ -411,7 +430,7 @@ self_check(dispatch_entropy, diagnostics.dispatch_entropy, cases)
 #
 # 1. **Change the code.** Train two cubic experts on the four clusters. What is the lowest entropy they can reach, and
 #    what do they reach? Then four: six seeds each with four and with eight experts. Why do eight succeed so much more
-#    often? (Suppose each expert draws its cluster by lot: how probable is it that every cluster is drawn?)
+#    often? (Suppose each expert draws its cluster at random: how probable is it that every cluster is drawn?)
 # 2. **Derive.** In setting 3 the decoy has $\gamma$ in (.5, 2), like the signal. What does the linear classifier of
 #    section 1 get? Check it on `clusters(3, ...)`. Is there a setting of the range in which it gets 100 %?
 # 3. **Break it.** Let the experts start 100 times as large (`scale=.1`). The race of section 2 asks only who is ahead,
