@@ -150,7 +150,7 @@ def belief_and_responsibility(
 
 def landscape_with_path(ax: "Axes", o0: Array, o1: Array, height: Array, path: Array) -> None:
     """The height over (o0, o1), dark where it is low, and a path (T, 2) from circle to square."""
-    levels = np.quantile(height, np.linspace(0, 1, 16))
+    levels = np.quantile(height, np.linspace(0, 1, 16)).tolist()
     ax.contourf(o0, o1, height, levels=levels, cmap="Blues_r")
     ax.plot(*path.T, color=plots.ORANGE, linewidth=2.5)
     circle = {"markerfacecolor": "white", "markeredgecolor": plots.ORANGE, "markersize": 9}

@@ -2,13 +2,12 @@
 probabilities, and the states of EM on a tree.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from moe_np import plots
-from moe_np.base.types import Array, ArrayN, ArrayNE
+from moe_np.base.types import Array, ArrayN, ArrayNE, Params
 from moe_np.mixtures import hme
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def lines_and_gates(
     ax: "Axes",
     x: Array,
     d: Array,
-    params: Mapping[str, Array],
+    params: Params,
     resp: Annotated[np.ndarray, "N, 4"] | None,
 ) -> None:
     """Cases in the colours of who is responsible, the lines of four experts, and below two bands:
