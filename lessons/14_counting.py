@@ -25,6 +25,7 @@ import numpy as np
 from moe_np import accounting, plots
 from moe_np.coursework import self_check
 from moe_np.routing import contract
+from moe_np.show import diagrams
 
 plt.rcParams.update(plots.STYLE)
 vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert = (
@@ -42,13 +43,30 @@ vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert = (
 # %% [markdown]
 # ## 1. By hand
 #
-# No matrix of this model has a bias, so a parameter is an entry of a matrix, and it is enough to list the matrices.
+# First, what there is to count. A language model reads a text as *tokens*, which are words or parts of words. Each token
+# becomes a vector of $d$ numbers, a row of the **embedding**. Then the vectors pass through $L$ blocks like this one, and
+# at the end the **output** matrix turns each vector into one number per word of the vocabulary.
+
+# %%
+fig, ax = plt.subplots(figsize=(11, 6.6))
+diagrams.transformer_block(ax)
+plt.show()
+
+# %% [markdown]
+# No matrix of this model has a bias, so a parameter is an entry of a matrix, and it is enough to list the matrices. From
+# the bottom of the block to its top:
 #
-# - **An expert** is a SwiGLU: up, gate and down. Three matrices of $d \times h$.
-# - **Attention**: queries and output are $d \times (\text{heads} \cdot d_{head})$ each; keys and values are smaller,
-#   $d \times (\text{kv heads} \cdot d_{head})$.
-# - **The router** is $d \times E$. Two **norms** a layer and one at the end have $d$ scales each.
-# - **Embedding** and **output** are vocab × $d$ each, two different matrices.
+# - **A norm** scales a vector to a standard length, and has $d$ factors. There are two per block, and one more after the
+#   last block.
+# - **Attention** mixes the vectors of different positions. A head compares the *query* of a token with the *keys* of the
+#   tokens before it, and adds up their *values*, weighted by how well they match. Queries and output are
+#   $d \times (\text{heads} \cdot d_{head})$ each. Several query heads share one head of keys and values, so these two
+#   matrices are smaller: $d \times (\text{kv heads} \cdot d_{head})$. (Lesson 17 writes all of this out.)
+# - **The router** is $d \times E$: a logit per expert.
+# - **An expert** is a SwiGLU, a feed-forward net with a gate of its own:
+#   $\big(\text{silu}(x W_{gate}) \odot x W_{up}\big) W_{down}$. These are three matrices of $d \times h$.
+#
+# **Embedding** and **output** are vocab × $d$ each, two different matrices.
 #
 # **Predict.** It is called 8x7B. Is the total 56 billion? Which part do you expect to be the largest, and what is the
 # router's share: 10 %, 1 %, less?
@@ -75,7 +93,8 @@ counted = accounting.count("mixtral-8x7b")
 assert (total, active) == (counted.total, counted.active) == (46_702_792_704, 12_879_925_248)
 
 # %% [markdown]
-# **46.7B and 12.9B**, as published. The router, which everything in this course is about, is 1 parameter in 45,000.
+# **Answer.** No: **46.7B in all and 12.9B active**, as published. The experts are by far the largest part. The router,
+# which everything in this course is about, is 1 parameter in 45,000.
 #
 # ## 2. What the name means
 #
@@ -107,8 +126,8 @@ ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# 7B is a model with *one* expert a layer. Eight of them share one attention, so 8x7B is not 56B: $8e + s$ and not
-# $8(e + s)$.
+# **Answer.** 7.24B, apart from the router. 7B is a model with *one* expert per layer. Eight of them share one attention, so
+# 8x7B is not 56B: it is $8e + s$ and not $8(e + s)$.
 #
 # > **Seen in public**: its larger sister, Mixtral 8x22B, is given as "176 billion parameters" in several places:
 # > $8 \times 22$. It has 141B, of which 39B are active. Exercise 1.
@@ -137,8 +156,8 @@ for name in ("mixtral-8x7b", "switch-base", "glam-64b-64e", "deepseekmoe-16b"):
 assert sets["mixtral-8x7b"] == 28 and sets["deepseekmoe-16b"] == 74_974_368
 
 # %% [markdown]
-# DeepSeekMoE's point is the last column: an expert a quarter as wide costs a quarter, so for the same price a token
-# takes four times as many, and the number of *combinations* explodes. (Switch-Base was published as 7410M, and the count
+# **Answer.** Switch-Base has the smaller active share, 3 %, and DeepSeekMoE offers far more choices: that is its point. An expert of a quarter of the width costs a quarter, so for the same price a token takes four times
+# as many, and the number of *combinations* explodes. (Switch-Base was published as 7410M, and the count
 # here is 7415M. Without its routers it would be 7414M, which has the same three digits; whether the paper left them out
 # is not known. A count that comes out to the last digit is also a test of whether one has understood a model:
 # exercise 2.)
@@ -232,7 +251,7 @@ print(f"as fast as its active size again from B = {late.min():.0f} on")
 assert ratio[0] > 0.99 and ratio[-1] > 0.99 and ratio.min() < 0.3
 
 # %% [markdown]
-# **"Active" is right at both ends and wrong in between.** Alone, a user reads $k$ experts. In a huge batch the
+# **Answer. "Active" is right at both ends and wrong in between.** Alone, a user reads $k$ experts. In a huge batch the
 # arithmetic decides, and only $k$ experts compute. In between (a few dozen users: most servers) every step reads *all*
 # experts to use each for a few tokens, and the model is as slow as a dense one of its **total** size. It is what you
 # saw in lesson 10 as blocks of eight rows.
@@ -267,7 +286,7 @@ assert (
 assert 45_000 < even < 50_000
 
 # %% [markdown]
-# One more small thing stands in the assert: the embedding counts as "active", all of it, although a token reads one
+# **Answer.** Near 50,000. One more detail is in the assert: the embedding counts as "active", all of it, although a token reads one
 # row. The papers count so, and so do we; the operations are what is multiplied.
 #
 # And all this supposed *even* choices. With experts on different machines a step takes as long as the fullest one
@@ -275,45 +294,40 @@ assert 45_000 < even < 50_000
 #
 # ## Your turn
 #
-# Write the count of section 1 for any such model: decoder only, a mixture in every layer, no biases, embedding and
-# output apart, two norms a layer and one at the end.
+# The card of a model tells four numbers: total and active parameters, $E$ and $k$. Read from them what the card does not
+# tell. With section 2, find $s$, all that is shared, and $e$, one expert of every layer together. Then, with section 5,
+# the share of all parameters that a step reads from memory when $B$ tokens go through the model together.
 
 
 # %%
-def count_moe(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
-    """-> (total, active)"""
+def read_card(total, active, E, k, B):
+    """-> (s, e, the share of all parameters that a step of B tokens reads)."""
     # your code here
     return None
 
 
-def reference(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
-    sizes = {
-        "vocab": vocab,
-        "d_model": d,
-        "decoder_layers": layers,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "d_head": d_head,
-    }
-    sizes |= {"moe_layers": layers, "experts": experts, "k": k, "d_expert": d_expert}
-    found = accounting.count(
-        accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False)
-    )
-    return found.total, found.active
+# %%
+def reference(total, active, E, k, B):
+    shared, each = np.linalg.solve([[1, E], [1, k]], [total, active])
+    return shared, each, 1 - each * E * (1 - k / E) ** B / total
 
 
 def cases(rng):
-    yield 32000, 4096, 32, 32, 8, 128, 8, 2, 14336
-    for _ in range(4):
-        yield tuple(int(n) for n in rng.integers(2, 20, size=9))
+    yield 46_702_792_704, 12_879_925_248, 8, 2, 8
+    yield 46_702_792_704, 12_879_925_248, 8, 2, 1
+    for _ in range(3):
+        E = int(rng.integers(4, 64))
+        k = int(rng.integers(1, E))
+        shared, each = rng.uniform(1e9, 9e9, size=2)
+        yield shared + E * each, shared + k * each, E, k, int(rng.integers(1, 50))
 
 
-self_check(count_moe, reference, cases)
+self_check(read_card, reference, cases)
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the numbers.** Mixtral 8x22B: $d$ 6,144, 56 layers, 48 heads and 8 for keys and values of size 128, 8
+# 1. **Change the numbers** in the first cell and run sections 1 and 2 again, or use `accounting.Transformer`. Mixtral 8x22B: $d$ 6,144, 56 layers, 48 heads and 8 for keys and values of size 128, 8
 #    experts of 16,384, $k = 2$, a vocabulary of 32,768. Total and active? What would "22B" be? And what is 176 not?
 # 2. **Derive.** GLaM's paper does not say whether embedding and output are one matrix or two. Its sizes (Du and others
 #    2021, Table 4) are in `accounting.MODELS["glam-64b-64e"]`, and 96.6B active parameters are published. Decide.

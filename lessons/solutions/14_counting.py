@@ -10,45 +10,40 @@ from moe_np import accounting
 from moe_np.coursework import self_check
 
 # %% [markdown]
+# ## Hints
+#
+# 1. There are two equations for two unknowns: $\text{total} = s + E e$ and $\text{active} = s + k e$. Subtract one from the
+#    other.
+# 2. A step reads all of $s$, and $E\,(1 - (1 - k/E)^B)$ times $e$. With $B = 1$ that is just what is active.
+
+# %% [markdown]
 # ## Your turn
 
 
 # %%
-def count_moe(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
-    attention = 2 * d * d_head * (heads + kv_heads)  # queries and output, keys and values
-    shared = layers * (attention + d * experts + 2 * d) + 2 * vocab * d + d
-    each = layers * 3 * d * d_expert
-    return shared + experts * each, shared + k * each
+def read_card(total, active, E, k, B):
+    each = (total - active) / (E - k)
+    shared = total - E * each
+    experts_read = E * (1 - (1 - k / E) ** B)
+    return shared, each, (shared + experts_read * each) / total
 
 
-def reference(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
-    sizes = {
-        "vocab": vocab,
-        "d_model": d,
-        "decoder_layers": layers,
-        "heads": heads,
-        "kv_heads": kv_heads,
-    }
-    sizes |= {
-        "d_head": d_head,
-        "moe_layers": layers,
-        "experts": experts,
-        "k": k,
-        "d_expert": d_expert,
-    }
-    found = accounting.count(
-        accounting.Transformer(**sizes, d_ff=0, gated=True, gated_experts=True, tied=False)
-    )
-    return found.total, found.active
+def reference(total, active, E, k, B):
+    shared, each = np.linalg.solve([[1, E], [1, k]], [total, active])
+    return shared, each, 1 - each * E * (1 - k / E) ** B / total
 
 
 def cases(rng):
-    yield 32000, 4096, 32, 32, 8, 128, 8, 2, 14336
-    for _ in range(4):
-        yield tuple(int(n) for n in rng.integers(2, 20, size=9))
+    yield 46_702_792_704, 12_879_925_248, 8, 2, 8
+    yield 46_702_792_704, 12_879_925_248, 8, 2, 1
+    for _ in range(3):
+        E = int(rng.integers(4, 64))
+        k = int(rng.integers(1, E))
+        shared, each = rng.uniform(1e9, 9e9, size=2)
+        yield shared + E * each, shared + k * each, E, k, int(rng.integers(1, 50))
 
 
-assert self_check(count_moe, reference, cases)
+assert self_check(read_card, reference, cases)
 
 # %% [markdown]
 # ## 1. Mixtral 8x22B
@@ -56,7 +51,16 @@ assert self_check(count_moe, reference, cases)
 # 141B and 39B, as published. "22B" is $s + e$, one expert with everything around it, as 7B was; $8 \times 22$ counts
 # attention, embedding and norms eight times over.
 
+
 # %%
+def count_moe(vocab, d, layers, heads, kv_heads, d_head, experts, k, d_expert):
+    """Section 1 as a function: (total, active)."""
+    attention = 2 * d * d_head * (heads + kv_heads)  # queries and output, keys and values
+    shared = layers * (attention + d * experts + 2 * d) + 2 * vocab * d + d
+    each = layers * 3 * d * d_expert
+    return shared + experts * each, shared + k * each
+
+
 total, active = count_moe(32768, 6144, 56, 48, 8, 128, 8, 2, 16384)
 one, _ = count_moe(32768, 6144, 56, 48, 8, 128, 1, 1, 16384)
 print(f"total {total / 1e9:.1f}B, active {active / 1e9:.1f}B, with one expert {one / 1e9:.1f}B")
