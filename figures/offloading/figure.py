@@ -2,7 +2,8 @@
 
 What to see: left and middle, hits by the number of experts in memory under LRU, LFU and Belady's
 rule, which knows the future; the dotted line is the share of the experts in memory. Right, tokens
-per second in generation with the same caches, with the files in the system's page cache.
+per second in generation with the same caches, with the files in the system's page cache and with
+that dropped before each read.
 """
 
 from figures import Job
@@ -33,7 +34,12 @@ def make(job: Job) -> str:
             ax.legend(fontsize=10)
         speed = result["summary"][TRAINED]["speed"]
         rate = [row["tokens_per_second"]["mean"] for row in speed]
-        axes[2].plot([row["places"] for row in speed], rate, "o-", color=plots.BLUE)
+        places = [row["places"] for row in speed]
+        axes[2].plot(places, rate, "o-", color=plots.BLUE, label="from the page cache")
+        if speed[0]["cold"] is not None:
+            cold = [row["cold"]["mean"] for row in speed]
+            axes[2].plot(places, cold, "o-", color=plots.COLOURS[1], label="cold")
+        axes[2].legend(fontsize=10)
         axes[2].set(xlabel="experts in memory", ylabel="tokens per second", title="Generation, LRU")
         axes[2].set_ylim(bottom=0)
         job.save(fig, "offloading")

@@ -29,15 +29,16 @@ def make(job: Job) -> str:
                 rows = [row for row in ours if row["arrivals"] == kind]
                 loads = [row["load"] for row in rows]
                 median = [row["p50"]["mean"] for row in rows]
-                ax.loglog(loads, median, "o-", color=colour, label=system)
+                ax.loglog(loads, median, "o-", color=colour)
                 ax.loglog(loads, [row["p99"]["mean"] for row in rows], ":", color=colour)
                 ax.set(xlabel="load", ylabel="latency, seconds", title=kind)
             rows = [row for row in ours if row["arrivals"] == POISSON]
             speeds = [row["throughput"]["mean"] for row in rows]
-            axes[2].loglog([row["load"] for row in rows], speeds, "o-", color=colour)
+            axes[2].loglog(loads, speeds, "o-", color=colour, label=system)
         axes[2].set(xlabel="load", ylabel="tokens per second", title=f"throughput, {POISSON}")
-        bottom, top = axes[0].get_ylim()
-        axes[0].set_ylim(bottom, top * (top / bottom) ** 0.35)
-        axes[0].legend(fontsize=10, ncols=2, loc="upper center")
+        axes[2].legend(fontsize=10, loc="lower right")
+        for ax in axes:
+            ax.set_xticks(loads, [f"{load:g}" for load in loads])
+            ax.set_xticks([], minor=True)
         job.save(fig, "serving")
     return "![serving](serving.png)\n\n" + report(result)

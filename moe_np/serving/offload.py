@@ -118,16 +118,22 @@ def expert_bytes(stored: StoredExperts) -> int:
 
 
 def attach(
-    params: Tree, memory: int, *, policy: str = "lru", record: bool = False
+    params: Tree,
+    memory: int,
+    *,
+    policy: str = "lru",
+    record: bool = False,
+    cold: bool = False,
 ) -> tuple[Tree, list[CachedExperts]]:
     """Parameters from `checkpoints.load(lazy=True)` with a cache in front of each layer's experts:
     -> (params, caches). The parameters given are not changed.
 
     memory   bytes for the weights of routed experts in all layers together. Layers get the same
              number of places; what is left over goes to the first ones, a place each
+    cold     read past the system's page cache, for measurements (`preadv_reader`)
 
-    Raises InputError where there is no layer with experts on disk, and for less memory than one
-    expert per layer.
+    Raises InputError where there is no layer with experts on disk, for less memory than one expert
+    per layer, and for cold reads where the system has no posix_fadvise.
     """
     memory = checks.integer("memory", memory)
     layers = list(_stored(params))
@@ -138,7 +144,7 @@ def attach(
     if not places:
         wanted = f"at least {len(layers) * size} bytes, one expert in each of {len(layers)} layers"
         raise InputError(f"memory: wanted {wanted}, got {memory}")
-    reader = Reader()
+    reader = Reader(cold=cold)
     caches = [
         CachedExperts(stored, places + (i < left), policy=policy, reader=reader, record=record)
         for i, stored in enumerate(layers)

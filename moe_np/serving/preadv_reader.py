@@ -3,6 +3,11 @@ new memory per read.
 
 `os.preadv` takes the offset with the call. Where the system does not have it, the file is
 positioned and read into the same buffer.
+
+What was read before lies in the page cache of the system, and a second read is a copy. `cold=True`
+asks the system, by `posix_fadvise`, to forget a part before it is read, so that a measurement is
+that of the disk. It does not help on a file system in memory, and a virtual machine's disk may be
+cached outside of it.
 """
 
 import math
@@ -15,15 +20,22 @@ from moe_np.base.types import Array
 from moe_np.models import safetensors
 
 HAS_PREADV = hasattr(os, "preadv")
+HAS_FADVISE = hasattr(os, "posix_fadvise")  # not on macOS and Windows
 
 
 class Reader:
-    """Open files by their path, and the buffer. `close` closes the files."""
+    """Open files by their path, and the buffer. `close` closes the files.
 
-    def __init__(self) -> None:
+    cold   read past the system's page cache. Raises InputError where there is no posix_fadvise
+    """
+
+    def __init__(self, *, cold: bool = False) -> None:
         self._files = {}
+        self._cold = cold
         self._buffer = np.empty(0, np.uint8)
         self.bytes_read = 0
+        if cold and not HAS_FADVISE:
+            raise InputError("cold: wanted a system with posix_fadvise, this one has none")
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +67,11 @@ class Reader:
         """Read until the view is full or the file ends; -> the number of bytes."""
         if path not in self._files:
             self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115 - closed in `close`
+            if self._cold:
+                self._prepare(self._files[path].fileno())
         file = self._files[path]
+        if self._cold:
+            os.posix_fadvise(file.fileno(), start, len(view), os.POSIX_FADV_DONTNEED)
         filled = 0
         while filled < len(view):
             if HAS_PREADV:
@@ -67,6 +83,12 @@ class Reader:
                 break
             filled += n
         return filled
+
+    @staticmethod
+    def _prepare(number):
+        """Only pages that are written to the disk are forgotten; nothing is read ahead."""
+        os.fsync(number)
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)
 
     def close(self) -> None:
         """Close the files; a later read opens them again."""

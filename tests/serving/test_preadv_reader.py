@@ -1,5 +1,7 @@
 """Reads into the buffer: all types, with and without preadv, short reads, cut files."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,29 @@ def test_a_file_that_is_cut_or_gone_is_told(way, path):
     (path / "a").unlink()
     with pytest.raises(InputError, match="cannot be read"):
         Reader().read(known.path, *place)
+
+
+@pytest.mark.skipif(not preadv_reader.HAS_FADVISE, reason="the system has no posix_fadvise")
+def test_a_cold_read_has_the_same_numbers_and_asks_for_its_part_alone(path, monkeypatch):
+    known = safetensors.Reader(path / "a")
+    asked = []
+    advise = os.posix_fadvise
+
+    def note(number, start, size, advice):
+        asked.append((start, size, advice))
+        advise(number, start, size, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    place = known.place("x", 2)
+    for reader in (Reader(cold=True), Reader()):
+        np.testing.assert_array_equal(reader.read(known.path, *place), known.read("x", 2))
+    assert asked == [
+        (0, 0, os.POSIX_FADV_RANDOM),
+        (place[-1], 4 * 5 * 4, os.POSIX_FADV_DONTNEED),
+    ]
+
+
+def test_cold_reads_without_posix_fadvise_are_refused(monkeypatch):
+    monkeypatch.setattr(preadv_reader, "HAS_FADVISE", False)
+    with pytest.raises(InputError, match="cold: wanted a system with posix_fadvise, this one has"):
+        Reader(cold=True)

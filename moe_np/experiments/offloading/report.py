@@ -44,18 +44,20 @@ def rates_table(result: Result) -> str:
 
 
 def speed_table(result: Result) -> str:
-    """Generation with LRU, the files in the system's page cache."""
+    """Generation with LRU, the files in the system's page cache, and cold."""
     rows = [
         (
             row["places"],
             mean_sd(row["hit_rate"], 3),
             mean_sd(row["tokens_per_second"], 0),
+            mean_sd(row["cold"], 0),
             f"{row['experts_bytes'] / 1e6:.2f}",
             MISSING if row["resident"] is None else decimal(row["resident"], 1, factor=1e-6),
         )
         for row in result["summary"][TRAINED]["speed"]
     ]
     head = ("places per layer", "hit rate, prompt and text", "tokens per second")
+    head += ("cold: the system's page cache dropped before each read",)
     head += ("experts in memory, MB", "resident in all, MB (first seed)")
     return markdown_table(head, rows)
 

@@ -6,8 +6,10 @@ caches make of it.
     uniform    the same number of tokens, 2 of 32 experts at random
 
 A trace is one layer's; hit rates are means over the layers. Tokens per second are those of
-generation with the experts behind a cache (`moe_np.serving.offload`). The files are in the page
-cache of the system by then, so a miss costs a copy and no disk: they bound the cost from below.
+generation with the experts behind a cache (`moe_np.serving.offload`), in two ways: with the files
+in the page cache of the system, so that a miss costs a copy and no disk, which bounds the cost from
+below; and cold, where the system is asked to forget each part of a file before it is read
+(`posix_fadvise`). A system without it has no cold reads.
 """
 
 import dataclasses
@@ -28,6 +30,7 @@ from moe_np.layers import specialisation
 from moe_np.models import checkpoints, decoder, generation
 from moe_np.serving import memory, offload
 from moe_np.serving.cache_policies import simulate
+from moe_np.serving.preadv_reader import HAS_FADVISE
 
 TRAINED = "trained"
 UNIFORM = "uniform"
@@ -127,24 +130,35 @@ def _rates(traces, places, policy):
 
 
 def speed_of(folder: pathlib.Path, places: int, prompt: np.ndarray, tokens: int) -> Result:
-    """Generation with so many places per layer: tokens per second, hit rate, memory in bytes."""
+    """Generation with so many places per layer: tokens per second, from the page cache and cold
+    (None where the system cannot), hit rate, memory in bytes.
+    """
+    speed, done = _generated(folder, places, prompt, tokens, cold=False)
+    resident = memory.resident()
+    cold = None
+    if HAS_FADVISE:
+        cold, _ = _generated(folder, places, prompt, tokens, cold=True)
+    return {
+        "places": places,
+        "tokens_per_second": speed,
+        "cold": cold,
+        "hit_rate": done.counts.hit_rate,
+        "experts_bytes": done.nbytes,
+        "resident": resident,
+    }
+
+
+def _generated(folder, places, prompt, tokens, *, cold):
+    """-> tokens per second, and what the caches did."""
     config, lazy = checkpoints.load(folder, lazy=True)
     layers = [layer["experts"] for layer in lazy["layers"]]
     budget = places * sum(map(offload.expert_bytes, layers))
-    params, caches = offload.attach(lazy, budget)
+    params, caches = offload.attach(lazy, budget, cold=cold)
     tokens = min(tokens, config.context - prompt.shape[1])
     start = time.perf_counter()
     for _ in generation.generate(params, prompt, config, tokens=tokens, temperature=0):
         pass
-    seconds = time.perf_counter() - start
-    done = offload.totals(caches)
-    return {
-        "places": places,
-        "tokens_per_second": tokens / seconds,
-        "hit_rate": done.counts.hit_rate,
-        "experts_bytes": done.nbytes,
-        "resident": memory.resident(),
-    }
+    return tokens / (time.perf_counter() - start), offload.totals(caches)
 
 
 def summarise(runs: list[Result]) -> Result:
@@ -177,6 +191,7 @@ def _speeds(runs):
 def _of_seeds(same):
     mean = {
         name: describe([row[name] for row in same])._asdict()
-        for name in ("tokens_per_second", "hit_rate")
+        for name in ("tokens_per_second", "hit_rate", "cold")
+        if same[0][name] is not None
     }
     return {**same[0], **mean}

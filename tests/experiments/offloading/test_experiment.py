@@ -8,7 +8,8 @@ import pytest
 from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.offloading import experiment, runs
 from moe_np.experiments.offloading.report import report
-from moe_np.models import decoder
+from moe_np.models import checkpoints, decoder
+from moe_np.serving import preadv_reader
 from tests.support.decoders import SMALL
 
 
@@ -39,6 +40,20 @@ def test_speeds_have_their_memory(result):
     size = speed[0]["experts_bytes"]
     assert [row["experts_bytes"] for row in speed] == [size, 4 * size, 16 * size]
     assert all(row["tokens_per_second"]["mean"] > 0 for row in speed)
+    assert all((row["cold"] is not None) == preadv_reader.HAS_FADVISE for row in speed)
+
+
+def test_without_posix_fadvise_there_are_no_cold_reads(result, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "HAS_FADVISE", False)
+    params = decoder.init(np.random.default_rng(0), SMALL)
+    checkpoints.save(tmp_path, SMALL, params)
+    row = runs.speed_of(tmp_path, 1, np.array([[1, 2]]), 2)
+    assert row["cold"] is None and row["tokens_per_second"] > 0
+    trained = [run for run in result["runs"] if run["system"] == runs.TRAINED]
+    summary = runs.summarise([{**run, "speed": [row]} for run in trained])
+    assert summary["speed"][0]["cold"] is None
+    alone = {**result, "summary": {runs.TRAINED: {**summary, "places": [2]}}}
+    assert report(alone).splitlines()[8].split(" | ")[3] == "–"
 
 
 def test_reuse_by_hand():
