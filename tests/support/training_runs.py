@@ -22,6 +22,7 @@ def made_up(**systems):
         "systems": {"p": runs},
         "checkpoints": {name: [10, 100] for name in runs},
         "seconds": {"p": dict.fromkeys(runs, 0.01)},
+        "seconds_range": {"p": {name: [0.01, 0.02] for name in runs}},
         "seeds": list(range(len(next(iter(runs.values()))))),
     }
 

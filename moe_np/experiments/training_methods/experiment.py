@@ -34,6 +34,7 @@ from moe_np.experiments.training_methods.runs import (
     spec_of,
     until,
 )
+from moe_np.experiments.training_methods.sensitivity import sensitivity
 from moe_np.experiments.training_methods.summary import summarise
 
 OPTIONS = ()
@@ -71,10 +72,10 @@ def run(
 ) -> Result:
     """Every method on every problem from `seeds` initialisations (25; 2 if quick).
 
-    -> what is written as training_methods.json. All but `seconds`, and what is made of them, is the
-    same on every call. Seed s is the same run however many seeds are asked for. quick: a tenth of
-    the passes. only: some of the methods; levels, failures and claims need "one expert" and the
-    methods that they compare.
+    -> what is written as training_methods.json. All but `seconds`, their range and what is made
+    of them is the same on every call. Seed s is the same run however many seeds are asked for.
+    quick: a tenth of the passes. only: some of the methods; levels, failures and claims need "one
+    expert" and the methods that they compare.
     """
     chosen = specs(config, seeds=seeds, only=only, quick=quick)
     config = _checked(config, quick)
@@ -88,14 +89,18 @@ def run(
         "seeds": list(range(n)),
         "checkpoints": {name: checkpoints(passes_of(config, name)) for name in names},
         "systems": systems,
-        "seconds": seconds_per_pass(config, names, 1 if quick else 2),
+        "seconds": {problem: {} for problem in PROBLEMS},
+        "seconds_range": seconds_per_pass(config, names, 1 if quick else 3),
         "lines": {name: lines_of_code(METHODS[name].module) for name in names},
         "measures": {problem: problems.task(problem).measure for problem in PROBLEMS},
         "paper": PAPER,
         "versions": versions(),
     }
+    for problem, ranges in result["seconds_range"].items():
+        result["seconds"][problem] = {name: least for name, (least, _) in ranges.items()}
     result["summary"] = {problem: summarise(result, problem) for problem in PROBLEMS}
     result["claims"] = claims(result)
+    result["sensitivity"] = sensitivity(result) if result["claims"] else []
     return result
 
 
@@ -129,17 +134,23 @@ def explore(config: Config, sweep: Sweep) -> list[Result]:
 
 
 def seconds_per_pass(
-    config: Config, systems: tuple[str, ...] = SYSTEMS, rounds: int = 2
-) -> dict[str, dict[str, float]]:
-    """{problem: {system: seconds}}: a run of seed 0 on one thread, the least of `rounds`."""
+    config: Config, systems: tuple[str, ...] = SYSTEMS, seeds: int = 3
+) -> dict[str, dict[str, list[float]]]:
+    """{problem: {system: [least, greatest]}}: seconds per pass of the runs of the first seeds, on
+    one thread.
+
+    The range holds the error of the timing, and what runs from other initialisations differ by.
+    """
     out = {problem: {} for problem in PROBLEMS}
     with one_blas_thread():
-        for problem, system, _ in itertools.product(PROBLEMS, systems, range(rounds)):
-            spec = {**spec_of(config, problem, system, 0), "passes": config.passes}
-            before = time.perf_counter()
-            *_, end = until(begin(spec).steps, spec["passes"])
-            seconds = (time.perf_counter() - before) / end.passes
-            out[problem][system] = min(seconds, out[problem].get(system, np.inf))
+        for problem, system in itertools.product(PROBLEMS, systems):
+            seconds = []
+            for seed in range(seeds):
+                spec = {**spec_of(config, problem, system, seed), "passes": config.passes}
+                before = time.perf_counter()
+                *_, end = until(begin(spec).steps, spec["passes"])
+                seconds.append((time.perf_counter() - before) / end.passes)
+            out[problem][system] = [min(seconds), max(seconds)]
     return out
 
 

@@ -1,32 +1,46 @@
 """What several runs of the training methods show on one problem: level, failures, passes, means.
 
-    level       a loss a tenth of the way from the best that any run reached to the mean of one
-                expert alone
+    best        the least of the methods' median losses: it does not move with the number of runs,
+                as the single best run does
+    level       a loss a tenth of the way from there to the mean of one expert alone
     stuck       a run that ends above the level and gained less than a hundredth of that way in its
                 last fifth
     unfinished  above the level, and still gaining
     failed      test quality not even half-way from one expert alone to the best method's median
 
+The fractions are our choices, `Thresholds`; `sensitivity.py` has the verdicts under other ones.
 Without runs of one expert alone there is no level, and nothing that is measured by it.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from moe_np.base.checks import choice
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.statistics import describe
-from moe_np.experiments.training_methods.runs import SINGLE
+from moe_np.experiments.training_methods.runs import KNOB_OF, LONGER, SINGLE
 
-LEVEL = 0.1  # of the way from the best to one expert alone
-GAIN = 0.01  # of that way
-LATE = 0.8  # of the passes: the last fifth begins
-HALF = 0.5  # of the way in quality
+
+class Thresholds(NamedTuple):
+    """What is chosen freely, and tells runs that arrive from runs that do not."""
+
+    level: float = 0.1  # of the way from the best to one expert alone
+    gain: float = 0.01  # of that way
+    late: float = 0.8  # of the passes: the last fifth begins
+    half: float = 0.5  # of the way in quality
+    best: str = "median"  # where the way begins, a key of BEST
+
+
+DEFAULT = Thresholds()
+BEST = ("median", "median of equal budget", "single run")
+OTHERS = (LONGER, *KNOB_OF, SINGLE)  # of another budget, told the regions, or no mixture
 MEASURES = ("loss", "quality", "quality_hard", "specialisation", "idle", "variety")
 
 
-def summarise(result: Result, problem: str) -> Result:
+def summarise(result: Result, problem: str, thresholds: Thresholds = DEFAULT) -> Result:
     """{"level", "failure", "best", "alone", "systems": {system: {...}}} of one problem.
 
     Per system: means and sample standard deviations, and where there is a level "stuck",
@@ -34,18 +48,18 @@ def summarise(result: Result, problem: str) -> Result:
     "passes", and "seconds". "whole" is the seconds of a run.
     """
     systems = result["systems"][problem]
-    best = float(min(run["loss"] for runs in systems.values() for run in runs))
+    best = _best(systems, choice("thresholds.best", thresholds.best, BEST))
     summary = {"level": None, "failure": None, "best": best, "alone": None, "systems": {}}
     if SINGLE in systems:
         alone = float(_values(systems[SINGLE], "loss").mean())
-        summary |= {"level": best + LEVEL * (alone - best), "alone": alone}
-        summary["failure"] = _failure(systems)
+        summary |= {"level": best + thresholds.level * (alone - best), "alone": alone}
+        summary["failure"] = _failure(systems, thresholds.half)
     for system, runs in systems.items():
         seconds = result["seconds"][problem][system]
         out = {"whole": float(np.mean([run["passes"] for run in runs])) * seconds}
         if SINGLE in systems:
             points = np.asarray(result["checkpoints"][system])
-            out |= _by_level(runs, points, summary)
+            out |= _by_level(runs, points, summary, thresholds)
             passes = out["passes"]
             out["seconds"] = None if passes is None else passes * seconds
         for key in MEASURES:
@@ -56,24 +70,37 @@ def summarise(result: Result, problem: str) -> Result:
     return summary
 
 
+def _best(systems, way):
+    """Where the way to one expert alone begins: the least median of the methods, of those with
+    equal budget if there are any, or the loss of the best run.
+    """
+    compared = {name: _values(runs, "loss") for name, runs in systems.items()}
+    if way == "single run":
+        return float(min(losses.min() for losses in compared.values()))
+    if way == "median of equal budget":
+        equal = {name: losses for name, losses in compared.items() if name not in OTHERS}
+        compared = equal or compared
+    return float(min(np.median(losses) for losses in compared.values()))
+
+
 def _values(runs, key):
     return np.array([run[key] for run in runs], float)
 
 
-def _failure(systems):
+def _failure(systems, half):
     """The test quality below which a run has failed."""
     quality = {system: _values(runs, "quality") for system, runs in systems.items()}
     median = max(float(np.median(values)) for values in quality.values())
-    return median - HALF * (median - float(quality[SINGLE].mean()))
+    return median - half * (median - float(quality[SINGLE].mean()))
 
 
-def _by_level(runs, points, summary):
+def _by_level(runs, points, summary, thresholds):
     """How many runs ended above the level or failed, and the passes to the level."""
     finals = _values(runs, "loss")
     losses = np.array([run["losses"] for run in runs])
-    gained = losses[:, np.searchsorted(points, LATE * points[-1])] - finals
+    gained = losses[:, np.searchsorted(points, thresholds.late * points[-1])] - finals
     missed = finals > summary["level"]
-    moving = gained > GAIN * (summary["alone"] - summary["best"])
+    moving = gained > thresholds.gain * (summary["alone"] - summary["best"])
     reached = [_first(points, curve, summary["level"]) for curve in losses]
     return {
         "stuck": int((missed & ~moving).sum()),

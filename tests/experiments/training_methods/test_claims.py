@@ -77,6 +77,18 @@ def test_an_unfinished_run_is_not_held_against_evolution():
     assert word(claims.ends_below_level(LONGER, ""), caught) == "yes"
 
 
+def test_seconds_are_compared_at_the_end_of_their_range_that_is_worse_for_the_claim():
+    slower = [(0.5, 0.0)] * 9
+    ends = {"joint": [(0.0, 0.0)] * 9, "evolution strategy": slower, "CMA-ES": slower}
+    result = summarised(**{"one expert": ALONE, **ends})
+    assert word(claims.evolution_is_slow, result) == "yes", "10 and 100 passes of about 0.01 s"
+    ranges = result["seconds_range"]["p"]
+    ranges["joint"] = [0.01, 0.2]
+    assert word(claims.evolution_is_slow, result) == "no", "joint may take 2 s, the others 1 s"
+    ranges |= {"joint": [0.2, 0.2], "CMA-ES": [0.01, 0.01], "evolution strategy": [0.01, 0.01]}
+    assert word(claims.evolution_is_slow, result) == "reverse"
+
+
 def test_answers_are_corrected_for_all_tests_of_the_table(monkeypatch):
     def table(p, count):
         decide = claims.measured("m", "joint")(lambda result, problem: claims.Answer("", p, 1 - p))

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from moe_np.experiments.training_methods.summary import median_of_reached, summarise
+from moe_np.base.checks import InputError
+from moe_np.experiments.training_methods.runs import LONGER
+from moe_np.experiments.training_methods.summary import (
+    Thresholds,
+    median_of_reached,
+    summarise,
+)
 from tests.support.training_runs import made_up
 
 
@@ -11,8 +17,8 @@ def test_stuck_unfinished_failed_and_passes():
     joint = [(0.05, 0), (0.5, 0.09), (0.305, 0.3), (0.9, 0.6)]
     result = made_up(**{"one expert": [(1, 1)] * 4, "joint": joint})
     summary = summarise(result, "p")
-    assert summary["level"] == pytest.approx(0.1)
-    assert summary["alone"] == 1 and summary["best"] == 0
+    assert summary["best"] == np.median([0, 0.09, 0.3, 0.6]) and summary["alone"] == 1
+    assert summary["level"] == pytest.approx(0.195 + 0.1 * 0.805)
     values = summary["systems"]["joint"]
     # the last checkpoint is all there is of the last fifth
     assert (values["stuck"], values["unfinished"]) == (2, 0)
@@ -35,8 +41,39 @@ def test_stuck_is_told_from_unfinished_by_the_last_fifth():
         {**joint[0], "loss": 0.4, "losses": [1, 0.405, 0.4]},
         {**joint[0], "loss": 0.4, "losses": [1, 0.42, 0.4]},
     ]
+    joint += [joint[0]] * 2  # the median is 0
     values = summarise(result, "p")["systems"]["joint"]
     assert (values["stuck"], values["unfinished"]) == (1, 1)
+
+
+def test_the_level_does_not_hang_on_the_single_best_run():
+    ends = {"one expert": [(1, 1)] * 3, "joint": [(1, 0.4), (1, 0.2), (1, 0.3)]}
+    level = summarise(made_up(**ends), "p")["level"]
+    assert level == pytest.approx(0.3 + 0.07)
+    lucky = made_up(**{**ends, "joint": [(1, 0.4), (1, -5), (1, 0.3)]})
+    assert summarise(lucky, "p")["level"] == level
+    assert summarise(lucky, "p", Thresholds(best="single run"))["level"] == pytest.approx(-4.4)
+
+
+def test_the_level_may_leave_out_a_larger_budget():
+    ends = {"one expert": [(1, 1)] * 3, "joint": [(1, 0.3)] * 3, LONGER: [(1, -1)] * 3}
+    result = made_up(**ends, **{"separate, true regions": [(1, -2)] * 3})
+    assert summarise(result, "p")["best"] == -2
+    assert summarise(result, "p", Thresholds(best="median of equal budget"))["best"] == 0.3
+    with pytest.raises(InputError, match=r"thresholds\.best: wanted one of median"):
+        summarise(result, "p", Thresholds(best="mean"))
+
+
+def test_thresholds_move_what_is_stuck_and_where_the_level_is():
+    result = made_up(**{"one expert": [(1, 1)] * 3, "joint": [(0.5, 0.0), (0.505, 0.5), (1, 0.0)]})
+    stuck = {
+        gain: summarise(result, "p", Thresholds(gain=gain))["systems"]["joint"]["stuck"]
+        for gain in (0.001, 0.02)
+    }
+    assert stuck == {0.001: 1, 0.02: 1}, "the last checkpoint is all there is of the last fifth"
+    early = Thresholds(gain=0.001, late=0.05)
+    assert summarise(result, "p", early)["systems"]["joint"]["unfinished"] == 1
+    assert summarise(result, "p", Thresholds(level=0.6))["systems"]["joint"]["stuck"] == 0
 
 
 def test_without_one_expert_there_is_no_level():

@@ -1,0 +1,45 @@
+"""The verdicts on the claims under other thresholds: the same runs, summarised anew."""
+
+from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.training_methods.claims import claims
+from moe_np.experiments.training_methods.summary import DEFAULT, summarise
+
+THRESHOLDS = {  # in words -> thresholds of which one is not the default
+    "level at a twentieth of the way": DEFAULT._replace(level=0.05),
+    "level at a fifth": DEFAULT._replace(level=0.2),
+    "the way begins at the best method of equal budget": DEFAULT._replace(
+        best="median of equal budget"
+    ),
+    "the way begins at the single best run": DEFAULT._replace(best="single run"),
+    "stuck below half the gain": DEFAULT._replace(gain=0.005),
+    "stuck below twice the gain": DEFAULT._replace(gain=0.02),
+    "the last tenth": DEFAULT._replace(late=0.9),
+    "the last two fifths": DEFAULT._replace(late=0.6),
+}
+
+
+def sensitivity(result: Result) -> list[Result]:
+    """The claims whose verdict changes under each of the other thresholds.
+
+    result   of `experiment.run`, with its claims
+    -> [{"thresholds": in words, "cells": how many cells of the table change their answer, "of":
+    how many there are, "changed": [{"about", "claim", "verdict"}]}]
+    """
+    rows = []
+    for words, thresholds in THRESHOLDS.items():
+        summaries = {p: summarise(result, p, thresholds) for p in result["systems"]}
+        under = claims({**result, "summary": summaries})
+        pairs = list(zip(result["claims"], under, strict=True))
+        cells = [
+            claim["found"][problem] != other["found"][problem]
+            for claim, other in pairs
+            for problem in claim["found"]
+        ]
+        changed = [
+            {key: other[key] for key in ("about", "claim", "verdict")}
+            for claim, other in pairs
+            if claim["verdict"] != other["verdict"]
+        ]
+        row = {"thresholds": words, "cells": sum(cells), "of": len(cells), "changed": changed}
+        rows.append(row)
+    return rows
