@@ -4,13 +4,13 @@
 # Afterwards you can turn a soft gate into a sparse one, say which of its parameters still get a gradient and which
 # do not, and write the load estimator of Shazeer et al. (2017), which widely copied code has wrong.
 #
-# In the mixtures so far every expert works on every case. That is fine for eight experts with one output and out of
-# the question for a thousand large ones. A **sparse** gate keeps $k$ of the $E$ experts for each token and never
-# runs the others.
+# In the mixtures so far every expert works on every case. A **sparse** gate keeps $k$ of the $E$ experts for each token and
+# never runs the others. (A token is a row of the data, the case of the earlier lessons; a gate in a sparse layer is called
+# a *router*.)
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
-# | $x$ | `x` | (N, D) | N tokens (the cases of the earlier lessons) |
+# | $x$ | `x` | (N, D) | N tokens |
 # | $x W_g$ | `logits`, `clean` | (N, E) | the gate's totals, `s` in the earlier lessons |
 # | $W_g,\ W_\text{noise}$ | `w`, `w_noise` | (D, E) | the gate's matrix, and that of its noise |
 # | TopK | `choice` | (N, k) | the kept experts of each token, best first |
@@ -21,6 +21,10 @@
 #
 # A router in this package returns a `Routing`: a list of assignments, one row each, with `token`, `expert` and
 # `weight`. What is not chosen is not in the list.
+#
+# Five systems are named in this lesson: the sparse layer of Shazeer et al. (2017), **GShard** (Lepikhin and others 2020) and
+# **Switch** (Fedus et al. 2021), the first transformers with it, and the open models **Mixtral** (Jiang and others 2024) and
+# **DeepSeekMoE** (Dai and others 2024).
 
 # %%
 from math import erf
@@ -34,7 +38,7 @@ from moe_np.base.checks import InputError
 from moe_np.coursework import self_check
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import dense, noisy_top_k, top_k
-from moe_np.show import walk
+from moe_np.show import diagrams, lesson_plots, walk
 from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
@@ -45,7 +49,29 @@ gate = {"w": 3 * rng.normal(size=(D, E)) / np.sqrt(D)}
 layer = experts.LINEAR.init(rng, D, E)
 
 # %% [markdown]
-# ## 1. What is saved, what is lost
+# ## 1. Why not all of them?
+#
+# A language model is better with more parameters, and each parameter that a token passes costs a multiplication and an
+# addition. With all experts in use, a layer of 1000 experts costs 1000 times a layer with one, for every token, in training
+# and ever after. That is the whole reason for sparse layers. **The parameters grow with $E$, the work with $k$.** What grows
+# too is the memory, and the trouble of bringing tokens and experts together (lesson 10).
+#
+# This is the place in a transformer where it happens: the feed-forward part of each block, which holds most of the
+# parameters, becomes a router and experts.
+
+# %%
+fig, ax = plt.subplots(figsize=(11, 6.6))
+diagrams.transformer_block(ax)
+plt.show()
+
+print("a feed-forward part of Mixtral's size (three matrices of 4096 x 14336) per token:")
+one_expert = 3 * 4096 * 14336
+for n, k_of in ((1, 1), (8, 8), (8, 2), (64, 64), (64, 2)):
+    print(f"{n:3} experts, {k_of:2} used: {n * one_expert / 1e9:6.2f} billion parameters, ", end="")
+    print(f"{k_of * one_expert / 1e9:6.2f} billion multiplications")
+
+# %% [markdown]
+# The answers are then those of two experts instead of all.
 #
 # **Predict.** 16 experts, and a gate that is fairly sure of itself. How much of its probability lies on the best
 # two? How far is the answer of the best two from that of all sixteen?
@@ -54,19 +80,22 @@ layer = experts.LINEAR.init(rng, D, E)
 everything, _ = dense.route(gate, x)
 full, _ = sparse_layer.forward(layer, x, everything, experts.LINEAR)
 print(" k   expert runs   probability kept   error relative to all 16")
-for k in (2, 4, 8, 16):
-    routing, _ = top_k.route(gate, x, k=k, renormalise=True)
+for kept in (2, 4, 8, 16):
+    routing, _ = top_k.route(gate, x, k=kept, renormalise=True)
     out, _ = sparse_layer.forward(layer, x, routing, experts.LINEAR)
-    kept = everything.probs[np.arange(N)[:, None], routing.expert.reshape(N, k)].sum(axis=1).mean()
+    chosen = routing.expert.reshape(N, kept)
+    probability = np.take_along_axis(everything.probs, chosen, axis=1).sum(axis=1).mean()
     error = np.linalg.norm(out - full) / np.linalg.norm(full)
-    print(f"{k:2d}   {len(routing.token):11d}   {kept:16.2f}   {error:10.2f}")
-    assert len(routing.token) == k * N
+    print(f"{kept:2d}   {len(routing.token):11d}   {probability:16.2f}   {error:10.2f}")
+    assert len(routing.token) == kept * N
 assert error < 1e-12  # k = E is the dense mixture
 
 # %% [markdown]
-# The work falls in proportion to $k/E$. The answer changes, but nobody asked for the answer of the dense gate:
-# experts and gate will be *trained* sparse. So the question of this lesson is not what the output loses. It is
-# **what the gradient loses**.
+# The work falls in proportion to $k/E$. The answer changes, but it need not be that of the dense gate: experts and gate
+# will be *trained* sparse. So the question of this lesson is not what the output loses. It is **what the gradient loses**.
+#
+# (A sparse mixture is not an *ensemble*, of which one keeps the best two models: an ensemble's members are all trained on
+# everything, and differ by chance. Here an expert sees only the tokens that it is given, and becomes good for those.)
 #
 # ## 2. Two ways to weight what is kept
 #
@@ -96,8 +125,8 @@ for renormalise in (True, False):
 
 # %% [markdown]
 # > **Seen in public code** (errata 3): which of the two is meant is left to a default, or decided by whether a line
-# > `w / w.sum()` happens to be there. The two train differently: renormalised, an expert that is not chosen hears
-# > *exactly nothing*, from the task, about its logit. Here `renormalise` is an argument without a default.
+# > `w / w.sum()` happens to be there. The two train differently: renormalised, the logit of an expert that is not chosen
+# > gets *exactly no* gradient from the task. Here `renormalise` is an argument without a default.
 #
 # ## 3. Why k is at least 2
 #
@@ -107,9 +136,7 @@ for renormalise in (True, False):
 
 
 # %%
-gain = np.array(
-    [1.0, -0.5, 0.3, 2.0, -1.0]
-)  # how much the loss rises with the weight of each expert
+gain = np.array([1.0, -0.5, 0.3, 2.0, -1.0])  # how the loss rises with the weight of each expert
 RULES = {
     "k = 1, renormalised": (1, lambda p: p / p.sum()),
     "k = 1, renormalised, 1e-6 in the denominator": (1, lambda p: p / (p.sum() + 1e-6)),
@@ -118,30 +145,31 @@ RULES = {
 }
 
 
-def loss_of(logits, k, weights):
-    kept = np.argsort(-logits, kind="stable")[:k]
-    return weights(numerics.softmax(logits)[kept]) @ gain[kept]
+def loss_of(logits, count, weights):
+    best = np.argsort(-logits, kind="stable")[:count]
+    return weights(numerics.softmax(logits)[best]) @ gain[best]
 
 
 sizes = {}
-for name, (k, weights) in RULES.items():
-    slopes = [
-        gradcheck.slope(lambda s, r=(k, weights): loss_of(s, *r), token[0], one)
-        for one in np.eye(5)
-    ]
+for name, (count, weights) in RULES.items():
+    slopes = []
+    for direction in np.eye(5):  # nudge one logit at a time
+        up = loss_of(token[0] + 1e-6 * direction, count, weights)
+        down = loss_of(token[0] - 1e-6 * direction, count, weights)
+        slopes.append((up - down) / 2e-6)
     sizes[name] = np.abs(slopes).max()
     print(f"{name:46} largest slope of the five logits {sizes[name]:.1e}")
 try:
     top_k.route(gate, x, k=1, renormalise=True)
-except InputError as error:
-    print("\nInputError:", error)
+except InputError as refusal:
+    print("\nInputError:", refusal)
 nothing, hidden, switch, two = sizes.values()
-assert nothing < 1e-12 and hidden < 1e-5 and min(switch, two) > 0.1
+assert nothing < 1e-9 and hidden < 1e-5 and min(switch, two) > 0.1
 
 # %% [markdown]
-# The weight is $p / p = 1$, whatever the logits are, and the derivative of a constant is 0. The router would be
-# stuck where it started. It takes a second expert to **compare** with: that is the whole content of the sentence
-# "the router needs at least two experts to learn". Switch trains with $k = 1$ because its weight is $p$ itself.
+# The weight is $p / p = 1$, whatever the logits are, and the derivative of a constant is 0. The router would stay
+# where it started. It takes a second expert to **compare** with: that is all that the sentence "the router needs at least
+# two experts to learn" means. Switch trains with $k = 1$ because its weight is $p$ itself.
 #
 # > **Seen in public code** (errata 4): a small number in the denominator, "for stability". It hides the zero: what
 # > is left of the gradient is a hundred thousand times too small, and the loss on the training curve still falls,
@@ -150,13 +178,13 @@ assert nothing < 1e-12 and hidden < 1e-5 and min(switch, two) > 0.1
 # ## 4. What is never tried is never learned
 #
 # *Which* experts are kept is a comparison, a step, and a step has no slope. So an expert that is not kept by a
-# token gets nothing from it; and nothing tells the gate whether it would have been better. The sparse gate needs a
+# token learns nothing from it, and nothing tells the gate whether it would have been better. The sparse gate needs a
 # reason to try others. Shazeer et al. (2017) add noise (eqs. 3 and 4):
 #
 # $$H(x)_i = (x W_g)_i + \text{noise}_i \cdot \sigma_i, \qquad \sigma = \log(1 + e^{x W_\text{noise}}), \qquad
 # G(x) = \text{softmax}(\text{keep the top } k \text{ of } H(x)).$$
 #
-# Both matrices start at zero.
+# (The function $\log(1 + e^z)$ is called *softplus*: a smooth way to make any number positive.) Both matrices start at zero.
 #
 # **Predict.** A gate at zero, 400 tokens, 16 experts, $k = 2$. How many tokens does each expert get without noise?
 # And with it?
@@ -164,7 +192,7 @@ assert nothing < 1e-12 and hidden < 1e-5 and min(switch, two) > 0.1
 # %%
 zero = noisy_top_k.init(rng, D, E)
 assert all((p == 0).all() for p in zero.values())
-x.flags.writeable = False  # noise is the router's affair: writing to x would raise an error now
+x.flags.writeable = False  # noise belongs to the router's logits: writing to x would raise an error
 silent, _ = noisy_top_k.route(zero, x, k=2)
 noisy, _ = noisy_top_k.route(zero, x, k=2, rng=np.random.default_rng(0))
 again, _ = noisy_top_k.route(zero, x, k=2, rng=np.random.default_rng(0))
@@ -187,9 +215,9 @@ assert np.array_equal(noisy.expert, again.expert)
 # "expected load" is what section 6 is about.
 
 # %%
-D, E, k = 4, 5, 2
-params = noisy_top_k.init(np.random.default_rng(3), D, E, scale=1.0)
-few = np.random.default_rng(1).normal(size=(6, D))
+k, n_experts = 2, 5
+params = noisy_top_k.init(np.random.default_rng(3), 4, n_experts, scale=1.0)
+few = np.random.default_rng(1).normal(size=(6, 4))
 steps = walk.route(noisy_top_k, params, few, k=k, rng=np.random.default_rng(2))
 next(steps)
 
@@ -207,8 +235,8 @@ view(steps)  # forward, back, slider, play; where there are no widgets: next(ste
 # $$P(x, i) = \Phi\!\left( \frac{(x W_g)_i - \text{the } k\text{-th highest of the others}}{\sigma_i} \right), \qquad
 # \text{Load}_i = \sum_x P(x, i)$$
 #
-# with $\Phi$ the normal distribution function (eqs. 9 and 10). Who is "the $k$-th of the others"? For an expert
-# that is out, the $k$-th of all. For one that is in, one place is its own: the $(k+1)$-th of all.
+# with $\Phi$ the normal distribution function (eqs. 9 and 10). Note the words *of the others*: the expert itself is
+# left out when the $k$-th is looked for.
 #
 # **Predict.** Two experts are kept, three are not. Are the two $P$ of the kept ones above ½ and the others below?
 # Do the five sum to 2?
@@ -216,45 +244,42 @@ view(steps)  # forward, back, slider, play; where there are no widgets: next(ste
 
 # %%
 def Phi(z):
+    """The distribution function of the standard normal."""
     return np.vectorize(lambda value: 0.5 * (1 + erf(value / 2**0.5)))(z)
 
 
+def kth_of_the_others(noisy, k):
+    """(N, E): leave expert i out, and take the k-th highest of the rest."""
+    columns = []
+    for i in range(noisy.shape[1]):
+        others = np.delete(noisy, i, axis=1)
+        columns.append(np.sort(others, axis=1)[:, -k])
+    return np.stack(columns, axis=1)
+
+
+# %%
 _, cache = noisy_top_k.route(params, few, k=k, rng=np.random.default_rng(2))
-_, P = noisy_top_k.load_forward(cache)
-order = np.sort(cache.noisy, axis=1)[:, ::-1]
-kept = cache.noisy >= order[:, k - 1 : k]
-threshold = np.where(kept, order[:, k : k + 1], order[:, k - 1 : k])
-assert np.allclose(P, Phi((cache.clean - threshold) / cache.sigma))
+threshold = kth_of_the_others(cache.noisy, k)
+P = Phi((cache.clean - threshold) / cache.sigma)
+chosen_of_six = cache.noisy > threshold  # kept: it beats the k-th of the others
+assert np.allclose(P, noisy_top_k.load_forward(cache)[1])
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharey=True)
-line = np.linspace(-6, 6, 400)
 for ax, n in zip(axes, (1, 5), strict=True):
-    for i in range(E):
-        density = 0.8 * np.exp(-0.5 * ((line - cache.clean[n, i]) / cache.sigma[n, i]) ** 2)
-        above = line >= threshold[n, i]
-        colour = plots.BLUE if kept[n, i] else plots.GREY
-        ax.plot(line, i + density, color=colour, linewidth=1.5)
-        ax.fill_between(line[above], i, (i + density)[above], color=colour, alpha=0.45, linewidth=0)
-        ax.plot([threshold[n, i]] * 2, [i, i + 0.85], color=plots.BLACK, linewidth=1.5)
-        ax.plot(cache.noisy[n, i], i, "o", color=colour, markersize=8, clip_on=False, zorder=5)
-        ax.text(6.1, i + 0.25, f"P = {P[n, i]:.2f}", color=colour)
-    ax.set(
-        title=f"token {n}: the row of P sums to {P[n].sum():.2f}",
-        xlabel="logit",
-        yticks=range(E),
-        xlim=(-6, 6),
-    )
+    row = cache.clean[n], cache.sigma[n], cache.noisy[n], threshold[n], P[n]
+    lesson_plots.chances_to_be_kept(ax, *row)
+    ax.set_title(f"token {n}: the row of P sums to {P[n].sum():.2f}")
 axes[0].set_ylabel("expert")
 plt.show()
 print("sums of the rows of P:", P.sum(axis=1).round(2))
-assert P[kept].min() < 0.5 and np.ptp(P.sum(axis=1)) > 0.5
+assert P[chosen_of_six].min() < 0.5 and np.ptp(P.sum(axis=1)) > 0.5
 
 # %% [markdown]
-# Blue experts are kept. The dot is the noisy logit that was drawn, the bell where it might have been, the black
+# Blue experts are kept. The dot is the noisy logit that was drawn, the curve where it might have been, the black
 # mark what it has to beat, the shaded part $P$. An expert may be in by luck and have a small $P$; another may be
 # out by bad luck and have a large one. So a row sums to 2 only **on average** over the noise.
 #
-# ## 7. Is it right? Ask the dice
+# ## 7. Is it right? Count many draws
 #
 # The promise: averaged over noise, $P$ is the frequency with which the expert is really chosen. Here are 64 tokens,
 # each drawn 400 times, and three versions of the threshold.
@@ -266,24 +291,24 @@ assert P[kept].min() < 0.5 and np.ptp(P.sum(axis=1)) > 0.5
 # **Predict.** Does (a) come out too low or too high? And (b)?
 
 # %%
-tokens, draws = np.random.default_rng(1).normal(size=(64, D)), 400
-routing, cache = noisy_top_k.route(
+tokens, draws = np.random.default_rng(1).normal(size=(64, 4)), 400
+many, many_cache = noisy_top_k.route(
     params, np.repeat(tokens, draws, axis=0), k=k, rng=np.random.default_rng(2)
 )
-order = np.sort(cache.noisy, axis=1)[:, ::-1]
-probs = numerics.softmax(cache.noisy)
-ranked = np.sort(probs, axis=1)[:, ::-1]
-wrong_scale = np.where(probs >= ranked[:, k - 1 : k], ranked[:, k : k + 1], ranked[:, k - 1 : k])
+clean, sigma, noisy_logits = many_cache.clean, many_cache.sigma, many_cache.noisy
+kth_of_all = np.sort(noisy_logits, axis=1)[:, -k][:, None]
+after_softmax = kth_of_the_others(numerics.softmax(noisy_logits), k)
 loads = {
-    "counted": np.bincount(routing.expert, minlength=E) / draws,
-    "the others' k-th (right)": noisy_top_k.load_forward(cache)[0] / draws,
-    "(a) k-th of all": Phi((cache.clean - order[:, k - 1 : k]) / cache.sigma).sum(axis=0) / draws,
-    "(b) after the softmax": Phi((cache.clean - wrong_scale) / cache.sigma).sum(axis=0) / draws,
+    "counted": np.bincount(many.expert, minlength=n_experts) / draws,
+    "the others' k-th (right)": noisy_top_k.load_forward(many_cache)[0] / draws,
+    "(a) k-th of all": Phi((clean - kth_of_all) / sigma).sum(axis=0) / draws,
+    "(b) after the softmax": Phi((clean - after_softmax) / sigma).sum(axis=0) / draws,
 }
+
 fig, ax = plt.subplots(figsize=(10, 4))
 colours = (plots.BLACK, plots.GREEN, plots.ORANGE, plots.PINK)
 for j, ((name, load), colour) in enumerate(zip(loads.items(), colours, strict=True)):
-    ax.bar(np.arange(E) + 0.2 * j - 0.3, load, 0.18, color=colour, label=name)
+    ax.bar(np.arange(n_experts) + 0.2 * j - 0.3, load, 0.18, color=colour, label=name)
     print(f"{name:26} {load.round(1)}   total {load.sum():6.1f}")
 ax.set(xlabel="expert", ylabel="tokens of 64", ylim=(0, 52))
 ax.legend(ncols=2, frameon=False, loc="upper center")
@@ -293,56 +318,60 @@ assert np.abs(right - counted).max() < 0.01 * 64 and abs(right.sum() - k * 64) <
 assert a.sum() < 0.85 * k * 64 and b.sum() > 1.1 * k * 64
 
 # %% [markdown]
-# ## 8. The threshold is somebody
+# **Answer.** (a) is too low: a kept expert has to beat itself. (b) is too high: probabilities lie between 0 and 1, and most
+# clean logits of good experts are above that.
+#
+# ## 8. The threshold is another expert's logit
 #
 # One thing is left to get wrong. $P(x, i)$ depends on expert $i$'s own logit and scale; and on its **rival's**,
-# because the threshold *is* the rival's noisy logit: its clean part plus its noise times its scale. Raising the
-# rival lowers $P(x, i)$.
+# because the threshold *is* the rival's noisy logit: its clean part plus its noise times its scale. If the rival's logit
+# rises, $P(x, i)$ falls.
 #
-# > **Seen in public code** (errata 2): the threshold is a constant of the gradient (a `detach`, or a comparison
-# > that the framework cannot see through).
+# > **Seen in public code** (errata 2): the threshold is treated as a constant in the gradient (by `detach`, which
+# > PyTorch has for this purpose, or by a comparison through which the framework does not differentiate).
 #
 # **Predict.** For a loss that is linear in the load, how large is the relative error of the gradient if the
 # threshold is held?
 
 # %%
-dload = np.arange(E) - 2.0  # a loss: Σ_i dload_i · Load_i
-_, cache = noisy_top_k.route(params, tokens, k=k, rng=np.random.default_rng(4))
-_, grads = noisy_top_k.load_backward(dload, cache)
+dload = np.arange(n_experts) - 2.0  # a loss: Σ_i dload_i · Load_i
+_, cache64 = noisy_top_k.route(params, tokens, k=k, rng=np.random.default_rng(4))
+_, grads = noisy_top_k.load_backward(dload, cache64)
 
-order = np.sort(cache.noisy, axis=1)[:, ::-1]
-threshold = np.where(cache.noisy >= order[:, k - 1 : k], order[:, k : k + 1], order[:, k - 1 : k])
-z = (cache.clean - threshold) / cache.sigma
-slope = dload * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / cache.sigma
-held = {
+z = (cache64.clean - kth_of_the_others(cache64.noisy, k)) / cache64.sigma
+slope = dload * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / cache64.sigma
+held = {  # the gradient with the threshold as a constant
     "w": tokens.T @ slope,
-    "w_noise": tokens.T @ numerics.softplus_backward(-slope * z, cache.raw),
+    "w_noise": tokens.T @ numerics.softplus_backward(-slope * z, cache64.raw),
 }
 
 
 def loss(p):
-    again = noisy_top_k.route(p, tokens, k=k, rng=np.random.default_rng(4))[
-        1
-    ]  # the same noise each time
+    """With the same noise each time."""
+    _, again = noisy_top_k.route(p, tokens, k=k, rng=np.random.default_rng(4))
     return (noisy_top_k.load_forward(again)[0] * dload).sum()
 
 
-for name, own in (("through the threshold", grads), ("threshold held", held)):
-    check = gradcheck.gradient_error(loss, params, own, np.random.default_rng(0), step=1e-5)
-    off = {key: np.linalg.norm(own[key] - grads[key]) / np.linalg.norm(grads[key]) for key in grads}
+for name, gradient in (("through the threshold", grads), ("threshold held", held)):
+    check = gradcheck.gradient_error(loss, params, gradient, np.random.default_rng(0), step=1e-5)
+    off = {
+        key: np.linalg.norm(gradient[key] - grads[key]) / np.linalg.norm(grads[key])
+        for key in grads
+    }
     print(
         f"{name:22} gradient check:",
         ", ".join(f"{key} {e:.0e}" for key, e in check.items()),
         end="",
     )
     print("   off by", ", ".join(f"{key} {e:.0%}" for key, e in off.items()))
-    assert (max(check.values()) < 1e-6) == (own is grads)
+    assert (max(check.values()) < 1e-6) == (gradient is grads)
 assert min(off.values()) > 0.2
 
 # %% [markdown]
 # ## Your turn
 #
-# Write $P$. `Phi` from section 6 is there. There are no ties, and $k < E$.
+# `kth_of_the_others` sorts once per expert. Write $P$ with **one** sort of all noisy logits. Think of an expert that is in
+# and of one that is out: which place of *all* is the $k$-th of *its* others? `Phi` is there. There are no ties, and $k < E$.
 
 
 # %%
@@ -354,10 +383,7 @@ def keep_probability(clean, sigma, noisy, k):
 
 # %%
 def reference(clean, sigma, noisy, k):
-    """From the definition: leave expert i out, and take the k-th of the rest."""
-    E = clean.shape[1]
-    others = [np.sort(np.delete(noisy, i, axis=1), axis=1)[:, -k] for i in range(E)]
-    return Phi((clean - np.stack(others, axis=1)) / sigma)
+    return Phi((clean - kth_of_the_others(noisy, k)) / sigma)
 
 
 def cases(rng):
@@ -382,4 +408,5 @@ self_check(keep_probability, reference, cases)
 #
 # Solutions: `lessons/solutions/07_sparse.py`.
 #
-# Next: 08, weight 1 for a single expert after all, and what to do without a derivative.
+# Next: [08, hard choices](08_hard_choices.ipynb): weight 1 for a single expert after all, and what to do without a
+# derivative. (If you want to build a layer now, [16](16_from_nothing.ipynb) needs no more than this lesson.)

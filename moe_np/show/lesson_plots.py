@@ -179,8 +179,8 @@ def two_answers(ax: "Axes", x: ArrayN, d: ArrayN, o: ArrayNE, p: ArrayNE, y: Arr
     """The cases, the answers of two experts, stronger where p is larger, and the blend y."""
     ax.plot(x, d, ".", color=plots.GREY, markersize=3)
     for i, colour in enumerate((plots.BLUE, plots.ORANGE)):
-        strength = np.clip(p[:, i], 0.1, 1)
-        ax.scatter(x, o[:, i], s=14, color=colour, alpha=strength, linewidths=0)
+        look: dict[str, Any] = {"alpha": np.clip(p[:, i], 0.1, 1), "linewidths": 0}
+        ax.scatter(x, o[:, i], s=14, color=colour, **look)
     ax.plot(x, y, color=plots.BLACK, linewidth=1.2)
     ax.set(xlabel="x", ylim=(-4, 4))
 
@@ -204,3 +204,26 @@ def lines_over_points(
         plots.straight_line(ax, W[:, 0], b[0], color=plots.COLOURS[m], linewidth=width)
     W, b = dashed["W"][0], dashed["b"][0]
     plots.straight_line(ax, W[:, 0], b[0], color=plots.BLACK, linestyle="--", linewidth=1.5)
+
+
+# --- noisy top-k ----------------------------------------------------------------------------------
+
+
+def chances_to_be_kept(
+    ax: "Axes", clean: ArrayE, sigma: ArrayE, noisy: ArrayE, threshold: ArrayE, P: ArrayE
+) -> None:
+    """One token: per expert the density of its noisy logit, the part above the threshold shaded,
+    the logit that was drawn as a dot, and P. Blue: kept.
+    """
+    line = np.linspace(-6, 6, 400)
+    for i in range(len(clean)):
+        density = 0.8 * np.exp(-0.5 * ((line - clean[i]) / sigma[i]) ** 2)
+        above = line >= threshold[i]
+        colour = plots.BLUE if noisy[i] > threshold[i] else plots.GREY
+        ax.plot(line, i + density, color=colour, linewidth=1.5)
+        shade = {"color": colour, "alpha": 0.45, "linewidth": 0}
+        ax.fill_between(line[above], i, (i + density)[above], **shade)
+        ax.plot([threshold[i]] * 2, [i, i + 0.85], color=plots.BLACK, linewidth=1.5)
+        ax.plot(noisy[i], i, "o", color=colour, markersize=8, clip_on=False, zorder=5)
+        ax.text(6.1, i + 0.25, f"P = {P[i]:.2f}", color=colour)
+    ax.set(xlabel="logit", yticks=range(len(clean)), xlim=(-6, 6))
