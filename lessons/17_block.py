@@ -31,74 +31,13 @@ from moe_np.base.params import leaves, nest
 from moe_np.coursework import self_check
 from moe_np.layers import attention, mixture_layer, norms, rotary
 from moe_np.models import decoder
-from moe_np.show import walk
+from moe_np.show import model_plots, walk
 from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
-
-
-# Helpers that only draw: skip them.
-def draw_weights(pictures, words):
-    """Matrices P side by side, with the words at both axes."""
-    _, axes = plt.subplots(1, len(pictures), figsize=(5.2 * len(pictures), 5))
-    for ax, (title, P) in zip(np.atleast_1d(axes), pictures.items(), strict=True):
-        ax.imshow(P, cmap="Blues", vmin=0, vmax=1)
-        ax.set_xticks(range(len(words)), words, rotation=90)
-        ax.set_yticks(range(len(words)), words)
-        ax.set(title=title, xlabel="keys: read from", ylabel="queries: who reads")
-        ax.spines[:].set_visible(False)
-    plt.show()
-
-
-def draw_rotation(keys, distance, score):
-    """A pair of features of one key at several positions, and a score against the distance."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    for position, (a, b) in enumerate(keys):
-        left.annotate("", (a, b), (0, 0), arrowprops={"arrowstyle": "->", "lw": 2})
-        left.text(1.12 * a, 1.12 * b, position, ha="center", va="center", color=plots.BLUE)
-    size = 1.3 * np.abs(keys).max()
-    left.set(xlim=(-size, size), ylim=(-size, size), aspect="equal")
-    left.set(title="a pair of features of one key,\nat the positions 0 to 5")
-    right.plot(distance, score, color=plots.BLUE, linewidth=2)
-    right.set(xlabel="distance from key to query, in tokens", ylabel="score")
-    right.set(title="the same query and the same key")
-    plt.show()
-
-
-def draw_block():
-    """The block of this lesson: boxes from bottom to top, the residual stream on the left."""
-    _, ax = plt.subplots(figsize=(8.5, 6.4))
-    rows = [
-        (1.0, "norm 1", "each token divided by its size", plots.GREY),
-        (2.1, "attention", "causal, heads, rotary positions", plots.BLUE),
-        (4.2, "norm 2", "each token divided by its size", plots.GREY),
-        (5.3, "router", "2 of 4 experts per token", plots.ORANGE),
-        (6.4, "experts", "each works on the tokens that were sent to it", plots.ORANGE),
-    ]
-    for y, name, text, colour in rows:
-        ax.add_patch(plt.Rectangle((2, y), 1.8, 0.7, facecolor=colour, alpha=0.25))
-        ax.text(2.9, y + 0.35, name, ha="center", va="center", fontsize=13)
-        ax.text(4.1, y + 0.35, text, va="center", color=colour, fontsize=11)
-    arrow = {"arrowstyle": "->", "lw": 1.6}
-    ax.annotate("", (0.8, 8.2), (0.8, -0.3), arrowprops={**arrow, "lw": 4})
-    for low, high, plus in ((0.5, 2.8, 3.4), (3.9, 7.1, 7.6)):
-        ax.plot([0.8, 2.9], [low, low], color="black", lw=1.6)
-        ax.annotate("", (2.9, low + 0.5), (2.9, low), arrowprops=arrow)
-        ax.plot([2.9, 2.9], [high, plus], color="black", lw=1.6)
-        ax.annotate("", (1.0, plus), (2.9, plus), arrowprops=arrow)
-        ax.plot(0.8, plus, "o", color="white", mec="black", markersize=20, zorder=5)
-        ax.text(0.8, plus, "+", ha="center", va="center", fontsize=18, zorder=6)
-    for y in (1.7, 4.9, 6.0):
-        ax.annotate("", (2.9, y + 0.4), (2.9, y), arrowprops=arrow)
-    ax.text(0.65, -0.1, "x", ha="right", fontsize=14)
-    ax.text(0.65, 5.2, "a", ha="right", fontsize=14)
-    ax.text(0.65, 8.0, "x_next", ha="right", fontsize=14)
-    ax.set(xlim=(-0.6, 8.6), ylim=(-0.5, 8.4))
-    ax.axis("off")
-    plt.show()
-
-
-draw_block()
+fig, ax = plt.subplots(figsize=(8.5, 6.4))
+model_plots.residual_block(ax)
+plt.show()
 
 # %% [markdown]
 # Read it from bottom to top. The thick line is the *residual stream*: a vector per token that goes through the whole
@@ -201,7 +140,11 @@ def attend_causal(x):
 
 
 O_causal, P_causal = attend_causal(x)
-draw_weights({"P without a mask": P, "P, causal": P_causal}, words)
+fig, axes = plt.subplots(1, 2, figsize=(10.4, 5))
+for ax, title, matrix in zip(axes, ("P without a mask", "P, causal"), (P, P_causal), strict=True):
+    model_plots.attention_weights(ax, matrix, words)
+    ax.set_title(title)
+plt.show()
 print("rows sum to", P_causal.sum(axis=1).round(12))
 print("O[0] is v[0]:", np.allclose(O_causal[0], (x @ params["wv"])[0]))
 assert P_causal[0, 0] == 1
@@ -250,7 +193,13 @@ np.testing.assert_allclose(P_there, P_here, atol=1e-12)
 
 one_key = np.tile([1.0, 0.5, 0.3, 0.2], (31, 1))  # the same key at 31 positions
 turned = rotate(one_key, np.arange(31))
-draw_rotation(turned[:6, [0, 2]], np.arange(31), turned @ one_key[0] / np.sqrt(d))
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+model_plots.turning_pair(left, turned[:6, [0, 2]])
+left.set_title("a pair of features of one key,\nat the positions 0 to 5")
+right.plot(turned @ one_key[0] / np.sqrt(d), color=plots.BLUE, linewidth=2)
+right.set(xlabel="distance from key to query, in tokens", ylabel="score")
+right.set_title("the same query and the same key")
+plt.show()
 
 # %% [markdown]
 # **Answer.** `q` and `k` change, `P` does not. A turn keeps lengths, and the product of two turned vectors depends on

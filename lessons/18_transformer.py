@@ -19,6 +19,8 @@
 # | – | `first` | (N,) | the expert with the larger weight, of each of N tokens |
 
 # %%
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -31,37 +33,9 @@ from moe_np.language import continuation, shipped_model
 from moe_np.language.model_files import Model
 from moe_np.layers import specialisation
 from moe_np.models import decoder
-from moe_np.show import lesson_plots
+from moe_np.show import lesson_plots, model_plots
 
 plt.rcParams.update(plots.STYLE)
-
-
-# Helpers that only draw: skip them.
-def draw_training(losses, shares, baselines):
-    """The loss with the baselines, and the share of the tokens of each expert, by update."""
-    _, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
-    left.plot(losses, color=plots.BLUE, linewidth=1.5)
-    for name, value in baselines.items():
-        left.axhline(value, color=plots.GREY, linestyle="--", linewidth=1.5)
-        left.text(0.3 * len(losses), value + 0.04, name, fontsize=11)
-    left.set(xlabel="update", ylabel="loss, nats per token", title="loss on the batch")
-    for m, share in enumerate(np.transpose(shares)):
-        right.plot(share, color=plots.COLOURS[m], linewidth=1.2)
-    right.axhline(1 / len(shares[0]), color=plots.BLACK, linestyle="--")
-    right.set(xlabel="update", ylabel="share of all choices", ylim=(0, 0.52))
-    right.set(title="the 8 experts of the last layer (dashed: 1/8)")
-    plt.show()
-
-
-def draw_tokens(tokens, first_of_layers):
-    """The same text once per layer, each token on the colour of its first expert."""
-    rows = len(first_of_layers)
-    _, axes = plt.subplots(rows, 1, figsize=(12, 2.5 * rows))
-    for layer, (ax, first) in enumerate(zip(axes, first_of_layers, strict=True)):
-        lesson_plots.coloured_tokens(ax, tokens, list(first), per_row=80)
-        ax.set_title(f"layer {layer}")
-    plt.show()
-
 
 # %% [markdown]
 # ## 1. From text to tokens
@@ -179,7 +153,12 @@ def train(config, updates, balance=decoder.SWITCH_LOSS, report=25):
 
 
 params, losses, shares = train(config, updates=200)
-draw_training(losses, shares, baselines)
+fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
+model_plots.loss_with_baselines(left, losses, baselines)
+left.set_title("loss on the batch (dashed: on the held-out books)")
+model_plots.shares_by_update(right, shares)
+right.set_title("the 8 experts of the last layer (dashed: 1/8)")
+plt.show()
 
 held_ids, held_targets = windows.random_windows(
     held_out_tokens, np.random.default_rng(1), batch=64, length=64
@@ -210,16 +189,16 @@ assert held_out_shipped < baselines["pairs"] < held_out < baselines["frequencies
 
 
 # %%
-def written(model, prompt, seed, tokens=60):
+def written(model, prompt, seed):
     pieces = continuation.continue_text(
-        model, tokeniser, prompt, tokens=tokens, rng=np.random.default_rng(seed), temperature=0.7
+        model, tokeniser, prompt, tokens=55, rng=np.random.default_rng(seed), temperature=0.7
     )
     return "".join(piece.text for piece in pieces)
 
 
 ours = Model(decoder, config, params)
-print("after 200 updates:\n  ", written(ours, "And God said", seed=0, tokens=50).replace("\n", " "))
-print("shipped:\n  ", written(shipped, "And God said", seed=0).replace("\n", " "))
+for name, model in (("after 200 updates", ours), ("shipped", shipped)):
+    print(f"{name}:\n{textwrap.fill(written(model, 'And God said', seed=0), 76)}\n")
 
 # %% [markdown]
 # ## 6. Tokens in the colours of their experts
@@ -245,10 +224,12 @@ flat = unseen_ids.ravel()
 
 start = len(tokeniser.encode(unseen_text[: unseen_text.index("And Ruth said, Intreat")]))
 shown = slice(start, start + 80)
-draw_tokens(
-    [tokeniser.decode([number]) for number in flat[shown]],
-    [first[shown] for first in first_of_layers],
-)
+pieces = [tokeniser.decode([number]) for number in flat[shown]]
+fig, axes = plt.subplots(4, 1, figsize=(12, 10))
+for layer, (ax, first) in enumerate(zip(axes, first_of_layers, strict=True)):
+    lesson_plots.coloured_tokens(ax, pieces, list(first[shown]), per_row=80)
+    ax.set_title(f"layer {layer}")
+plt.show()
 
 # %% [markdown]
 # **Answer.** Nearly everywhere a token has one colour wherever it stands: commas, "thou", "thee", "and". No colour stays
@@ -265,11 +246,11 @@ draw_tokens(
 for layer in (1, 3):
     print(f"layer {layer}")
     table = specialisation.top_tokens(
-        first_of_layers[layer], flat, (n_experts, tokeniser.size), minimum=40, n=7
+        first_of_layers[layer], flat, (n_experts, tokeniser.size), minimum=40, n=5
     )
     for m, row in enumerate(table):
         text = "  ".join(f"{tokeniser.decode([t.token])!r} {t.share:.0%}" for t in row)
-        print(f"   expert {m}: {text}")
+        print(f"  {m}: {text}")
 
 # %% [markdown]
 # **Answer.** The marks `,` `.` `:` `;` `?`. In the same layer one expert has "the", "a" and pronouns, one has

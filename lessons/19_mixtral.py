@@ -23,6 +23,7 @@
 import json
 import pathlib
 import tempfile
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,22 +34,9 @@ from moe_np.coursework import self_check
 from moe_np.language import continuation, shipped_model
 from moe_np.models import checkpoint_names, checkpoints, decoder, decoder_config, generation
 from moe_np.routing import expert_choice
+from moe_np.show import model_plots
 
 plt.rcParams.update(plots.STYLE)
-
-
-# A helper that only draws: skip it.
-def draw_distributions(names, p_of_temperature, kept):
-    """Bars of the probable tokens, a panel per temperature."""
-    _, axes = plt.subplots(1, len(p_of_temperature), figsize=(12, 3.6), sharey=True)
-    for ax, (temperature, p) in zip(axes, p_of_temperature.items(), strict=True):
-        colours = [plots.BLUE if i < kept[temperature] else plots.GREY for i in range(len(p))]
-        ax.bar(range(len(p)), p, color=colours)
-        ax.set_xticks(range(len(p)), names, rotation=90)
-        ax.set(title=f"temperature {temperature}", ylim=(0, 1))
-    axes[0].set_ylabel("probability")
-    plt.show()
-
 
 # %% [markdown]
 # ## 1. What is in the folder
@@ -308,7 +296,7 @@ fast, fast_positions, fast_logits = with_cache()
 print(f"positions computed: {slow_positions} without a cache, {fast_positions} with one")
 print("the same text:", np.array_equal(slow, fast))
 print(f"largest difference of the last logits: {np.abs(slow_logits - fast_logits).max():.1e}")
-print(tokeniser.decode(fast[0]))
+print(textwrap.fill(tokeniser.decode(fast[0]), 76))
 assert np.array_equal(slow, fast) and slow_positions == 60 * 3 + 60 * 59 // 2
 
 # %% [markdown]
@@ -346,7 +334,11 @@ for temperature in (0.5, 1.0, 2.0):
     p_of_temperature[temperature] = whole[probable]
     kept[temperature] = np.count_nonzero(cut)
     print(f"temperature {temperature}: top-p .9 keeps {kept[temperature]} of {len(whole)} tokens")
-draw_distributions(names, p_of_temperature, kept)
+fig, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+for ax, (temperature, p_there) in zip(axes, p_of_temperature.items(), strict=True):
+    model_plots.next_tokens(ax, names, p_there, kept[temperature])
+    ax.set_title(f"temperature {temperature}")
+plt.show()
 
 top_2 = np.where(p >= np.sort(p)[-2], p, 0)  # top-k with k = 2, by hand
 np.testing.assert_allclose(
@@ -369,7 +361,8 @@ for cut in (
         model, tokeniser, "And God said", tokens=45, rng=np.random.default_rng(1), **cut
     )
     text = "".join(piece.text for piece in pieces).replace("\n", " ")
-    print(cut, "\n   ", text)
+    print(cut)
+    print(textwrap.indent(textwrap.fill(text, 72), "    "))
 
 # %% [markdown]
 # ## 7. Which routers a language model must refuse
@@ -412,7 +405,8 @@ decoder.check(limited)  # for training
 try:
     generation.check_router(limited)
 except InputError as error:
-    print("\nSwitch's router with a capacity, in generation:\n   ", error)
+    print("\nSwitch's router with a capacity, in generation:")
+    print(textwrap.indent(textwrap.fill(str(error), 72), "    "))
 
 # %% [markdown]
 # **Answer.** Yes. In training, whether an early token is taken says something about the later ones, which are the very

@@ -35,35 +35,10 @@ from moe_np.experiments.specialisation import contexts
 from moe_np.experiments.specialisation.snapshots import Routings
 from moe_np.layers import lstm, specialisation
 from moe_np.models import lstm_moe
-from moe_np.show import walk
+from moe_np.show import model_plots, walk
 from moe_np.show.view import view
 
 plt.rcParams.update(plots.STYLE)
-
-
-# Helpers that only draw: skip them.
-def draw_memory(reach):
-    """The size of the gradient at earlier inputs, a line per bias of the forget gate."""
-    _, ax = plt.subplots(figsize=(8, 4))
-    for colour, (bias, sizes) in zip(plots.COLOURS, reach.items(), strict=False):
-        ax.semilogy(sizes, color=colour, linewidth=2)
-        ax.text(len(sizes) - 0.5, sizes[-1], f"bias {bias}", color=colour, va="center")
-    ax.set(xlabel="steps back", ylabel="norm of the gradient", xlim=(0, 46))
-    plt.show()
-
-
-def draw_shares(shares):
-    """Sorted shares of the experts, a group of bars per setting."""
-    _, ax = plt.subplots(figsize=(9, 3.4))
-    for n, (name, share) in enumerate(shares.items()):
-        places = np.arange(len(share)) + 0.27 * (n - 1)
-        ax.bar(places, np.sort(share)[::-1], 0.25, color=plots.COLOURS[n], label=name)
-    ax.axhline(1 / len(share), color=plots.BLACK, linestyle="--")
-    ax.set(xlabel="experts, the fullest first", ylabel="share of all choices")
-    ax.set_xticks([])
-    ax.legend()
-    plt.show()
-
 
 # %% [markdown]
 # ## 1. One step
@@ -206,7 +181,9 @@ for bias in (0, 1, 3):
     print(
         f"bias {bias}: {left:.0e} of it after 39 steps, a factor of {left ** (1 / 39):.2f} per step"
     )
-draw_memory(reach)
+fig, ax = plt.subplots(figsize=(8, 4))
+model_plots.gradient_reach(ax, {f"bias {bias}": sizes for bias, sizes in reach.items()})
+plt.show()
 assert reach[3][-1] > 100 * reach[1][-1] > 100 * reach[0][-1]
 
 # %% [markdown]
@@ -350,7 +327,9 @@ trained = {}
 for name, (of_name, losses) in settings.items():
     print(name)
     trained[name] = train(of_name, losses)
-draw_shares({name: share for name, (_, _, share) in trained.items()})
+fig, ax = plt.subplots(figsize=(9, 3.4))
+model_plots.sorted_shares(ax, {name: share for name, (_, _, share) in trained.items()})
+plt.show()
 for name, (_, task, share) in trained.items():
     print(f"{name:20s} loss {task:.2f}   shares from {share.min():.3f} to {share.max():.3f}")
 
