@@ -118,8 +118,8 @@ def test_a_changed_digit_is_noticed(tmp_path):
     with Sweep(tmp_path, progress=False) as sweep:
         (result,) = sweep.map(noise, specs(1))
         path = sweep.path(noise, {"seed": 0})
-        digits = str(result["sum"])
-        changed = digits[:-1] + ("1" if digits[-1] != "1" else "2")
+        digits = str(result["sum"])  # of the last digit several may be the same number
+        changed = digits[:-6] + ("1" if digits[-6] != "1" else "2") + digits[-5:]
         path.write_text(path.read_text().replace(digits, changed))
         with pytest.raises(InputError, match="its digest is that of another result"):
             sweep.map(noise, specs(1))
