@@ -14,7 +14,7 @@ from moe_np.routing import gradient_estimators
 
 # %%
 def reinforce(logits, expert, loss, baseline):
-    dlogits = -softmax(logits)  # h − p ...
+    dlogits = -softmax(logits)  # z − p ...
     dlogits[np.arange(len(expert)), expert] += 1
     return dlogits * (loss - baseline)[:, None]  # ... times how much worse than expected
 
@@ -84,11 +84,11 @@ assert np.abs(np.array(ends[without_baseline]) - 0.5).min() > 0.3
 # %% [markdown]
 # ## 2. When straight-through is exact
 #
-# If $L = \sum_i h_i L_i$, then $dh_i = L_i$, whatever was drawn: no noise. Through the softmax it becomes
+# If $L = \sum_i z_i L_i$, then $dz_i = L_i$, whatever was drawn: no noise. Through the softmax it becomes
 # $p_i (L_i - \sum_j p_j L_j)$, the truth: no bias.
 #
-# Both losses of the lesson have the same values, at every choice that can be drawn. Written as $\sum_i h_i L_i$ the
-# loss is linear in $h$; written as $(\sum_i h_i\, \text{answer}_i - \text{wanted})^2$ it is curved, and has another
+# Both losses of the lesson have the same values, at every choice that can be drawn. Written as $\sum_i z_i L_i$ the
+# loss is linear in $z$; written as $(\sum_i z_i\, \text{answer}_i - \text{wanted})^2$ it is curved, and has another
 # slope at the same points. Straight-through looks at the slope, so it depends on *how the loss is written down*,
 # between points that never occur. REINFORCE looks at values only.
 
@@ -108,8 +108,8 @@ assert np.allclose(linear, p * (L - p @ L)) and np.ptp(linear, axis=0).max() < 1
 # %% [markdown]
 # ## 3. A baseline that has seen the draw
 #
-# Of the mean $\frac1N \sum_m L_m$, the part $L_n / N$ is the token's own: $(L_n - \frac{L_n}{N} - \dots)(h_n - p)$.
-# The dots are independent of $h_n$ and drop out of the mean. What is left is $(1 - \frac1N)$ times the truth. A
+# Of the mean $\frac1N \sum_m L_m$, the part $L_n / N$ is the token's own: $(L_n - \frac{L_n}{N} - \dots)(z_n - p)$.
+# The dots are independent of $z_n$ and drop out of the mean. What is left is $(1 - \frac1N)$ times the truth. A
 # batch of one has $L - L = 0$ and learns nothing.
 
 # %%
