@@ -2,11 +2,12 @@
 
 The files, in the order in which they are used:
 
-    question, assignments, notebook      what a student is to do, and the cells of the notebook
+    question, comparison, assignments,   what a student is to do, what counts as right, and the
+    notebook                             cells of the notebook
     release, checking                    what students get, and what they can check themselves
     submissions                          whose work it is: file_names, notebook_files
-    grading, gradebook                   the marks of one, and of a class: text_answers, hand_marks,
-                                         messages, store
+    grading, gradebook                   the marks of one, and of a class: text_answers, own_lines,
+                                         turns, hand_marks, messages, store
     feedback, exports                    the files that teachers, students and platforms read:
                                          tables
     self_checking, predictions,           what learners of the lessons keep and check themselves:
@@ -17,8 +18,9 @@ The files, in the order in which they are used:
 
 from collections.abc import Callable
 
+from moe_np.coursework.comparison import close
 from moe_np.coursework.predictions import predict
-from moe_np.coursework.question import Case, Question, Verdict, close, draw, examine
+from moe_np.coursework.question import Case, Question, Verdict, draw, examine
 from moe_np.coursework.self_checking import self_check
 
 __all__ = [

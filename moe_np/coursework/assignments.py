@@ -5,6 +5,7 @@ They are no part of the package, since solutions must not be importable. They st
 variable MOE_NP_ASSIGNMENTS says.
 """
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -12,6 +13,7 @@ import os
 import pathlib
 import secrets
 import sys
+import tomllib
 import types
 import zlib
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from moe_np.coursework.question import Case, Question, draw, examine
 
 ENVIRONMENT = "MOE_NP_ASSIGNMENTS"
 LIBRARIES = ("numpy", "matplotlib")
+FEEDBACK = "feedback.toml"  # beside questions.py; it need not be there
 Path = str | os.PathLike | None
 
 
@@ -107,6 +110,7 @@ def load(name: str, given: Path = None) -> Assignment:
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     graded = {c.grade_id: c.nbgrader.get("points") for c in cells if c.nbgrader.get("grade")}
+    questions = _with_feedback(module.QUESTIONS, path / FEEDBACK)
     if graded != points:
         raise InputError(
             f"{name}: questions.py has {points}, the graded cells of assignment.py {graded}"
@@ -117,11 +121,33 @@ def load(name: str, given: Path = None) -> Assignment:
         title=module.TITLE,
         after=getattr(module, "AFTER", ""),
         hours=getattr(module, "HOURS", ""),
-        questions=tuple(module.QUESTIONS),
+        questions=questions,
         allowed=tuple(module.ALLOWED),
         libraries=tuple(getattr(module, "LIBRARIES", LIBRARIES)),
         cells=tuple(cells),
     )
+
+
+def _with_feedback(questions, path):
+    """The questions with what feedback says: lesson, names of outputs, kinds of input."""
+    if not path.is_file():
+        return tuple(questions)
+    try:
+        feedback = tomllib.loads(path.read_text(encoding="utf-8"))
+        if unknown := set(feedback) - {question.name for question in questions}:
+            raise ValueError(f"wanted names of questions, got {sorted(unknown)}")
+        return tuple(
+            dataclasses.replace(
+                question,
+                lesson=str(words.get("lesson", "")),
+                outputs=tuple(words.get("outputs", ())),
+                kinds=tuple(words.get("kinds", ())),
+            )
+            for question in questions
+            for words in [feedback.get(question.name, {})]
+        )
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: wanted tables of questions, got {error}") from None
 
 
 def load_bank(name: str, given: Path = None) -> dict[str, dict]:

@@ -136,7 +136,7 @@ def prove(
             cells = grading.runnable_cells(assignment, with_answer(assignment, question, source))
             session = grading.Session(sandbox, cells, child=child)
             marks = [
-                grading.grade_question(session, other, drawn, ())
+                grading.grade_question(session, other, drawn, (), count=False)
                 for other in _questions(assignment, question)
             ]
             child = session.child

@@ -62,13 +62,14 @@ def remark(submission: Submission, graded: GradedNotebook) -> str:
 def results_json(assignment: Assignment, graded: GradedNotebook) -> str:
     """The file that Gradescope reads: one test per question, which the student sees."""
     total = f"{number(graded.total)} of {number(assignment.points)} points{_so_far(graded)}."
+    questions = {question.name: question for question in assignment.questions}
     results = {
         "score": graded.total,
         "output": "\n".join(graded.problems) or total,
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
-        "tests": [_result(mark) for mark in graded.marks],
+        "tests": [_result(mark, questions.get(mark.name)) for mark in graded.marks],
     }
     return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
 
@@ -77,7 +78,7 @@ def _so_far(graded):
     return "" if graded.is_complete else " so far"
 
 
-def _result(mark):
+def _result(mark, question):
     result = {"name": mark.name, "score": mark.earned or 0, "max_score": mark.points}
     if mark.earned is None:
         output = BY_HAND if mark.text else mark.message
@@ -86,8 +87,26 @@ def _result(mark):
         output = f"{BY_HAND}: {mark.message}" if mark.message else BY_HAND
         return {**result, "output": output, "output_format": "text"}
     status = "passed" if mark.earned == mark.points else "failed"
-    output = mark.message or "right"
+    output = "\n".join([mark.message or "right", *_about_failure(mark, question)])
     return {**result, "status": status, "output": output, "output_format": "text"}
+
+
+def _about_failure(mark, question):
+    """Sentences about a wrong answer: how many inputs are right, what the first wrong one was, and
+    which lesson to read.
+    """
+    if not mark.message or mark.earned == mark.points:
+        return []
+    sentences = []
+    if mark.counted:
+        sentences.append(f"{mark.right} of {mark.counted} inputs are right.")
+    kind = f"{mark.kind}: " if mark.kind and mark.inputs else mark.kind
+    if kind or mark.inputs:
+        first = "The first wrong one" if mark.counted else "The input"
+        sentences.append(f"{first}: {kind}{mark.inputs}.")
+    if question is not None and question.lesson:
+        sentences.append(f"To read again: lesson {question.lesson}.")
+    return sentences
 
 
 PAGE = """<!doctype html>
@@ -98,22 +117,37 @@ color:#222}}
 table{{border-collapse:collapse;width:100%}}
 td,th{{padding:.4em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}}
 .n{{text-align:right;white-space:nowrap}}.right{{color:#176b2c}}.wrong{{color:#a32020}}
+.part{{color:#8a5a00}}h2{{font-size:1.1em;margin-top:2em}}
+pre{{background:#f5f5f5;padding:.7em;overflow-x:auto;font-size:85%;line-height:1.35}}
 code{{font-size:90%;overflow-wrap:anywhere}}</style></head><body>
 <h1>{title}</h1>
 <p>{student}: <b>{total} of {points} points{so_far}</b></p>
 <table><tr><th>question</th><th class=n>points</th><th></th></tr>
 {rows}
 </table>
+{failures}
 {problems}
-<p>Every function was called on inputs that are drawn anew for each grading. A message says what
-came back for one of them and what was wanted; the assignment says how close is close enough.</p>
+<h2>How this was graded</h2>
+<p>Every function was called on several inputs that are drawn anew for each grading. A message says
+what came back for the first one that was wrong and what was wanted; the assignment says how close
+is close enough.</p>
+<p>{rule}</p>
 </body></html>
 """
+RULE = (
+    "A question gives points in proportion to the inputs that are answered right, rounded down to "
+    "half a point; none if fewer than half are right, if an answer did not come in time, or if it "
+    "was too slow where speed is asked for."
+)
 
 
 def page(assignment: Assignment, submission: Submission, graded: GradedNotebook) -> str:
-    """One page for one student: what was right, and what came back where it was not."""
+    """One page for one student: what was right, and of each wrong answer the output, the kind of
+    input, the lesson to read again, and the student's own lines.
+    """
     problems = "".join(f"<li><code>{html.escape(text)}</code></li>" for text in graded.problems)
+    questions = {question.name: question for question in assignment.questions}
+    failures = [_page_failure(mark, questions.get(mark.name)) for mark in graded.marks]
     return PAGE.format(
         title=html.escape(assignment.title),
         student=html.escape(submission.student),
@@ -121,22 +155,39 @@ def page(assignment: Assignment, submission: Submission, graded: GradedNotebook)
         so_far=_so_far(graded),
         points=number(assignment.points),
         rows="\n".join(_page_row(mark) for mark in graded.marks),
+        failures="\n".join(filter(None, failures)),
         problems=f"<h2>The notebook</h2><ul>{problems}</ul>" if problems else "",
+        rule=RULE,
     )
 
 
 def _page_row(mark):
     earned = "–" if mark.earned is None else number(mark.earned)
+    name = html.escape(mark.name)
     if mark.text or mark.earned is None:
         style = "hand"
         text = html.escape(mark.message) or f"is {BY_HAND}"
     elif mark.earned == mark.points:
         style = text = "right"
     else:
-        style = "wrong"
+        style = "part" if mark.earned else "wrong"
         text = f"<code>{html.escape(mark.message)}</code>"
+        name = f'<a href="#{name}">{name}</a>' if mark.lines or mark.inputs else name
     points = f"<td class=n>{earned} / {number(mark.points)}</td>"
-    return f"<tr><td>{html.escape(mark.name)}</td>{points}<td class={style}>{text}</td></tr>"
+    return f"<tr><td>{name}</td>{points}<td class={style}>{text}</td></tr>"
+
+
+def _page_failure(mark, question):
+    """The section about one wrong answer, "" for all others."""
+    if mark.earned is None or mark.text or not (mark.lines or mark.inputs):
+        return ""
+    name = html.escape(mark.name)
+    parts = [f'<h2 id="{name}">{name}: {number(mark.earned)} of {number(mark.points)}</h2>']
+    parts.append(f"<p><code>{html.escape(mark.message)}</code></p>")
+    sentences = "<br>".join(map(html.escape, _about_failure(mark, question)))
+    parts.append(f"<p>{sentences}</p>" if sentences else "")
+    lines = f"<p>Your lines:</p><pre>{html.escape(mark.lines)}</pre>" if mark.lines else ""
+    return "\n".join([*parts, lines])
 
 
 # --- The class ------------------------------------------------------------------------------------

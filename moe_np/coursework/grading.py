@@ -5,16 +5,15 @@ process or fills the memory is left out; the child is started again, and the oth
 graded.
 """
 
-import contextlib
 import dataclasses
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from moe_np.base.checks import InputError
 from moe_np.coursework import messages, notebook
 from moe_np.coursework.assignments import Assignment
+from moe_np.coursework.comparison import equal_values
 from moe_np.coursework.messages import (
     LONGEST_TEXT,
     cell_name,
@@ -24,13 +23,16 @@ from moe_np.coursework.messages import (
     words_of_changed_given,
 )
 from moe_np.coursework.notebook import Cell
-from moe_np.coursework.question import Case, InputsChanged, Question, equal_values, examine
+from moe_np.coursework.own_lines import argument_names, inputs_in_words, own_lines
+from moe_np.coursework.question import Case, InputsChanged, Question, examine
 from moe_np.coursework.sandbox import Child, ChildError, Refused, Sandbox, TimedOut
 from moe_np.coursework.text_answers import gather, text_answer
+from moe_np.coursework.turns import Turns
 
 CELLS_SECONDS = 20.0  # for all cells of a notebook together
 MOST_HANGING = 3  # if this many cells do not end, the rest of the notebook is not run
 NOT_ANSWERED = "not answered yet"
+_TURNS = Turns()
 
 
 class Mark(NamedTuple):
@@ -41,6 +43,11 @@ class Mark(NamedTuple):
     earned: float | None  # None: to be marked by hand
     message: str  # "" if right
     text: str = ""  # the answer to a question that is marked by hand
+    right: int = 0  # inputs that were answered right, of those that count; 0 of 0: not counted
+    counted: int = 0
+    kind: str = ""  # of the input that the message is about
+    inputs: str = ""  # what that input was like, in words
+    lines: str = ""  # of the student's own function
 
 
 @dataclasses.dataclass
@@ -254,8 +261,11 @@ def grade(
 
 
 def _cleaned(mark, explain):
-    message = clean_text(explain(mark.message))
-    return mark._replace(message=message, text=clean_text(mark.text, LONGEST_TEXT, "\n"))
+    return mark._replace(
+        message=clean_text(explain(mark.message)),
+        text=clean_text(mark.text, LONGEST_TEXT, "\n"),
+        lines=clean_text(mark.lines, LONGEST_TEXT, "\n"),
+    )
 
 
 def _grade_questions(assignment, drawn, session, cells):
@@ -265,66 +275,50 @@ def _grade_questions(assignment, drawn, session, cells):
         broken = {**session.failed, **session.left_out}
     finally:
         session.close()
-    lost = {mark.name for mark in marks if mark.earned == 0}
+    lost = {mark.name for mark in marks if mark.earned is not None and mark.earned < mark.points}
     if not session.left_out:  # a cell that is left out may have cost any of them
         lost &= session.disturbed
     repeats = tuple(q for q in assignment.questions if q.function and q.name in lost)
     return marks, broken, repeats
 
 
-class _Turns:
-    """Many threads grade together, or one grades alone. Who wants to be alone goes first."""
-
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._together = 0
-        self._alone = 0  # who is alone, or waits for it
-        self._one = threading.Lock()
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._together += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._together -= 1
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._alone += 1
-        try:
-            with self._one:
-                with self._changed:
-                    self._changed.wait_for(lambda: not self._together)
-                yield
-        finally:
-            with self._changed:
-                self._alone -= 1
-                self._changed.notify_all()
-
-
-_TURNS = _Turns()
-
-
 def grade_question(
-    session: Session, question: Question, drawn: Mapping[str, Sequence[Case]], cells: Iterable[Cell]
+    session: Session,
+    question: Question,
+    drawn: Mapping[str, Sequence[Case]],
+    cells: Sequence[Cell],
+    *,
+    count: bool = True,
 ) -> Mark:
-    """Grade one question of a session. cells: the notebook's, for what is marked by hand."""
+    """Grade one question of a session.
+
+    cells   the notebook's, for what is marked by hand, and for the student's own lines
+    count   try all cases, for points by case; otherwise stop at the first that is wrong
+    """
     if question.function is None:
         text = text_answer(question, cells)
         if not text:
             return no_points(question, NOT_ANSWERED)
         return Mark(question.name, question.points, None, "", text)
-    verdict = examine(question, session.answer(question), None, drawn=drawn[question.name])
+    cases = drawn[question.name]
+    verdict = examine(question, session.answer(question), None, drawn=cases, count=count)
     if verdict.too_slow:
         session.disturbed.add(question.name)
-    earned = question.points if verdict.passed else 0
-    return Mark(question.name, question.points, earned, verdict.message)
+    mark = Mark(question.name, question.points, question.earned(verdict), verdict.message)
+    if verdict.passed or verdict.message == NOT_ANSWERED:
+        return mark
+    name = f"{question.name}_answer"
+    answer = next((cell for cell in cells if cell.grade_id == name), None)
+    mark = mark._replace(
+        right=verdict.right,
+        counted=verdict.counted,
+        lines=own_lines(question, session.cells, answer, verdict.message),
+    )
+    if verdict.first_wrong is None:
+        return mark
+    case = cases[verdict.first_wrong]
+    names = argument_names(question.function, session.cells, len(case.inputs))
+    return mark._replace(kind=case.kind, inputs=inputs_in_words(names, case.inputs))
 
 
 def no_points(question: Question, message: str = "no answer") -> Mark:

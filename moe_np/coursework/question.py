@@ -8,12 +8,15 @@ the function in a sandbox and returns plain values).
 import contextlib
 import dataclasses
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from moe_np.coursework.comparison import CLOSE, difference, equal_values
 
 INPUTS_CHANGED = "the inputs were changed: wanted them as they were"
 # In each round of a race the baseline is timed once and the answer TRIES times, on new inputs each
@@ -28,6 +31,9 @@ class Verdict(NamedTuple):
     passed: bool
     message: str  # "" if passed, otherwise what came and what was wanted, without the hidden input
     too_slow: bool = False  # right, but slow: load on the machine can be the cause
+    right: int = 0  # cases that are right, of those that count
+    counted: int = 0
+    first_wrong: int | None = None  # the number of the case that the message is about, from 0
 
     def __bool__(self):
         return self.passed
@@ -39,126 +45,11 @@ class Verdict(NamedTuple):
 class AnswerError(Exception):
     """What an answer in a sandbox reports: the message is ready for the learner."""
 
+    ends = True  # no other case is tried; False where the answer can be called again
+
 
 class InputsChanged(Exception):
     """An answer in a sandbox, which works on copies, has changed them."""
-
-
-# --- Comparisons ----------------------------------------------------------------------------------
-
-
-def close(rtol: float = 1e-6, atol: float = 1e-8) -> Callable[..., str]:
-    """A comparison `(wanted, got, inputs) -> message or ""` within tolerances.
-
-    Structure and shapes must be equal, and values within rtol·|wanted| + atol. A value is an array,
-    a number, or a tuple or dict of them, of any real or boolean dtype; NaN is never right.
-    """
-
-    def compare(wanted, got, inputs=None):
-        return _difference(wanted, got, "the result", rtol, atol)
-
-    return compare
-
-
-def _difference(wanted, got, name, rtol, atol):
-    """What is different, in a sentence that calls the value `name`; "" if nothing is."""
-    if isinstance(wanted, dict):
-        if not isinstance(got, dict) or set(got) != set(wanted):
-            keys = sorted(map(str, got)) if isinstance(got, dict) else type(got).__name__
-            return f"{name}: wanted a dict with the keys {sorted(map(str, wanted))}, got {keys}"
-        pairs = [(wanted[key], got[key], f"{name}[{key!r}]") for key in wanted]
-    elif isinstance(wanted, (tuple, list)):
-        if not isinstance(got, (tuple, list)) or len(got) != len(wanted):
-            what = f"{len(got)} values" if isinstance(got, (tuple, list)) else type(got).__name__
-            return f"{name}: wanted {len(wanted)} values, got {what}"
-        pairs = [(w, g, f"{name}[{i}]") for i, (w, g) in enumerate(zip(wanted, got, strict=True))]
-    else:
-        return _array_difference(np.asarray(wanted), got, name, rtol, atol)
-    differences = (_difference(w, g, part, rtol, atol) for w, g, part in pairs)
-    return next((message for message in differences if message), "")
-
-
-def as_numbers(value: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
-    """(the array of real numbers of this shape that a value is, ""), or (None, what it is).
-
-    The value is an array or a number, or lists of them. Lengths and types are compared first, so
-    that nothing becomes an array that is not of the wanted size, and no text does.
-    """
-    if other := _other_shape(value, shape):
-        return None, other
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return None, f"wanted an array, got {type(value).__name__}"
-    if array.dtype.kind not in "fiub":
-        what = type(array.item()).__name__ if array.shape == () else array.dtype
-        return None, f"wanted real numbers, got {what}"
-    if array.shape != shape:
-        if array.size or 0 not in shape:
-            return None, f"wanted the shape {shape}, got {array.shape}"
-        array = array.reshape(shape)  # lists without any number: they have no other axes
-    return array, ""
-
-
-def _other_shape(value, shape, wanted=None):
-    """Why a value is no array of this shape, part of the shape `wanted`; "" if it may be one."""
-    wanted = shape if wanted is None else wanted
-    if isinstance(value, (tuple, list, range)):
-        if shape and len(value) == shape[0]:
-            parts = (_other_shape(item, shape[1:], wanted) for item in value)
-            return next(filter(None, parts), "")
-        return f"wanted the shape {wanted}, got {_nested(value, len(wanted) - len(shape))}"
-    if isinstance(value, (str, bytes, dict, set, type(None))):
-        return f"wanted real numbers, got {type(value).__name__}"
-    got = getattr(value, "shape", ())
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "fiub":
-        return f"wanted real numbers, got {value.dtype}"
-    if got == shape:
-        return ""
-    if len(wanted) == len(shape):
-        return f"wanted the shape {wanted}, got {got}"
-    return f"wanted the shape {wanted}, got rows of the shape {got}"
-
-
-def _nested(value, depth):
-    """In words: lists whose lengths are wrong, `depth` levels below the result."""
-    if depth:
-        return f"a row of {len(value)} values"
-    lengths = []
-    while isinstance(value, (tuple, list, range)) and len(lengths) < 9:
-        lengths.append(len(value))
-        value = value[0] if len(value) else None
-    return f"{(*lengths, *getattr(value, 'shape', ()))}"
-
-
-def _array_difference(wanted, got, name, rtol, atol):
-    got, other = as_numbers(got, wanted.shape)
-    if other:
-        return f"{name}: {other}"
-    differs = ~np.isclose(got.astype(float), wanted.astype(float), rtol, atol)
-    if not differs.any():
-        return ""
-    first = np.unravel_index(np.argmax(differs), differs.shape)
-    place = f" at {tuple(int(i) for i in first)}" if differs.ndim else ""
-    count = f"{differs.sum()} of {differs.size} values differ"
-    return f"{name}{place}: wanted {wanted[first]:.6g}, got {got[first]:.6g} ({count})"
-
-
-CLOSE = close()
-
-
-def equal_values(a: Any, b: Any) -> bool:
-    """Equal structure, and equal values of arrays; b may be anything."""
-    if isinstance(a, np.ndarray):
-        floats = a.dtype.kind in "fc" and isinstance(b, np.ndarray) and b.dtype.kind in "fc"
-        return isinstance(b, np.ndarray) and np.array_equal(a, b, equal_nan=floats)
-    if isinstance(a, dict):
-        if not isinstance(b, dict) or set(a) != set(b):
-            return False
-        return all(equal_values(a[key], b[key]) for key in a)
-    if isinstance(a, (tuple, list)):
-        return isinstance(b, (tuple, list)) and len(a) == len(b) and all(map(equal_values, a, b))
-    return True  # numbers and text cannot be changed in place
 
 
 # --- Questions and their cases --------------------------------------------------------------------
@@ -177,10 +68,26 @@ class Question:
     seconds: float = 10.0  # for all cases together; enforced where the answer runs in a sandbox
     baseline: Callable | None = None  # a slow way to the answer, the same signature
     faster: float = 1.0  # how many times as fast as `baseline` the answer must be, on the last case
+    outputs: tuple[str, ...] = ()  # names for messages, where the answer is a tuple of several
+    kinds: tuple[str, ...] = ()  # what kind of input each case is, in the order of the cases
+    lesson: str = ""  # the lesson to read again, "17_block"
+    by_case: bool = True  # points by the share of cases that are right; False: all or none
 
     def facts(self) -> dict[str, Any]:
         """What students may know of it, as JSON holds it."""
         return {"name": self.name, "points": self.points, "function": self.function}
+
+    def earned(self, verdict: Verdict) -> float:
+        """The points for an answer, in proportion to the cases that are right, in half points.
+
+        Rounded down. None if fewer than half of the cases are right, and none for an answer that
+        did not end or was too slow, which has no count.
+        """
+        if verdict.passed:
+            return self.points
+        if not self.by_case or 2 * verdict.right < verdict.counted or not verdict.counted:
+            return 0
+        return math.floor(2 * self.points * verdict.right / verdict.counted) / 2
 
 
 class Case(NamedTuple):
@@ -189,6 +96,7 @@ class Case(NamedTuple):
     inputs: tuple
     wanted: Any
     timed: bool = False
+    kind: str = ""  # of input, in words
 
 
 def draw(question: Question, seed: int | Sequence[int]) -> list[Case]:
@@ -198,11 +106,15 @@ def draw(question: Question, seed: int | Sequence[int]) -> list[Case]:
     """
     rng = np.random.default_rng(seed)
     cases = [(inputs, False) for inputs in question.cases(rng)]
+    kinds = question.kinds or ("",) * len(cases)
+    if len(kinds) != len(cases):
+        raise ValueError(f"{question.name}: wanted {len(cases)} kinds, got {len(kinds)}")
     if question.baseline is not None:
         cases += [(question.cases(rng)[-1], True) for _ in range(ROUNDS * TRIES)]
+    kinds = (*kinds, *("a large one, for speed",) * (len(cases) - len(kinds)))
     return [
-        Case(tuple(inputs), question.reference(*_copy(tuple(inputs))), timed)
-        for inputs, timed in cases
+        Case(tuple(inputs), question.reference(*_copy(tuple(inputs))), timed, kind)
+        for (inputs, timed), kind in zip(cases, kinds, strict=True)
     ]
 
 
@@ -224,39 +136,52 @@ def examine(
     seed: int | Sequence[int] | None,
     *,
     drawn: Sequence[Case] | None = None,
+    count: bool = False,
 ) -> Verdict:
-    """Try `answer(*inputs)` on all cases from `seed`. The Verdict on the first failure, or passed.
+    """Try `answer(*inputs)` on the cases from `seed`: the Verdict on the first failure, or passed.
 
     The answer gets copies of the inputs; if it changes them it is wrong, whatever it returns. With
     a `baseline` it must be fast as well.
 
     drawn   what `draw(question, seed)` returned, if several answers are examined on the same cases
+    count   go on after a failure, and count the cases that are right; otherwise stop there
     """
     drawn = draw(question, seed) if drawn is None else drawn
-    for case in drawn:
-        if not case.timed and (message := _try_case(question, answer, case)[0]):
-            return Verdict(False, message)
+    right = 0
+    failed = None
+    for number, case in enumerate(drawn):
+        if case.timed:
+            continue
+        message, _, ends = _try_case(question, answer, case)
+        if message and (ends or not count):
+            return failed or Verdict(False, message, first_wrong=number)
+        if not message:
+            right += 1
+        elif failed is None:
+            failed = Verdict(False, message, first_wrong=number)
+    if failed is not None:
+        return failed._replace(right=right, counted=sum(not case.timed for case in drawn))
     if question.baseline is None:
         return Verdict(True, "")
     return _race(question, answer, [case for case in drawn if case.timed])
 
 
 def _try_case(question, answer, case):
-    """(what is wrong with the answer to one case, seconds that it took)."""
+    """(what is wrong with the answer to a case, its seconds, whether it cannot be called again)."""
     inputs = _copy(case.inputs)
     start = time.perf_counter()
     try:
         got = answer(*inputs)
     except InputsChanged:
-        return INPUTS_CHANGED, 0.0
+        return INPUTS_CHANGED, 0.0, False
     except AnswerError as error:
-        return str(error), 0.0
+        return str(error), 0.0, error.ends
     except Exception as error:  # whatever the answer raises is shown to the learner
-        return f"{type(error).__name__}: {error}", 0.0
+        return f"{type(error).__name__}: {error}", 0.0, False
     seconds = time.perf_counter() - start
     if not equal_values(case.inputs, inputs):
-        return INPUTS_CHANGED, seconds
-    return compare_result(question, case.wanted, got, case.inputs), seconds
+        return INPUTS_CHANGED, seconds, False
+    return compare_result(question, case.wanted, got, case.inputs), seconds, False
 
 
 def compare_result(question: Question, wanted: Any, got: Any, inputs: tuple) -> str:
@@ -265,13 +190,21 @@ def compare_result(question: Question, wanted: Any, got: Any, inputs: tuple) -> 
     A result that is much larger than the wanted one, or text, does not get to the comparison.
     """
     if _is_oversized(wanted, got):
-        other = _difference(wanted, got, "the result", 0, 0)
-        return other or "the result: wanted fewer values, and no text"
+        other = difference(wanted, got, "the result", 0, 0)
+        return _with_name(other, question) or "the result: wanted fewer values, and no text"
     try:
         with np.errstate(all="ignore"):
-            return question.compare(wanted, got, inputs)
+            return _with_name(question.compare(wanted, got, inputs), question)
     except Exception as error:
         return f"the result cannot be compared ({type(error).__name__}: {error})"
+
+
+def _with_name(message, question):
+    """A message about "the result[1]" with the name of this output, where it has one."""
+    match = re.match(r"the result\[(\d+)\]", message)
+    if match is None or int(match[1]) >= len(question.outputs):
+        return message
+    return question.outputs[int(match[1])] + message[match.end() :]
 
 
 def _is_oversized(wanted, got):
@@ -313,7 +246,7 @@ def _race(question, answer, cases):
     baseline_seconds = []
     with _RACE_LOCK:
         for number, case in enumerate(cases):
-            message, seconds = _try_case(question, answer, case)
+            message, seconds, _ = _try_case(question, answer, case)
             if message:
                 return Verdict(False, message)
             answer_seconds.append(seconds)

@@ -15,7 +15,7 @@ import moe_np
 from moe_np.base.checks import InputError
 from moe_np.base.files import write_atomically
 from moe_np.coursework import notebook
-from moe_np.coursework.assignments import Assignment
+from moe_np.coursework.assignments import FEEDBACK, Assignment
 from moe_np.coursework.feedback import number
 
 # --- For students ---------------------------------------------------------------------------------
@@ -189,10 +189,11 @@ def gradescope(assignment: Assignment, out: str | os.PathLike) -> pathlib.Path:
         executable = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
         (out / name).chmod((out / name).stat().st_mode | executable)
     write_atomically(out / "grade_one.py", GRADE_ONE)
-    for name in ("assignment.py", "questions.py"):
+    for name in ("assignment.py", "questions.py", FEEDBACK):
         target = out / "assignments" / assignment.name / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(assignment.folder / name, target)
+        if (assignment.folder / name).exists():
+            shutil.copyfile(assignment.folder / name, target)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(package, out / "package" / "moe_np", ignore=ignore, dirs_exist_ok=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

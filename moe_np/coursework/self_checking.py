@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from moe_np.coursework import lesson_progress
-from moe_np.coursework.question import CLOSE, Question, Verdict, draw, examine
+from moe_np.coursework.comparison import CLOSE
+from moe_np.coursework.question import Question, Verdict, draw, examine
 
 LONGEST_VALUE = 600  # characters of one input
 

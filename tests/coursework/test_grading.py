@@ -3,7 +3,6 @@
 import os
 import pathlib
 import sys
-import threading
 import time
 
 import pytest
@@ -58,29 +57,6 @@ def test_a_lost_race_is_tried_again_and_what_fails_twice_is_lost(monkeypatch):
     late = failing_at_first(2, TimedOut("late"), Child.call)
     monkeypatch.setattr(Child, "call", late)
     assert graded_first_question()[0].message == "no answer within 10 s"
-
-
-def test_who_grades_alone_waits_for_the_others_and_they_for_it():
-    turns = grading._Turns()
-    running = []
-    seen = []
-
-    def work(kind):
-        with getattr(turns, kind)():
-            running.append(kind)
-            time.sleep(0.02)
-            seen.append(tuple(running))
-            running.remove(kind)
-
-    kinds = ["together", "together", "alone", "together", "alone", "together"] * 3
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in kinds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert len(seen) == len(kinds)
-    assert all(kinds == ("alone",) for kinds in seen if "alone" in kinds)
-    assert max(map(len, seen)) > 1, "the others run side by side"
 
 
 def test_a_long_text_is_cut_before_it_is_cleaned():

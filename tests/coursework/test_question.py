@@ -1,13 +1,13 @@
 """What counts as right, and the message for an answer that is not."""
 
+import dataclasses
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
 
-from moe_np.coursework import Question, close, examine
-from moe_np.coursework.question import CLOSE, as_numbers, compare_result
+from moe_np.coursework import Question, close, draw, examine
+from moe_np.coursework.question import AnswerError
 
 
 def cases(rng):
@@ -81,84 +81,52 @@ def test_right_answers_of_other_make():
     assert examine(QUESTION, double, 0).passed and examine(question, by_loops, 3).passed
 
 
-def wants_all(wanted, got, inputs=None):
-    """A comparison that makes an array of whatever it gets."""
-    return CLOSE(wanted, np.asarray(got))
+# --- Points by case -------------------------------------------------------------------------------
 
 
-HUGE = {
-    "long text": ["x" * 3_500_000] + ["a"] * 150,
-    "arrays that become complex": [*[np.zeros(41_000, np.uint8)] * 150, 1j],
-    "many numbers": [0.0] * 1_000_000,
-    "rows of zeros": [[0.0] * 20_000] * 151,
-    "a large array": np.broadcast_to(0.0, (10_000, 10_000)),
-    "lists in lists": [[[[1.0] * 9] * 9] * 9] * 151,
-    "bytes": [b"x" * 10**6] * 151,
-    "an object": [{"a": 1}] * 151,
-    "nothing": [None] * 151,
-}
+def five_cases(rng):
+    return [(float(number),) for number in range(5)]
 
 
-@pytest.mark.parametrize("compare", [CLOSE, wants_all])
-@pytest.mark.parametrize("what", HUGE)
-def test_nothing_becomes_an_array_before_it_is_of_the_wanted_size(compare, what):
-    wanted = np.zeros(151)
-    question = Question("q", "f", 1, compare=compare)
-    tracemalloc.start()
-    try:
-        message = compare_result(question, wanted, HUGE[what], ())
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert message.startswith("the result") and peak < 20_000_000, (message, peak)
+FIVE = Question(
+    *("q", "f", 3, five_cases, lambda x: (x, 2 * x)),
+    outputs=("same", "double"),
+    kinds=("zero", "one", "two", "three", "four"),
+)
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        [[1.0, 2.0], [3.0, 4.0]],
-        ([1, 2], (np.float32(3), True)),
-        [np.array([1.0, 2.0]), [3.0, 4.0]],
-        np.ones((2, 2)),
-        [range(2), range(2)],
-    ],
+    ("wrong_from", "right", "earned"),
+    [(5, 0, 3), (4, 4, 2), (3, 3, 1.5), (2, 2, 0), (0, 0, 0)],
 )
-def test_what_is_an_array_of_the_wanted_size_in_another_dress(value):
-    array, other = as_numbers(value, (2, 2))
-    assert other == "" and np.array_equal(array, np.asarray(value))
+def test_a_question_gives_the_share_of_its_cases_in_half_points(wrong_from, right, earned):
+    verdict = examine(FIVE, lambda x: (x, 2 * x + (x >= wrong_from)), 0, count=True)
+    assert verdict.right == right and FIVE.earned(verdict) == earned
+    all_or_none = dataclasses.replace(FIVE, by_case=False)
+    assert all_or_none.earned(verdict) == (3 if verdict.passed else 0)
 
 
-def test_lists_without_numbers_are_empty_arrays():
-    array, other = as_numbers([], (0, 3))
-    assert other == "" and array.shape == (0, 3)
-    array, other = as_numbers([[], []], (2, 0))
-    assert other == "" and array.shape == (2, 0)
-    assert as_numbers(np.empty((0, 2)), (0, 3))[1] == "wanted the shape (0, 3), got (0, 2)"
-    assert as_numbers([], (2, 3))[1] == "wanted the shape (2, 3), got (0,)"
+def test_the_first_wrong_case_is_told_with_the_name_of_the_output():
+    verdict = examine(FIVE, lambda x: (x, 2 * x + (x == 3)), 0, count=True)
+    assert verdict.message.startswith("double: wanted 6, got 7")
+    assert (verdict.first_wrong, verdict.right, verdict.counted) == (3, 4, 5)
+    assert draw(FIVE, 0)[verdict.first_wrong].kind == "three"
+    assert examine(FIVE, lambda x: (x, 0), 0).counted == 0, "without `count` the first one ends it"
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ([[1, 2, 3], [4, 5, 6]], "wanted the shape (2, 2), got a row of 3 values"),
-        ([1, 2], "wanted the shape (2, 2), got rows of the shape ()"),
-        ([np.ones(3), np.ones(3)], "wanted the shape (2, 2), got rows of the shape (3,)"),
-        (np.ones((4, 2)), "wanted the shape (2, 2), got (4, 2)"),
-        ([[1, 2], [3, 4], [5, 6]], "wanted the shape (2, 2), got (3, 2)"),
-        (7.0, "wanted the shape (2, 2), got ()"),
-        ([[1, 2], [3, 1j]], "wanted real numbers, got complex128"),
-        ([[1, 2], [3, 2**99]], "wanted real numbers, got object"),
-        ([[1, 2], [3, "4"]], "wanted real numbers, got str"),
-    ],
-)
-def test_what_is_no_such_array(value, words):
-    assert as_numbers(value, (2, 2)) == (None, words)
+def test_what_does_not_end_gives_no_points_whatever_came_before():
+    def ends(x):
+        if x == 4:
+            raise AnswerError("no answer in time")
+        return x, 2 * x
+
+    verdict = examine(FIVE, ends, 0, count=True)
+    assert FIVE.earned(verdict) == 0 and verdict.first_wrong == 4
 
 
-def test_infinities_compare_by_value():
-    assert not close()(np.array([-np.inf, 1.0]), np.array([-np.inf, 1.0]))
-    assert close()(np.array([-np.inf]), np.array([np.inf]))
-    assert close()(np.array([1.0]), np.array([np.inf]))
+def test_kinds_have_to_be_those_of_the_cases():
+    with pytest.raises(ValueError, match="q: wanted 5 kinds, got 1"):
+        draw(dataclasses.replace(FIVE, kinds=("zero",)), 0)
 
 
 # --- Races ----------------------------------------------------------------------------------------

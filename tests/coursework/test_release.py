@@ -32,7 +32,8 @@ def test_the_autograder_holds_the_package_and_one_assignment(tmp_path, capsys):
     assert "zip what is in it" in capsys.readouterr().out
     files = files_below(tmp_path)
     assert {"setup.sh", "run_autograder", "grade_one.py", "package/pyproject.toml"} <= set(files)
-    assert {f"assignments/{NAME}/assignment.py", f"assignments/{NAME}/questions.py"} == {
+    names = ("assignment.py", "questions.py", "feedback.toml")
+    assert {f"assignments/{NAME}/{name}" for name in names} == {
         file for file in files if file.startswith("assignments/")
     }
     sandbox = coursework.ROOT / "moe_np" / "coursework" / "sandbox"

@@ -10,10 +10,10 @@
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
 # shapes, very large totals, shut gates. 20 points: softmax 2, gate 3, loss 3, responsibilities 2, their gradient 3,
-# training 4, report 3. A function gets all its points or none. Results count as right within a relative 1e-4 (3e-3
-# for responsibilities and their gradient, 1e-3 for training), so float32 will do. A function must not change its
-# inputs, and must answer within seconds, gradients of thousands of cases too (by differences of the loss that takes
-# minutes).
+# training 4, report 3. A question gives points in proportion to the hidden inputs that are answered right, in half
+# points, and none below half of them. Results count as right within a relative 1e-4 (3e-3 for responsibilities and
+# their gradient, 1e-3 for training), so float32 will do. A function must not change its inputs, and must answer within
+# seconds, gradients of thousands of cases too (by differences of the loss that takes minutes).
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
 # `moe_np.data.speech.vowels`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so

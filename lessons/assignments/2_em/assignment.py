@@ -12,10 +12,11 @@
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
 # shapes, cases far away from every expert, gates that are much too sure. 22 points: Gaussian density 2, density of a
-# label 2, E step 3, regressions 3, variances 2, the gate's derivatives 3, the gate's step 3, EM 4. A function gets all
-# its points or none. Results count as right within a relative 1e-4 (questions 3, 4, 7 and 8: 1e-3). Float32 will do in
-# questions 1 to 3, 5 and 6; stay with NumPy's own float64 elsewhere. A function must not change its inputs, and must
-# answer within seconds.
+# label 2, E step 3, regressions 3, variances 2, the gate's derivatives 3, the gate's step 3, EM 4. A question gives
+# points in proportion to the hidden inputs that are answered right, in half points, and none below half of them.
+# Results count as right within a relative 1e-4 (questions 3, 4, 7 and 8: 1e-3). Float32 will do in questions 1 to 3, 5
+# and 6; stay with NumPy's own float64 elsewhere. A function must not change its inputs, and must answer within
+# seconds.
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
 # `moe_np.data.inverse`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so

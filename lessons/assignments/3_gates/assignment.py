@@ -11,10 +11,11 @@
 # in grading: `moe-np coursework check 3_gates.ipynb`.
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: ties,
-# very large logits, padding, perfect balance, all experts kept. 23 points: top-k gate 3, its gradient 3, noise 2,
-# load 3, the load's gradient 4, CV² 3, Switch's loss 3, z-loss 2. A function gets all its points or none. Results
-# count as right within a relative 1e-4, so float32 will do. A function must not change its inputs, and must answer
-# within seconds, gradients of thousands of tokens too (by differences of the loss that takes minutes).
+# very large logits, padding, perfect balance, all experts kept. 23 points: top-k gate 3, its gradient 3, noise 2, load
+# 3, the load's gradient 4, CV² 3, Switch's loss 3, z-loss 2. A question gives points in proportion to the hidden
+# inputs that are answered right, in half points, and none below half of them. Results count as right within a relative
+# 1e-4, so float32 will do. A function must not change its inputs, and must answer within seconds, gradients of
+# thousands of tokens too (by differences of the loss that takes minutes).
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks`, `moe_np.base.gradcheck` and
 # `moe_np.data.regimes`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so

@@ -10,13 +10,15 @@
 # in grading: `moe-np coursework check 4_dispatch.ipynb`.
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
-# shapes, lists with holes and in no order, experts that nobody wants, large numbers. 20 points: the loop 2, overflow 3,
-# sorting 2, adding up 2, blocks 4, backward 4, places 3. A function gets all its points or none. Results count as right
-# within a relative 1e-4 (1e-3 in questions 1, 5 and 6), so float32 will do. A function must not change its inputs, and
-# must answer within seconds (gradients by differences of the loss would take minutes).
+# shapes, lists with holes and in no order, experts that nobody wants, large numbers. 20 points: the loop 2, overflow
+# 3, sorting 2, adding up 2, blocks 4, backward 4, places 3. A question gives points in proportion to the hidden inputs
+# that are answered right, in half points, and none below half of them. Results count as right within a relative 1e-4
+# (1e-3 in questions 1, 5 and 6), so float32 will do. A function must not change its inputs, and must answer within
+# seconds (gradients by differences of the loss would take minutes).
 #
-# **Speed.** Questions 5 and 7 are raced against a plain loop, in turns, on the machine that grades. You have to be 4 and
-# 5 times as fast, the best of several tries counts, and what we have in mind is 10 times and more: the race is not close.
+# **Speed.** Questions 5 and 7 are raced against a plain loop, in turns, on the machine that grades. You have to be 4
+# and 5 times as fast, the best of several tries counts, and what we have in mind is 10 times and more: the race is not
+# close. An answer that is right and too slow gets nothing.
 #
 # **What may be imported.** NumPy, Numba, SciPy, Matplotlib, and of this package `moe_np.base.checks` and
 # `moe_np.base.gradcheck`. Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so

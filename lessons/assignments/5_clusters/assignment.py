@@ -11,10 +11,10 @@
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
 # shapes, experts without samples, large logits. 22 points: samples 2, experts 2, their gradient 3, routing 2, the
-# router's gradient 3, training 4, measuring 2, and 4 for the explanation, which is marked by hand. A function gets all
-# its points or none. Results count as right within a relative 1e-4 (2e-3 for training), so float32 will do. A
-# function must not change its inputs, and must answer within seconds (gradients by differences of the loss would take
-# minutes).
+# router's gradient 3, training 4, measuring 2, and 4 for the explanation, which is marked by hand. A question gives
+# points in proportion to the hidden inputs that are answered right, in half points, and none below half of them.
+# Results count as right within a relative 1e-4 (2e-3 for training), so float32 will do. A function must not change its
+# inputs, and must answer within seconds (gradients by differences of the loss would take minutes).
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks` and `moe_np.base.gradcheck`. Nothing else
 # of `moe_np` exists where your work is graded. Each function is graded alone, so if you call one of your own functions

@@ -10,10 +10,11 @@
 # in grading: `moe-np coursework check 6_block.ipynb`.
 #
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: other
-# shapes, padding, large numbers, experts that nobody wants. 25 points: rotation 2, attention 3, its gradient 5, norm 2,
-# block 5, loss 3, update 3, audit 2. Results count as right within a relative 1e-4 (1e-3 for gradients), so float32 will
-# do. A function must not change its inputs, and must answer within seconds (gradients by differences of the loss would
-# take minutes).
+# shapes, padding, large numbers, experts that nobody wants. 25 points: rotation 2, attention 3, its gradient 5, norm
+# 2, block 5, loss 3, update 3, audit 2. A question gives points in proportion to the hidden inputs that are answered
+# right, in half points, and none below half of them. Results count as right within a relative 1e-4 (1e-3 for
+# gradients), so float32 will do. A function must not change its inputs, and must answer within seconds (gradients by
+# differences of the loss would take minutes).
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks` and `moe_np.base.gradcheck`.
 # Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so if you call one of your own

@@ -705,6 +705,7 @@ def audit(route):
         (np.zeros((3, 40)), 4, np.ones(3, bool)),
         (rng.normal(size=(1, 3)), 2, np.array([True])),
         (rng.normal(size=(5, 3)), 3, np.ones(5, bool)),
+        (rng.normal(size=(5, 3)), 1, np.arange(5) > 0),
         (rng.normal(size=(4, 3)), 2, np.zeros(4, bool)),
     ]"""
         ),
@@ -715,6 +716,7 @@ def audit(route):
         (np.array([[900.0, -900, 0], [-900, 899, 0]]), 2, np.array([True, True])),
         (rng.normal(size=(1, 3)), 2, np.array([True])),
         (rng.normal(size=(5, 3)), 3, np.ones(5, bool)),
+        (rng.normal(size=(5, 3)), 1, np.ones(5, bool)),
     ]"""
         ),
         "k = E not tried": _audit(
@@ -723,6 +725,7 @@ def audit(route):
         (np.zeros((3, 40)), 4, np.ones(3, bool)),
         (np.array([[900.0, -900, 0], [-900, 899, 0]]), 2, np.array([True, True])),
         (rng.normal(size=(1, 3)), 2, np.array([True])),
+        (rng.normal(size=(5, 3)), 1, np.arange(5) > 0),
         (rng.normal(size=(4, 3)), 2, np.zeros(4, bool)),
     ]"""
         ),
@@ -735,6 +738,7 @@ def audit(route):
         (np.zeros((3, 40)), 4, np.ones(3, bool)),
         (np.array([[900.0, -900, 0], [-900, 899, 0]]), 2, np.array([True, True])),
         (rng.normal(size=(5, 3)), 3, np.ones(5, bool)),
+        (rng.normal(size=(5, 3)), 1, np.arange(5) > 0),
         (rng.normal(size=(4, 3)), 2, np.zeros(4, bool)),
     ]"""
         ),

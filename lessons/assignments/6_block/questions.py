@@ -403,7 +403,7 @@ BROKEN = {
     "looks at other tokens": router(start="logits = logits - 0.5 * logits.mean(axis=0)"),
     "a capacity that was not asked for": router(
         weights_of="weight / weight.sum(axis=1, keepdims=True) * valid[:, None] * "
-        "((choice[:, :, None] == np.arange(E)).cumsum(axis=0).max(axis=1) <= 1 + N * k // E)"
+        "((choice[:, :, None] == np.arange(E)).cumsum(axis=0).max(axis=1) <= max(1, N * k // E))"
         "[np.arange(N)[:, None], choice]"
     ),
     "a small number in the denominator": router(

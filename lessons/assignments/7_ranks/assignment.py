@@ -12,8 +12,9 @@
 # **What is graded.** Each function by itself, on other inputs than you see here, drawn anew for each grading: ranks
 # without tokens, without experts or without rows, experts in any order on the ranks, more than two experts per token.
 # 23 points: counts 2, dispatch 3, combine 3, gradients at home 3, gradients of all 3, capacity 3, cost 3, in words 3.
-# Results count as right within a relative 1e-4, so float32 will do, but in question 4, which is about the last bit. A
-# function must not change its inputs, and must answer within seconds.
+# A question gives points in proportion to the hidden inputs that are answered right, in half points, and none below
+# half of them. Results count as right within a relative 1e-4, so float32 will do, but in question 4, which is about
+# the last bit. A function must not change its inputs, and must answer within seconds.
 #
 # **What may be imported.** NumPy, Matplotlib, and of this package `moe_np.base.checks` and `moe_np.base.gradcheck`.
 # Nothing else of `moe_np` exists where your work is graded. Each function is graded alone, so if you call one of your own

@@ -38,6 +38,8 @@ class TimedOut(ChildError):
 class Refused(ChildError):
     """The child answers, and reports an error of the student's code."""
 
+    ends = False
+
 
 def unused_user() -> int:
     """A user id that nobody has."""
