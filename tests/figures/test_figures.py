@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from figures import __main__ as main
+from figures.chen2022 import fig1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,3 +63,10 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = figures("jacobs1991_fig1", "--out", str(tmp_path / "file"))
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_the_run_that_is_drawn_is_said_to_be_one_of_few():
+    seed, words = fig1.which_run([0.4, 0.01, 0.3, 0.02])
+    assert seed == 1
+    assert words.startswith("2 of 4 runs") and words.endswith("the first of them, seed 1")
+    assert fig1.which_run([0.4, 0.3])[0] == 0 and "seed 0" in fig1.which_run([0.4, 0.3])[1]

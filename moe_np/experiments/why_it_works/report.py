@@ -13,6 +13,7 @@ from moe_np.experiments.common.reports import (
 )
 from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.why_it_works.allocation import E
+from moe_np.experiments.why_it_works.cooperation import errors_sensitivity
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
 from moe_np.experiments.why_it_works.what_the_gate_learns import CELLS
@@ -51,6 +52,8 @@ def section(name: str, answer: Result) -> str:
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
     parts += [_criterion(QUESTIONS[name]), decisions_table(answer["decisions"])]
+    if name == "errors":
+        parts.append(decisions_table(errors_sensitivity(answer["summary"])))
     return "\n\n".join([*parts, answer["verdict"]])
 
 

@@ -59,6 +59,7 @@ def test_the_result_and_its_report(sweep):
         assert "(9)" in text and "(4.95)" in text
         assert "| the earlier program | 15 | 5.5 | 0.1 |" in text
         assert "**Beside the earlier program.**" in text
+        assert "at an advantage by construction" in text
 
 
 def test_one_system_by_itself(sweep):
