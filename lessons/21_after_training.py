@@ -156,9 +156,9 @@ def train(config, params, updates, learning_rate, length=32):
         return random_windows(english, rng, batch=8, length=length)
 
     options = loop.Options(updates=updates, learning_rate=learning_rate, warmup=10)
-    state_ = loop.initial_state(params)
+    begun = loop.initial_state(params)
     with one_blas_thread():  # small matrices: several threads only wait for each other
-        for step in loop.train(state_, gradients_of, minibatch_of, options):
+        for step in loop.train(begun, gradients_of, minibatch_of, options):
             if step.number % 100 == 0:
                 print(f"    update {step.number}: loss {step.losses.task:.2f}", flush=True)
     return step.state.params
@@ -172,15 +172,15 @@ print("a dense model, about three seconds")
 dense = train(small, decoder.init(np.random.default_rng(0), small), 200, 1e-2)
 sparse_config, sparse = upcycling.upcycle(small, dense, experts=8, rng=np.random.default_rng(1))
 switch_like = {"k": 2, "renormalise": False}
-other_config, other = upcycling.upcycle(
+unnormalised_config, unnormalised = upcycling.upcycle(
     small, dense, experts=8, rng=np.random.default_rng(1), options=switch_like
 )
 print(
     f"dense {held_out(small, dense):.6f}, upcycled {held_out(sparse_config, sparse):.6f}, ", end=""
 )
-print(f"not renormalised {held_out(other_config, other):.6f}")
+print(f"not renormalised {held_out(unnormalised_config, unnormalised):.6f}")
 assert np.isclose(held_out(small, dense), held_out(sparse_config, sparse), atol=1e-5)
-assert upcycling.exact(sparse_config) and not upcycling.exact(other_config)
+assert upcycling.exact(sparse_config) and not upcycling.exact(unnormalised_config)
 
 # %% [markdown]
 # The first two losses are equal to the last printed digit, the third is not. (It differs by little, because a residual
@@ -255,14 +255,16 @@ order = np.random.default_rng(0).permutation(config.hidden)
 shuffled = {"w1": expert["w1"][:, order], "w3": expert["w3"][:, order], "w2": expert["w2"][order]}
 
 
-def one(expert, h):
+def output_of(expert, h):
     return experts.SWIGLU.forward(
         {n: p[None] for n, p in expert.items()}, h, np.array([0, len(h)])
     )[0]
 
 
 def error(expert_):
-    return np.linalg.norm(one(expert_, h) - one(expert, h)) / np.linalg.norm(one(expert, h))
+    return np.linalg.norm(output_of(expert_, h) - output_of(expert, h)) / np.linalg.norm(
+        output_of(expert, h)
+    )
 
 
 naive = {name: (expert[name] + shuffled[name]) / 2 for name in expert}

@@ -79,14 +79,14 @@ def seconds(run, rounds=3):
     least = np.inf
     with one_blas_thread():
         for _ in range(rounds):
-            np.add(other, 1, out=other)
+            np.add(elsewhere, 1, out=elsewhere)
             start = time.perf_counter()
             run()
             least = min(least, time.perf_counter() - start)
     return least
 
 
-other = np.zeros(16_000_000, np.float32)
+elsewhere = np.zeros(16_000_000, np.float32)
 active_net, total_net = side_by_side(k), side_by_side(E)
 batches = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 print("about five seconds; milliseconds per step")
