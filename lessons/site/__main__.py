@@ -22,12 +22,14 @@ ROOT = HERE.parents[1]
 
 def gather(source):
     """Put everything that Sphinx reads into one folder."""
-    from lessons.site import conf, pages
+    from lessons.site import animations, conf, pages
 
     shutil.copy(HERE / "conf.py", source)
     shutil.copy(ROOT / "figures" / "readme.png", source / "cover.png")
     (source / "_static").mkdir()
     shutil.copy(HERE / "site.css", source / "_static")
+    shutil.copy(HERE / "site.js", source / "_static")
+    animations.make(source / "_static")
     shutil.copy(conf.mathjax(), source / "_static")
     pages.write_texts(source)
     pages.write_report(report(), source)

@@ -25,6 +25,7 @@ html_theme = "furo"
 html_title = "moe_np"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 smartquotes = False
 html_show_sphinx = False
 html_copy_source = False

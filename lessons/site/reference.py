@@ -9,7 +9,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from lessons.site import links
+from lessons.site import course, links
 from lessons.site.signatures import linked, signature, syntax, type_name, written
 from moe_np.experiments.common import sources
 
@@ -109,6 +109,12 @@ def page(module: str, topic: tuple[str, str] | None = None) -> str:
     lines = [title, "=" * len(title), "", f".. py:module:: {module}", ""]
     if topic:
         lines += [f"Topic: :doc:`{topic[1]} </{topic[0]}>`", ""]
+    if numbers := course.lessons_with(module):
+        names = links.lesson_names()
+        lines += [
+            "In the lessons: " + ", ".join(f":doc:`{n} </lessons/{names[n]}>`" for n in numbers)
+        ]
+        lines += [""]
     lines += described(ast.get_docstring(syntax(module)), 0, package(module))
     for entry in public(module):
         lines += entry_lines(entry, package(module))

@@ -12,12 +12,15 @@ import pathlib
 import re
 import sys
 
+import numpy as np
 import pytest
 
 sys.path.insert(
     0, str(pathlib.Path(__file__).resolve().parents[2])
 )  # lessons is a folder of the checkout
+animations = importlib.import_module("lessons.site.animations")
 builder = importlib.import_module("lessons.site.__main__")
+course = importlib.import_module("lessons.site.course")
 links = importlib.import_module("lessons.site.links")
 pages = importlib.import_module("lessons.site.pages")
 reference = importlib.import_module("lessons.site.reference")
@@ -299,3 +302,87 @@ def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
     )
     fetched = [(str(page), address) for page, address in builder.fetched_from_outside(tmp_path)]
     assert fetched == [("a.html", "https://x/y.js"), ("b.html", "//x/s.css")]
+
+
+# --- the course -----------------------------------------------------------------------------------
+
+
+def test_the_first_page_has_every_lesson_in_order_with_its_time():
+    text = pages.index()
+    assert "@@" not in text
+    rows = re.findall(
+        r"^\| (\w+) \| \[.+?\]\(lessons/(\w+)\.ipynb\) \| (.*?) \| (\d+) \|$", text, re.M
+    )
+    assert [(number, stem) for number, stem, _, _ in rows] == list(links.lesson_names().items())
+    assert all(5 <= int(minutes) <= 45 for *_, minutes in rows)
+
+
+def test_minutes_follow_the_rule():
+    prose = " ".join(["word"] * 400) + "\n\n$$a = b$$\n\n**Predict.** What?"
+    code = "\n".join([*["x = f(x)"] * 24, "import a", "ax.plot(x)", "assert x", "view(steps)"])
+    cells = [("markdown", prose), ("code", code)]
+    assert course.minutes(cells) == 2 + 1 + 1 + 2 + 2  # words, formula, prediction, code, stepper
+    closed = f"<details><summary>A</summary>\n\n{prose}\n\n</details>"
+    after = ("markdown", f"{closed}\n\n## Exercises\n\n{prose}")
+    assert course.minutes([*cells, after]) == course.minutes(cells)
+
+
+def test_lessons_code_and_errata_name_each_other():
+    assert "moe_np.layers.balance" in course.modules_of("09_balance")
+    assert {5, 6, 7, 17} <= set(course.errata_of("09_balance"))
+    assert "09" in course.lessons_with("moe_np.layers.balance") and "15" in course.lessons_with(27)
+    assert ":doc:`09 </lessons/09_balance>`" in reference.page("moe_np.layers.balance")
+    text = pages.errata((pages.ROOT / "lessons" / "errata.md").read_text(encoding="utf-8"))
+    item = text.partition("(errata-27)=")[2].partition("(errata-28)=")[0]
+    assert "In the lessons: " in item and "[15](../lessons/15_errata.ipynb)" in item
+    for lesson in course.lessons():
+        for number in course.errata_of(lesson.stem):
+            assert f"(errata-{number})=" in text, (lesson.stem, number)
+
+
+def test_a_lesson_on_the_site_says_where_it_stands_and_has_nothing_to_fill_in():
+    made = json.loads(pages.notebook(pages.ROOT / "lessons" / "09_balance.ipynb"))
+    sources = ["".join(cell["source"]) for cell in made["cells"]]
+    assert sources[0].startswith("# 09 · ") and "python3 run.py lab 09" in sources[0]
+    assert "## Behind this lesson" in sources[-1] and "errata.md#errata-5" in sources[-1]
+    assert not [source for source in sources if source.startswith("predict(")]
+    (check,) = [cell for cell in made["cells"] if "self_check(s" in "".join(cell["source"])]
+    assert check["metadata"]["tags"] == ["remove-output"], "no function is written on a page"
+    assert "](solutions/09_balance.md)" in "\n".join(sources)
+
+
+def test_solutions_are_pages_whose_code_is_not_run():
+    text = pages.solution(pages.ROOT / "lessons" / "solutions" / "09_balance.py")
+    assert text.startswith("---\norphan: true\n---") and "# 09 · Solutions" in text
+    assert "```python\ndef switch_loss" in text and "](../09_balance.ipynb)" in text
+
+
+# --- moving pictures ------------------------------------------------------------------------------
+
+
+def test_descent_on_the_landscapes_ends_where_lesson_03_says():
+    ends = {error: animations.descent(error, 400)[-1] for error in animations.NAMES}
+    assert abs(ends["cooperative"].sum()) < 1e-6
+    assert np.allclose(ends["competitive"], 0, atol=1e-6)
+    assert np.allclose(ends["mixture"], [2, -2], atol=0.01)
+    for error in animations.NAMES:
+        start, end = animations.mean_error(error, animations.descent(error, 400)[[0, -1]])
+        assert end < start
+
+
+def test_a_moving_picture_has_frames_and_a_still_one_for_paper(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(1, 1))
+    monkeypatch.setattr(animations, "HELD", 1)
+    (line,) = figure.subplots().plot([], [])
+    animations.write(figure, lambda frame: line.set_data([0, frame], [0, 1]), 3, tmp_path / "a")
+    assert image.open(tmp_path / "a.gif").n_frames >= 3 and (tmp_path / "a.png").exists()
+
+
+def test_the_pages_of_03_and_04_show_their_moving_pictures():
+    for stem, (name, words) in animations.PICTURES.items():
+        text = pages.animation(stem)
+        assert f"{name}.gif" in text and f"{name}.png" in text and words in text
+        assert text.partition("\n")[0].count(words) == 1, "a description for those who cannot see"
+        assert (pages.ROOT / "lessons" / f"{stem}.ipynb").exists()
+    assert pages.animation("09_balance") == ""
