@@ -4,6 +4,8 @@
 # Afterwards you can write a transformer block with experts in NumPy, forward and backward, test that no token sees its
 # future, and say what the picture of the block in an article leaves out.
 #
+# (In two sittings: sections 1 to 6 are attention, 7 to 10 the block.)
+#
 # Every large language model with experts is a stack of such blocks. A block does two things to a sequence of tokens:
 # *attention* lets each token read from the tokens before it, and *experts* (lessons 07 and 10) then work on each token
 # alone. A token is a piece of text with a number; here it is a word.

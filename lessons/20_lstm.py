@@ -217,7 +217,7 @@ view(steps)
 # x^3 = x^2 + \text{LSTM}_2(x^2) $$
 #
 # $x^0$ is the embedding; the head makes logits from $x^3$. Each layer's output is added to its input. The experts' sum
-# passes a sigmoid first (appendix C.1), which no later model does.
+# passes a sigmoid first (appendix C.1); Mixtral has none.
 #
 # **Predict.** 32 windows of 24 tokens. How many tokens does the router see in one call? And if the experts were *inside*
 # the recurrence, part of the step?
