@@ -94,16 +94,16 @@ def _nested(value, depth):
 
 
 def _array_difference(wanted, got, name, rtol, atol):
-    got, other = as_numbers(got, wanted.shape)
-    if other:
+    array, other = as_numbers(got, wanted.shape)
+    if array is None:
         return f"{name}: {other}"
-    differs = ~np.isclose(got.astype(float), wanted.astype(float), rtol, atol)
+    differs = ~np.isclose(array.astype(float), wanted.astype(float), rtol, atol)
     if not differs.any():
         return ""
     first = np.unravel_index(np.argmax(differs), differs.shape)
     place = f" at {tuple(int(i) for i in first)}" if differs.ndim else ""
     count = f"{differs.sum()} of {differs.size} values differ"
-    return f"{name}{place}: wanted {wanted[first]:.6g}, got {got[first]:.6g} ({count})"
+    return f"{name}{place}: wanted {wanted[first]:.6g}, got {array[first]:.6g} ({count})"
 
 
 CLOSE = close()

@@ -30,15 +30,15 @@ def test_without_a_checkout_the_error_says_where_assignments_are_looked_for(tmp_
 @pytest.mark.slow
 def test_the_guides_example_of_an_assignment_proves_itself(tmp_path, capsys):
     guide = (coursework.FOLDER / "TEACHING.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n# mine/7_own/(\w+\.py)\n(.*?)```", guide, re.S)
+    blocks = re.findall(r"```python\n# mine/8_own/(\w+\.py)\n(.*?)```", guide, re.S)
     assert [name for name, _ in blocks] == ["questions.py", "assignment.py", "bank.py"]
-    (tmp_path / "7_own").mkdir()
+    (tmp_path / "8_own").mkdir()
     for name, text in blocks:
-        (tmp_path / "7_own" / name).write_text(text, encoding="utf-8")
-    command = ["coursework", "prove", "7_own", "--assignments", str(tmp_path)]
+        (tmp_path / "8_own" / name).write_text(text, encoding="utf-8")
+    command = ["coursework", "prove", "8_own", "--assignments", str(tmp_path)]
     assert cli.main(command) == 0
     assert capsys.readouterr().out.count("\n| q1_centre |") == 6
-    bank = tmp_path / "7_own" / "bank.py"
+    bank = tmp_path / "8_own" / "bank.py"
     bank.write_text(bank.read_text().replace("x - x.mean(axis=0)", "x - x.mean(axis=1)[:, None]"))
     assignments.load_module.cache_clear()
     assert cli.main(command) == 1

@@ -3,7 +3,7 @@
 #
 # You write what a language model with experts is made of: rotary positions, attention, a norm, a block with a router and
 # experts, the loss, and one update of AdamW, forward and backward. In the end you write no model but tests, which find the
-# faults of other people's routers. It follows lesson 17; allow five to six hours.
+# faults of other people's routers. It follows lessons 17, 18 and 25; allow five to six hours.
 #
 # **What to do.** Eight functions have a body to write, where it says `# YOUR CODE HERE`. Keep their names and
 # arguments. The cell under each holds visible checks: run it, and no error means they pass. All checks at once, as
@@ -580,8 +580,8 @@ hidden_test("6_block", "q7_step", training_step)
 # return lists or float32.
 #
 # You write `audit(route)`, which does nothing for a right router, and raises an AssertionError for a broken one; any other
-# error while it runs counts as a find too. It is graded on pairs of routers, a right one and a broken one, of which it has
-# to tell which is which. `RIGHT` below is a right one, to compare with if you like: what you have to find are the *inputs*
+# error while it runs counts as a find too. It is graded on three routers at a time, one right and two broken, and has to
+# tell which is which. `RIGHT` below is a right one, to compare with if you like: what you have to find are the *inputs*
 # that tell. Each audit has to end within a second.
 
 # %% given="routers"
@@ -612,20 +612,18 @@ def router_of(source):
     return names["route"]
 
 
-def run_audit(right, broken):
-    """Does your audit pass a right router, and does it find a broken one? -> passes, finds"""
-    passes, finds = True, False
-    try:
-        audit(router_of(right))
-    except NotImplementedError:
-        raise
-    except Exception:
-        passes = False
-    try:
-        audit(router_of(broken))
-    except Exception:
-        finds = True
-    return passes, finds
+def run_audit(first, second, third):
+    """Your audit on three routers, given as text: True for each that it passes."""
+    passed = []
+    for source in (first, second, third):
+        try:
+            audit(router_of(source))
+            passed.append(True)
+        except NotImplementedError:
+            raise
+        except Exception:
+            passed.append(False)
+    return tuple(passed)
 
 
 # %% answer="q8_audit"
@@ -663,14 +661,13 @@ def audit(route):
 # %% test="q8_audit"
 # visible checks of q8_audit
 audit(router_of(RIGHT))
-for name in ("NOT_RENORMALISED", "COUNTS_PADDING"):
-    passes, finds = run_audit(RIGHT, globals()[name])
-    assert passes, "the audit raises an error for the right router"
-    assert finds, f"the audit does not find what is wrong with {name}"
-passes, finds = run_audit(COUNTS_PADDING, RIGHT)
-assert not passes and not finds, "given the wrong way round: the first is broken, the second right"
+passed = run_audit(RIGHT, NOT_RENORMALISED, COUNTS_PADDING)
+assert passed[0], "the audit raises an error for the right router"
+assert not passed[1], "the audit does not find what is wrong with NOT_RENORMALISED"
+assert not passed[2], "the audit does not find what is wrong with COUNTS_PADDING"
+assert run_audit(COUNTS_PADDING, NOT_RENORMALISED, RIGHT) == (False, False, True), "another order"
 lists = RIGHT.replace("return choice, weight,", "return choice.tolist(), weight.tolist(),")
-assert run_audit(lists, NOT_RENORMALISED)[0], "a right router may return lists"
+assert run_audit(NOT_RENORMALISED, lists, RIGHT)[1], "a right router may return lists"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 

@@ -1,5 +1,7 @@
 """Questions of assignment 6: a transformer block with experts, its loss, a step, an audit."""
 
+import re
+
 import numpy as np
 
 from moe_np.base import optim
@@ -9,7 +11,7 @@ from moe_np.layers import norms, rotary
 from moe_np.layers.rotary import Rotary
 
 TITLE = "Assignment 6: a transformer block with experts, by hand"
-AFTER = "lesson 17"
+AFTER = "lessons 17, 18 and 25"
 HOURS = "five to six"
 ALLOWED = ("moe_np.base.checks", "moe_np.base.gradcheck")
 LIBRARIES = ("numpy", "matplotlib")
@@ -410,7 +412,7 @@ BROKEN = {
         weights_of="weight / (weight.sum(axis=1, keepdims=True) + 1e-2) * valid[:, None]"
     ),
     "0/0 without valid tokens": router(n="counted.sum() * np.float64(1)"),
-    "one token has lost an axis": router(result="choice, weight.squeeze(), loss"),
+    "one token has lost an axis": router(result="choice, weight[0] if N == 1 else weight, loss"),
     "fails for k = E": router(
         choice='np.argsort(-logits, axis=1, kind="stable")[:, :k] if k < E else logits[:, E]'
     ),
@@ -424,26 +426,32 @@ BROKEN = {
 
 
 def audit_cases(rng):
-    """A right router with each broken one, in a new order."""
-    names = list(BROKEN)
-    order = rng.permutation(len(names))
-    return [(RIGHT[i % len(RIGHT)], BROKEN[names[j]]) for i, j in enumerate(order)]
+    """A right router and two broken ones, in any order; each broken one at least once."""
+    broken = rng.permutation(list(BROKEN)).tolist()
+    broken += broken[: len(broken) % 2]
+    cases = []
+    for number, (one, other) in enumerate(zip(broken[::2], broken[1::2], strict=True)):
+        sources = (RIGHT[number % len(RIGHT)], BROKEN[one], BROKEN[other])
+        cases.append(tuple(sources[i] for i in rng.permutation(3)))
+    return cases
 
 
-def run_audit(right, broken):
-    """An audit passes the first and finds the second."""
-    return True, True
+def run_audit(*sources):
+    """An audit passes what is right."""
+    return tuple(source in RIGHT for source in sources)
 
 
 def told_apart(wanted, got, inputs):
-    """Was the right router passed, and the broken one found?"""
+    """Was the right router passed, and were the broken ones found?"""
     message = close(0, 0)(wanted, got)
-    if message.startswith("the result[0]: wanted 1, got 0"):
+    match = re.match(r"the result\[(\d)\]: wanted (\d), got [01] ", message)
+    if match is None:
+        return message
+    if match[2] == "1":
         return "a right router was called broken"
-    if message.startswith("the result[1]: wanted 1, got 0"):
-        name = next((name for name, source in BROKEN.items() if source == inputs[1]), "")
-        return f"a broken router was not found: {name}"
-    return message
+    source = inputs[int(match[1])]
+    name = next((name for name, text in BROKEN.items() if text == source), "")
+    return f"a broken router was not found: {name}"
 
 
 QUESTIONS = (
