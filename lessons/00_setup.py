@@ -188,7 +188,7 @@ assert len(routing.token) == N * k
 #
 # The [table of all lessons](README.md) says what you can do after each.
 #
-# **How to take a lesson.** Stop at every **Predict**, write down what you expect, and only then run the cell. That is
+# **How to take a lesson.** Wherever it says *Predict*, write down what you expect, and only then run the cell. That is
 # where the learning is: a surprise that you did not commit to is soon forgotten. At the end of each lesson you write a
 # function, and `self_check` tries it on fresh inputs and says `right` or `not yet`. Then there are three exercises: one
 # changes code, one derives, and one breaks something.

@@ -9,6 +9,13 @@ from moe_np.language import continuation, shipped_model
 from moe_np.routing import top_k
 
 # %% [markdown]
+# ## Hints
+#
+# 1. The weight of an expert multiplies all C numbers of its answer. Which axis is missing in `weights`?
+# 2. `weights[:, :, None]` has the shape (N, E, 1), and NumPy repeats it along the last axis. Then sum over the
+#    experts, axis 1.
+
+# %% [markdown]
 # ## Your turn
 #
 # The weights need a third axis, so that each of the C numbers of an expert is multiplied by the same weight.

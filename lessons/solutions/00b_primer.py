@@ -10,6 +10,14 @@ from moe_np.base import gradcheck
 from moe_np.coursework import self_check
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Write $ds_i = \sum_j dp_j\, \partial p_j / \partial s_i$ and put in the derivative from the text. One of the
+#    two terms needs no sum.
+# 2. $ds_i = p_i\, dp_i - p_i \sum_j p_j\, dp_j$. The sum is one number per row: `(p * dp).sum(axis=1,
+#    keepdims=True)`.
+
+# %% [markdown]
 # ## Your turn
 #
 # $ds_i = \sum_j dp_j\, p_j ([i = j] - p_i) = p_i\, dp_i - p_i \sum_j p_j\, dp_j$. The sum is one number per row.

@@ -10,6 +10,13 @@ from moe_np.experiments.one_to_many.runs import fit_mixture
 from moe_np.mixtures import jacobs1991, nowlan1991
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Section 3: which answer has the smallest mean squared error, and what is that error called?
+# 2. The mean is `values @ probs`, the variance `((values - mean) ** 2) @ probs`. For the third number section 4
+#    has the rule for two independent draws with the same mean.
+
+# %% [markdown]
 # ## Your turn
 #
 # The best answer is the mean, its error the variance. Of two independent draws with the same mean, the mean squared

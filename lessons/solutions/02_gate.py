@@ -20,6 +20,13 @@ params = {
 }
 
 # %% [markdown]
+# ## Hints
+#
+# 1. You need `p` and `resp`, and the second one in logarithms, as in section 7.
+# 2. `log_softmax(s)` minus half of the squared distances is the logarithm of the joint (N, E). Subtract
+#    `logsumexp(..., keepdims=True)` of it before you take `np.exp`.
+
+# %% [markdown]
 # ## Your turn
 #
 # The product $p_i \cdot \text{gauss}_i$ stays a sum of logarithms until the experts of a case have been compared.

@@ -19,6 +19,13 @@ def train(error, x, d, start):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. $-h_i\,(d - o_i)$: the responsibilities in logarithms. What is the logarithm of a $p$ that is 0?
+# 2. Inside `with np.errstate(divide="ignore")`, `np.log(p)` is −inf there, and `np.exp(-inf)` is 0, which is
+#    right. `h[:, :, None] * (d[:, None, :] - o)` has the shape (N, E, C).
+
+# %% [markdown]
 # ## Your turn
 #
 # In log space, so that a far-off case is compared before it underflows. An expert with $p_i = 0$ has log share

@@ -12,6 +12,14 @@ data = vowel_task()
 x, d = data.x_train, data.d_train
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Forward: logistic experts `o` (N, E), softmax gate `p`, and `resp`, proportional to $p_i\, e^{-(d - o_i)^2 /
+#    2}$. Then two gradients at the totals: one for the experts, one for the gate.
+# 2. At the experts' totals it is `-resp * (d - o) * o * (1 - o)`, at the gate's `p - resp`. The gradient of `U`
+#    is `x.T @ (p - resp)`; that of `W` has the shape (E, 2, 1), and both biases are sums over cases.
+
+# %% [markdown]
 # ## Your turn
 #
 # For the gate $p - h$, for an expert $-h\,(d - o)$ times the derivative of its logistic output; then the sums over cases.

@@ -16,6 +16,14 @@ x, y = inverse.inverse_problem(300, np.random.default_rng(0))
 X, N = np.hstack([x, np.ones_like(x)]), len(x)
 
 # %% [markdown]
+# ## Hints
+#
+# 1. One expert at a time: weighted least squares, with the column `resp[:, i]` as weights and a column of ones
+#    beside `x`.
+# 2. `X.T @ (h[:, None] * X)` and `X.T @ (h[:, None] * d)` go into `np.linalg.solve`. For the variance divide by
+#    `h.sum()` times the number of outputs.
+
+# %% [markdown]
 # ## Your turn
 #
 # Multiply each case by its weight on *one* side of each product. Weights of 0 do no harm: such a case is not there.

@@ -14,6 +14,14 @@ from moe_np.mixtures import hme, hme_em
 from moe_np.mixtures.least_squares import make_design
 
 # %% [markdown]
+# ## Hints
+#
+# 1. In logarithms a product is a sum, and a sum over branches is `logsumexp`. First `log_below + log_density`,
+#    (N, a, b).
+# 2. The evidence is `logsumexp` of that over the last axis, (N, a). Subtract it for $h_{j \mid i}$; add
+#    `log_top` to it and normalise over a for $h_i$; the last result is the product of the two.
+
+# %% [markdown]
 # ## Your turn
 #
 # A product of probabilities is a sum of logarithms, the sum over branches a `logsumexp`; `exp` comes last, when what

@@ -16,6 +16,14 @@ def Phi(z):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. An expert that is in occupies one of the $k$ best places itself. So its $k$-th other stands one place lower
+#    among all.
+# 2. Sort each row once, the largest first. `np.where(kept, order[:, k : k + 1], order[:, k - 1 : k])` is the
+#    threshold, with `kept = noisy >= order[:, k - 1 : k]`.
+
+# %% [markdown]
 # ## Your turn
 #
 # Sort once. Who is in has to beat the $(k+1)$-th of all, who is out the $k$-th.

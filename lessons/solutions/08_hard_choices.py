@@ -9,6 +9,13 @@ from moe_np.coursework import self_check
 from moe_np.routing import gradient_estimators
 
 # %% [markdown]
+# ## Hints
+#
+# 1. $(L - \beta)(z - p)$, one row per token. Start with $-p$.
+# 2. Add 1 at `[np.arange(N), expert]`. `loss - baseline` is (N,), also when the baseline is a number; give it a
+#    second axis before you multiply.
+
+# %% [markdown]
 # ## Your turn
 
 

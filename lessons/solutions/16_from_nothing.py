@@ -89,6 +89,14 @@ def train(p, x, t, steps=100):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Two steps. First the gradient at all probabilities: `dweight` at the chosen places, 0 elsewhere. Then the
+#    softmax over all experts.
+# 2. $ds_i = p_i\,(dp_i - \sum_j p_j\, dp_j)$, in which the sum needs the chosen $j$ only. `np.put_along_axis`
+#    writes `dweight` at `choice`.
+
+# %% [markdown]
 # ## Your turn
 #
 # First the chosen entries of `dprobs`, zeros elsewhere; then the softmax over all experts. No entry of `dlogits` is 0: each
