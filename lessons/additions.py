@@ -15,7 +15,7 @@ import re
 
 HERE = pathlib.Path(__file__).resolve().parent
 PREDICT = re.compile(r"^predict\(", re.MULTILINE)
-SELF_CHECK = re.compile(r"^self_check\(", re.MULTILINE)
+SELF_CHECK = re.compile(r"^(?:\w+ = )?self_check\(", re.MULTILINE)
 SOLUTIONS = re.compile(r"^Solutions: .*$", re.MULTILINE)
 NEXT = re.compile(r"^Next: (\d\d\w?), ", re.MULTILINE)
 NAME = r"[A-ZÀ-Þ][\w’'-]+"

@@ -28,6 +28,14 @@ def held_out(config, params):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Two losses are mixed, and both are cross-entropies of the same logits: the gradient of each is softmax minus its
+#    target distribution.
+# 2. The hard target is one-hot, the soft target is the softmax of the teacher's logits. Mix the two with `soft`,
+#    subtract from the student's softmax, and divide by the number of tokens.
+
+# %% [markdown]
 # ## Your turn
 #
 # Both parts are cross-entropies, and the gradient of a cross-entropy is $p$ minus its targets, hard or soft.

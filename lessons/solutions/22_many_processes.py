@@ -11,6 +11,13 @@ from moe_np.parallel.exchanges import Gather, RankError, shares
 from moe_np.routing import top_k
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Do it with an explicit list first: for each row that arrived, in its order, write down the expert that it is for.
+# 2. The rows of sender s for expert j begin at `counts.ravel()[: s * m + j].sum()`. Loop over the experts outside and
+#    over the senders inside, and append the range of each pair.
+
+# %% [markdown]
 # ## Your turn
 #
 # Number the rows as they arrived and cut the numbers into a piece per (sender, expert). Then take the

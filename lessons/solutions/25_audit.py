@@ -25,6 +25,14 @@ def gate_of(router, x, w, **options):
 
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Choose with a stable sort of the negative logits, so that of equal ones the lower number comes first. The weights
+#    are computed from the chosen logits only if k is 2 or more.
+# 2. Subtract the largest logit of a row before `exp`. For k = 1 take the probability from a softmax over all experts.
+#    At the end multiply by `valid[:, None]` where it is given.
+
+# %% [markdown]
 # ## Your turn
 
 

@@ -18,7 +18,7 @@ from moe_np.base.files import write_atomically
 
 FILE = "progress.json"
 PREDICTION = re.compile(r"^predict\(\"([^\"]+)\"", re.MULTILINE)
-CHECK = re.compile(r"^(?:assert )?self_check\(\s*(\w+)", re.MULTILINE)
+CHECK = re.compile(r"^(?:assert |\w+ = )?self_check\(\s*(\w+)", re.MULTILINE)
 CHANGED_SINCE = ".newer"  # in the name of a lesson that lies beside an older one
 
 
