@@ -1,6 +1,9 @@
-"""`moe-np adapt`: upcycle, prune, merge, distil and fine-tune the decoder of a folder.
+"""`moe-np adapt`: upcycle, extend, split, prune, merge, distil and fine-tune a decoder in a folder.
 
     moe-np adapt upcycle FOLDER --out OUT --experts 8
+    moe-np adapt add FOLDER --out OUT --experts 1         (behind closed gates, or with --open 0)
+    moe-np adapt open FOLDER --out OUT --bias 0
+    moe-np adapt split FOLDER --out OUT --parts 2
     moe-np adapt prune FOLDER --out OUT --keep 6 --by loss
     moe-np adapt merge FOLDER --out OUT --keep 4          (--keep 1: to a dense model)
     moe-np adapt distil FOLDER --out OUT --student copied --steps 500
@@ -18,15 +21,18 @@ import numpy as np
 
 from moe_np.adapt import (
     adapted_run,
+    adding,
     fine_tuning,
     layer_parts,
     merging,
     model_folder,
     removing,
+    splitting,
     upcycling,
 )
 from moe_np.adapt.adapted_run import AdaptedRun, Distillation, FineTuning
 from moe_np.base import checks
+from moe_np.base.checks import InputError
 from moe_np.language import cli as language_cli
 from moe_np.language import corpus, run_folder, run_pictures
 
@@ -37,11 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     """Arguments of `moe-np adapt`: one subcommand per change."""
     commands = parser.add_subparsers(dest="adapt", required=True, metavar="WHAT")
     upcycle = commands.add_parser("upcycle", help="a dense model becomes a mixture of experts")
+    add = commands.add_parser("add", help="new experts, behind gates that are closed at first")
+    opened = commands.add_parser("open", help="open the gates of new experts")
+    split = commands.add_parser("split", help="every expert into finer ones, with equal outputs")
     prune = commands.add_parser("prune", help="remove experts")
     merge = commands.add_parser("merge", help="merge experts, also to a dense model")
     distil = commands.add_parser("distil", help="train a smaller model on a mixture's outputs")
     finetune = commands.add_parser("finetune", help="train on, all or some of the parameters")
-    for command in (upcycle, prune, merge, distil, finetune):
+    for command in (upcycle, add, opened, split, prune, merge, distil, finetune):
         folder = "of moe-np train, or of Hugging Face: a decoder"
         command.add_argument("folder", metavar="FOLDER", help=folder)
         command.add_argument("--out", required=True, metavar="FOLDER", help="of the new model")
@@ -50,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     for command in (prune, merge, distil, finetune):
         command.add_argument("--text", metavar="FILE", help=text)
     _add_upcycle(upcycle)
+    _add_add(add)
+    bias = "of the new experts in the router: below 0 few tokens choose them (default: 0)"
+    opened.add_argument("--bias", type=float, default=0.0, metavar="B", help=bias)
+    parts = "finer experts per expert, a divisor of its hidden units; a token has as many times k"
+    split.add_argument("--parts", type=int, required=True, metavar="M", help=parts)
     for command in (prune, merge):
         tokens = f"of the text, on which experts are looked at (default: {TOKENS})"
         command.add_argument("--tokens", type=int, default=TOKENS, metavar="N", help=tokens)
@@ -80,6 +94,15 @@ def _add_upcycle(parser):
     parser.add_argument("--noise", type=float, default=0.0, metavar="S", help=noise)
     redrawn = "share of the hidden units of each expert that are drawn anew (Drop-Upcycling)"
     parser.add_argument("--redrawn", type=float, default=0.0, metavar="SHARE", help=redrawn)
+
+
+def _add_add(parser):
+    experts = "new experts per layer (default: 1)"
+    parser.add_argument("--experts", type=int, default=1, metavar="E", help=experts)
+    source = "the expert of which they are copies (default: drawn anew)"
+    parser.add_argument("--source", type=int, metavar="I", help=source)
+    opened = "open their gates at this bias at once, such as 0; then the model is another one"
+    parser.add_argument("--open", type=float, metavar="B", help=opened)
 
 
 def _add_distil(parser):
@@ -133,11 +156,50 @@ def _upcycle(args):
         noise=args.noise,
         redrawn=args.redrawn,
     )
+    _changed(args, source, config, params)
+    if not upcycling.exact(config):
+        print("the weights of a token do not add up to 1: the model is not the dense one at first")
+
+
+def _add(args):
+    source = model_folder.load(args.folder)
+    model_folder.out_folder(source, args.out)
+    config, params = adding.add(
+        source.config,
+        source.params,
+        rng=np.random.default_rng(args.seed),
+        experts=args.experts,
+        source=args.source,
+    )
+    if args.open is not None:
+        config, params = adding.open_gates(config, params, bias=args.open)
+    _changed(args, source, config, params)
+    if args.open is None:
+        print(f"the new gates are closed; moe-np adapt open {args.out} --out FOLDER opens them")
+
+
+def _open(args):
+    source = model_folder.load(args.folder)
+    model_folder.out_folder(source, args.out)
+    layers = layer_parts.check_sparse(source.config, source.params)
+    closed = sum(int(adding.is_closed(source.params["layers"][i]).sum()) for i in layers)
+    if not closed:
+        raise InputError(f"{args.folder}: wanted a model with closed gates, got none")
+    _changed(args, source, *adding.open_gates(source.config, source.params, bias=args.bias))
+    print(f"opened {closed} gates in {len(layers)} layers")
+
+
+def _split(args):
+    source = model_folder.load(args.folder)
+    model_folder.out_folder(source, args.out)
+    _changed(args, source, *splitting.split(source.config, source.params, parts=args.parts))
+
+
+def _changed(args, source, config, params):
+    """Write a model that a change of its experts made, and say how far its logits moved."""
     change = model_folder.change_of_logits(source, config, params)
     _written(args, source, config, params)
     print(f"largest change of a logit on random tokens: {change:.3g}")
-    if not upcycling.exact(config):
-        print("the weights of a token do not add up to 1: the model is not the dense one at first")
 
 
 def _prune(args):
@@ -234,6 +296,9 @@ def _train(args, open_run, plan) -> int:
 
 COMMANDS = {
     "upcycle": _upcycle,
+    "add": _add,
+    "open": _open,
+    "split": _split,
     "prune": _prune,
     "merge": _merge,
     "distil": _distil,
