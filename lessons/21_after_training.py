@@ -502,4 +502,4 @@ self_check(distillation_gradient, reference, cases)
 #
 # Solutions: `lessons/solutions/21_after_training.py`.
 #
-# Next: 22, many processes.
+# Next: [22, many processes](22_many_processes.ipynb).

@@ -456,4 +456,4 @@ self_check(by_expert_then_sender, reference, cases)
 #
 # Solutions: `lessons/solutions/22_many_processes.py`.
 #
-# Next: 23, when sparse wins.
+# Next: [23, when sparse wins](23_when_sparse_wins.ipynb).

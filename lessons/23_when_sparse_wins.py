@@ -124,7 +124,8 @@ assert measured.max() > 2 and clock["sparse"][0] < 0.5 * clock["total"][0]
 # $$ \text{time} = \max\left( \frac{\text{bytes read}}{W},\; \frac{\text{operations}}{F} \right), \qquad
 # \text{experts read} = E \left( 1 - (1 - k/E)^B \right) $$
 #
-# The first is the time of the memory, the second that of the arithmetic; drawn against each other they look like a roof.
+# The first is the time of the memory, the second that of the arithmetic; drawn against each other they look like a roof
+# (Williams, Waterman and Patterson 2009).
 # We take $W$ from the large dense net at 8 tokens (for a single row, libraries use another routine, which reads faster),
 # and $F$ from the small one where it was fastest per operation: two constants for eleven points.
 #
@@ -198,9 +199,9 @@ models = {  # s, e, E, k, m
     "Mixtral 8x7B": (mixtral.total - 8 * e_mixtral, e_mixtral, 8, 2, 70e9 / mixtral.active),
     "DeepSpeed-MoE": (52e9 - 128 * e_deepspeed, e_deepspeed, 128, 1, 6.7 / 1.3),
 }
-B = np.geomspace(1, 1e5, 400)
+B_wide = np.geomspace(1, 1e5, 400)
 boundary = {
-    name: modelled_ratio(B, s, e, n, choices, W_large, F_large, 2)
+    name: modelled_ratio(B_wide, s, e, n, choices, W_large, F_large, 2)
     for name, (s, e, n, choices, m) in models.items()
 }
 
@@ -212,10 +213,12 @@ def draw_boundary():
     ax.legend(frameon=False, loc="upper right", fontsize=11)
     for name, curve in boundary.items():
         m = models[name][-1]
-        ax.loglog(B, curve, color=colours[name], linewidth=2.5)
+        ax.loglog(B_wide, curve, color=colours[name], linewidth=2.5)
         ax.axhline(m, color=colours[name], linestyle=":", linewidth=2)
         at = curve.argmax()
-        ax.text(B[at] * 1.5, curve[at] * 1.02, name, color=colours[name], ha="left", va="bottom")
+        ax.text(
+            B_wide[at] * 1.5, curve[at] * 1.02, name, color=colours[name], ha="left", va="bottom"
+        )
     ax.text(2300, 6.1, "what each is worth: m = 5", fontsize=11)
     ax.text(1.3, 26, "above its line\nsparse is faster", fontsize=12)
     ax.text(2000, 0.65, "below it dense is faster", fontsize=12)
@@ -231,7 +234,7 @@ def draw_boundary():
 draw_boundary()
 for name, curve in boundary.items():
     m = models[name][-1]
-    lost = B[curve > m]
+    lost = B_wide[curve > m]
     where = (
         f"dense is faster from B = {lost.min():.0f} to {lost.max():.0f}"
         if len(lost)
@@ -392,4 +395,4 @@ self_check(lru_hits, reference, cases)
 #
 # Solutions: `lessons/solutions/23_when_sparse_wins.py`.
 #
-# Next: 24, what articles say.
+# Next: [24, what articles say](24_articles.ipynb).

@@ -109,8 +109,8 @@ next(steps)
 view(steps)
 
 # %% [markdown]
-# **Predict.** In which share of the cases is the noise negative? A share has an interval: with $c$ of $n$ cases, *Wilson's*
-# holds the true share in 95 % of all repetitions, for few cases too.
+# **Predict.** In which share of the cases is the noise negative? A share has an interval: with $c$ of $n$ cases, that of
+# Wilson 1927 holds the true share in 95 % of all repetitions, for few cases too.
 
 # %%
 many = rng.normal(size=(500, 3))
@@ -472,11 +472,11 @@ self_check(judge, reference, cases)
 #    several rules*, with $d$ multiplied by 1, 3 and 10. Does it reach the gate?
 # 2. **Derive.** For large $n$, a difference of $\delta$ with standard deviation $s$ is seen in 80 % of the cases if
 #    $n \approx 7.85\,(s/\delta)^2$. Where does 7.85 come from? Compare with `power.runs_needed`. And: an article tests 45
-#    claims at $p < 0.05$ of which none is true. How many come out, and what does Holm's correction do?
+#    claims at $p < 0.05$ of which none is true. How many come out, and what does the correction of Holm 1979 do?
 # 3. **Break it.** Cheat without lying: two systems that do not differ at all, and you look at the interval after every seed
 #    from the third to the thirtieth, and stop as soon as it leaves 0 out. In which share of 1,000 repetitions do you
 #    find a difference? What should it be?
 #
 # Solutions: `lessons/solutions/24_articles.py`.
 #
-# Next: 25, audit somebody's router.
+# Next: [25, audit somebody's router](25_audit.ipynb).

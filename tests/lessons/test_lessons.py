@@ -26,6 +26,7 @@ SLOW = {  # under lessons/: what takes more than two seconds of a processor, wit
     *("01_why_one_averages.py", "04_vowels.py", "06_hierarchies.py", "09_balance.py"),
     *("10_dispatch.py", "11_router_zoo.py", "12_clusters.py", "13_six_ways.py"),
     *("18_transformer.py", "20_lstm.py"),
+    *("21_after_training.py", "23_when_sparse_wins.py", "24_articles.py"),
     *("solutions/18_transformer.py", "solutions/19_mixtral.py", "solutions/20_lstm.py"),
     *("solutions/01_why_one_averages.py", "solutions/04_vowels.py", "solutions/06_hierarchies.py"),
     *("solutions/10_dispatch.py", "solutions/12_clusters.py", "solutions/13_six_ways.py"),
@@ -34,7 +35,7 @@ MOST_SECONDS = 20
 # lessons whose cells may be run again in any order
 RERUN = (
     *("00", "00b", "01", "02", "04", "06", "08", "09", "10", "12", "13", "14", "15", "16"),
-    *("17", "18", "19", "20"),
+    *("17", "18", "19", "20", "21", "22", "23", "24", "25"),
 )
 SOURCES = build.sources()
 SOLUTIONS = build.sources(LESSONS / "solutions")
