@@ -378,7 +378,7 @@ assert measured["everyone"][-1] > 5 * measured["sorted blocks"][-1], "E / k time
 #
 # So what is left for compiled loops to win? Not the products, which are BLAS either way. It is everything beside them
 # (bias, ReLU and their backward passes, weighing, adding up) and the cores of your machine: a task is a whole expert
-# (gather its rows, product, ReLU, product), and whoever is free takes the next one, with a BLAS of one thread each.
+# (gather its rows, product, ReLU, product), and the next free core takes the next task, with a BLAS of one thread each.
 # This is only possible because the blocks are contiguous, which is what the sort was for.
 #
 # **Predict.** Forward and backward, at 8 and at 64 experts: what part of NumPy's time do the compiled loops take on one

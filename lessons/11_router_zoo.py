@@ -220,7 +220,7 @@ assert empty["Switch"] == len(dropped) and empty["top-2"] == empty["top-p"] == e
 #
 # A language model predicts token $n + 1$ from tokens 1 to $n$. In training all N are there at once, so a router *could*
 # use a later token to decide about an earlier one. Then the model trains on something it will not have when it writes.
-# The check needs no theory: **change the last token, and see whether anybody else's expert or weight changes.**
+# The check needs no theory: **change the last token, and see whether the expert or the weight of any other token changes.**
 #
 # **Predict.** Of the seven, which fail? And an eighth one: GShard's top-2 with a capacity, where the first choices of
 # all tokens are placed before the second choices of any.

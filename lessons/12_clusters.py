@@ -433,8 +433,8 @@ self_check(dispatch_entropy, diagnostics.dispatch_entropy, cases)
 #    often? (Suppose each expert draws its cluster at random: how probable is it that every cluster is drawn?)
 # 2. **Derive.** In setting 3 the decoy has $\gamma$ in (.5, 2), like the signal. What does the linear classifier of
 #    section 1 get? Check it on `clusters(3, ...)`. Is there a setting of the range in which it gets 100 %?
-# 3. **Break it.** Let the experts start 100 times as large (`scale=.1`). The race of section 2 asks only who is ahead,
-#    so it should not mind. It does: look at accuracy and entropy. What else is in $w$, beside the four $q_k$, and what
+# 3. **Break it.** Let the experts start 100 times as large (`scale=.1`). In the race of section 2 only the order at the
+#    start counts, so this should change nothing. It does: look at accuracy and entropy. What else is in $w$, beside the four $q_k$, and what
 #    does training do about it?
 #
 # Solutions: `lessons/solutions/12_clusters.py`.

@@ -78,7 +78,7 @@ plt.show()
 # One forward pass of the mixture gives the loss, and its cache has `log_f`, `p` and `resp`. One backward pass gives the
 # gradients with respect to the experts and with respect to the gate, $-h_i / N$ and $(p_i - h_i) / N$ at their outputs
 # (lessons 02 and 03). What follows is all that the three ways differ in. Each is a *generator*: it yields one `Step`
-# after another, and whoever calls it decides when to stop.
+# after another, and the caller decides when to stop.
 #
 # - **Joint**: all parameters go down one gradient.
 # - **Alternating**: ten steps for the experts while the gate is held, then ten for the gate while the experts are held.
@@ -276,7 +276,7 @@ with one_blas_thread():
 # %% [markdown]
 # ## 4. The same start, two ways
 #
-# Look at two of them, from the same start: first joint training, with a state every ten steps, then EM. (Colour: who is
+# Look at two of them, from the same start: first joint training, with a state every ten steps, then EM. (Colour: the expert that is
 # responsible.)
 #
 # **Predict.** After 20 steps of each, where are the lines?
@@ -378,7 +378,7 @@ assert len(places) == 3 and np.abs(places - cuts).max() > 0.3
 assert with_true_pieces < level < final["separate"].min()
 
 # %% [markdown]
-# (An expert's line is thick where the gate believes it.) A picture tells more than the number. *Separate* has cut the
+# (An expert's line is thick where the gate gives it weight.) A picture tells more than the number. *Separate* has cut the
 # axis into parts of about equal size, since $x$ alone does not say where the lines break; only $y$ does. Are its
 # experts "incompatible with each other"? With the true pieces as labels the same method solves the problem. The experts
 # are good for their pieces; the pieces are wrong. *Joint* and *alternating* stand in the same place after 1000 passes:
@@ -420,8 +420,8 @@ assert at(longer, 6000).loss > at(longer, 1000).loss + 0.1
 # arrived, and not that it never will.
 #
 # *Separate* gets **worse** on the loss, the longer it trains. Nothing is wrong with the code: its gate learns the
-# numbers of the clusters better and better, and believes in the wrong cuts more and more firmly. It goes down a hill of
-# its own.
+# numbers of the clusters better and better, and is more and more sure of the wrong cuts. It descends a loss of its
+# own.
 #
 # ## 8. Sentences, and what could decide them
 #

@@ -164,7 +164,7 @@ assert sets["mixtral-8x7b"] == 28 and sets["deepseekmoe-16b"] == 74_974_368
 #
 # ## 4. What "active" does not say: memory
 #
-# Which experts a token will want is known only in the layer itself. So *all* of them have to be there.
+# Which experts a token needs is known only in the layer itself. So *all* of them have to be in memory.
 #
 # **Predict.** How much memory do Mixtral's weights take at 2 bytes each (bfloat16)? How much does a dense model of
 # 12.9B take? And training with Adam in float32, with gradient and two moments?
@@ -179,7 +179,7 @@ assert counted.memory["bfloat16"] == 2 * total and counted.memory["adam"] == 16 
 # %% [markdown]
 # ## 5. What "active" does not say: a batch
 #
-# One token reads $k$ experts a layer. The next token reads *others*. If the choices were even and independent, an
+# One token reads $k$ experts per layer. The next token reads *others*. If the choices were even and independent, an
 # expert would be left out by one token with probability $1 - k/E$, by $B$ tokens with $(1 - k/E)^B$, so
 #
 # $$ \text{experts that are read} \;=\; E \left( 1 - (1 - k/E)^B \right) . $$
@@ -215,7 +215,7 @@ for B in (1, 2, 4, 8, 16, 64):
 
 # %%
 def tokens_per_second(B, shared, each, n_experts, k):
-    """The model of the text: B tokens a step; bytes of what is read, operations of what is active."""
+    """The model of the text: B tokens per step; bytes of what is read, operations of what is active."""
     read = 2 * (shared + each * experts_read(B, n_experts, k)) / 2e12
     compute = 2 * B * (shared + k * each) / 3e14
     return B / np.maximum(read, compute)
@@ -277,7 +277,7 @@ even = operations / model.attention_operations(1)
 print(f"as much again at a context of {even:,.0f}")
 cache = 2 * layers * kv_heads * d_head * 2  # keys and values, bfloat16
 print(
-    f"and keys and values take {cache:,d} bytes a token: {cache * 32768 / 1e9:.1f} GB for one text of 32,768 tokens"
+    f"and keys and values take {cache:,d} bytes per token: {cache * 32768 / 1e9:.1f} GB for one text of 32,768 tokens"
 )
 
 assert (
@@ -289,8 +289,8 @@ assert 45_000 < even < 50_000
 # **Answer.** Near 50,000. One more detail is in the assert: the embedding counts as "active", all of it, although a token reads one
 # row. The papers count so, and so do we; the operations are what is multiplied.
 #
-# And all this supposed *even* choices. With experts on different machines a step takes as long as the fullest one
-# (max/mean, lessons 09 and 11).
+# And all this assumed *even* choices. With experts on different machines a step takes as long as the machine with the
+# most tokens (max/mean, lessons 09 and 11).
 #
 # ## Your turn
 #

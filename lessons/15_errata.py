@@ -125,8 +125,8 @@ assert slope_of_gate(1) < 1e-4 * slope_of_gate(2)
 
 # %% [markdown]
 # With $k = 1$ the weight is $p / (p + 10^{-6})$, which is 1, whatever the router says. The gradient is *right*: the
-# router has no influence, and learns nothing from the task (errata 4). Without the $10^{-6}$ it would be exactly 0, and
-# somebody might have noticed. A gradient check asks whether the gradient belongs to the function. It does not ask
+# router has no influence, and learns nothing from the task (errata 4). Without the $10^{-6}$ it would be exactly 0, which
+# is easier to notice. A gradient check asks whether the gradient belongs to the function. It does not ask
 # whether this is the function you wanted. Cure: do not renormalise at $k = 1$ (Switch); `top_k.route` refuses.
 #
 # ## Bug 3
@@ -364,7 +364,7 @@ assert keep_best(logits - 10, 12).sum() < keep_best(logits, 12).sum()
 assert (keep_best_right(logits - 10, 12) == keep_best_right(logits, 12)).all()
 
 # %% [markdown]
-# A token that asked with a logit of −3 ranks behind one that did *not* ask, with 0. The places go to nobody, and the
+# A token that asked with a logit of −3 ranks behind one that did *not* ask, with 0. The places stay empty, and the
 # better tokens are dropped (errata 9). Mask with $-\infty$, rank by what softmax sees. The bug hides as long as the
 # winning logits are positive, as most of them are.
 #

@@ -121,7 +121,7 @@ else:
 # ## 3. Everybody to the same two
 #
 # `everyone` does the same work whatever the routing says. The other two get *faster*: two products of 512 rows are the
-# best thing that can happen to one processor. With one expert a processor, 254 processors would wait while two do all
+# best thing that can happen to one processor. With one expert per processor, 254 processors would wait while two do all
 # the work: the time is that of the fullest expert, `max_over_mean` times the even one, here 128 times. What balance is
 # worth depends on the machine.
 
