@@ -34,7 +34,7 @@ SLOW = {  # under lessons/: what takes more than two seconds of a processor, wit
 MOST_SECONDS = 20
 # lessons whose cells may be run again in any order
 RERUN = (
-    *("00", "00b", "01", "02", "04", "06", "08", "09", "10", "12", "13", "14", "15", "16"),
+    *("00", "00b", "01", "02", "04", "06", "08", "09", "10", "11", "12", "13", "14", "15", "16"),
     *("17", "18", "19", "20", "21", "22", "23", "24", "25"),
 )
 SOURCES = build.sources()
