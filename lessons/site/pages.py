@@ -19,7 +19,7 @@ import pathlib
 import re
 import shutil
 
-from lessons.site import animations, course, links, reference, topics
+from lessons.site import animations, course, glossary_links, links, reference, topics
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -33,7 +33,9 @@ def write_texts(source: pathlib.Path) -> None:
     """All pages but the report of the figures and what is made of it, into the folder `source`."""
     for path in sorted(HERE.glob("*.md")):
         if path.name not in (INDEX, NUMBERS, SPEED):
-            write(source / path.name, links.in_markdown(read(path), ""))
+            is_glossary = path == glossary_links.GLOSSARY
+            text = glossary_links.with_targets(read(path)) if is_glossary else read(path)
+            write(source / path.name, links.in_markdown(text, ""))
     write(source / INDEX, index())
     write(source / "contributing.md", contributing())
     lessons = ROOT / "lessons"
@@ -104,6 +106,10 @@ def notebook(path: pathlib.Path) -> str:
             cell["source"] = lines_of(lesson_text(text, path.stem))
         elif re.search(r"^self_check\(", text, re.MULTILINE):
             cell["metadata"] = {**cell["metadata"], "tags": ["remove-output"]}
+    prose = [cell for cell in cells if cell["cell_type"] == "markdown"]
+    texts = glossary_links.with_first_uses(["".join(cell["source"]) for cell in prose], "../")
+    for cell, text in zip(prose, texts, strict=True):
+        cell["source"] = lines_of(text)
     title, _, text = "".join(cells[0]["source"]).partition("\n")
     head = [title, course.place(path.stem), animation(path.stem), text]
     cells[0]["source"] = lines_of("\n\n".join(part for part in head if part))

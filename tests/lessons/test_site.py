@@ -21,6 +21,7 @@ sys.path.insert(
 animations = importlib.import_module("lessons.site.animations")
 builder = importlib.import_module("lessons.site.__main__")
 course = importlib.import_module("lessons.site.course")
+glossary_links = importlib.import_module("lessons.site.glossary_links")
 links = importlib.import_module("lessons.site.links")
 pages = importlib.import_module("lessons.site.pages")
 reference = importlib.import_module("lessons.site.reference")
@@ -386,3 +387,29 @@ def test_the_pages_of_03_and_04_show_their_moving_pictures():
         assert text.partition("\n")[0].count(words) == 1, "a description for those who cannot see"
         assert (pages.ROOT / "lessons" / f"{stem}.ipynb").exists()
     assert pages.animation("09_balance") == ""
+
+
+# --- the glossary ---------------------------------------------------------------------------------
+
+
+def test_a_term_is_linked_where_a_lesson_first_uses_it():
+    texts = ["# Router\n\nThe `router` and $router$.", "A router. Routers and a sparse layer."]
+    first, second = glossary_links.with_first_uses(texts, "../")
+    assert first == texts[0], "headings, code and formulas stay as they are"
+    assert second == (
+        "A [router](../glossary.md#term-router). Routers and a "
+        "[sparse layer](../glossary.md#term-sparse-layer)."
+    )
+
+
+def test_the_longest_term_wins_and_links_stay():
+    (text,) = glossary_links.with_first_uses(["Noisy top-k gating; [load](x.md) of experts"], "")
+    assert "[Noisy top-k gating](glossary.md#term-noisy-top-k-gating)" in text
+    assert "[load](x.md) of [experts](glossary.md#term-expert)" in text
+
+
+def test_every_link_to_the_glossary_has_a_target():
+    page = glossary_links.with_targets(glossary_links.GLOSSARY.read_text(encoding="utf-8"))
+    targets = re.findall(r"^\((term-[\w-]+)\)=$", page, re.MULTILINE)
+    assert len(targets) == len(set(targets)) > 60
+    assert set(glossary_links.terms()) <= set(targets)
