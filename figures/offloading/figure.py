@@ -14,6 +14,7 @@ from moe_np.experiments.offloading.runs import POLICIES, TRAINED
 
 TITLE = "Experts on disk: what a cache finds"
 ORDER = 182
+LABELS = {"lru": "LRU", "lfu": "LFU", "belady": "Belady's bound"}
 
 
 def make(job: Job) -> str:
@@ -26,7 +27,7 @@ def make(job: Job) -> str:
         for ax, (system, ours) in zip(axes, result["summary"].items(), strict=False):
             for policy, colour in zip(POLICIES, plots.COLOURS, strict=False):
                 rates = [100 * rate["mean"] for rate in ours["hit_rates"][policy]]
-                ax.plot(ours["places"], rates, "o-", color=colour, label=policy)
+                ax.plot(ours["places"], rates, "o-", color=colour, label=LABELS[policy])
             share = [100 * n / ours["experts"] for n in ours["places"]]
             ax.plot(ours["places"], share, ":", color=plots.GREY, label="share in memory")
             ax.set(xlabel="experts in memory", ylabel="percent hits", title=system)
