@@ -182,9 +182,11 @@ assert len(routing.token) == N * k
 # |---|---|---|
 # | an engineer with an evening | 07, 09, 10 | how a sparse layer routes, keeps its experts busy, and is computed |
 # | somebody who wants to build one | 07, then 16 | a mixture of experts in one file, written from nothing |
+# | curious about language models | 14, then 17 to 20 | a block by hand, one trained on text, Mixtral, and the LSTM of 2017 |
+# | somebody who runs large models | 14, 21 to 23 | changing experts, many processes, and when sparse is faster |
 # | a student | all, in order | each lesson ends with what comes next |
-# | a researcher, for the history | 01 to 06, then 12 | from Jacobs, Jordan, Nowlan and Hinton (1991) to what their tables are worth |
-# | somebody who judges claims | 13, 14, 15 | fair comparisons, counting, and bugs that train |
+# | a researcher, for the history | 01 to 06, 12, 20 | from Jacobs, Jordan, Nowlan and Hinton (1991) to what the old tables are worth |
+# | somebody who judges claims or code | 13, 15, 24, 25 | fair comparisons, bugs that train, sentences of articles, audits |
 #
 # The [table of all lessons](README.md) says what you can do after each.
 #
