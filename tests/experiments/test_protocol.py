@@ -11,6 +11,9 @@ from moe_np.experiments.common import registry
 from moe_np.experiments.common.experiment import Experiment, Option, seed_count, selected
 from moe_np.experiments.common.sweep import Sweep, to_json
 
+# exact numbers, or times of one machine that are compared with nothing
+WITHOUT_POWER = ("frameworks", "imbalance")
+
 every_experiment = pytest.mark.parametrize("name", registry.summaries())
 
 
@@ -53,6 +56,7 @@ def test_its_smoke_form_runs_and_is_reported(name):
     assert result["name"] == name and {"config", "seeds", "paper", "versions"} <= set(result)
     report = experiment.report(result)
     assert "|---" in report and "nan" not in report.split()
+    assert "80 %" in report or "**Power.**" in report or name in WITHOUT_POWER
 
 
 @pytest.mark.parametrize("name", [n for n in registry.summaries() if registry.load(n).SYSTEMS])

@@ -1,15 +1,18 @@
 """The batch curve in words and a table."""
 
+import numpy as np
+
 from moe_np.experiments.batch_curve.runs import ACTIVE, SPARSE, TOTAL
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import MISSING, decimal, markdown_table, mean_sd, plural
+from moe_np.experiments.common.statistics import describe
 
 
 def report(result: Result) -> str:
     """Times per token and their ratios, memory, and the model, as Markdown."""
-    return "\n\n".join(
-        [_caption(result), times_table(result), memory_table(result), _model(result)]
-    )
+    parts = (_caption, times_table, memory_table, _power, _model)
+    return "\n\n".join(part(result) for part in parts)
 
 
 def _caption(result):
@@ -76,3 +79,15 @@ def _model(result):
         )
         text += "it is nowhere faster." if min(worst) >= 1 else f"at best {min(worst):.2f} times."
     return text
+
+
+def _power(result):
+    """Of the logs of the times per token, whose difference is the log of a ratio."""
+    n = len(result["seeds"])
+    logs = {
+        f"{system}, {tokens} tokens": describe(np.log(seconds))[:2]
+        for system in result["summary"]
+        for i, tokens in enumerate(result["summary"][system]["tokens"])
+        for seconds in [[r["seconds"][i] for r in result["runs"] if r["system"] == system]]
+    }
+    return power_sentence(logs, n, "of the log of the time per token", paired=False)

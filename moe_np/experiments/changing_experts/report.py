@@ -2,12 +2,14 @@
 
 from moe_np.experiments.changing_experts.experiment import LEARNING, SMALLER
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, interval, markdown_table, mean_sd
 
 
 def report(result: Result) -> str:
     """The tables and what came out, as Markdown."""
     parts = (_caption(result), _smaller(result), _learnt(result), _differences(result))
+    parts += (_power(result),)
     return "\n\n".join(part for part in (*parts, _seen(result)) if part)
 
 
@@ -76,3 +78,7 @@ def verdict(difference: Result) -> str:
     if difference["high"] < 0:
         return "holds"
     return "the opposite holds" if difference["low"] > 0 else "cannot be told"
+
+
+def _power(result):
+    return power_sentence(result["differences"], len(result["seeds"]), "nats per token", digits=4)

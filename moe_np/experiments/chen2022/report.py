@@ -2,7 +2,9 @@
 
 from moe_np.experiments.chen2022.published_numbers import mark, second_hand
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
+from moe_np.experiments.common.statistics import describe
 
 NAMES = {
     "single_linear": "single linear",
@@ -29,6 +31,7 @@ def report(result: Result) -> str:
         f"Chen et al. 2022, setting {result['setting']}, variant `{result['variant']}`: percent "
         f"of the test samples that are right, dispatch entropy in nats; {caption}, as the paper's.",
         markdown_table(head, rows),
+        _power(result),
         f"Each run, seeds {', '.join(map(str, result['seeds']))}:",
         "\n".join(
             f"- {NAMES[model]}: {', '.join(f'{a:.2f}' for a in lists['accuracy'])}"
@@ -42,3 +45,13 @@ def report(result: Result) -> str:
             "paper's algorithm."
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _power(result):
+    accuracies = {
+        NAMES[model]: describe(lists["accuracy"])[:2]
+        for model, lists in result["models"].items()
+        if len(lists["accuracy"]) == len(result["seeds"])
+    }
+    n = len(result["seeds"])
+    return power_sentence(accuracies, n, "points", digits=2, runs="run", paired=False)

@@ -3,13 +3,15 @@
 import itertools
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, interval, markdown_table, mean_sd
 from moe_np.experiments.distillation.experiment import CONTROL, STUDENTS, TEACHER
 
 
 def report(result: Result) -> str:
     """The table and what came out, as Markdown."""
-    return "\n\n".join(part(result) for part in (_caption, _table, _seen))
+    parts = (_caption, _table, _power, _seen)
+    return "\n\n".join(text for part in parts if (text := part(result)))
 
 
 def _caption(result):
@@ -75,3 +77,8 @@ def verdict(difference: Result) -> str:
     if difference["high"] < 0:
         return "it keeps something of the gain"
     return "it is worse than dense" if difference["low"] > 0 else "no difference to dense is told"
+
+
+def _power(result):
+    differences = {f"{name} less dense": v for name, v in result["against_dense"].items()}
+    return power_sentence(differences, len(result["seeds"]), "nats per token", digits=4)

@@ -1,12 +1,14 @@
 """Fine-tuning in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, interval, markdown_table, mean_sd
 
 
 def report(result: Result) -> str:
     """The tables and what came out, as Markdown."""
-    parts = (_caption(result), _systems(result), _differences(result), _seen(result))
+    parts = (_caption(result), _systems(result), _differences(result), _power(result))
+    parts += (_seen(result),)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -95,3 +97,14 @@ def quality(difference: Result) -> str:
 def helps(difference: Result) -> bool:
     """Whether the interval of a remedy's test loss less that without it lies below 0."""
     return difference["high"] is not None and difference["high"] < 0
+
+
+def _power(result):
+    ours = result["differences"]
+    values = {
+        f"{measure}, {examples} examples": value
+        for measure in ("rise", "test")
+        for examples, value in ours[measure].items()
+    }
+    values |= {f"{remedy}, last": value for remedy, value in ours["remedies"].items()}
+    return power_sentence(values, len(result["seeds"]), "nats per token")

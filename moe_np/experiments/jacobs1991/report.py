@@ -1,6 +1,7 @@
 """The results of Jacobs et al. (1991) in words and tables, published numbers beside ours."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, markdown_table, mean_sd, p_value
 from moe_np.experiments.jacobs1991.runs import PAPER, SYSTEMS, Config, holds
 from moe_np.experiments.jacobs1991.sensitivity import cells
@@ -14,6 +15,7 @@ def report(result: Result) -> str:
     parts = [
         f"{caption}, in brackets the published value (its spread is headed SD).",
         table1(result),
+        _power(result),
     ]
     if result["tests"]:
         parts.append(tests_table(result))
@@ -44,6 +46,12 @@ def table1(result: Result) -> str:
             )
         )
     return markdown_table(head, rows)
+
+
+def _power(result):
+    epochs = {ours["system"]: ours["epochs"] for ours in result["summary"]}
+    n = len(result["seeds"])
+    return power_sentence(epochs, n, "epochs", digits=0, runs="run", paired=False)
 
 
 def tests_table(result: Result) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from moe_np.data import arm
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -36,6 +37,7 @@ def report(result: Result) -> str:
         ]
         if rows:
             parts.append(markdown_table((title, *COLUMNS), rows))
+    parts.append(_power(result))
     parts += remarks(result)
     if "sensitivity" in result:
         parts.append(sensitivity_report(result["sensitivity"]))
@@ -63,6 +65,12 @@ def _cells(ours, error, epochs):
     seconds = f"{ours['seconds']['mean']:.2g}"
     error = mean_sd(ours["error"], 3)
     return published_error, error, published_epochs, passes, seconds, ours["failures"]
+
+
+def _power(result):
+    summary = result["summary"]
+    errors = {s: ours["error"] for s, ours in summary.items() if "skipped" not in ours}
+    return power_sentence(errors, len(result["seeds"]), runs="run", paired=False)
 
 
 # --- How to read the tables -----------------------------------------------------------------------

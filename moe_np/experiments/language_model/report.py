@@ -1,6 +1,7 @@
 """The language models in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     basis,
     decimal,
@@ -16,7 +17,7 @@ from moe_np.experiments.language_model.runs import DENSE, EIGHT, LARGE, MANY, PA
 
 def report(result: Result) -> str:
     """The systems, the comparisons with the dense model, and what came out, as Markdown."""
-    parts = (_caption, systems_table, comparison_table, equal_quality_table, what_was_seen)
+    parts = (_caption, systems_table, comparison_table, _power, equal_quality_table, what_was_seen)
     parts += (overfitting_table, what_overfits, published)
     return "\n\n".join(text for part in parts if (text := part(result)))
 
@@ -137,3 +138,9 @@ def published(result: Result) -> str:
         f"{config['vocabulary']} kinds of token: the gain of parameters that are not used at every "
         "token has less to hold on to."
     )
+
+
+def _power(result):
+    ours = result["against_dense"]
+    losses = {f"{system}, test loss": values["test loss"] for system, values in ours.items()}
+    return power_sentence(losses, len(result["seeds"]), "nats per token")

@@ -1,6 +1,7 @@
 """The layouts in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -33,7 +34,7 @@ def report(result: Result) -> str:
     """The comparisons beside the literature's directions, then the systems, as Markdown."""
     parts = [_caption(result)]
     if result["claims"]:
-        parts.append(claims_table(result))
+        parts += [claims_table(result), _power(result)]
     parts += [systems_table(result), loads_table(result)]
     if EVERY in result["summary"]:
         parts.append(rounding_table(result))
@@ -139,3 +140,8 @@ def layouts_text() -> str:
     """Which models have which layout."""
     rows = [f"{layout}: {join(models)}" for layout, models in PAPER["layouts"].items()]
     return f"Layers with experts in published models: {'; '.join(rows)}."
+
+
+def _power(result):
+    values = {CLAIMS[name][0]: ours["interval"] for name, ours in result["claims"].items()}
+    return power_sentence(values, len(result["seeds"]), digits=4)

@@ -2,6 +2,7 @@
 
 from moe_np.data.speech.ten_vowels import FRONT, NAMES
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -36,7 +37,7 @@ def report(result: Result) -> str:
     """Ours beside the published errors, what comes out and what does not, and what was chosen."""
     caption = basis(len(result["seeds"]), deviation="sample", measure="Percent wrong")
     brackets = f"in brackets the published number of that row, {UNCONFIRMED}."
-    parts = [f"{caption}; {brackets}", error_table(result)]
+    parts = [f"{caption}; {brackets}", error_table(result), _power(result)]
     systems = systems_of(result)
     parts += [published_errors(result, system) for system in systems]
     if "mixture" in systems and is_out_of_reach(result):
@@ -91,6 +92,12 @@ def error_table(result: Result) -> str:
     for system in systems:
         head += [f"{system}, training", "test"]
     return markdown_table(head, rows)
+
+
+def _power(result):
+    errors = {f"{row}, {system}": v["test"][:2] for (row, system), v in by_cell(result).items()}
+    n = len(result["seeds"])
+    return power_sentence(errors, n, "points of the test error", runs="run", digits=1, paired=False)
 
 
 # --- What comes out and what does not -------------------------------------------------------------

@@ -1,13 +1,14 @@
 """Offloading in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import MISSING, basis, decimal, markdown_table, mean_sd
 from moe_np.experiments.offloading.runs import POLICIES, TRAINED
 
 
 def report(result: Result) -> str:
     """Hit rates by trace and policy, then the speed of generation, as Markdown."""
-    parts = [_caption(result), rates_table(result)]
+    parts = [_caption(result), rates_table(result), _power(result)]
     if TRAINED in result["summary"]:
         parts += [speed_table(result), _reading(result["summary"][TRAINED])]
     paper = result["paper"]
@@ -71,3 +72,13 @@ def _reading(ours):
         f"On the trained trace LRU has more hits than LFU at {sizes} of the cache. Which of them "
         "is better is a fact of the router: skewed use is for LFU, repetition for LRU."
     )
+
+
+def _power(result):
+    rates = {
+        f"{policy}, {places} places, {system}": ours["hit_rates"][policy][i]
+        for system, ours in result["summary"].items()
+        for i, places in enumerate(ours["places"])
+        for policy in POLICIES
+    }
+    return power_sentence(rates, len(result["seeds"]), "of the hit rate", paired=False)

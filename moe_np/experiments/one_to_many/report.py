@@ -1,7 +1,9 @@
 """The results of the inverse problem in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
+from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.one_to_many.runs import BEST, EM, FIRST, LINE, NET
 
 DIGITS = {"error": 3, "distance": 3, "impossible": 1}  # columns
@@ -9,7 +11,7 @@ DIGITS = {"error": 3, "distance": 3, "impossible": 1}  # columns
 
 def report(result: Result) -> str:
     """The systems' numbers and what they show, as Markdown."""
-    parts = (_caption, systems_table, what_was_seen, what_falls_short)
+    parts = (_caption, systems_table, _power, what_was_seen, what_falls_short)
     return "\n\n".join(part(result) for part in parts)
 
 
@@ -35,6 +37,13 @@ def systems_table(result: Result) -> str:
     rows.append(("the exact density", mean_sd(result["summary"]["exact"]), *[None] * 4))
     head = ("system", "log likelihood", "answer", "error", "distance", "impossible %")
     return markdown_table(head, rows)
+
+
+def _power(result):
+    runs = [run["systems"] for run in result["runs"]]
+    gains = [run[BEST]["log likelihood"] - run[NET]["log likelihood"] for run in runs]
+    values = {"log likelihood, mixture less net": describe(gains)[:2]}
+    return power_sentence(values, len(runs), "nats per case")
 
 
 def what_was_seen(result: Result) -> str:

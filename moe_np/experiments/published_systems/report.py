@@ -20,7 +20,7 @@ def _caption(result):
     return (
         "Published measurements beside the model of `moe_np.parallel.cost`. A difference in "
         "brackets is of a model that leaves out on purpose what the row above has; it is not "
-        "counted."
+        "counted. **Power.** Nothing is random here: a row is computed once, and has no spread."
     )
 
 

@@ -1,6 +1,7 @@
 """Quantised experts in words and a table."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
 from moe_np.experiments.quantised.runs import BOTH, EXPERTS, ROUTERS
 
@@ -15,7 +16,7 @@ def report(result: Result) -> str:
         f"float32 {mean_sd(result['float32'], 3)} nats per token ({seeds}). Rounding to nearest "
         "by groups of the input axis, no calibration. Loss added by rounding, nats per token:"
     )
-    return f"{caption}\n\n{table(result)}\n\n{_reading(result)}"
+    return f"{caption}\n\n{table(result)}\n\n{_power(result)}\n\n{_reading(result)}"
 
 
 def table(result: Result) -> str:
@@ -49,3 +50,11 @@ def _reading(result):
         f"The least memory that adds under 1 % to the loss: {least['bits']} bits in groups of "
         f"{least['group']}, {least['share']:.3f} of float32."
     )
+
+
+def _power(result):
+    """The added loss is a difference by seed already."""
+    added = {
+        f"{r['part']}, {r['bits']} bits by {r['group']}": r["added"] for r in result["summary"]
+    }
+    return power_sentence(added, len(result["seeds"]), "nats per token", digits=4)

@@ -1,6 +1,7 @@
 """The results of the router zoo in words and tables, beside what an earlier program gave."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -31,6 +32,7 @@ def report(result: Result) -> str:
     """
     caption = basis(len(result["seeds"]), "seed", deviation="sample", sentence=True)
     parts = [f"{caption}; in brackets what an earlier program gave.", main_table(result)]
+    parts.append(_power(result))
     if all(system in result["summary"] for system in WITH_CAPACITY):
         parts.append(
             "Tokens that the trained Switch routers drop, in percent, and the perplexity at that "
@@ -59,6 +61,11 @@ def main_table(result: Result) -> str:
             cells += [MISSING] * 5
         rows.append([*cells, decimal(result["milliseconds"][system])])
     return markdown_table(HEAD, rows)
+
+
+def _power(result):
+    perplexities = {system: v["perplexity"] for system, v in result["summary"].items()}
+    return power_sentence(perplexities, len(result["seeds"]), "of the perplexity", paired=False)
 
 
 def drops_table(result: Result) -> str:

@@ -1,13 +1,14 @@
 """Serving in words and a table."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd, plural
 from moe_np.experiments.common.statistics import describe
 
 
 def report(result: Result) -> str:
     """Latencies and throughput by arrivals, load and system, as Markdown."""
-    return f"{_caption(result)}\n\n{table(result)}"
+    return f"{_caption(result)}\n\n{table(result)}\n\n{_power(result)}"
 
 
 def _caption(result):
@@ -57,3 +58,12 @@ def table(result: Result) -> str:
             rows.append((row["arrivals"], row["load"], system, *numbers, batch, throughput))
     head = ("arrivals", "load", "system", "latency p50", "latency p99", "first token p50")
     return markdown_table((*head, "sequences per step", "tokens per second"), rows)
+
+
+def _power(result):
+    speeds = {
+        f"{system}, {row['arrivals']}, load {row['load']}": row["throughput"]
+        for system, rows in result["summary"].items()
+        for row in rows
+    }
+    return power_sentence(speeds, len(result["seeds"]), "tokens per second", digits=0, paired=False)

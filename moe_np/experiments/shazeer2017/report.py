@@ -3,6 +3,7 @@
 import functools
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import MISSING, decimal, markdown_table, mean_sd, plural
 
 HEAD = ("w_imp, w_load", "perplexity", "CV(Imp)", "CV(Load)", "max/mean")
@@ -19,6 +20,7 @@ def report(result: Result) -> str:
         f"Keys with a common part of length {length:g}; mean over {seeds}, with the sample SD for "
         "the perplexity. Each cell: published / ours with noise / ours without noise.",
         table6(result),
+        _power(result),
         "Keys without a common part: ours with noise / without noise.",
         centred_table(result),
         what_carries_over(result),
@@ -39,6 +41,16 @@ def table6(result: Result) -> str:
             joined = [f"{p} / {a} / {b}" for p, a, b in zip(paper, *ours, strict=True)]
             rows.append([pair(row), *joined])
     return markdown_table(HEAD, rows)
+
+
+def _power(result):
+    perplexities = {
+        f"weights {pair(row)}, {noise}": row["summary"][noise]["perplexity"]
+        for row in result["rows"]
+        if row["common"]
+        for noise in NOISE
+    }
+    return power_sentence(perplexities, len(result["seeds"]), "of the perplexity", paired=False)
 
 
 def centred_table(result: Result) -> str:

@@ -3,6 +3,7 @@
 import math
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -28,7 +29,7 @@ DECISIVE = {  # (system, against) -> what the interval decides
 
 def report(result: Result) -> str:
     """The rows beside the paper's, the comparisons, the balance, and what differs, as Markdown."""
-    parts = (_caption, rows_table, published_table, differences_table, balance_table)
+    parts = (_caption, rows_table, published_table, differences_table, _power, balance_table)
     texts = [part(result) for part in (*parts, what_was_seen, what_differs)]
     return "\n\n".join(text for text in texts if text)
 
@@ -183,3 +184,8 @@ def what_differs(result: Result) -> str:
         "searched it for each. The hierarchical mixture has 4 groups, the paper's 16 and more. The "
         "paper gives one run per row, without a spread."
     )
+
+
+def _power(result):
+    losses = {f"{p['system']} − {p['against']}": p["loss"] for p in result["differences"]}
+    return power_sentence(losses, len(result["seeds"]), "nats per token", digits=4)

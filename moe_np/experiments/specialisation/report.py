@@ -1,6 +1,7 @@
 """The specialisation of experts in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     basis,
     decimal,
@@ -18,7 +19,7 @@ KINDS = ("first", "first or second")
 
 def report(result: Result) -> str:
     """The claims, then each measure beside chance and beside what was published, as Markdown."""
-    parts = [_caption(result), claims_table(result)]
+    parts = [_caption(result), claims_table(result), _power(result)]
     for system in result["summary"]:
         parts += [f"### {system.capitalize()}", *_of_system(result, system)]
     return "\n\n".join(parts)
@@ -227,3 +228,8 @@ def domains_table(result: Result) -> str:
         "tokens occur in one domain, and a router that sees nothing but the token then tells "
         "domains apart."
     )
+
+
+def _power(result):
+    values = {name: ours["interval"] for name, ours in result["claims"].items()}
+    return power_sentence(values, len(result["seeds"]))

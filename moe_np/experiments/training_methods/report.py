@@ -3,6 +3,7 @@ what follows from them.
 """
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, join, markdown_table, mean_sd
 from moe_np.experiments.training_methods.claims import WITHDRAWN, number_or_never
 from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
@@ -18,6 +19,7 @@ def report(result: Result) -> str:
     """
     parts = [heading(result)]
     parts += [problem_table(result, problem) for problem in result["systems"]]
+    parts.append(_power(result))
     if result["claims"]:
         parts += [claims_table(result), sensitivity_table(result)]
     if len(result["lines"]) == len(SYSTEMS):
@@ -78,6 +80,16 @@ def problem_table(result: Result, problem: str) -> str:
         rows.append([*cells, decimal(values["whole"])])
     table = markdown_table([*head, "seconds per run"], rows)
     return f"**{problem}** ({'; '.join(words)})\n\n{table}"
+
+
+def _power(result):
+    qualities = {
+        f"{system} on {problem}": ours["quality"]
+        for problem, summary in result["summary"].items()
+        for system, ours in summary["systems"].items()
+    }
+    n = len(result["seeds"])
+    return power_sentence(qualities, n, "points of quality", digits=1, runs="run", paired=False)
 
 
 def claims_table(result: Result) -> str:

@@ -1,6 +1,7 @@
 """The translation models in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     MISSING,
     basis,
@@ -18,7 +19,7 @@ SCORES = ("BLEU", "chrF")
 
 def report(result: Result) -> str:
     """The systems, the comparisons, some verses, and the published numbers, as Markdown."""
-    parts = (_caption, systems_table, comparison_table, what_was_seen, verses, published)
+    parts = (_caption, systems_table, comparison_table, _power, what_was_seen, verses, published)
     return "\n\n".join(text for text in (part(result) for part in parts) if text)
 
 
@@ -146,3 +147,11 @@ def published(result: Result) -> str:
         "fewer operations, which is not at equal operations. Fedus et al. 2021 print no BLEU."
     )
     return markdown_table(head, rows) + "\n\n" + text
+
+
+def _power(result):
+    losses = {
+        f"{system} less {COUNTERPARTS[system]}": ours["test_loss"]
+        for system, ours in result["against_dense"].items()
+    }
+    return power_sentence(losses, len(result["seeds"]), "nats per token")

@@ -1,6 +1,7 @@
 """Upcycling in words and tables."""
 
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import (
     basis,
     decimal,
@@ -13,8 +14,8 @@ from moe_np.experiments.upcycling.experiment import ANEW, DENSE, DENSE_KEPT, KEP
 
 def report(result: Result) -> str:
     """The systems, the differences, and what came out, as Markdown."""
-    parts = (_caption, _systems, _differences, _seen)
-    return "\n\n".join(part(result) for part in parts)
+    parts = (_caption, _systems, _differences, _power, _seen)
+    return "\n\n".join(text for part in parts if (text := part(result)))
 
 
 def _caption(result):
@@ -84,3 +85,7 @@ def verdict(difference: Result) -> str:
     if difference["low"] > 0:
         return f"worse, by {interval(difference, 4)} nats"
     return f"no difference can be told, {interval(difference, 4)} nats"
+
+
+def _power(result):
+    return power_sentence(result["differences"], len(result["seeds"]), "nats per token", digits=4)

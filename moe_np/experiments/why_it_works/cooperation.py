@@ -50,11 +50,11 @@ def errors_run(spec: Spec) -> Result:
         return {**dependence(*end), "under other choices": {HALF: dependence(*half)["cancelled"]}}
     result = dependence(*_train_on_regression(spec, SIGMA))
     sigmas = OTHER_SIGMAS if spec["error"] == "mixture" else {}
-    others = {
+    varied = {
         words: dependence(*_train_on_regression(spec, sigma))["cancelled"]
         for words, sigma in sigmas.items()
     }
-    return {**result, "under other choices": others}
+    return {**result, "under other choices": varied}
 
 
 def _train_on_vowels(spec):
