@@ -31,6 +31,7 @@ from moe_np.base.checks import InputError, integer
 from moe_np.base.files import writable_folder, write_atomically
 from moe_np.base.machine import cores
 from moe_np.cli import guarded
+from moe_np.experiments.common.reports import plural
 from moe_np.experiments.common.sweep import Sweep, versions
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -73,7 +74,9 @@ def report(out: pathlib.Path, quick: bool) -> None:
     parts = ["# The papers' numbers beside ours\n"]
     if quick:
         parts.append(QUICK_WARNING)
-    parts.append(f"Made by `python -m figures` with {used}.\n")
+    runs = sum(1 for _ in (out / "runs").rglob("*.json"))
+    made = f"from {plural(runs, 'stored run')}, those of earlier calls included"
+    parts.append(f"Made by `python -m figures` with {used}, {made}.\n")
     sections = [out / "sections" / f"{name}.md" for name in SCRIPTS]
     parts += [path.read_text(encoding="utf-8") for path in sections if path.exists()]
     write_atomically(out / "REPORT.md", "\n".join(parts))

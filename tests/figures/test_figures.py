@@ -70,3 +70,13 @@ def test_the_run_that_is_drawn_is_said_to_be_one_of_few():
     assert seed == 1
     assert words.startswith("2 of 4 runs") and words.endswith("the first of them, seed 1")
     assert fig1.which_run([0.4, 0.3])[0] == 0 and "seed 0" in fig1.which_run([0.4, 0.3])[1]
+
+
+def test_the_report_says_how_many_runs_there_are(tmp_path):
+    for name in ("a/1.json", "b/2.json", "b/3.json"):
+        path = tmp_path / "runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}", encoding="utf-8")
+    main.report(tmp_path, quick=False)
+    text = (tmp_path / "REPORT.md").read_text(encoding="utf-8")
+    assert "from 3 stored runs, those of earlier calls included" in text
