@@ -93,8 +93,12 @@ def argument_names(function: str, cells: Sequence[tuple[int, str]], count: int) 
 
 
 def inputs_in_words(names: Iterable[str], inputs: tuple) -> str:
-    """Shapes, and what is special: "x (5, 3), up to 902 in size; valid (5,), 2 of 5 True"."""
-    return "; ".join(_words(name, value) for name, value in zip(names, inputs, strict=True))
+    """Shapes, and what is special: "x (5, 3), up to 902 in size; valid (5,), 2 of 5 True".
+
+    Nothing is said of long texts.
+    """
+    words = (_words(name, value) for name, value in zip(names, inputs, strict=True))
+    return "; ".join(filter(None, words))
 
 
 def _words(name, value):
@@ -102,10 +106,11 @@ def _words(name, value):
         return f"{name} {value.shape}{_about(value)}"
     if isinstance(value, dict):
         return f"{name} with {_some(_words(key, part) for key, part in value.items())}"
-    if isinstance(value, (tuple, list)) and any(isinstance(v, (np.ndarray, tuple)) for v in value):
+    nested = (np.ndarray, tuple, list, dict)
+    if isinstance(value, (tuple, list)) and any(isinstance(part, nested) for part in value):
         return f"{name}, a list of {len(value)}: {_some(_part(part) for part in value)}"
     if isinstance(value, str):
-        return f"{name}, a text" if len(value) > LONGEST_TEXT else f"{name} = {value!r}"
+        return "" if len(value) > LONGEST_TEXT else f"{name} = {value!r}"
     if isinstance(value, float):
         return f"{name} = {value:.4g}"
     text = str(value)
@@ -115,7 +120,7 @@ def _words(name, value):
 def _part(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.shape}{_about(value)}"
-    return _words("", value).strip(" =,")
+    return _words("", value).strip(" =,").removeprefix("with ")
 
 
 def _some(texts: Iterable[str]) -> str:

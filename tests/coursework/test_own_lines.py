@@ -44,11 +44,12 @@ def test_inputs_in_words_say_what_is_special_and_no_values():
     words = inputs_in_words(["x", "valid", "k", "noise", "lr", "kind", "source"], inputs)
     assert words == (
         "x (2, 2), with nan, with infinity, up to 902 in size; valid (2,), 1 of 2 True; k = 2; "
-        "noise = None; lr = 0.5; kind = 'cubic'; source, a text"
+        "noise = None; lr = 0.5; kind = 'cubic'"
     )
     lists = ([np.zeros((0, 3)), np.array([4, 7])], {"w": 1e-3 * np.ones(2)}, [3, 0])
-    words = inputs_in_words(["x", "params", "n"], lists)
+    lists += ([({"w": np.ones(2)}, 7)],)
+    words = inputs_in_words(["x", "params", "n", "parts"], lists)
     assert words == (
         "x, a list of 2: (0, 3), empty, (2,), from 4 to 7; params with w (2,), at most 0.001 in "
-        "size; n = [3, 0]"
+        "size; n = [3, 0]; parts, a list of 1: a list of 2: w (2,), 7"
     )
