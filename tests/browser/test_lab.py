@@ -1,5 +1,5 @@
-"""A learner in a real browser: open lesson 04 in JupyterLab, run all, step on three times and back
-once.
+"""A learner in a real browser: open lessons 04 and 09 in JupyterLab, run all, step on and back, and
+find a prediction below its outcome.
 
     python -m pytest -m browser tests/browser     with the extra `browser` and a Chromium
 
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import socket
@@ -47,8 +48,8 @@ def free_port():
 
 @pytest.fixture
 def lab(tmp_path):
-    """(address, token) of a JupyterLab of its own on a copy of the lessons, without anybody's
-    settings.
+    """(address, token, folder) of a JupyterLab of its own on a copy of the lessons, without the
+    settings of the person.
     """
     pytest.importorskip("jupyterlab")
     shutil.copytree(
@@ -85,7 +86,7 @@ def lab(tmp_path):
         try:
             address = f"http://127.0.0.1:{port}"
             wait_for(f"{address}/api?token={token}", server, tmp_path / "log")
-            yield address, token
+            yield address, token, tmp_path / "lessons"
         finally:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -115,7 +116,7 @@ def page():
 
 def open_and_run(page, lab, name):
     """Open a lesson, run all its cells from the menu, wait until the last one is done."""
-    address, token = lab
+    address, token, _ = lab
     page.goto(f"{address}/lab/tree/{name}.ipynb?token={token}")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     page.locator("text=Python 3").first.wait_for()  # the kernel is there
@@ -151,7 +152,7 @@ def test_lesson_04_is_run_and_stepped_through(page, lab):
     ).first
     walk.scroll_into_view_if_needed()
     forward, back = (walk.locator("button", has_text=name) for name in ("forward", "back"))
-    assert "state 0 of 0 to" in walk.inner_text() and "epoch 0" in walk.inner_text()
+    assert re.search(r"state 0 of \d+\b", walk.inner_text()) and "epoch 0" in walk.inner_text()
     for number in (1, 2, 3):
         forward.click()
         walk.locator("text=" + f"state {number} of").wait_for()
@@ -163,4 +164,24 @@ def test_lesson_04_is_run_and_stepped_through(page, lab):
     assert walk.locator("mjx-container").count() > 0, "the equation is typeset"
     walk.evaluate("e => e.closest('.jp-Cell').scrollIntoView()")
     shot(page, "04_view")
-    page.locator("text=foot: not yet").first.wait_for()
+    page.locator("text=one_epoch: not yet").first.wait_for()
+
+
+def test_lesson_09_shows_a_prediction_below_its_outcome_and_the_flow_of_its_arrays(page, lab):
+    path = lab[2] / "09_balance.ipynb"
+    notebook = path.read_text(encoding="utf-8")
+    path.write_text(notebook.replace('"09.2", ""', '"09.2", "a third"'), encoding="utf-8")
+    open_and_run(page, lab, "09_balance")
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    outcome = page.locator(".jp-CodeCell", has_text="You expected (09.2): a third").first
+    outcome.wait_for()
+    assert "CV² of" in outcome.inner_text(), "below the output of the next cell"
+    walk = page.locator(
+        ".jp-OutputArea-output", has=page.locator("button", has_text="forward")
+    ).first
+    walk.scroll_into_view_if_needed()
+    assert walk.locator(".moe-flow").count() == 1 and "←" in walk.inner_text()
+    picture, table = (walk.locator(name).first.bounding_box() for name in ("img", "table"))
+    assert table["x"] > picture["x"] + 200, "the arrays stand beside the picture"
+    shot(page, "09_view")
+    page.locator("summary", has_text="Hint 1").first.wait_for()
