@@ -232,7 +232,11 @@ def _watch(process, lines, time_limit, gone, received):
 
 
 def _pass_on_signals(received, lines, informed):
-    """Send what was received to all ranks that are known by now, each signal once."""
+    """Send what was received to all ranks that are known by now, each signal once. On Windows
+    Ctrl-C reaches all processes of a console.
+    """
+    if os.name != "posix":
+        return
     known = [int(line["pid"]) for line in lines if line["pid"]]
     for name, pid in itertools.product(tuple(received), known):
         if (name, pid) not in informed:

@@ -1,6 +1,7 @@
 """Start ranks, and end them: which MPI is found, real ranks, and no hang whatever happens."""
 
 import importlib.util
+import io
 import pathlib
 import subprocess
 import sys
@@ -71,6 +72,15 @@ def test_no_mpi_is_told(monkeypatch, tmp_path):
 def test_an_answer_takes_no_longer_than_its_limit_and_needs_no_program():
     assert "error" in launch._output(["/no/such/program", "--version"])
     assert launch._output([sys.executable, "-c", "print(3)"]).strip() == "3"
+
+
+def test_what_ranks_print_is_passed_on_and_what_mpiexec_adds_is_kept():
+    """A progress bar has carriage returns, and blanks that clear it; its last line may be open."""
+    text = "10 %\r    \rupdate 2: é\n\n=======\nAbort(3) on node 1\n20 %"
+    output, printed = io.StringIO(), []
+    launch._pass_on(io.BytesIO(text.encode()), output, printed)
+    assert output.getvalue() == "10 %\r    \rupdate 2: é\n20 %"
+    assert printed == ["\n", "=======\n", "Abort(3) on node 1\n"]
 
 
 # --- real ranks -----------------------------------------------------------------------------------
