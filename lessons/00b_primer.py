@@ -99,7 +99,7 @@ assert normal(0.5, 0, 1.0) > 1000 * normal(0.5, 0, 0.1)
 # %% [markdown]
 # ## 3. Bayes' rule: who did it?
 #
-# Expert $i$ was on duty with probability $p_i$ (the **prior**), and if it was, it produces $d$ with density $P_i$. Now we
+# Expert $i$ was chosen with probability $p_i$ (the **prior**), and if it was, it produces $d$ with density $P_i$. Now we
 # have seen $d$. The probability that it was expert $i$ (the **posterior**) is
 #
 # $$h_i = \frac{p_i P_i}{\sum_j p_j P_j}.$$

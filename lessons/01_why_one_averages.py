@@ -154,7 +154,7 @@ assert abs(error / variance - 1) < 0.01 and abs(missed(x_new, y) - straight) < 0
 #
 # ## 4. A model that is always right
 #
-# Suppose somebody gives us a model that tosses a coin and then bends the elbow to the left or to the right, without any
+# Suppose we are given a model that tosses a coin and then bends the elbow to the left or to the right, without any
 # noise. Its hand is on the target every time.
 #
 # **Predict.** Which of the two has the smaller squared error, the coin or the straight arm? By what factor?
@@ -282,7 +282,7 @@ assert min(first.max(), last.max()) > 0.9 and middle.max() < 0.6
 assert len({first.argmax(), middle.argmax(), last.argmax()}) == 3
 
 # %% [markdown]
-# Each expert has a branch. None of them fits all cases, and none has to: the gate says where it is on duty. Where there is
+# Each expert has a branch. None of them fits all cases, and none has to: the gate says where it is to be believed. Where there is
 # only one branch, the gate is sure. Where there are three, it *cannot* be, and says so.
 #
 # Not every start ends here: one of the ten is in a local optimum, with a visibly lower likelihood. Keeping the best of ten is

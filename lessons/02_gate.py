@@ -91,7 +91,7 @@ next(steps)
 # ## 2. A judge
 #
 # A gradient is a promise: nudge one entry by a little, and the total changes by that entry's derivative times the
-# nudge. `compare` takes the promise at its word, for every entry of an array. It is slow, it is right to six digits or
+# nudge. `compare` tests this promise for every entry of an array. It is slow, it is right to six digits or
 # more, and it cannot share a mistake with what we derive.
 #
 # To nudge an array in the middle, one needs the rest of the forward pass from there on. These are the last lines of

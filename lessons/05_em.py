@@ -48,7 +48,7 @@ ends = np.array([[0.0], [1.0]])
 #   would be an ordinary classifier, with the experts' numbers as labels.
 # * **If we knew the lines and the gate**, we would know who made each case, as well as it can be known: Bayes.
 #
-# **Predict.** Let somebody tell us the branch of each case. How many steps does it take to find the three lines?
+# **Predict.** Suppose that we are told the branch of each case. How many steps does it take to find the three lines?
 
 # %%
 branch = np.digitize(d[:, 0], [0.339, 0.661])  # where d + 0.3 sin(2πd) turns back
@@ -128,7 +128,7 @@ steps.goto(1)
 
 # %% [markdown]
 # **Answer.** Case A, although no expert explains it well. Responsibility is a **comparison**: it asks who explains the case
-# *best*. (So an outlier belongs to somebody too, and pulls at that line with all its weight.)
+# *best*. (So an outlier belongs to an expert too, and pulls at its line with all its weight.)
 #
 # ## 3. M step, the experts: one regression per expert
 #

@@ -80,7 +80,7 @@ plt.show()
 # borders if one follows the likelier branch at each gate. In the flat picture, borders meet in threes, like soap
 # bubbles. In the tree they meet in T's: the top gate cuts right through, and a border below ends at it. A tree is a
 # **decision tree whose questions are soft and slanted**, and in which a question low down is asked on one side only.
-# That makes it easier to read, and, as we shall see, gives EM smaller problems.
+# That makes it easier to read, and, as section 3 shows, gives EM smaller problems.
 #
 # ## 2. One case, up and down the tree
 #

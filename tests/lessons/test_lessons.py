@@ -25,7 +25,7 @@ LESSONS = ROOT / "lessons"
 SLOW = {  # under lessons/: what takes more than two seconds of a processor, with Numba or without
     *("01_why_one_averages.py", "04_vowels.py", "06_hierarchies.py", "09_balance.py"),
     *("10_dispatch.py", "11_router_zoo.py", "12_clusters.py", "13_six_ways.py"),
-    *("18_transformer.py", "20_lstm.py"),
+    *("05_em.py", "18_transformer.py", "20_lstm.py"),
     *("21_after_training.py", "23_when_sparse_wins.py", "24_articles.py"),
     *("solutions/18_transformer.py", "solutions/19_mixtral.py", "solutions/20_lstm.py"),
     *("solutions/01_why_one_averages.py", "solutions/04_vowels.py", "solutions/06_hierarchies.py"),
