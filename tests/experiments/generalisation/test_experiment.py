@@ -10,7 +10,7 @@ from moe_np.experiments.common.decisions import VERDICTS
 from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.generalisation import article_claims, case_measures, experiment, runs
 from moe_np.experiments.generalisation.article_claims import CASE, CLAIMS, MUST_FAIL, MUST_HOLD
-from moe_np.experiments.generalisation.report import report
+from moe_np.experiments.generalisation.report import report, section
 from moe_np.experiments.generalisation.runs import Cell
 
 SPEC = runs.spec_of(
@@ -110,5 +110,20 @@ def test_the_report_says_power_and_effect_and_follows_the_numbers(result):
     assert set(result["claims"]) == {"noise", "sharing"}
     assert "seen in 80 % of cases" in text and "Bonferroni" in text and "**Memory.**" in text
     assert "99.91 % interval" in text and text.count("must fail") == 2
+    assert text.count("Sensitivity, the verdict with another smallest difference: with ") == 2
     answer = result["claims"]["noise"]
     assert answer["verdict"] in VERDICTS and answer["decisions"][0]["effect"] is None
+
+
+def test_the_report_says_what_another_smallest_difference_would_change():
+    claim = CLAIMS["against dense"]
+    noise = 1e-4 * np.random.default_rng(1).normal(size=(20, 16))
+    losses = {"top-2 of 8": 1.04, "top-2 of 8, drawn anew": 1.04, "at random": 2.0}
+    cells = experiment.cells_of(["against dense"])
+    made = {
+        cell: [{"test": losses.get(cell.system, 1.0) + e} for e in noise[i]]
+        for i, cell in enumerate(cells)
+    }
+    answer = experiment.decided(claim, made)
+    assert answer["verdict"] == "not supported"
+    assert "with 0.025, holds and with 0.1, not supported." in section(claim, answer)
