@@ -97,19 +97,21 @@ def test_an_experiment_with_its_figure(checkout):
 @pytest.mark.slow
 def test_a_lesson(checkout):
     checkout.add("lesson")
-    row = re.search(r"^\| \[15 .*\n", checkout.read("lessons/README.md"), re.MULTILINE)[0]
-    new_row = "| [16 Ties](16_ties.ipynb) | say who gets a token in a tie |\n"
+    row = re.search(r"^\| \[25 .*\n", checkout.read("lessons/README.md"), re.MULTILINE)[0]
+    new_row = "| [26 Ties](26_ties.ipynb) | say who gets a token in a tie |\n"
     checkout.replace("lessons/README.md", (row, row + new_row))
-    text = checkout.read("lessons/15_errata.py")
+    text = checkout.read("lessons/25_audit.py")
     last = text[text.index("# This was the last lesson.") :]
-    checkout.replace("lessons/15_errata.py", (last, "# Next: 16, ties.\n"))
-    assert checkout.run("lessons/build.py") == "15_errata.ipynb written\n16_ties.ipynb written\n"
-    assert checkout.changed() == listed("A lesson", NN_name="16_ties", MM_before="15_errata")
-    tests = "16_ties or table or next or without_a_source or 15_errata and notebook"
-    report = checkout.test("tests/lessons/test_lessons.py", "-k", tests)
-    assert "test_it_has_the_shape_of_a_lesson[16_ties.py] PASSED" in report
-    assert "test_it_runs_in_time_and_writes_nothing[solutions/16_ties.py] PASSED" in report
-    checkout.run("-m", "ruff", "check", "--no-cache", "lessons/16_ties.py")
+    checkout.replace("lessons/25_audit.py", (last, "# Next: 26, ties.\n"))
+    assert checkout.run("lessons/build.py") == "25_audit.ipynb written\n26_ties.ipynb written\n"
+    assert checkout.changed() == listed("A lesson", NN_name="26_ties", MM_before="25_audit")
+    tests = "26_ties or table or next or without_a_source or 25_audit and notebook"
+    paths = ("tests/lessons/test_lessons.py", "tests/lessons/test_additions.py")
+    report = checkout.test(*paths, "-k", tests)
+    assert "two_hints[26_ties] PASSED" in report
+    assert "test_it_has_the_shape_of_a_lesson[26_ties.py] PASSED" in report
+    assert "test_it_runs_in_time_and_writes_nothing[solutions/26_ties.py] PASSED" in report
+    checkout.run("-m", "ruff", "check", "--no-cache", "lessons/26_ties.py")
 
 
 @pytest.mark.slow

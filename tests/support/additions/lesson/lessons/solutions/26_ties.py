@@ -1,10 +1,16 @@
 # %% [markdown]
-# # 16 · Solutions
+# # 26 · Solutions
 
 # %%
 import numpy as np
 
 from moe_np.coursework import self_check
+
+# %% [markdown]
+# ## Hints
+#
+# 1. Begin with expert 0 for every token, and look at the other experts one by one.
+# 2. An expert takes a token over only if its logit is larger, not if it is equal: `>`, not `>=`.
 
 # %% [markdown]
 # ## Your turn
@@ -26,11 +32,19 @@ def cases(rng):
 assert self_check(first_best, lambda logits: logits.argmax(axis=1), cases)
 
 # %% [markdown]
-# ## 1 to 3
+# ## 1. A little noise
 #
-# Each expert gets about a third of the tokens. All of them, under its new name. Those with equal
-# logits.
+# Each expert gets about a third of the tokens.
 
 # %%
 noise = 1e-9 * np.random.default_rng(0).normal(size=(300, 3))
 assert (np.bincount(noise.argmax(axis=1)) > 70).all()
+
+# %% [markdown]
+# ## 2. All of them
+#
+# All of them, under its new name.
+#
+# ## 3. The highest index
+#
+# Those with equal logits.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 16 · Ties: who gets a token that two experts want equally
+# # 26 · Ties: who gets a token that two experts want equally
 #
 # Afterwards you can say what a router does with equal logits, and why it has to be stated.
 
@@ -59,4 +59,4 @@ self_check(first_best, lambda logits: logits.argmax(axis=1), cases)
 #    permutation of the experts?
 # 3. **Break it.** Let the highest index win. Which tests of `tests/routing/test_routers.py` notice?
 #
-# Solutions: `lessons/solutions/16_ties.py`.
+# Solutions: `lessons/solutions/26_ties.py`.
