@@ -14,6 +14,13 @@ from moe_np.serving import cache_policies
 plt.rcParams.update(plots.STYLE)
 
 # %% [markdown]
+# ## Hints
+#
+# 1. Keep a list of what is in the cache, the longest unused first. A hit moves an expert to the end of the list.
+# 2. Within a step, go through the experts in rising order. What this step needs must not be thrown out by this step:
+#    when room is needed, remove the first expert in the list that the step does not use.
+
+# %% [markdown]
 # ## Your turn
 #
 # A list with the latest use last is enough.

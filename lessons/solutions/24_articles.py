@@ -12,6 +12,13 @@ from moe_np.layers import diagnostics
 from moe_np.routing import kmeans
 
 # %% [markdown]
+# ## Hints
+#
+# 1. The half width of the interval is `scipy.stats.t.ppf(0.975, n - 1)` times the sample standard deviation
+#    (`ddof=1`) over the root of n.
+# 2. Compare both ends of the interval with `smallest`. "No part above" means that the upper end is not above it.
+
+# %% [markdown]
 # ## Your turn
 
 
