@@ -1,6 +1,7 @@
 """Memory: sizes as text, and the resident memory of this process (resident set size)."""
 
 import contextlib
+import ctypes
 import os
 import re
 import sys
@@ -40,3 +41,11 @@ def resident() -> int | None:
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return largest if sys.platform == "darwin" else 1024 * largest
     return None
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, so that `resident` is that of what is there.
+    Only where the C library can (glibc).
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

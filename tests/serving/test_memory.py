@@ -1,12 +1,13 @@
 """Sizes as text, and the memory of this process."""
 
+import platform
 import sys
 
 import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.serving.memory import bytes_of, megabytes, resident
+from moe_np.serving.memory import bytes_of, give_back, megabytes, resident
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,14 @@ def test_resident_memory_follows_what_is_used():
     array = np.ones(12_500_000)
     assert 90e6 < resident() - before < 130e6
     del array
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is given back")
+def test_freed_memory_is_given_back():
+    before = resident()
+    arrays = [np.ones(10_000) for _ in range(1000)]  # small ones, which the heap keeps
+    kept = np.ones(1000)  # after them
+    del arrays
+    give_back()
+    assert resident() - before < 40e6
+    assert kept.all()
