@@ -17,11 +17,11 @@ from moe_np.experiments.generalisation.report import report
 TITLE = "Do mixtures generalise? Eight claims on new data"
 ORDER = 195
 COLOURS = {  # of the verdict on a case
-    HOLDS: plots.COLOURS[0],
-    NOT_SUPPORTED: plots.COLOURS[1],
-    CANNOT_BE_TOLD: plots.COLOURS[2],
+    HOLDS: plots.BLUE,
+    NOT_SUPPORTED: plots.ORANGE,
+    CANNOT_BE_TOLD: plots.BLACK,
 }
-CONTROL = "0.55"
+CONTROL = plots.GREY
 
 
 def make(job: Job) -> str:
@@ -51,12 +51,13 @@ def panel(ax, claim, answer) -> None:
         ax.plot(decision["estimate"], row, "o" if is_case else "s", color=colour)
     labels = [d["case"] if d["role"] == CASE else f"{d['role']}: {d['case']}" for d in decisions]
     ax.set_yticks(range(len(labels)), labels, fontsize=9)
+    ax.tick_params(axis="x", labelsize=10)
     ax.invert_yaxis()
     greater = claim.criterion.direction == "greater"
     bound = claim.criterion.smallest if greater else -claim.criterion.smallest
     low, high = ax.get_xlim()
     low, high = min(low, -1.5 * abs(bound)), max(high, 1.5 * abs(bound))
-    ax.axvspan(*((bound, high) if greater else (low, bound)), color=plots.COLOURS[0], alpha=0.08)
+    ax.axvspan(*((bound, high) if greater else (low, bound)), color=plots.BLUE, alpha=0.08)
     ax.axvline(bound, color="0.3", ls="--", lw=1)
     ax.axvline(0, color="0.3", lw=0.8)
     ax.set_xlim(low, high)
