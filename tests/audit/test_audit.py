@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -137,3 +138,35 @@ def test_a_page_escapes_what_the_code_says():
     finding = audit.Finding("check", "wrong", "a < b", None, got="<script>alert(1)</script>")
     result = audit.Report("<b>", "numpy", [finding])
     assert "<script>" not in report.page(result) and "&lt;script&gt;" in report.page(result)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, "top-2", (), np.ones((3, 3, 3)), np.ones((7, 4)) * 1j, np.array([object()] * 7)],
+)
+def test_a_result_without_a_form_is_one_error(answer):
+    def router(x, w):
+        return answer
+
+    with pytest.raises(InputError, match=r"router: 7 tokens, .* neither weights nor an output"):
+        audit.audit(router)
+
+
+def test_the_audit_goes_on_where_answers_turn_into_nonsense():
+    calls = []
+
+    def router(x, w):
+        calls.append(len(x))
+        weights = numpy_bank.softmax(x @ w)
+        return None if len(calls) > 3 else weights
+
+    result = audit.audit(router, time_limit=20)
+    assert len({finding.check for finding in result.findings}) > 20
+    assert len(calls) > 20 and result.faults
+
+
+def test_a_framework_that_is_not_installed_is_one_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    wanted = "torch: the code under audit needs it, and it is not installed"
+    with pytest.raises(InputError, match=wanted):
+        audit.audit(numpy_bank.softmax_twice, framework="torch")
