@@ -102,7 +102,7 @@ for name, k, renormalise in (("Mixtral", 2, True), ("as they are", 2, False), ("
     assert np.allclose(ratio, 1) == (name == "Mixtral")
 
 # %% [markdown]
-# **Answer.** Only (a). With Switch's weight the layer is some five to eight times too small at the first step. Nothing
+# **Answer.** Only (a). With Switch's weight the layer is three to six times too small at the first step. Nothing
 # crashes, the loss goes down again, and a part of what was paid for is lost. (Hence the paper normalises the weights.)
 #
 # A second thing is exact. Each copy gets a part of the tokens, with a weight. **Together their gradients are the gradient
@@ -120,8 +120,8 @@ print("the gradients of the copies add up to that of the net: yes")
 print("tokens per copy:", np.bincount(routing.expert, minlength=E))
 
 # %% [markdown]
-# So the copies part *only* because they get different tokens. With $k = E$ and equal weights they would stay equal for
-# ever (lesson 12).
+# So the copies part *only* because they get different tokens. With $k = E$ and equal weights they would stay
+# equal (lesson 12).
 #
 # Now a whole model. We train a small dense decoder on the King James Bible, upcycle it, and let both go on for as many
 # updates, beside a model with experts that begins anew.
@@ -200,7 +200,7 @@ assert after["upcycled"] < after["experts, begun anew"]
 
 # %% [markdown]
 # **Answer.** Upcycled and dense are close together, and the new one is far behind, since it has to pay for the first 200
-# updates as well. That is the sense of upcycling: it saves what was spent. How long the lead lasts is disputed:
+# updates as well. That is the purpose of upcycling: it saves what was spent. How long the lead lasts is disputed:
 # Komatsuzaki and others (2022) report more than the whole price of the dense model, OLMoE (Muennighoff and others 2024,
 # arXiv 2409.02060) that the new one catches up after a quarter of it. `moe-np run upcycling` draws the curves, with
 # intervals over seeds; a single run as here proves nothing about a difference of some hundredths.
@@ -359,7 +359,7 @@ print("gradient at p = q:", np.abs(distillation.loss_backward(1.0, loss_cache)).
 # **Predict.** Which of the two does more: copying weights, or soft targets?
 
 # %%
-print("six times 30 updates, about four seconds")
+print("six times 30 updates, about three seconds")
 ways_to_teach = {"anew": ("new", 0.0), "copied": ("copied", 0.0), "copied, soft": ("copied", 0.25)}
 taught = {name: [] for name in ways_to_teach}
 for name, (way, soft) in ways_to_teach.items():
@@ -374,7 +374,7 @@ for name, (way, soft) in ways_to_teach.items():
             )
 
         def minibatch_of(rng):
-            return random_windows(english, rng, batch=4, length=64)
+            return random_windows(english, rng, batch=4, length=32)
 
         options = loop.Options(updates=30, learning_rate=3e-3, warmup=10, seed=seed)
         begun = loop.initial_state(student)
@@ -392,7 +392,7 @@ assert max(taught["copied"]) < min(taught["anew"])
 #
 # ## 4. Fine-tune
 #
-# The model has never seen Spanish. We give it 1,024 tokens of the same Bible in Spanish, 40 updates, and train all
+# The model has never seen Spanish. We give it 1,024 tokens of the same Bible in Spanish, 30 updates, and train all
 # parameters, all but the experts, or the experts with their router alone. What is *frozen* gets the gradient 0 and keeps its
 # bits.
 #
@@ -400,7 +400,7 @@ assert max(taught["copied"]) < min(taught["anew"])
 # which up? Which subset forgets English least?
 
 # %%
-print("three times 40 updates, about four seconds")
+print("three times 30 updates, about three seconds")
 split = bible.split()
 spanish = np.array(tokeniser.encode(bible.running_text(split.train, "spanish")[:4_000]))
 spanish_unseen = np.array(tokeniser.encode(bible.running_text(split.validation, "spanish")[:9_000]))
@@ -416,7 +416,7 @@ for subset in ("all", "all but experts", "experts"):
         return losses, fine_tuning.frozen(grads, trained)
 
     minibatch_of = fine_tuning.minibatches(*few, batch=8)
-    options = loop.Options(updates=40, learning_rate=5e-3, warmup=5)
+    options = loop.Options(updates=30, learning_rate=5e-3, warmup=5)
     curves[subset] = [(0, *at_first)]
     with one_blas_thread():
         for step in loop.train(

@@ -331,8 +331,8 @@ assert rates["layer 3", "lru"][1] > rates["uniform", "lru"][1]
 
 # %% [markdown]
 # **Answer.** It repeats itself a little more, most of all in the last layer: neighbouring tokens want the same experts.
-# Belady's bound is far above LRU, even for uniform choices, because knowing the future is worth much; systems that
-# *guess* the next layer's experts get a part of it. (For Mixtral itself, with such caches and guesses: Eliseev and
+# Belady's bound is far above LRU, even for uniform choices, because knowing the future is worth much. Systems that
+# *guess* the experts of the next layer, and read them early, get a part of that. (For Mixtral itself, with such caches and guesses: Eliseev and
 # Mazur 2023, arXiv 2312.17238.)
 #
 # The caches are **per layer**. One common cache would be worse than it looks: layers take turns, so when a layer comes
