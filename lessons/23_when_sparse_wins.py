@@ -169,7 +169,8 @@ print(
 
 # %% [markdown]
 # **Answer.** Around the corner, where memory and arithmetic take equally long and do not overlap as perfectly as the
-# maximum has it; and wherever a part of the weights is still in the cache. But the shape is that of the formula: rise
+# maximum has it. And where each expert has few rows, whose products are slow, while a part of the small dense net is still
+# in the cache: there the dots can lie above 16, the ratio of the sizes. But the shape is that of the formula: rise
 # with the experts read, fall once the arithmetic takes over.
 #
 # ## 3. Faster than what?

@@ -276,7 +276,7 @@ next(steps)
 view(steps)
 
 # %% [markdown]
-# Three of four questions, and `undivided` got through all of them. It needs a question about *values*: do the weights
+# `level` fails three of four questions, and `undivided` got through all of them. It needs a question about *values*: do the weights
 # equal those of a router that is known to be right? That is what an audit adds.
 #
 # ## 6. The audit
@@ -326,7 +326,7 @@ for name, k in (("first", 1), ("in_order", 2), ("level", 2)):
 assert not audit(first, k=2).faults
 
 # %% [markdown]
-# All are found, with the cause. It also asks what we did not: ties, huge logits, one token and none, half precision.
+# **Answer.** All are found, with the cause. It also asks what we did not: ties, huge logits, one token and none, half precision.
 #
 # ## 7. What no audit sees
 #
