@@ -8,11 +8,21 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.experiments import router_zoo
+from moe_np.experiments.common.statistics import t_interval
 from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.router_zoo import experiment
-from moe_np.experiments.router_zoo.experiment import SEEDS, SMOKE, SYSTEMS, Config, by_chance
+from moe_np.experiments.router_zoo.experiment import (
+    SEEDS,
+    SMOKE,
+    SYSTEMS,
+    Config,
+    by_chance,
+    prepare,
+    spec_of,
+)
 from moe_np.experiments.router_zoo.systems import TWO_MODES, WITH_CAPACITY
 from moe_np.layers import diagnostics
+from moe_np.models import associative_memory
 
 TINY = SMOKE["config"]
 
@@ -121,3 +131,28 @@ def test_the_order_of_the_plainest_systems(sweep):
     assert hashed < top < noisy < min(through, dense)
     assert top < 10 and dense > 35
     assert results[0]["cv"] == pytest.approx(by_chance(specs[0], 1), rel=0.15)
+
+
+def perplexity_with_redrawn_experts(share, seed):
+    """That of the hash router, where a share of the keys gets another expert after every pass."""
+    config = dataclasses.replace(Config(), n_keys=512, n_experts=8, batch=128, epochs=5)
+    setup, keys, labels, params, rng = prepare(spec_of(config, "hash", seed))
+    redraw = np.random.default_rng([seed, 5])
+    options = {"epochs": 1, "batch": config.batch, "lr": 0.02, "rng": rng}
+    for _ in range(config.epochs):
+        *_, last = associative_memory.train(setup, params, keys, labels, **options)
+        table = params["router"]["table"].copy()
+        chosen = redraw.random(len(table)) < share
+        table[chosen] = redraw.integers(config.n_experts, size=chosen.sum())
+        params = {**last.params, "router": {"table": table}}
+    measured = associative_memory.measure(setup, last.params, keys, labels, batch=config.batch)
+    return measured["perplexity"]
+
+
+def test_another_expert_for_some_keys_in_every_pass_costs_quality_by_itself():
+    """An intervention, seed by seed: nothing but the table of the hash router differs."""
+    perplexities = [
+        [perplexity_with_redrawn_experts(share, seed) for share in (0.2, 0)] for seed in range(3)
+    ]
+    ratios = [np.log(redrawn / kept) for redrawn, kept in perplexities]
+    assert t_interval(ratios).low > 0
