@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moe_np.base import checks
-from moe_np.parallel import dropped, in_process, launch, layer_step, mpi, progress
+from moe_np.parallel import agreement, dropped, in_process, launch, layer_step, mpi, progress
 from moe_np.parallel.exchanges import RankError, shares
 from moe_np.parallel.layer_step import Sizes
 from moe_np.parallel.mpi import Timing
@@ -117,6 +117,7 @@ def _as_rank(args, given):
     communicator = mpi.world()
     rank = communicator.rank
     clock: list[Timing] = []
+    mpi.run(agreement.same({"router": given.router, "experts": given.params}))
     result = mpi.run(layer_step.whole(given, rank, args.ranks), clock=clock)
     clocks = communicator.gather(clock)
     if rank != 0:

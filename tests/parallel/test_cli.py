@@ -100,6 +100,26 @@ def test_ranks_of_mpi_are_checked(capfd, ranks):
     assert report["digest"] == layer_step.digest(layer_step.in_one_process(given))
 
 
+@pytest.mark.mpi
+def test_ranks_with_different_parameters_are_told_at_the_start(capfd, monkeypatch, tmp_path):
+    """A rank whose environment has another seed, as a faulty launcher would have it."""
+    found, reason = launch.find()
+    if found is None:
+        pytest.skip(reason)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from moe_np.cli import main\n"
+        "from moe_np.parallel import mpi\n"
+        "rank = mpi.world().rank\n"
+        "sys.exit(main(['parallel', '--ranks', '3', '--tokens', '40', '--seed', str(rank // 2)]))\n"
+    )
+    ended = launch.run([str(program)], 3, found)
+    wanted = "moe-np: error: rank 2: params, router.w: wanted the same as other ranks have, got"
+    assert ended.status == 1
+    assert wanted in capfd.readouterr().err
+
+
 def test_the_table_is_aligned():
     timing = cli.Timing("counts", 0.001, 0.002, 0.003, 4)
     report = cli.Report(1, "one process", {"pieces": 8}, "float64", "0", [3], [2], [[timing]], None)
