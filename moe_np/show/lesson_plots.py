@@ -212,7 +212,7 @@ def lines_over_points(
 def chances_to_be_kept(
     ax: "Axes", clean: ArrayE, sigma: ArrayE, noisy: ArrayE, threshold: ArrayE, P: ArrayE
 ) -> None:
-    """One token: per expert the density of its noisy logit, the part beats the threshold shaded,
+    """One token: per expert the density of its noisy logit, the part above the threshold shaded,
     the logit that was drawn as a dot, and P. Blue: kept.
     """
     line = np.linspace(-6, 6, 400)
@@ -222,7 +222,7 @@ def chances_to_be_kept(
         colour = plots.BLUE if noisy[i] > threshold[i] else plots.GREY
         ax.plot(line, i + density, color=colour, linewidth=1.5)
         shade = {"color": colour, "alpha": 0.45, "linewidth": 0}
-        ax.fill_between(line[beats], i, (i + density)[above], **shade)
+        ax.fill_between(line[beats], i, (i + density)[beats], **shade)
         ax.plot([threshold[i]] * 2, [i, i + 0.85], color=plots.BLACK, linewidth=1.5)
         ax.plot(noisy[i], i, "o", color=colour, markersize=8, clip_on=False, zorder=5)
         ax.text(6.1, i + 0.25, f"P = {P[i]:.2f}", color=colour)
