@@ -8,9 +8,11 @@ Every verdict is computed. On one problem a claim about two methods is
     no          where neither is seen
 
 at p < .05, two-sided, after Holm's correction for all tests of the table. As a whole a claim holds
-if it is yes on all problems, partly if on some; it is mixed if on others the reverse is seen;
-without a yes it is reversed or not seen. `summary.py` says what level, stuck, unfinished and failed
-mean. WITHDRAWN has the claims that these runs cannot decide, with the reason.
+if it is yes on all problems, and holds under a condition if on some: these problems are the
+condition. It is not supported if the reverse is seen on all problems. Otherwise it cannot be told,
+since that no difference was seen does not say that there is none. `summary.py` says what level,
+stuck, unfinished and failed mean. WITHDRAWN has the claims that these runs cannot decide, with the
+reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_np.experiments.common.decisions import CONDITION
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import decimal, p_value
-from moe_np.experiments.common.verdicts import holm
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED, holm
 from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
 from moe_np.experiments.training_methods.summary import above_level
 
@@ -328,7 +331,7 @@ def claims(result: Result) -> list[Result]:
 
 
 def verdict(answers: Sequence[str]) -> str:
-    """The verdict on a claim from the answers on the problems."""
+    """The verdict on a claim from the answers on the problems, one of `decisions.VERDICTS`."""
     if "yes" in answers:
-        return "holds" if set(answers) == {"yes"} else "mixed" if "reverse" in answers else "partly"
-    return "reversed" if "reverse" in answers else "not seen"
+        return HOLDS if set(answers) == {"yes"} else CONDITION
+    return NOT_SUPPORTED if set(answers) == {"reverse"} else CANNOT_BE_TOLD

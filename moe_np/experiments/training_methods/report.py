@@ -2,6 +2,7 @@
 what follows from them.
 """
 
+from moe_np.experiments.common.decisions import CONDITION
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, join, markdown_table, mean_sd
@@ -99,7 +100,9 @@ def claims_table(result: Result) -> str:
     for claim in result["claims"]:
         cells = [f"**{claim['found'][name]}** {claim['cells'][name]}" for name in names]
         words = [claim["about"], claim["claim"], claim["measured"]]
-        rows.append([*words, *cells, claim["verdict"]])
+        where = [name for name, answer in claim["found"].items() if answer == "yes"]
+        condition = f": {join(where)}" if claim["verdict"] == CONDITION else ""
+        rows.append([*words, *cells, f"{claim['verdict']}{condition}"])
     table = markdown_table(["of", "claim", "measured", *names, "verdict"], rows)
     return (
         "**What articles say, measured.** On a problem: yes, no (not seen) or reverse, at p < .05 "

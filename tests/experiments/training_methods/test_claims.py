@@ -22,11 +22,11 @@ def test_answers_and_verdicts():
     assert yes.word(0.02) == "yes" and reverse.word(0.02) == "reverse"
     assert yes.word(0.06) == reverse.word(0.06) == "no", "after the correction"
     assert claims.verdict(["yes"] * 3) == "holds"
-    assert claims.verdict(["yes", "no", "no"]) == "partly"
-    assert claims.verdict(["yes", "no", "reverse"]) == "mixed"
-    assert claims.verdict(["reverse", "yes", "yes"]) == "mixed"
-    assert claims.verdict(["no"] * 3) == "not seen"
-    assert claims.verdict(["no", "reverse", "no"]) == "reversed"
+    for answers in (["yes", "no", "no"], ["yes", "no", "reverse"], ["reverse", "yes", "yes"]):
+        assert claims.verdict(answers) == "holds under a condition"
+    assert claims.verdict(["reverse"] * 3) == "not supported"
+    for answers in (["no"] * 3, ["no", "reverse", "no"]):
+        assert claims.verdict(answers) == "cannot be told", "no difference seen is no verdict"
 
 
 def test_words():

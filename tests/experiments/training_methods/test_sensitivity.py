@@ -38,5 +38,5 @@ def test_a_verdict_that_hangs_on_a_threshold_is_named(result):
     at_a_twentieth = rows["level at a twentieth of the way"]
     assert at_a_twentieth["cells"] == at_a_twentieth["of"] == 1
     (changed,) = at_a_twentieth["changed"]
-    assert changed["claim"] == "slower" and changed["verdict"] == "not seen"
+    assert changed["claim"] == "slower" and changed["verdict"] == "cannot be told"
     assert rows["stuck below twice the gain"]["cells"] == 0
