@@ -58,7 +58,8 @@ def drawn(ax: "Axes", runs: list[Result]) -> None:
     samples = np.pad(np.array(first["samples"]), ((0, 0), (0, 0), (1, 1), (1, 1)))
     columns = np.concatenate(np.concatenate(np.split(samples, 2), axis=1), axis=1)
     ax.imshow(np.concatenate(list(columns), axis=1), cmap="gray_r")
-    ax.set(xticks=[], yticks=[], title="Drawn pixel by pixel")
+    ax.set_yticks(5 + 10 * np.arange(5), [f"{row} and {row + 5}" for row in range(5)], fontsize=10)
+    ax.set(xticks=[], ylabel="digit: left and right half", title="Drawn pixel by pixel")
 
 
 def make(job: Job) -> str:

@@ -16,6 +16,7 @@ from moe_np.experiments.text_classification.report import report
 
 TITLE = "Text classification: passages by their source"
 ORDER = 430
+COLOURS = (plots.GREY, plots.BLUE, plots.ORANGE)
 
 
 def make(job: Job) -> str:
@@ -27,7 +28,7 @@ def make(job: Job) -> str:
         fig, (points, image) = plt.subplots(1, 2, figsize=(14, 5.5), width_ratios=(2, 3))
         for row, model in enumerate(MODELS):
             right = [r["accuracy"] for r in result["runs"] if r["system"] == model]
-            points.plot(right, np.full(len(right), row), "o", color=plots.COLOURS[row])
+            points.plot(right, np.full(len(right), row), "o", color=COLOURS[row])
             points.plot(np.mean(right), row, "|", color=plots.BLACK, markersize=18)
         points.set_yticks(range(len(MODELS)), [model.replace(", ", ",\n") for model in MODELS])
         points.set_ylim(len(MODELS) - 0.5, -0.5)

@@ -16,9 +16,10 @@ from moe_np.experiments.common.statistics import describe, paired_difference, t_
 from moe_np.experiments.common.verdicts import Criterion, verdict
 
 Values = Mapping[str, Sequence[float]]  # {model: one value per seed}
+WORSE = "It is worse"
 WORDS = {  # of the verdicts
     "holds": "The mixture helps",
-    "not supported": "The mixture does not help",
+    "not supported": "The mixture does not help by a difference of interest",
     "cannot be told": "Whether the mixture helps cannot be told",
 }
 
@@ -59,6 +60,7 @@ def claim(
         "interval": bounds.record(),
         "shown": shown,
         "criterion": criterion.text(),
+        "direction": criterion.direction,
         "verdict": verdict(criterion, bounds),
     }
 
@@ -88,10 +90,21 @@ def section(records: Sequence[Result], *, digits: int = 2, unit: str = "") -> st
 
 
 def sentences(records: Sequence[Result]) -> str:
-    """One sentence per verdict: where the mixture helps, and where it does not."""
+    """One sentence per verdict: where the mixture helps, where it does not, where it is worse."""
     lines = []
     for outcome, text in WORDS.items():
         names = [f"{r['task']} against {r['against']}" for r in records if r["verdict"] == outcome]
         if names:
             lines.append(f"{text}: {'; '.join(names)}.")
+    names = [f"{r['task']} against {r['against']}" for r in records if is_worse(r)]
+    if names:
+        lines.append(f"{WORSE}: {'; '.join(names)}.")
     return " ".join(lines)
+
+
+def is_worse(record: Result) -> bool:
+    """Whether the whole interval lies on the other side of 0."""
+    low, high = record["interval"]["low"], record["interval"]["high"]
+    if low is None or high is None:
+        return False
+    return high < 0 if record["direction"] == "greater" else low > 0

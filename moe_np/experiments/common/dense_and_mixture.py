@@ -37,6 +37,12 @@ def shape(model: str, *, experts: int, hidden: int, k: int) -> Shape:
     return Shape(1, hidden * (k if model == SAME_OPERATIONS else experts))
 
 
+def in_use(expert: ArrayN, n_experts: int, *, least: float = 0.01) -> int:
+    """The number of experts that take at least this share of the cases."""
+    shares = np.bincount(np.asarray(expert), minlength=n_experts) / max(len(expert), 1)
+    return int((shares >= least).sum())
+
+
 def taken_up(expert: ArrayN, label: ArrayN, rng: Rng) -> float:
     """How much of a label the expert of a case tells: percent of the label's entropy, less what a
     permutation of the labels gives.

@@ -10,6 +10,11 @@
 
 Without a router there is one expert and the weight 1: an ordinary network with one hidden layer.
 The loss is the cross-entropy and, with experts, Switch's load-balancing loss.
+
+The initial scale of the router is a tenth of the usual one (Fedus et al. 2021, section 2.4), and
+the coefficient of the load-balancing loss ten times theirs. Of six settings these two had the least
+validation loss, on `digits in four rotations` of two seeds that no experiment uses; with the usual
+ones three of eight experts were in use.
 """
 
 from collections.abc import Callable
@@ -22,12 +27,14 @@ from moe_np.experiments.common import small_decoders
 from moe_np.experiments.common.dense_and_mixture import Shape
 from moe_np.layers import balance, cross_entropy, mixture_layer
 from moe_np.layers.experts import RELU
+from moe_np.routing import top_k
 from moe_np.training import loop
 
 K = 1  # experts per case
 OPTIONS = {"k": K, "renormalise": False}
 ROUTER = mixture_layer.router_of("top_k")
-SWITCH_LOSS = ((0.01, balance.switch),)
+SWITCH_LOSS = ((0.1, balance.switch),)
+SCALE = 0.1  # of the router at initialisation
 
 
 class Data(NamedTuple):
@@ -57,8 +64,8 @@ def init(rng: Rng, d_in: int, classes: int, shape: Shape) -> dict[str, Any]:
     sizes = (d_in, shape.experts, shape.hidden, classes)
     params: dict[str, Any] = {"experts": RELU.init(rng, *sizes, dtype=np.float32)}
     if shape.experts > 1:
-        router = ROUTER.init(rng, d_in, shape.experts)
-        params["router"] = {name: p.astype(np.float32) for name, p in router.items()}
+        sizes = (d_in, shape.experts)
+        params["router"] = top_k.init(rng, *sizes, scale=SCALE, dtype=np.float32)
     return params
 
 

@@ -56,10 +56,10 @@ def step_of(p: Problem) -> Step:
     return step
 
 
-def largest_difference(ours: dict[str, Array], theirs: dict[str, Array]) -> dict[str, float]:
+def largest_difference(ours: dict[str, Array], compared: dict[str, Array]) -> dict[str, float]:
     """{"outputs", "gradients"}: the largest difference, as a share of the largest value of ours."""
     shares = {
-        name: float(np.abs(theirs[name] - value).max() / np.abs(value).max())
+        name: float(np.abs(compared[name] - value).max() / np.abs(value).max())
         for name, value in ours.items()
     }
     return {"outputs": shares.pop(OUT), "gradients": max(shares.values())}

@@ -82,8 +82,8 @@ def run_one(spec: Spec) -> Result:
     if spec["version"] is None:
         return {**facts, "differences": None, "built in": None}
     problem = layer_problem.problem(spec["seed"], **spec["sizes"])
-    theirs = FRAMEWORKS[spec["system"]].statement.step_of(problem)()
-    differences = layer_problem.largest_difference(layer_problem.step_of(problem)(), theirs)
+    values = FRAMEWORKS[spec["system"]].statement.step_of(problem)()
+    differences = layer_problem.largest_difference(layer_problem.step_of(problem)(), values)
     cells = built_in.table(spec["system"]) if spec["seed"] == 0 else None
     return {**facts, "differences": differences, "built in": cells}
 
@@ -109,11 +109,11 @@ def times(config: Config, system: str) -> Result | None:
                 used.append(1e3 * (time.process_time() - begin))
             if number >= 2:  # the first ones compile
                 rounds.append(used)
-    ours, theirs = np.array(rounds).T
+    ours, framework = np.array(rounds).T
     return {
         "ours": float(np.median(ours)),
-        "theirs": float(np.median(theirs)),
-        "ratio": float(np.median(theirs / np.maximum(ours, 1e-6))),
+        "theirs": float(np.median(framework)),
+        "ratio": float(np.median(framework / np.maximum(ours, 1e-6))),
     }
 
 

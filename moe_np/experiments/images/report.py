@@ -19,7 +19,8 @@ def _caption(result):
         f"Digits of 8 x 8 pixels: {config['train']} images for training, {config['validation']} "
         f"for choices, {config['test']} for the test. {caption}. In `which rotation` the class is "
         "the rotation, one of two that are 15 degrees apart, and the digit is the cluster; in "
-        "`digits in four rotations` it is the other way round."
+        "`digits in four rotations` it is the other way round. A dense network of equal size does "
+        f"{config['experts']} times the operations of the mixture."
     )
 
 
@@ -51,6 +52,8 @@ def _taken(result):
             for name, values in ours["taken"].items()
         ]
         layers = " (layer by layer)" if task == PIXELS else ""
+        if "in use" in ours:
+            texts.append(f"{decimal(ours['in use'], 1)} experts in use")
         lines.append(f"{task}{layers}: {', '.join(texts)}.")
     if not lines:
         return ""

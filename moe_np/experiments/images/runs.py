@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from moe_np.experiments.common import mixture_classifier, sequence_models
-from moe_np.experiments.common.dense_and_mixture import MIXTURE, MODELS, shape, taken_up
+from moe_np.experiments.common.dense_and_mixture import MIXTURE, MODELS, in_use, shape, taken_up
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.sequence_models import Sizes
 from moe_np.experiments.common.statistics import describe
@@ -121,6 +121,7 @@ def _experts(model, test, n_experts, seed):
     for name, label in labels.items():
         np.add.at(counts[name], (expert, label), 1)
     return {
+        "in use": in_use(expert, n_experts),
         "taken": {name: taken_up(expert, label, rng) for name, label in labels.items()},
         "counts": {name: table.tolist() for name, table in counts.items()},
     }
@@ -206,6 +207,8 @@ def summarise(runs: list[Result]) -> Result:
     for name in ("accuracy", "loss"):
         if name in runs[0]:
             summary[name] = describe([run[name] for run in runs]).record("mean", "sd")
+    if "in use" in runs[0]:
+        summary["in use"] = float(np.mean([run["in use"] for run in runs]))
     if "taken" in runs[0]:
         summary["taken"] = {
             name: [

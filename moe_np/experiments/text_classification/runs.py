@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from moe_np.experiments.common import mixture_classifier
-from moe_np.experiments.common.dense_and_mixture import MIXTURE, MODELS, shape, taken_up
+from moe_np.experiments.common.dense_and_mixture import MIXTURE, MODELS, in_use, shape, taken_up
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.text_classification import passages
@@ -85,6 +85,7 @@ def _experts(model, test, n_experts, seed):
     np.add.at(counts, (expert, test.language, test.part), 1)
     labels = {"language": test.language, "part": test.part}
     return {
+        "in use": in_use(expert, n_experts),
         "taken": {name: taken_up(expert, label, rng) for name, label in labels.items()},
         "counts": counts.tolist(),
     }
@@ -95,6 +96,8 @@ def summarise(runs: list[Result]) -> Result:
     summary = {"parameters": runs[0]["parameters"]}
     for name in ("accuracy", "loss"):
         summary[name] = describe([run[name] for run in runs]).record("mean", "sd")
+    if "in use" in runs[0]:
+        summary["in use"] = float(np.mean([run["in use"] for run in runs]))
     if "taken" in runs[0]:
         summary["taken"] = {
             name: describe([run["taken"][name] for run in runs]).record("mean", "sd")

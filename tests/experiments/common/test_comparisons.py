@@ -52,8 +52,23 @@ def test_a_comparison_without_runs_is_left_out():
 def test_the_words_say_where_a_mixture_does_not_help():
     values = {"digits": {MIXTURE: [1.0, 2.0, 3.0], SAME_SIZE: [9.0, 10.1, 11.0]}}
     text = comparisons.section(comparisons.claims(values, {"digits": CRITERION}))
-    assert "The mixture does not help: digits against dense, equal size." in text
+    assert "The mixture does not help by a difference of interest: digits against dense" in text
+    assert "It is worse: digits against dense, equal size." in text
     assert CRITERION.text() in text and text.startswith("| task |")
+
+
+def test_worse_is_told_only_where_the_whole_interval_says_so():
+    less = CRITERION._replace(direction="less")
+    worse = comparisons.claim("loss", "dense", [3.0, 4.1, 5.0], [1.0, 2.0, 3.0], less)
+    unclear = comparisons.claim("loss", "dense", [3.0, 1.1, 5.0], [1.0, 2.0, 3.0], less)
+    single = comparisons.claim("loss", "dense", [3.0], [1.0], less)
+    assert [comparisons.is_worse(r) for r in (worse, unclear, single)] == [True, False, False]
+
+
+def test_experts_in_use():
+    expert = np.repeat([0, 1, 3], [500, 496, 4])
+    assert dense_and_mixture.in_use(expert, 8) == 2
+    assert dense_and_mixture.in_use(expert, 8, least=0.001) == 3
 
 
 def test_what_is_taken_up_is_above_chance_alone():
