@@ -93,6 +93,20 @@ def test_right_answers_of_the_bank_pass_the_visible_checks(name, question):
         assert answers.check(assignment, question, source) == ""
 
 
+@pytest.mark.slow
+@every_question
+def test_what_passes_the_visible_checks_is_not_worth_nothing_when_it_is_graded(name, question):
+    """Of the bank's wrong answers. Those that are only too slow are seen by races alone."""
+    assignment = coursework.assignment(name)
+    asked = answers.question_of(assignment, question)
+    for what, source in coursework.bank(name)[question]["wrong"].items():
+        if what.startswith("right, but") or answers.check(assignment, question, source):
+            continue
+        drawn = coursework.drawn_one(name, question, 0)
+        verdict = answers.grade(assignment, question, source, drawn, count=True)
+        assert asked.earned(verdict) > 0, (what, verdict)
+
+
 CHANGED = """
 _function = {function}
 

@@ -67,15 +67,22 @@ def question_of(assignment: Assignment, name: str) -> Question:
 
 
 def grade(
-    assignment: Assignment, question: str, source: str, drawn: Sequence[Case], seconds=SECONDS
+    assignment: Assignment,
+    question: str,
+    source: str,
+    drawn: Sequence[Case],
+    seconds=SECONDS,
+    *,
+    count=False,
 ) -> Verdict:
-    """The Verdict on a source, on cases that were drawn, without a race."""
+    """The Verdict on a source, on cases that were drawn, without a race. count as in `examine`."""
     asked = question_of(assignment, question)
     try:
         with time_limit(seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer = namespace(assignment, source)[asked.function]
-            return examine(asked, answer, None, drawn=[case for case in drawn if not case.timed])
+            cases = [case for case in drawn if not case.timed]
+            return examine(asked, answer, None, drawn=cases, count=count)
     except TooSlow:
         return Verdict(False, "does not end")
     except Exception as error:

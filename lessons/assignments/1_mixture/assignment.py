@@ -116,8 +116,10 @@ def gate_loss(params):
 
 
 e = np.exp(x @ U + c)
+before = weight.copy(), x.copy(), U.copy()
 got = gate_backward(weight, x, U, e / e.sum(axis=1, keepdims=True))
 assert got is not None, "gate_backward returned nothing"
+assert all(map(np.array_equal, (weight, x, U), before)), "the inputs were changed"
 grads = dict(zip(("x", "U", "c"), got, strict=True))
 errors = gradient_error(gate_loss, {"x": x, "U": U, "c": c}, grads, rng)
 assert max(errors.values()) < 1e-4, f"the gradient check: relative errors {errors}"
@@ -162,6 +164,8 @@ assert loss is not None, "mixture_loss returned nothing"
 assert np.shape(loss) == (2,), f"one value per case, got the shape {np.shape(loss)}"
 assert np.allclose(loss[0], 0.5), "halfway, both outputs are at distance 1: E = −log exp(−½) = ½"
 assert np.allclose(loss[1], 5000 + np.log(2)), "far away, only the nearer output counts"
+two = mixture_loss(np.zeros((1, 1, 2)), np.ones((1, 1)), np.array([[1.0, 2.0]]))
+assert np.allclose(two, 2.5), f"two outputs, one expert: ½ (1² + 2²) = 2.5, got {two}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -203,6 +207,10 @@ assert np.allclose(resp[0], wanted), "exact for expert 1, off by 2 for expert 0"
 assert np.allclose(resp[1], p[1]), "both are as far away: the gate decides"
 resp = responsibilities(o, p, np.array([[300.0], [300.0]]))
 assert np.allclose(np.sum(resp, axis=1), 1), "they sum to 1, far away as well"
+two = np.array([[[0.0, 0.0], [1.0, 2.0]]])
+resp = responsibilities(two, np.array([[0.5, 0.5]]), np.array([[1.0, 2.0]]))
+message = f"two outputs: expert 0 is off by 1 and 2, expert 1 exact; got {resp}"
+assert np.allclose(resp, [[1 / (1 + np.exp(2.5)), 1 / (1 + np.exp(-2.5))]]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -322,6 +330,10 @@ assert set(after) == set(start), f"wanted W, b, U and c, got {sorted(after)}"
 grads = {name: (start[name] - after[name]) / 0.01 for name in start}
 errors = gradient_error(system_loss, start, grads, rng)
 assert max(errors.values()) < 1e-3, f"the gradient check of one step: relative errors {errors}"
+twice = train(train(start, x, d, 0.01, 1), x, d, 0.01, 1)
+after = train(start, x, d, 0.01, 2)
+same = all(np.allclose(after[name], twice[name], atol=1e-5) for name in start)
+assert same, "two epochs are one epoch after another"
 after = train(start, x, d, 0.01, 50)
 assert system_loss(after) < system_loss(start), "fifty small steps lower the loss"
 ### BEGIN HIDDEN TESTS
@@ -369,6 +381,10 @@ message = f"three of four cases right, two experts at work; got {got}"
 assert np.allclose(got, (0.25, 75, 2), atol=1e-4), message
 got = report(model, np.ones((4, 1)), np.ones((4, 1)))
 assert np.allclose(got, (0, 100, 1), atol=1e-4), f"all right, one expert at work; got {got}"
+unsure = {**model, "U": np.zeros((1, 2)), "c": np.array([np.log(3.0), 0.0])}
+got = report(unsure, np.ones((4, 1)), np.ones((4, 1)))
+message = f"p = ¾ and ¼ of the outputs 1 and 0: y = ¾, an error of 1/16; got {got}"
+assert np.allclose(got, (0.0625, 100, 1), atol=1e-4), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 

@@ -85,6 +85,9 @@ line = np.linspace(-30, 30, 20001)[:, None]
 W, var = np.full((1, 1, 1), 2.0), np.array([6.25])
 total = np.exp(gaussian_log_density(np.ones((20001, 1)), line, W, var)).sum() * 0.003
 assert np.isclose(total, 1), f"a density sums to 1 over all y, got {total:.4f}"
+two = gaussian_log_density(np.ones((1, 1)), np.array([[1.0, 2.0]]), np.zeros((1, 1, 2)), np.ones(1))
+message = f"two outputs, off by 1 and 2: −½ (1 + 4 + 2 ln 2π) = −4.337877, got {two}"
+assert np.allclose(two, -4.337877), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -133,6 +136,8 @@ assert np.allclose(np.exp(got), wanted), f"the densities are {np.exp(got)}"
 log_p = [class_log_density(x, np.array([c, c]), 1000 * W) for c in range(3)]
 message = "over all classes an expert's probabilities sum to 1"
 assert np.allclose(np.exp(log_p).sum(axis=0), 1), message
+message = f"far below: 1000 (ln 1 − ln 5) = −1609.4, got {log_p[0][0][1]}"
+assert np.isclose(log_p[0][0][1], -1000 * np.log(5)), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -268,6 +273,9 @@ message = f"expert 1: errors of 0, 0, 2, 2, that count ½, ½, ¼, ¼; got {got[
 assert np.isclose(got[1], 4 / 3), message
 doubled = variances(x, np.hstack([y, y]), resp, np.array([[[1.0, 1.0]], [[0.0, 0.0]]]), 0.1)
 assert np.allclose(doubled, got), "a second output equal to the first changes no variance"
+one_exact = variances(x, np.hstack([y, 0 * y]), resp, np.array([[[1.0, 0.0]]] * 2), 0.1)
+message = f"a second output without errors halves the variance, got {one_exact}"
+assert np.allclose(one_exact, 0.5), message
 got = variances(x, 0 * y, resp, np.zeros((2, 1, 1)), 0.1)
 assert np.allclose(got, 0.1), "no errors at all: the floor"
 ### BEGIN HIDDEN TESTS
@@ -421,6 +429,12 @@ message = (
     "after a quarter; after an eighth it is higher"
 )
 assert np.isclose(sure[0, 0] - sure[0, 1], 5 - 29.077241 / 8), message
+start = np.array([[2.6, 0.0]])
+first = np.asarray(gate_step(np.ones((2, 1)), resp, start))
+assert np.array_equal(start, [[2.6, 0.0]]), "U was changed"
+g = 1 / (1 + np.exp(-2.6))
+message = "from U = 2.6 the whole step raises Q and is taken, though the half would raise it more"
+assert np.isclose(first[0, 0] - first[0, 1], 2.6 + (0.8 - g) / (g * (1 - g))), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 

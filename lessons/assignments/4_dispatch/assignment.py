@@ -162,6 +162,8 @@ assert np.array_equal(got[1], [1, 1, 0]), f"token 3 came too late, got {got}"
 assert np.allclose(got[2], [0.9, 0.3, 0.5]), "the weights stay with their rows"
 got = drop_overflow(np.array([0, 0]), np.array([5, 2]), np.array([0.6, 0.4]), 1, 8, 2, 1.0)
 assert len(got[0]) == 2, "one token, 8 experts, k = 2: C = 2/8, rounded up; no row is dropped"
+got = drop_overflow(np.arange(4), np.array([1, 1, 1, 1]), np.ones(4), 5, 2, 1, 1.0)
+assert len(got[0]) == 3, f"5 tokens in the batch, 2 experts: C = 5/2, rounded up, got {got}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -208,6 +210,9 @@ assert np.array_equal(order, [1, 3, 4, 0, 2]), message
 assert np.array_equal(offsets, [0, 3, 3, 5, 5]), f"experts 1 and 3 have empty blocks, got {offsets}"
 message = f"assignment a stands at place[a], got {place}"
 assert np.array_equal(np.asarray(order)[place], range(5)), message
+order, _, _ = sort_by_expert(np.arange(40) % 2, 2)
+message = f"40 assignments in turn to two experts keep their order in each block, got {order}"
+assert np.array_equal(order, [*range(0, 40, 2), *range(1, 40, 2)]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 

@@ -99,7 +99,7 @@ def make_samples(features, centers, draws):
 
 # %% test="q1_samples"
 # visible checks of q1_samples
-numbers = {"y": [0, 1], "cluster": [1, 0], "other": [0, 1], "sign": [-1, 1]}
+numbers = {"y": [0, 1], "cluster": [1, 0], "other": [0, 1], "sign": [-1, -1]}
 numbers |= {"alpha": [0.5, 1.5], "beta": [2.0, 1.0], "gamma": [3.0, 1.0]}
 tiny = {name: np.array(pair) for name, pair in numbers.items()}
 tiny |= {"noise": np.full((2, 4), 0.1), "order": np.array([[2, 0, 3, 1], [0, 1, 2, 3]])}
@@ -116,7 +116,7 @@ assert np.allclose(signal, [0, -5, 0, 0]), message
 assert np.allclose(noise, 1), f"then the noise, times 10, got {noise}"
 assert np.allclose(center, [0, 0, 0, 20]), f"and the centre last: 10 · 2 · c_1, got {center}"
 message = f"the second sample, of class +1, has its patches in the order of the table; got {got[1]}"
-assert np.allclose(got[1], [[15, 0, 0, 0], [0, 0, 10, 0], [0, 10, 0, 0], [1, 1, 1, 1]]), message
+assert np.allclose(got[1], [[15, 0, 0, 0], [0, 0, 10, 0], [0, -10, 0, 0], [1, 1, 1, 1]]), message
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
@@ -447,6 +447,12 @@ for m in (0, 2):
         slopes[(m, *i)] = system_loss(higher) - system_loss(lower)
     direction = slopes[m] / np.linalg.norm(slopes[m])
     assert np.allclose(step[m], direction, atol=1e-3), f"expert {m} moves, but not downhill"
+other = 100 * np.eye(3)[2 - forced][None]
+first = [np.asarray(part) for part in train(w, theta, x, y, noise, "cubic", 0.01, 0.1)]
+wanted = train(*first, x, y, other, "cubic", 0.01, 0.1)
+got = train(w, theta, x, y, np.concatenate([noise, other]), "cubic", 0.01, 0.1)
+same = [np.allclose(got[i], wanted[i], atol=1e-5) for i in (0, 1)]
+assert all(same), "two passes, each with its own noise, are one pass after another"
 got = train(w, theta, x, y, np.repeat(noise, 30, axis=0), "cubic", 0.01, 0.1)
 w30, theta30 = (np.asarray(part) for part in got)
 after = system_loss({"w": w30, "theta": theta30})
@@ -492,12 +498,12 @@ def measure(out, y, expert, cluster, n_experts, n_clusters):
 # %% test="q7_measure"
 # visible checks of q7_measure
 out = np.array([[0.0, 1.0], [3.0, 1.0], [0.0, -1.0], [5.0, 9.0]])
-got = measure(out, np.array([1, 0, 1, 1]), np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]), 3, 2)
+got = measure(out, np.array([1, 0, 1, 1]), np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]), 4, 2)
 assert got is not None, "measure returned nothing"
 percent, counts, entropy = got
 assert np.isclose(percent, 75), f"three of four are right, got {percent}"
-message = f"one row per expert, one column per cluster; got {counts}"
-assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1]]), message
+message = f"one row per expert, one column per cluster; experts 1 and 3 have nothing; got {counts}"
+assert np.array_equal(counts, [[0, 2], [0, 0], [1, 1], [0, 0]]), message
 message = f"expert 0 has one cluster, expert 2 has two, half of all samples; got {entropy}"
 assert np.isclose(entropy, 0.5 * np.log(2)), message
 n = np.arange(8)

@@ -617,7 +617,8 @@ def run_audit(first, second, third):
     passed = []
     for source in (first, second, third):
         try:
-            audit(router_of(source))
+            with np.errstate(all="ignore"):  # broken routers may divide by 0
+                audit(router_of(source))
             passed.append(True)
         except NotImplementedError:
             raise
