@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 17 · One transformer block, by hand, forward and backward
 #
-# Afterwards you can write a transformer block with experts in NumPy, forward and backward, test that no token sees its
-# future, and say what the picture of the block in an article leaves out.
+# Afterwards you can write a transformer block with experts in NumPy, forward and backward, test that no token sees
+# its future, and say what the picture of the block in an article leaves out.
 #
 # (In two sittings: sections 1 to 6 are attention, 7 to 10 the block.)
 #
 # Every large language model with experts is a stack of such blocks. A block does two things to a sequence of tokens:
-# *attention* lets each token read from the tokens before it, and *experts* (lessons 07 and 10) then work on each token
-# alone. A token is a piece of text with a number; here it is a word.
+# *attention* lets each token read from the tokens before it, and *experts* (lessons 07 and 10) then work on each
+# token alone. A token is a piece of text with a number; here it is a word.
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -72,14 +72,14 @@ assert np.array_equal(x[4], x[8])
 #
 # ## 2. Queries, keys, values
 #
-# Each token makes three vectors of width $d$ from its row, with three matrices: a *query* (what it looks for), a *key*
-# (what it offers to be found by) and a *value* (what it hands over).
+# Each token makes three vectors of width $d$ from its row, with three matrices: a *query* (what it looks for), a
+# *key* (what it offers to be found by) and a *value* (what it hands over).
 #
 # $$ q = x\,w_q, \quad k = x\,w_k, \quad v = x\,w_v, \qquad S_{ts} = \frac{q_t \cdot k_s}{\sqrt d}, \qquad
 # P_{ts} = \frac{e^{S_{ts}}}{\sum_j e^{S_{tj}}}, \qquad O_t = \sum_s P_{ts}\, v_s $$
 #
-# It is a gate (lesson 02) in which the tokens themselves take the place of the experts: row $t$ of $P$ is a softmax that
-# says how much token $t$ takes from each token. (Vaswani and others 2017, arXiv 1706.03762, eq. 1. Without the
+# It is a gate (lesson 02) in which the tokens themselves take the place of the experts: row $t$ of $P$ is a softmax
+# that says how much token $t$ takes from each token. (Vaswani and others 2017, arXiv 1706.03762, eq. 1. Without the
 # $\sqrt d$ the scores of wide heads would be large and the softmax nearly 0 and 1.)
 #
 # **Predict.** We swap two words in the middle, "said" and "let". Does the output of the last word change?
@@ -158,8 +158,8 @@ assert P_causal[0, 0] == 1
 # ## 4. Positions by rotation
 #
 # Before the scores are computed, query and key are *turned*. The $d$ features form $d/2$ pairs, and pair $i$ of the
-# token at position $t$ turns by the angle $t\,\theta^{-2i/d}$ with $\theta = 10{,}000$: the first pair by one radian per
-# token, later ones more slowly (Su and others 2021, arXiv 2104.09864). The pairs are $(i, i + d/2)$ here, as in
+# token at position $t$ turns by the angle $t\,\theta^{-2i/d}$ with $\theta = 10{,}000$: the first pair by one radian
+# per token, later ones more slowly (Su and others 2021, arXiv 2104.09864). The pairs are $(i, i + d/2)$ here, as in
 # Mixtral's files; Meta's files pair $(2i, 2i + 1)$, and mixing the two up is errata 21.
 #
 # **Predict.** The whole sentence moves 100 places to the right. What changes: `q`, `k`, `P`?
@@ -251,8 +251,8 @@ print("largest difference from moe_np.layers.attention:", np.abs(by_hand - expec
 np.testing.assert_allclose(by_hand, expected[0], atol=1e-12)
 
 # %% [markdown]
-# **Answer.** 4096 × 1024: 8 heads of width 128. The keys and values that generation has to keep are four times smaller
-# (lesson 19 counts them).
+# **Answer.** 4096 × 1024: 8 heads of width 128. The keys and values that generation has to keep are four times
+# smaller (lesson 19 counts them).
 #
 # ## 6. Backward: the gradient of a softmax
 #
@@ -293,8 +293,8 @@ assert (dq[0] == 0).all()
 # **Answer.** The first token's query: it has one key to choose from, so its softmax is 1 whatever the score is. And
 # every row of $dS$ sums to 0, because adding a constant to all scores of a query changes nothing.
 #
-# Now the whole layer. A rotation is undone by the rotation by the negative angles. A key head collects the gradients of
-# all query heads that read it, and `h` was read three times.
+# Now the whole layer. A rotation is undone by the rotation by the negative angles. A key head collects the gradients
+# of all query heads that read it, and `h` was read three times.
 
 
 # %%
@@ -342,15 +342,15 @@ for name, error in errors.items():
 assert max(errors.values()) < 1e-7
 
 # %% [markdown]
-# Equal to the reference to rounding, and right by differences of the loss (the gradient check of lesson 00), which know
-# nothing of either.
+# Equal to the reference to rounding, and right by differences of the loss (the gradient check of lesson 00), which
+# know nothing of either.
 #
 # ## 7. The block
 #
 # Two parts are left. The **norm** divides each token by the root of its mean square, and multiplies each feature by a
 # learned gain: $y = g \odot x / \sqrt{\text{mean}(x^2) + \varepsilon}$ (Zhang and Sennrich 2019, arXiv 1910.07467).
-# And the **experts** stand where the first transformers had one feed-forward network: a router reads the normed token,
-# and two of four SwiGLU experts answer.
+# And the **experts** stand where the first transformers had one feed-forward network: a router reads the normed
+# token, and two of four SwiGLU experts answer.
 #
 # **Predict.** We set $w_o$ of attention and $w_2$ of all experts to 0. What does the block compute?
 
@@ -417,8 +417,8 @@ print(
 assert np.array_equal(block_by_hand(nest(silent), x), x)
 
 # %% [markdown]
-# **Answer.** Nothing: it returns `x`. A new model begins near this point, because what writes into the stream is drawn
-# small, and every block learns what to *add*.
+# **Answer.** Nothing: it returns `x`. A new model begins near this point, because what writes into the stream is
+# drawn small, and every block learns what to *add*.
 #
 # The two "there" of the sentence, equal in `x`, have become different, so the router can now send them to different
 # experts.
@@ -538,7 +538,8 @@ view(steps)
 # ## Your turn
 #
 # Section 8 took the backward pass of the norm from the package. Write it. With $r = 1/\sqrt{\text{mean}(x^2) +
-# \varepsilon}$ per token, $y = g \odot x\,r$: find `dx` and `dg` from `dy`. ($r$ depends on all features of its token.)
+# \varepsilon}$ per token, $y = g \odot x\,r$: find `dx` and `dg` from `dy`. ($r$ depends on all features of its
+# token.)
 
 
 # %%
@@ -570,8 +571,8 @@ self_check(rms_backward, reference, cases)
 # 2. **Derive.** Without rotation, show that $\sum_s dk_s = 0$ for every head, whatever the loss is. Some models
 #    (Qwen2) add a bias $b_k$ to the keys. What would its gradient be, and what changes with the rotation?
 # 3. **Break it.** Let the mask be off by one: a token may also read the next one. In training on text, what would the
-#    loss do? Write a test that finds the leak in any block without looking at its code: change token $t$ and see which
-#    outputs move.
+#    loss do? Write a test that finds the leak in any block without looking at its code: change token $t$ and see
+#    which outputs move.
 #
 # Solutions: `lessons/solutions/17_block.py`.
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 18 · A transformer with experts, trained on real text
 #
-# Afterwards you can train a small language model with experts on a text, say what its loss is worth, and measure what its
-# experts took up, against what chance would give.
+# Afterwards you can train a small language model with experts on a text, say what its loss is worth, and measure what
+# its experts took up, against what chance would give.
 #
 # Lesson 17 built one block. Here a few of them, with an embedding below and a head above, learn to say the next token
 # of the King James Bible. It comes with the package, and whole books of it are held out.
@@ -40,11 +40,12 @@ plt.rcParams.update(plots.STYLE)
 # %% [markdown]
 # ## 1. From text to tokens
 #
-# A *tokeniser* cuts the text into pieces of a fixed vocabulary. This one knows 1,024: the 256 bytes, and 768 pieces that
-# it made by merging the most frequent pair of neighbours, again and again (byte-pair encoding). It was made for the
-# small model that comes with the package, and we use it too.
+# A *tokeniser* cuts the text into pieces of a fixed vocabulary. This one knows 1,024: the 256 bytes, and 768 pieces
+# that it made by merging the most frequent pair of neighbours, again and again (byte-pair encoding). It was made for
+# the small model that comes with the package, and we use it too.
 #
-# **Predict.** Into how many tokens does it cut "And Ruth said, Intreat me not to leave thee"? Which words will be whole?
+# **Predict.** Into how many tokens does it cut "And Ruth said, Intreat me not to leave thee"? Which words will be
+# whole?
 
 # %%
 shipped, tokeniser = shipped_model.load()
@@ -65,13 +66,13 @@ assert tokeniser.decode(train_tokens[:5000]) in train_text
 #
 # ## 2. What is a good loss?
 #
-# The model gives a probability to each of the $V$ tokens, and the loss is the mean of $-\ln p_n$ of the right ones. Three
-# models need no training and say what the number is worth:
+# The model gives a probability to each of the $V$ tokens, and the loss is the mean of $-\ln p_n$ of the right ones.
+# Three models need no training and say what the number is worth:
 #
 # - **uniform**: every token has $1/V$;
 # - **frequencies**: every token has its share of the training text;
-# - **pairs**: the share after the token before it, counted in the training text (mixed with the frequencies, since most
-#   pairs never occur).
+# - **pairs**: the share after the token before it, counted in the training text (mixed with the frequencies, since
+#   most pairs never occur).
 #
 # **Predict.** The uniform loss is $\ln 1024 = 6.93$. What do you expect for the two others: 6, 5, 4, 3?
 
@@ -128,7 +129,8 @@ for name, array in leaves(decoder.init(np.random.default_rng(0), config)).items(
 #
 # The next cell takes 5 to 20 seconds.
 #
-# **Predict.** 200 updates of 16 · 64 tokens. When does the loss pass the line of the frequencies? Will it pass the pairs?
+# **Predict.** 200 updates of 16 · 64 tokens. When does the loss pass the line of the frequencies? Will it pass the
+# pairs?
 
 
 # %%
@@ -171,11 +173,11 @@ assert abs(losses[0] - np.log(tokeniser.size)) < 0.05
 assert held_out_shipped < baselines["pairs"] < held_out < baselines["frequencies"]
 
 # %% [markdown]
-# **Answer.** It begins at the uniform line: the head is small at first, so that all tokens are about equally probable.
-# In some ten updates it learns the frequencies, and rests there until about update 50. Then it learns which token
-# follows which. On the held-out books, for which the dashed lines are, it has *not* reached the table of pairs after
-# 200 updates: that table has a million numbers and has seen the whole text. The shipped model is far below it (half a
-# million parameters, 4 layers, six minutes of training on two cores).
+# **Answer.** It begins at the uniform line: the head is small at first, so that all tokens are about equally
+# probable. In some ten updates it learns the frequencies, and rests there until about update 50. Then it learns which
+# token follows which. On the held-out books, for which the dashed lines are, it has *not* reached the table of pairs
+# after 200 updates: that table has a million numbers and has seen the whole text. The shipped model is far below it
+# (half a million parameters, 4 layers, six minutes of training on two cores).
 #
 # On the right you see a router find its way: at first all tokens rush from expert to expert (½ is the most that an
 # expert can have, since every token has two), then the load-balancing loss holds them near 1/8. Exercise 3 takes it
@@ -183,7 +185,8 @@ assert held_out_shipped < baselines["pairs"] < held_out < baselines["frequencies
 #
 # ## 5. Let them write
 #
-# Generation draws a token from the probabilities, appends it, and asks again (lesson 19 says how, and why it is fast).
+# Generation draws a token from the probabilities, appends it, and asks again (lesson 19 says how, and why it is
+# fast).
 #
 # **Predict.** Which of the two will write existing words? Which one sentences?
 
@@ -203,8 +206,8 @@ for name, model in (("after 200 updates", ours), ("shipped", shipped)):
 # %% [markdown]
 # ## 6. Tokens in the colours of their experts
 #
-# From here on: the shipped model, on books that it has never seen (Ruth and 1 Corinthians). Each token has the colour of
-# its *first* expert, the one with the larger weight, once per layer.
+# From here on: the shipped model, on books that it has never seen (Ruth and 1 Corinthians). Each token has the colour
+# of its *first* expert, the one with the larger weight, once per layer.
 #
 # **Predict.** Look for one thing before you run: in which layers will all commas have one colour, and does any colour
 # stay through a whole clause, as a topic would?
@@ -232,13 +235,13 @@ for layer, (ax, first) in enumerate(zip(axes, first_of_layers, strict=True)):
 plt.show()
 
 # %% [markdown]
-# **Answer.** Nearly everywhere a token has one colour wherever it stands: commas, "thou", "thee", "and". No colour stays
-# for a clause. (A dot is a space, ↵ the end of a verse.)
+# **Answer.** Nearly everywhere a token has one colour wherever it stands: commas, "thou", "thee", "and". No colour
+# stays for a clause. (A dot is a space, ↵ the end of a verse.)
 #
 # ## 7. What the experts took up
 #
-# A picture of eighty tokens invites stories, so count. For each expert: the tokens of which it gets the largest share,
-# among those that occur at least 40 times (Muennighoff and others 2024, arXiv 2409.02060, table 8).
+# A picture of eighty tokens invites stories, so count. For each expert: the tokens of which it gets the largest
+# share, among those that occur at least 40 times (Muennighoff and others 2024, arXiv 2409.02060, table 8).
 #
 # **Predict.** Expert 1 of layer 1 gets 100 % of five tokens that you have seen above. Which?
 
@@ -290,9 +293,9 @@ for layer in range(4):
 assert all(m.value > 3 * m.permuted for m in trained)
 
 # %% [markdown]
-# **Answer.** More than 1/8: the commonest of several experts is above the mean by chance alone, the more so the rarer the
-# token (exercise 2), and the loads are not equal. Against that, the trained model is at .97 in layer 0 and falls to
-# .84 in layer 3: **the first expert is nearly a function of the token**, less so in higher layers, where attention
+# **Answer.** More than 1/8: the commonest of several experts is above the mean by chance alone, the more so the rarer
+# the token (exercise 2), and the loads are not equal. Against that, the trained model is at .97 in layer 0 and falls
+# to .84 in layer 3: **the first expert is nearly a function of the token**, less so in higher layers, where attention
 # has brought in more of the surroundings. Untrained, the measure is near its own shuffled value, so this was learned.
 #
 # > **Said in articles**: "each expert becomes a specialist of a domain, one for law, one for medicine". Mixtral's own
@@ -302,8 +305,9 @@ assert all(m.value > 3 * m.permuted for m in trained)
 #
 # The same section measures how often two tokens in a row have the same first expert, and compares with 1/8 = 12.5 %.
 #
-# **Predict.** Three baselines: 1/8; the same experts in a random order; the words in their order, each with the expert
-# of a random *other* occurrence of the same word. Which of the three is closest to what is measured in layer 3?
+# **Predict.** Three baselines: 1/8; the same experts in a random order; the words in their order, each with the
+# expert of a random *other* occurrence of the same word. Which of the three is closest to what is measured in layer
+# 3?
 
 # %%
 print("         measured   1/8   shuffled   by words")
@@ -317,14 +321,14 @@ for layer, first in enumerate(first_of_layers):
 assert r.value > r.by_tokens > r.permuted
 
 # %% [markdown]
-# **Answer.** The third. Layer 3 is at twice the chance of 1/8, as Mixtral's middle layers are, and most of that says only
-# that some words often stand side by side and share an expert. What is left above the last column is what the router knows
-# beyond the word. A baseline decides what a number says.
+# **Answer.** The third. Layer 3 is at twice the chance of 1/8, as Mixtral's middle layers are, and most of that says
+# only that some words often stand side by side and share an expert. What is left above the last column is what the
+# router knows beyond the word. A baseline decides what a number says.
 #
 # ## Your turn
 #
-# Write the measure of section 7: for every kind of token the share of its commonest expert, averaged over all tokens of
-# the text (so a frequent token counts more).
+# Write the measure of section 7: for every kind of token the share of its commonest expert, averaged over all tokens
+# of the text (so a frequent token counts more).
 
 
 # %%

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 19 · Mixtral, end to end: from the files to a text
 #
-# Afterwards you can open a checkpoint of a model with experts, compute it by hand from the names in its files, generate
-# with a key-value cache that changes nothing, choose how to sample, and say which routers a language model must refuse.
+# Afterwards you can open a checkpoint of a model with experts, compute it by hand from the names in its files,
+# generate with a key-value cache that changes nothing, choose how to sample, and say which routers a language model
+# must refuse.
 #
 # Mixtral 8x7B has 93 GB of weights. So we make a folder with the same names and a model of the same kind, small and
-# random; everything that reads it would read the large one. For text we take the small trained Mixtral that comes with
-# the package. Lesson 17 has derived the block; lesson 14 has counted it.
+# random; everything that reads it would read the large one. For text we take the small trained Mixtral that comes
+# with the package. Lesson 17 has derived the block; lesson 14 has counted it.
 #
 # | symbol | in code | small folder | meaning |
 # |---|---|---|---|
@@ -41,11 +42,11 @@ plt.rcParams.update(plots.STYLE)
 # %% [markdown]
 # ## 1. What is in the folder
 #
-# A checkpoint is a `config.json` with the sizes and one or several `.safetensors` files with the arrays. The format is
-# simple: 8 bytes that say how long the header is, the header as JSON, then the numbers, one array after the other.
+# A checkpoint is a `config.json` with the sizes and one or several `.safetensors` files with the arrays. The format
+# is simple: 8 bytes that say how long the header is, the header as JSON, then the numbers, one array after the other.
 #
-# **Predict.** How many arrays does a Mixtral with 2 layers and 4 experts have? (Per layer: two norms, four matrices of
-# attention, the router, three matrices per expert. Once: embedding, last norm, head.)
+# **Predict.** How many arrays does a Mixtral with 2 layers and 4 experts have? (Per layer: two norms, four matrices
+# of attention, the router, three matrices per expert. Once: embedding, last norm, head.)
 
 # %%
 small = decoder.Config(
@@ -82,15 +83,16 @@ for name, array in arrays.items():
 assert len(arrays) == 3 + 2 * (2 + 4 + 1 + 3 * 4)
 
 # %% [markdown]
-# **Answer.** 41. Look at the shapes: matrices are stored as (out, in), so that a forward pass is `x @ W.T`. Here, `load`
-# turns them round and puts the experts of a layer into one array.
+# **Answer.** 41. Look at the shapes: matrices are stored as (out, in), so that a forward pass is `x @ W.T`. Here,
+# `load` turns them round and puts the experts of a layer into one array.
 #
 # ## 2. Load it
 #
-# `load` checks that every array of the files is used and every parameter is filled. Nothing is guessed from the shapes
-# that `config.json` can say.
+# `load` checks that every array of the files is used and every parameter is filled. Nothing is guessed from the
+# shapes that `config.json` can say.
 #
-# **Predict.** We rename one array before loading. What should happen: an error, a random matrix in its place, or zeros?
+# **Predict.** We rename one array before loading. What should happen: an error, a random matrix in its place, or
+# zeros?
 
 
 # %%
@@ -117,16 +119,16 @@ else:
     raise AssertionError("it should have been refused")
 
 # %% [markdown]
-# **Answer.** An error that lists the names. A loader that goes on all the same runs a model with one random matrix; its
-# text is only a little worse, and nothing says why (errata 31).
+# **Answer.** An error that lists the names. A loader that goes on all the same runs a model with one random matrix,
+# and nothing in its output says so (errata 31).
 #
 # ## 3. One pass by hand
 #
-# From the arrays and their names alone, with the equations of lesson 17. Two facts are in no shape: query head $h$ reads
-# key head $h \mathbin{//} (H_q/H_k)$, and an expert is $w_2(\text{silu}(w_1 x) \odot w_3 x)$.
+# From the arrays and their names alone, with the equations of lesson 17. Two facts are in no shape: query head $h$
+# reads key head $h \mathbin{//} (H_q/H_k)$, and an expert is $w_2(\text{silu}(w_1 x) \odot w_3 x)$.
 #
-# **Predict.** Somebody takes $w_1$ for $w_3$ and $w_3$ for $w_1$ in every expert. What comes out: an error, NaN, the same
-# logits, or others?
+# **Predict.** Somebody takes $w_1$ for $w_3$ and $w_3$ for $w_1$ in every expert. What comes out: an error, NaN, the
+# same logits, or others?
 
 
 # %%
@@ -213,18 +215,18 @@ np.testing.assert_allclose(logits_by_hand(arrays, ids), expected[0], atol=1e-4 *
 assert np.abs(wrong_experts - expected[0]).max() > 0.01 * size
 
 # %% [markdown]
-# **Answer.** Other logits, and nothing else: both matrices have the same shape, and SwiGLU is not symmetric in them. The
-# same is true of query heads that read the key heads in turn (0, 1, 2, 0, 1, 2) and not in groups (errata 22), of a
-# rotation in the other layout (errata 21), and of two weights that are not divided by their sum. **Only a comparison of
-# numbers finds these.** The tests of this package hold every family that it reads against another implementation, all
-# gradients included.
+# **Answer.** Other logits, and nothing else: both matrices have the same shape, and SwiGLU is not symmetric in them.
+# The same is true of query heads that read the key heads in turn (0, 1, 2, 0, 1, 2) and not in groups (errata 22), of
+# a rotation in the other layout (errata 21), and of two weights that are not divided by their sum. **Only a
+# comparison of numbers finds these.** The tests of this package hold every family that it reads against another
+# implementation, all gradients included.
 #
 # ## 4. Counts
 #
 # The same names with the sizes of the paper (Jiang and others 2024, arXiv 2401.04088, Table 1).
 #
-# **Predict.** Lesson 14 counted 46.7 billion parameters. How many *arrays* are they in, and which share of the numbers
-# is in the experts?
+# **Predict.** Lesson 14 counted 46.7 billion parameters. How many *arrays* are they in, and which share of the
+# numbers is in the experts?
 
 # %%
 mixtral_8x7b = decoder.Config(
@@ -251,16 +253,16 @@ counted = accounting.count(decoder_config.architecture(mixtral_8x7b))
 assert (total, active) == (counted.total, counted.active) == (46_702_792_704, 12_879_925_248)
 
 # %% [markdown]
-# **Answer.** 995 arrays; 96.6 % of the numbers are in the experts. 46.7B and 12.9B, as published, from the names in the
-# files.
+# **Answer.** 995 arrays; 96.6 % of the numbers are in the experts. 46.7B and 12.9B, as published, from the names in
+# the files.
 #
 # ## 5. Generation, and why a cache changes nothing
 #
 # Greedy generation: compute the logits of the last position, take the largest, append it, and again. Now to the model
 # with trained weights.
 #
-# **Predict.** The prompt has 3 tokens and we add 60. How many positions does the plain loop compute altogether, and how
-# many are needed if nothing is computed twice?
+# **Predict.** The prompt has 3 tokens and we add 60. How many positions does the plain loop compute altogether, and
+# how many are needed if nothing is computed twice?
 
 # %%
 model, tokeniser = shipped_model.load()
@@ -300,11 +302,12 @@ print(textwrap.fill(tokeniser.decode(fast[0]), 76))
 assert np.array_equal(slow, fast) and slow_positions == 60 * 3 + 60 * 59 // 2
 
 # %% [markdown]
-# **Answer.** 1,950 against 62. The cache holds the keys and values of all earlier positions. They never change, *because*
-# the mask is causal: what stands at position 5 does not depend on what comes later. A step needs one row of queries.
+# **Answer.** 1,950 against 62. The cache holds the keys and values of all earlier positions. They never change,
+# *because* the mask is causal: what stands at position 5 does not depend on what comes later. A step needs one row of
+# queries.
 #
-# The price is memory: $2 \cdot L \cdot H_k \cdot d$ numbers per token. For Mixtral in bfloat16 that is 131,072 bytes per
-# token, 4.3 GB for a text of 32,768; with as many key heads as query heads it would be 17 GB.
+# The price is memory: $2 \cdot L \cdot H_k \cdot d$ numbers per token. For Mixtral in bfloat16 that is 131,072 bytes
+# per token, 4.3 GB for a text of 32,768; with as many key heads as query heads it would be 17 GB.
 #
 # And look at the text. The most probable token, always, ends in a loop.
 #
@@ -312,7 +315,8 @@ assert np.array_equal(slow, fast) and slow_positions == 60 * 3 + 60 * 59 // 2
 #
 # So draw from the probabilities, after changing them a little:
 #
-# - **temperature** $\tau$: $p = \text{softmax}(\text{logits} / \tau)$. Small: nearly the largest only. Large: nearly uniform.
+# - **temperature** $\tau$: $p = \text{softmax}(\text{logits} / \tau)$. Small: nearly the largest only. Large: nearly
+#   uniform.
 # - **top-k**: only the $k$ most probable tokens are left, divided by their sum.
 # - **top-p**: the fewest of the most probable tokens that have $p$ together; the token that crosses the line is kept
 #   (Holtzman and others 2020, arXiv 1904.09751).
@@ -347,8 +351,8 @@ np.testing.assert_allclose(
 assert kept[0.5] <= kept[1.0] == 2 < kept[2.0]
 
 # %% [markdown]
-# **Answer.** Two (blue): .70 + .21 crosses .9. At temperature 2 there are more, because the temperature comes first and
-# spreads the probability over more tokens: the order matters (errata 34).
+# **Answer.** Two (blue): .70 + .21 crosses .9. At temperature 2 there are more, because the temperature comes first
+# and spreads the probability over more tokens: the order matters (errata 34).
 
 # %%
 for cut in (
@@ -367,11 +371,11 @@ for cut in (
 # %% [markdown]
 # ## 7. Which routers a language model must refuse
 #
-# Lesson 11 has routers in which the experts choose their tokens, so that every expert is exactly full. No balance loss
-# is needed.
+# Lesson 11 has routers in which the experts choose their tokens, so that every expert is exactly full. No balance
+# loss is needed.
 #
-# **Predict.** Eight tokens, experts that take two each. We change the *last* token. Can the experts of the *first* one
-# change? What would that mean for training, and what for generation?
+# **Predict.** Eight tokens, experts that take two each. We change the *last* token. Can the experts of the *first*
+# one change? What would that mean for training, and what for generation?
 
 # %%
 rng = np.random.default_rng(2)
@@ -409,19 +413,20 @@ except InputError as error:
     print(textwrap.indent(textwrap.fill(str(error), 72), "    "))
 
 # %% [markdown]
-# **Answer.** Yes. In training, whether an early token is taken says something about the later ones, which are the very
-# tokens that it has to predict: the loss becomes too good. In generation the later tokens do not exist yet, so the model
-# computes something else than it was trained for. `decoder.check` refuses such routers in both (errata 13). Of the five,
-# three look at the whole batch; GShard and ST-MoE give all first choices their places before any second one.
+# **Answer.** Yes. In training, whether an early token is taken says something about the later ones, which are the
+# very tokens that it has to predict: the loss becomes too good. In generation the later tokens do not exist yet, so
+# the model computes something else than it was trained for. `decoder.check` refuses such routers in both (errata 13).
+# Of the five, three look at the whole batch; GShard and ST-MoE give all first choices their places before any second
+# one.
 #
-# A *capacity* is a second case. Switch's places are given in the order of the tokens, so nobody sees the future. But the
-# tokens of *other* sequences count as well, and a step with one token drops others than the whole pass: it is allowed in
-# training and refused in generation.
+# A *capacity* is a second case. Switch's places are given in the order of the tokens, so nobody sees the future. But
+# the tokens of *other* sequences count as well, and a step with one token drops others than the whole pass: it is
+# allowed in training and refused in generation.
 #
 # ## Your turn
 #
-# Write top-p for one distribution: keep the fewest of the most probable tokens whose sum is at least `share`, with the
-# token that crosses, and divide by their sum. Among equally probable tokens the lower number comes first.
+# Write top-p for one distribution: keep the fewest of the most probable tokens whose sum is at least `share`, with
+# the token that crosses, and divide by their sum. Among equally probable tokens the lower number comes first.
 
 
 # %%
@@ -448,13 +453,13 @@ self_check(nucleus, reference, cases)
 # ## Exercises
 #
 # 1. **Change the code.** Make the small folder again for OLMoE's layout: `qk_norm="whole"` and `options={"k": 2,
-#    "renormalise": False}`. Which key of `config.json` says that weights are not renormalised? Turn it round in the file
-#    and load again. What warns you?
-# 2. **Derive.** A prompt of $m$ tokens and $n$ new ones: how many positions are computed without and with a cache? Check
-#    with section 5. From which $n$ on, for $m = 1000$, is the plain loop more than 100 times the work?
+#    "renormalise": False}`. Which key of `config.json` says that weights are not renormalised? Turn it round in the
+#    file and load again. What warns you?
+# 2. **Derive.** A prompt of $m$ tokens and $n$ new ones: how many positions are computed without and with a cache?
+#    Check with section 5. From which $n$ on, for $m = 1000$, is the plain loop more than 100 times the work?
 # 3. **Break it.** Bring the columns of `wq` and `wk` of the shipped model into the other layout of pairs
-#    (`moe_np.layers.rotary.interleaved_to_half`), as a wrong converter would. Measure the loss on a held-out text by the
-#    position in the window. At which position is nothing wrong? Why?
+#    (`moe_np.layers.rotary.interleaved_to_half`), as a wrong converter would. Measure the loss on a held-out text by
+#    the position in the window. At which position is nothing wrong? Why?
 #
 # Solutions: `lessons/solutions/19_mixtral.py`.
 #

@@ -2,12 +2,12 @@
 # # 20 · LSTM with experts, 2017
 #
 # Afterwards you can write a step of an LSTM and its gradient, say why the experts of 2017 stood between two recurrent
-# layers, start a gate from zeros without losing most experts, and make the table of contexts from which it was first said
-# that experts specialise.
+# layers, start a gate from zeros without losing most experts, and make the table of contexts from which it was first
+# said that experts specialise.
 #
 # Before transformers, language models were *recurrent*: they read one token after the other and kept a state. Shazeer
-# and others 2017 (arXiv 1701.06538) put a sparse layer between two such layers, with up to 131,072 experts. Noisy top-k
-# gating, importance and load (lessons 07 and 09) come from this paper; here is the model around them.
+# and others 2017 (arXiv 1701.06538) put a sparse layer between two such layers, with up to 131,072 experts. Noisy
+# top-k gating, importance and load (lessons 07 and 09) come from this paper; here is the model around them.
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -88,13 +88,13 @@ print("bias of the forget gate at initialisation:", params["b"][H : 2 * H])
 np.testing.assert_allclose(by_hand, out, atol=1e-12)
 
 # %% [markdown]
-# **Answer.** What was in it 100 steps ago. That is the point: without a gate, a state that is multiplied at every step
-# by the same matrix vanishes or explodes.
+# **Answer.** What was in it 100 steps ago. That is the point: without a gate, a state that is multiplied at every
+# step by the same matrix vanishes or explodes.
 #
 # ## 2. The gradient of a step
 #
-# From $dh_t$ (from above and from the step after) and $dc_t$ (from the step after), line by line, from the last to the
-# first. The derivative of $\sigma$ is $\sigma(1 - \sigma)$, that of $\tanh$ is $1 - \tanh^2$.
+# From $dh_t$ (from above and from the step after) and $dc_t$ (from the step after), line by line, from the last to
+# the first. The derivative of $\sigma$ is $\sigma(1 - \sigma)$, that of $\tanh$ is $1 - \tanh^2$.
 #
 # **Predict.** By what is the gradient of the cells multiplied on its way from $c_t$ to $c_{t-1}$?
 
@@ -161,8 +161,8 @@ for name, error in errors.items():
 assert max(errors.values()) < 1e-7
 
 # %% [markdown]
-# **Answer.** By $f$, number by number (and there is a second way, through $h$). So the forget gate decides how far back
-# a gradient reaches, too. Through the cells alone, 20 steps with $f = ½$ leave $2^{-20}$ of it, a millionth.
+# **Answer.** By $f$, number by number (and there is a second way, through $h$). So the forget gate decides how far
+# back a gradient reaches, too. Through the cells alone, 20 steps with $f = ½$ leave $2^{-20}$ of it, a millionth.
 #
 # **Predict.** The bias of the forget gate is 0, 1 or 3 at initialisation ($f$ near .5, .73, .95). We send a gradient
 # into the last of 40 outputs only and look at what arrives at the inputs. By what does it fall per step?
@@ -187,15 +187,15 @@ plt.show()
 assert reach[3][-1] > 100 * reach[1][-1] > 100 * reach[0][-1]
 
 # %% [markdown]
-# **Answer.** By a constant factor, a straight line on the logarithmic axis. It is somewhat larger than $f$, because a part
-# goes through $h$ as well. This is why `init` sets the bias to 1 and not to 0.
-# A whole book cannot be unrolled, so text is read in *stretches*: the state goes on from one to the next, the gradient
-# does not (truncated backpropagation through time).
+# **Answer.** By a constant factor, a straight line on the logarithmic axis. It is somewhat larger than $f$, because a
+# part goes through $h$ as well. This is why `init` sets the bias to 1 and not to 0. A whole book cannot be unrolled,
+# so text is read in *stretches*: the state goes on from one to the next, the gradient does not (truncated
+# backpropagation through time).
 #
 # ## 3. Step through it
 #
-# **Predict**, at state 34, "backward, step 2: new content": $dg = dc \odot i$. Which gate decides whether the input of
-# this step learns anything through the cells?
+# **Predict**, at state 34, "backward, step 2: new content": $dg = dc \odot i$. Which gate decides whether the input
+# of this step learns anything through the cells?
 
 # %%
 small = lstm.init(rng, 2, 2)
@@ -216,11 +216,11 @@ view(steps)
 # $$ x^1 = x^0 + \text{LSTM}_1(x^0), \qquad x^2 = x^1 + \sigma\Big( \sum_i G(x^1)_i\, E_i(x^1) \Big), \qquad
 # x^3 = x^2 + \text{LSTM}_2(x^2) $$
 #
-# $x^0$ is the embedding; the head makes logits from $x^3$. Each layer's output is added to its input. The experts' sum
-# passes a sigmoid first (appendix C.1); Mixtral has none.
+# $x^0$ is the embedding; the head makes logits from $x^3$. Each layer's output is added to its input. The experts'
+# sum passes a sigmoid first (appendix C.1); Mixtral has none.
 #
-# **Predict.** 32 windows of 24 tokens. How many tokens does the router see in one call? And if the experts were *inside*
-# the recurrence, part of the step?
+# **Predict.** 32 windows of 24 tokens. How many tokens does the router see in one call? And if the experts were
+# *inside* the recurrence, part of the step?
 
 # %%
 train_text = bible.running_text(bible.split().train)[:400_000]
@@ -266,9 +266,9 @@ print("largest difference by hand:", np.abs(logits_by_hand(model, ids) - logits)
 np.testing.assert_allclose(logits_by_hand(model, ids), logits, atol=1e-10)
 
 # %% [markdown]
-# **Answer.** 768. The layer stands *between* the recurrent ones, so it can take all positions at once, as large blocks
-# (lesson 10). Inside the recurrence it would see 32, four per expert, and each step would wait for the step before. The
-# paper names this among its cures for the "shrinking batch" (section 3.1).
+# **Answer.** 768. The layer stands *between* the recurrent ones, so it can take all positions at once, as large
+# blocks (lesson 10). Inside the recurrence it would see 32, four per expert, and each step would wait for the step
+# before. The paper names this among its cures for the "shrinking batch" (section 3.1).
 #
 # ## 5. Why the gate needs noise
 #
@@ -290,8 +290,8 @@ assert np.count_nonzero(np.bincount(quiet.expert, minlength=8)) == 2
 #
 # ## 6. Train it, three times
 #
-# With noise and the paper's two balance losses (importance and load, .1 each); with noise alone; with neither, from the
-# same zeros. The next cell takes 5 to 15 seconds.
+# With noise and the paper's two balance losses (importance and load, .1 each); with noise alone; with neither, from
+# the same zeros. The next cell takes 5 to 15 seconds.
 #
 # **Predict.** Sort the three by the evenness of their loads after 120 updates. Then by their loss.
 
@@ -339,16 +339,16 @@ tasks = [task for _, task, _ in trained.values()]
 assert max(tasks) - min(tasks) < 0.15
 
 # %% [markdown]
-# **Answer.** With the two losses the loads are even; without them the fullest expert has several times the load of the
-# emptiest, with noise or without. The losses are equal but for chance. Nothing has collapsed in 120
-# updates, also without anything against it. In the paper's Table 6, without both losses, the fullest expert of a longer
-# training has 17.8 times the mean load, and perplexity is worse. **A loss curve does not show uneven loads.** Watch them.
+# **Answer.** With the two losses the loads are even; without them the fullest expert has several times the load of
+# the emptiest, with noise or without. The losses are equal but for chance. Nothing has collapsed in 120 updates, also
+# without anything against it. In the paper's Table 6, without both losses, the fullest expert of a longer training
+# has 17.8 times the mean load, and perplexity is worse. **A loss curve does not show uneven loads.** Watch them.
 #
 # ## 7. The table from which it was said that experts specialise
 #
 # Table 9 of the paper shows three of 2,048 experts of a translation model: for each, the places of the text with the
-# largest gate values $G(x)_i$, with the words around them. They read like rules of grammar. It is a fine procedure, with
-# two questions to ask: who picked the three, and what would a random expert show?
+# largest gate values $G(x)_i$, with the words around them. They read like rules of grammar. It is a fine procedure,
+# with two questions to ask: who picked the three, and what would a random expert show?
 #
 # So here a *rule* picks: the experts whose ten best contexts have the same word in the middle most often. Beside them
 # stand experts drawn at random (of eight, some are in both lists), and ten random places of the text.
@@ -390,16 +390,17 @@ print({name: round(value, 2) for name, value in table["uniformity"].items()})
 assert table["uniformity"]["all"] > table["uniformity"]["by chance"]
 
 # %% [markdown]
-# **Answer.** The picked ones do: one word in ten different surroundings. (The vocabulary has the thousand most frequent
-# words; rarer ones are spelt, so single letters are tokens, too.) The random ones are nearly as uniform, and all experts
-# together are far above random places of the text, so it is not the picking. The experts follow the *word*, as in
-# lesson 18. Three experts out of 2,048 can be chosen to show nearly anything; a table needs its rule and its baseline.
+# **Answer.** The picked ones do: one word in ten different surroundings. (The vocabulary has the thousand most
+# frequent words; rarer ones are spelt, so single letters are tokens, too.) The random ones are nearly as uniform, and
+# all experts together are far above random places of the text, so it is not the picking. The experts follow the
+# *word*, as in lesson 18. Three experts out of 2,048 can be chosen to show nearly anything; a table needs its rule
+# and its baseline.
 #
 # ## Your turn
 #
-# Write the procedure of Table 9: the places of one expert's largest weights, the largest first, equal weights in the order
-# of the text. A context (the token before, the token, the token after) that has been shown already is left out. Ten
-# contexts at most.
+# Write the procedure of Table 9: the places of one expert's largest weights, the largest first, equal weights in the
+# order of the text. A context (the token before, the token, the token after) that has been shown already is left out.
+# Ten contexts at most.
 
 
 # %%
@@ -430,15 +431,15 @@ self_check(best_places, reference, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Read a text of 60 tokens in stretches of 7 with `lstm.forward`, with the state passed on, and
-#    show that the outputs are those of the whole pass. Then compare the gradients of the parameters: by how much do they
-#    differ, and why is this accepted?
+# 1. **Change the code.** Read a text of 60 tokens in stretches of 7 with `lstm.forward`, with the state passed on,
+#    and show that the outputs are those of the whole pass. Then compare the gradients of the parameters: by how much
+#    do they differ, and why is this accepted?
 # 2. **Derive.** At zero gates the noisy logits are $\epsilon_i \ln 2$ with $\epsilon_i$ standard normal. What is the
 #    expected share of each expert? What is Importance on average, and what does the importance loss
 #    $\text{CV}^2$ come to, roughly, for 768 tokens? Check by drawing.
 # 3. **Break it.** Some libraries have the four parts in the order $i, g, f, o$ and add 1 to $z_f$ inside of the step.
-#    Train a model for 60 updates, then read its parameters as if they were in that order. What raises? What happens to
-#    the loss? Write the conversion that is right.
+#    Train a model for 60 updates, then read its parameters as if they were in that order. What raises? What happens
+#    to the loss? Write the conversion that is right.
 #
 # Solutions: `lessons/solutions/20_lstm.py`.
 #

@@ -13,14 +13,14 @@ from moe_np.models import decoder
 #
 # 1. Call $u = dy \odot g$, the gradient of $x\,r$. By the product rule `x` gets a part with `r` held, and a part that
 #    comes through `r`. For the second, first find $dr$, one number per token.
-# 2. $r = (\text{mean}(x^2) + \varepsilon)^{-1/2}$, so $\partial r / \partial x_i = -r^3 x_i / D$. The gain is shared by
-#    all tokens, so its gradient is a sum over them.
+# 2. $r = (\text{mean}(x^2) + \varepsilon)^{-1/2}$, so $\partial r / \partial x_i = -r^3 x_i / D$. The gain is shared
+#    by all tokens, so its gradient is a sum over them.
 #
 # ## Your turn
 #
-# Let $u = dy \odot g$. Directly, $dx$ gets $u\,r$. Through $r$: $dr = \sum_j u_j x_j$ and
-# $\partial r/\partial x_i = -r^3 x_i / D$. So $dx = r\,u - x\,r^3\,\text{mean}(u \odot x)$. The gain collects over all
-# tokens: $dg = \sum_t dy \odot x\,r$.
+# Let $u = dy \odot g$. Directly, $dx$ gets $u\,r$. Through $r$: $dr = \sum_j u_j x_j$ and $\partial r/\partial x_i =
+# -r^3 x_i / D$. So $dx = r\,u - x\,r^3\,\text{mean}(u \odot x)$. The gain collects over all tokens: $dg = \sum_t dy
+# \odot x\,r$.
 
 
 # %%
@@ -107,8 +107,8 @@ for window in (1, 3, None):
 # ## 2. Gradients of keys sum to zero
 #
 # $dk_s = \frac{1}{\sqrt d} \sum_t dS_{ts}\, q_t$, so $\sum_s dk_s = \frac{1}{\sqrt d} \sum_t q_t \sum_s dS_{ts} = 0$,
-# because each row of $dS$ sums to 0. In words: a vector that is added to *all* keys adds the same number to all scores
-# of a query, and the softmax does not see it.
+# because each row of $dS$ sums to 0. In words: a vector that is added to *all* keys adds the same number to all
+# scores of a query, and the softmax does not see it.
 #
 # A bias of the keys is such a vector: $db_k = \sum_s dk_s = 0$. It is never trained and has no effect. With the
 # rotation each key is turned by its own angle *after* the bias was added, so the bias becomes another vector at every
@@ -132,7 +132,8 @@ for name, turned in (("without rotation", None), ("with rotation", angles)):
 # towards 0, and nothing would raise an error; in generation, where there is no next token yet, the model would write
 # nonsense. A loss that is too good is a symptom.
 #
-# The test knows nothing of the code: an output that moves although only later tokens were changed has seen the future.
+# The test knows nothing of the code: an output that moves although only later tokens were changed has seen the
+# future.
 
 
 # %%

@@ -16,12 +16,13 @@ from moe_np.models import decoder
 #
 # 1. Make a table with a row per expert and a column per kind of token, and count. Which function adds up places that
 #    occur twice?
-# 2. In a column, the commonest expert has the largest count. Averaged over tokens, a column counts as often as its kind
-#    occurs: the sum of the largest counts, divided by the number of tokens.
+# 2. In a column, the commonest expert has the largest count. Averaged over tokens, a column counts as often as its
+#    kind occurs: the sum of the largest counts, divided by the number of tokens.
 #
 # ## Your turn
 #
-# Count how often each kind of token goes to each expert; the largest count of a kind is what its commonest expert gets.
+# Count how often each kind of token goes to each expert; the largest count of a kind is what its commonest expert
+# gets.
 
 
 # %%
@@ -95,18 +96,18 @@ print(f"held out after 100 updates: experts {sparse_loss:.2f}, dense {dense_loss
 assert abs(sparse_loss - dense_loss) < 0.5
 
 # %% [markdown]
-# With one seed and 100 updates the two are close, and which is ahead says little: each expert has seen a quarter of the
-# tokens, so a mixture learns more slowly at first. Its advantage, more parameters for the same work, shows with more
-# text and more experts. One run per model is an anecdote; `python3 run.py moe-np run language_model` uses several seeds
-# and plots the loss against tokens *and* seconds, since equal operations are not equal time.
+# With one seed and 100 updates the two are close, and which is ahead says little: each expert has seen a quarter of
+# the tokens, so a mixture learns more slowly at first. Its advantage, more parameters for the same work, shows with
+# more text and more experts. One run per model is an anecdote; `python3 run.py moe-np run language_model` uses
+# several seeds and plots the loss against tokens *and* seconds, since equal operations are not equal time.
 #
 # ## 2. What chance gives
 #
-# Three occurrences fall on 8 experts: all on one with probability 1/64, two on one with $3 \cdot \tfrac18 \cdot \tfrac78 =
-# 21/64$, and on three different ones with 42/64. The expected share of the commonest is
-# $(1 \cdot 1 + 21 \cdot \tfrac23 + 42 \cdot \tfrac13)/64 = 29/64 = 0.45$. For one occurrence it is 1, and for a
-# thousand it is a little more than 1/8. A table of "specialists" without a smallest number of occurrences and without a
-# shuffled column is a table of rare words.
+# Three occurrences fall on 8 experts: all on one with probability 1/64, two on one with $3 \cdot \tfrac18 \cdot
+# \tfrac78 = 21/64$, and on three different ones with 42/64. The expected share of the commonest is $(1 \cdot 1 + 21
+# \cdot \tfrac23 + 42 \cdot \tfrac13)/64 = 29/64 = 0.45$. For one occurrence it is 1, and for a thousand it is a
+# little more than 1/8. A table of "specialists" without a smallest number of occurrences and without a shuffled
+# column is a table of rare words.
 
 # %%
 rng = np.random.default_rng(0)
@@ -118,9 +119,10 @@ for n in (1, 3, 10, 1000):
 # %% [markdown]
 # ## 3. Without the load-balancing loss
 #
-# The loss of the task is hardly different after 100 updates, so the curve that everybody watches shows nothing. The loads
-# do: some experts get several times their share and others nearly nothing. Later one would notice that the model is no
-# better than a smaller one, and on many machines that it is slower: a step takes as long as the fullest expert.
+# The loss of the task is hardly different after 100 updates, so the curve that everybody watches shows nothing. The
+# loads do: some experts get several times their share and others nearly nothing. Later one would notice that the
+# model is no better than a smaller one, and on many machines that it is slower: a step takes as long as the fullest
+# expert.
 
 # %%
 free_loss, free_shares = train(config, 100, balance=())

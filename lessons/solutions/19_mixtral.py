@@ -20,8 +20,8 @@ from moe_np.models import checkpoints, decoder, generation
 #
 # 1. Sort by falling probability first (`np.argsort(-p, kind="stable")`), and think of the sum of all *more* probable
 #    tokens.
-# 2. A token is kept if the sum before it is still below `share`. The one that crosses the line has a sum before it that
-#    is below, so it stays by itself.
+# 2. A token is kept if the sum before it is still below `share`. The one that crosses the line has a sum before it
+#    that is below, so it stays by itself.
 #
 # ## Your turn
 
@@ -52,9 +52,9 @@ assert self_check(nucleus, reference, cases)
 # %% [markdown]
 # ## 1. OLMoE, and a key that nothing contradicts
 #
-# The key is `norm_topk_prob`. Turned round in the file, the model loads without an error and without a warning: no shape
-# depends on it. Only the logits are others. (OLMoE and Qwen2-MoE have false, Qwen3-MoE true. It must be read, and never
-# guessed.)
+# The key is `norm_topk_prob`. Turned round in the file, the model loads without an error and without a warning: no
+# shape depends on it. Only the logits are others. (OLMoE and Qwen2-MoE have false, Qwen3-MoE true. It must be read,
+# and never guessed.)
 
 # %%
 config = decoder.Config(
@@ -88,12 +88,12 @@ assert settings["norm_topk_prob"] is False and change > 0.01
 # %% [markdown]
 # ## 2. Positions
 #
-# Without a cache, step $i$ (from 0) computes $m + i$ positions: $nm + n(n - 1)/2$ together. With a cache the prompt is
-# computed once and each new token but the last once: $m + n - 1$. For $m = 3$, $n = 60$: 1,950 and 62.
+# Without a cache, step $i$ (from 0) computes $m + i$ positions: $nm + n(n - 1)/2$ together. With a cache the prompt
+# is computed once and each new token but the last once: $m + n - 1$. For $m = 3$, $n = 60$: 1,950 and 62.
 #
-# For $m = 1000$ the ratio is larger than 100 from $n = 105$ on: there the plain loop computes 110,460 positions and the
-# other 1,104. (An attention step still reads all keys that are there, so a step is not free of the length; but it does no
-# work for the old positions.)
+# For $m = 1000$ the ratio is larger than 100 from $n = 105$ on: there the plain loop computes 110,460 positions and
+# the other 1,104. (An attention step still reads all keys that are there, so a step is not free of the length; but it
+# does no work for the old positions.)
 
 
 # %%
@@ -114,8 +114,9 @@ assert (plain(3, 60), cached(3, 60)) == (1950, 62)
 #
 # The columns of queries and keys are permuted in the same way, so all lengths and all products of an *unturned* query
 # with an unturned key are right, and nothing raises. But now other features are turned together. At position 0 the
-# angle is 0 and a token attends to itself alone: there every number is exactly right. Further on the loss is worse. Large
-# models have been seen to write well for some twenty tokens in this state, which is how such converters get published.
+# angle is 0 and a token attends to itself alone: there every number is exactly right. Further on the loss is worse.
+# Large models have been seen to write well for some twenty tokens in this state, which is how such converters get
+# published.
 
 # %%
 model, tokeniser = shipped_model.load()

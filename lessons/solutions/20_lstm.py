@@ -18,8 +18,8 @@ from moe_np.routing import noisy_top_k
 #
 # 1. `np.nonzero(choice == expert)` gives the places and the columns of the expert's assignments, in the order of the
 #    text. Sort by `-weight` with `kind="stable"`: equal weights then keep that order.
-# 2. Walk through the places and keep a `set` of the contexts that were shown. A context is three numbers; use −1 for the
-#    token before place 0.
+# 2. Walk through the places and keep a `set` of the contexts that were shown. A context is three numbers; use −1 for
+#    the token before place 0.
 #
 # ## Your turn
 
@@ -59,10 +59,11 @@ assert self_check(best_places, reference, cases)
 # %% [markdown]
 # ## 1. In stretches
 #
-# The outputs are the same to rounding: the state is all that a step needs of the past. The gradients differ, because each
-# stretch stops at its first state: what a parameter did more than seven steps before an output is not counted for it.
-# Stretches of 7 are short, and a third is missing; with the dozens of tokens that are usual, less is, since the gradient
-# falls by a factor per step (section 2). It is accepted because a whole book that is unrolled does not fit into memory.
+# The outputs are the same to rounding: the state is all that a step needs of the past. The gradients differ, because
+# each stretch stops at its first state: what a parameter did more than seven steps before an output is not counted
+# for it. Stretches of 7 are short, and a third is missing; with the dozens of tokens that are usual, less is, since
+# the gradient falls by a factor per step (section 2). It is accepted because a whole book that is unrolled does not
+# fit into memory.
 
 # %%
 rng = np.random.default_rng(0)
@@ -117,7 +118,8 @@ assert abs(np.mean(values) - (E / 2 - 1) / N) < 0.001
 # ## 3. Another order of the parts
 #
 # Nothing raises: the shapes are the same, and the outputs stay between −1 and 1. The loss is much worse. The right
-# conversion exchanges the second and third part and takes the 1 off the bias of the forget gate, since the step adds it.
+# conversion exchanges the second and third part and takes the 1 off the bias of the forget gate, since the step adds
+# it.
 
 
 # %%
