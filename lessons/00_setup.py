@@ -131,8 +131,8 @@ assert np.array_equal((gate * outputs).sum(axis=1), np.where(odd, 3 * n + 1, n /
 # ## 5. Stepping
 #
 # Everything in this package can be walked through, one operation at a time. An array is written with the names of its
-# axes. Four letters are enough for now: **N** tokens (rows), **D** features of a token (columns), **E** experts, and **k**
-# experts that a token goes to. All others are introduced where they are needed, and stand in one
+# axes. Four letters are enough for now: **N** tokens (rows), **D** features of a token (columns), **E** experts, and
+# **k** experts that a token goes to. All others are introduced where they are needed, and stand in one
 # [table](site/notation.md).
 #
 # Six tokens, four experts, two experts per token. `next(steps)` makes one step and prints the state: its equation, and

@@ -107,7 +107,8 @@ assert normal(0.5, 0, 1.0) > 1000 * normal(0.5, 0, 0.1)
 # In this course $h_i$ is called the **responsibility** of the expert. It is a comparison: multiply all $P$ by the same
 # number, and nothing changes.
 #
-# **Predict.** The gate believed expert 0 with 0.9. What came is 0.1 as dense under expert 0 as under expert 1. Who did it?
+# **Predict.** The gate believed expert 0 with 0.9. What came is 0.1 as dense under expert 0 as under expert 1. Who
+# did it?
 
 # %%
 prior = np.array([0.9, 0.1])
@@ -122,7 +123,8 @@ assert abs(posterior[1] - 0.1 * 0.2 / (0.9 * 0.02 + 0.1 * 0.2)) < 1e-12 and post
 # ## 4. The backward pass of one net
 #
 # **Backpropagation** is the chain rule, carried out from the loss to the parameters, one line of code per line of the
-# forward pass. Write `dname` for the gradient of the loss with respect to `name`; it has the shape of `name`. Three rules:
+# forward pass. Write `dname` for the gradient of the loss with respect to `name`; it has the shape of `name`. Three
+# rules:
 #
 # 1. **Chain.** If $b = f(a)$, then `da = db * f'(a)`. For a matrix product `b = a @ W`: `da = db @ W.T`, `dW = a.T @ db`.
 #    (The shapes leave no other way.)

@@ -149,8 +149,8 @@ print(f"variance of d about its mean {variance:.3f};  a straight arm misses by {
 assert abs(error / variance - 1) < 0.01 and abs(missed(x_new, y) - straight) < 0.01
 
 # %% [markdown]
-# The error goes to the variance, and the miss goes to that of a straight arm. (It wobbles on the way: a small net is wrong
-# in ways of its own.) More data and a larger net take us to the wrong place with more confidence.
+# The error goes to the variance, and the miss goes to that of a straight arm. (It wobbles on the way: a small net is
+# wrong in ways of its own.) More data and a larger net take us to the wrong place with more confidence.
 #
 # ## 4. A model that is always right
 #
@@ -171,9 +171,9 @@ print("ratio", round(ratio, 3))
 assert abs(ratio - 2) < 0.06 and missed(x_new, always_right) < 1e-12
 
 # %% [markdown]
-# **Answer.** The straight arm, by a factor of two. That is no accident of the arm: if $d$ and $y$ are two independent draws with the same mean $m$, the mean of
-# $(d - y)^2$ is $\text{Var}\,d + \text{Var}\,y$. A model that answers *exactly as the world does* has twice the squared
-# error of one that answers with the mean and is never right.
+# **Answer.** The straight arm, by a factor of two. That is no accident of the arm: if $d$ and $y$ are two independent
+# draws with the same mean $m$, the mean of $(d - y)^2$ is $\text{Var}\,d + \text{Var}\,y$. A model that answers
+# *exactly as the world does* has twice the squared error of one that answers with the mean and is never right.
 #
 # So it does not help to search harder for models with a small squared error. **The judge is wrong.** A judge that can be
 # trusted looks at the whole list of possible answers and asks: how probable did the model say that this one was?
@@ -214,14 +214,14 @@ print(
 assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 
 # %% [markdown]
-# **Answer.** At $x = 0.5$ the answer is possible: the mean of 0.2, 0.5 and 0.8 happens to be one of them. That is luck. The
-# net has not *chosen* the middle answer; it does not know that there are three, and left and right of it, it cuts
-# across the gaps. What is missing is the list.
+# **Answer.** At $x = 0.5$ the answer is possible: the mean of 0.2, 0.5 and 0.8 happens to be one of them. That is
+# luck. The net has not *chosen* the middle answer; it does not know that there are three, and left and right of it,
+# it cuts across the gaps. What is missing is the list.
 #
 # ## 6. Several experts, and a gate
 #
-# Here is a model that can hold a list. Each expert says one number, $o_i = x w_i + b_i$, a straight line, and
-# claims that $d$ is normally distributed about that line, with the standard deviation $\sigma$. The gate says how much each
+# Here is a model that can hold a list. Each expert says one number, $o_i = x w_i + b_i$, a straight line, and claims
+# that $d$ is normally distributed about that line, with the standard deviation $\sigma$. The gate says how much each
 # expert is to be believed at this $x$:
 #
 # $$p(d \mid x) = \sum_i p_i(x) \; \frac{1}{\sigma\sqrt{2\pi}}\, e^{-(d - o_i(x))^2 / 2\sigma^2},
@@ -232,10 +232,10 @@ assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 # *one expert averages*, and the question is what a second one changes.
 #
 # What fits it? Gradient descent on minus the log likelihood, all lines and the gate together; the next lesson derives
-# the gradient. The model of 1991 has $\sigma = 1$, so the targets are measured in units of $\sigma$. The result depends on
-# the random start: a run may end where every small change makes it worse, although a better solution exists elsewhere. That
-# is a **local optimum**. So we take ten starts and keep the one with the largest likelihood. (The cell takes about 5
-# seconds; it prints a line per start.)
+# the gradient. The model of 1991 has $\sigma = 1$, so the targets are measured in units of $\sigma$. The result
+# depends on the random start: a run may end where every small change makes it worse, although a better solution
+# exists elsewhere. That is a **local optimum**. So we take ten starts and keep the one with the largest likelihood.
+# (The cell takes about 5 seconds; it prints a line per start.)
 #
 # **Predict.** Three straight lines, and a curve with three branches. Where will the gate believe in one expert alone?
 
@@ -282,11 +282,12 @@ assert min(first.max(), last.max()) > 0.9 and middle.max() < 0.6
 assert len({first.argmax(), middle.argmax(), last.argmax()}) == 3
 
 # %% [markdown]
-# Each expert has a branch. None of them fits all cases, and none has to: the gate says where it is to be believed. Where there is
-# only one branch, the gate is sure. Where there are three, it *cannot* be, and says so.
+# Each expert has a branch. None of them fits all cases, and none has to: the gate says where it is to be believed.
+# Where there is only one branch, the gate is sure. Where there are three, it *cannot* be, and says so.
 #
-# Not every start ends here: one of the ten is in a local optimum, with a visibly lower likelihood. Keeping the best of ten is
-# fair, since the likelihood of the training set is what we optimise. But it is part of the method, and has to be reported.
+# Not every start ends here: one of the ten is in a local optimum, with a visibly lower likelihood. Keeping the best
+# of ten is fair, since the likelihood of the training set is what we optimise. But it is part of the method, and has
+# to be reported.
 #
 # Now walk across the picture, from left to right, and look at all answers of one $x$ at once: what is true (grey), what
 # the net makes of it (one bell, of the width of its residuals), what the mixture says (black, the sum of the coloured
@@ -359,9 +360,10 @@ assert likeliest[1] < dice[1] < net_row[1] < blend[1]  # ... and of what can be
 assert by_net.mean() + 0.3 < by_mixture.mean() < exact
 
 # %% [markdown]
-# The two answers that are means have the smallest squared errors and the most impossible answers. The net wins by squared
-# error, and a third of what it says is impossible. The blend of the mixture is a mean too, and two thirds of it are impossible. **A mixture does not make the mean right. It makes the distribution right**, and then you may ask for
-# something else than the mean.
+# The two answers that are means have the smallest squared errors and the most impossible answers. The net wins by
+# squared error, and a third of what it says is impossible. The blend of the mixture is a mean too, and two thirds of
+# it are impossible. **A mixture does not make the mean right. It makes the distribution right**, and then you may ask
+# for something else than the mean.
 #
 # What is left between the mixture and the truth has a reason: the branches are curved and the experts are straight, and a
 # normal density has tails where the truth has edges.

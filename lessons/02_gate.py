@@ -53,8 +53,9 @@ print({name: value.shape for name, value in params.items()})
 #
 # (The paper writes $E$ for this error. Here it is `loss`, since $E$ counts the experts.)
 #
-# Below it stands, one operation per line. (In `einsum("ni,eio->neo", x, W)` the letters are axes: case n, input i, expert e,
-# output o. A letter that is missing on the right is summed over, so this is $x W_i$ for every case and every expert.)
+# Below it stands, one operation per line. (In `einsum("ni,eio->neo", x, W)` the letters are axes: case n, input i,
+# expert e, output o. A letter that is missing on the right is summed over, so this is $x W_i$ for every case and
+# every expert.)
 
 # %%
 o = np.einsum("ni,eio->neo", x, W) + b  # what each expert answers
@@ -162,7 +163,8 @@ print("\ndjoint, first two cases\n", djoint[:2].round(3))
 # the subtraction.
 #
 # **Predict.** For case 0 the gate believes experts 0 and 2 about equally. One of them is near the wanted output, the
-# other far off. On which of the two does the error pull harder? (The squared error would say: on the one that is far off.)
+# other far off. On which of the two does the error pull harder? (The squared error would say: on the one that is far
+# off.)
 
 
 # %%
@@ -195,9 +197,8 @@ for i in range(E):
     )
 
 # %% [markdown]
-# Follow the factors that met on the way:
-# $-\frac{1}{\text{likelihood}} \cdot p_i \cdot \text{gauss}_i \cdot (-\frac12) \cdot 2$. The first three are a
-# fraction with a name,
+# Follow the factors that met on the way: $-\frac{1}{\text{likelihood}} \cdot p_i \cdot \text{gauss}_i \cdot
+# (-\frac12) \cdot 2$. The first three are a fraction with a name,
 #
 # $$h_i = \frac{p_i\, e^{-\frac12 \lVert d - o_i \rVert^2}}{\sum_j p_j\, e^{-\frac12 \lVert d - o_j \rVert^2}},
 # \qquad\text{so}\qquad \frac{\partial\,\text{loss}}{\partial o_i} = -h_i\,(d - o_i).$$
@@ -295,10 +296,10 @@ view(walk.vowels(params, x, d, lr=0.1, kind="linear"), last=10)
 #
 # $$\frac{\partial\,\text{loss}}{\partial s_i} = p_i - h_i .$$
 #
-# Ten lines of code, from `dlikelihood` to `ds`, have become one subtraction. In classification
-# with cross-entropy the gradient at the logits is *probabilities minus labels* (lesson 00b). This is the same. So **the gate is a classifier**.
-# Nobody labelled the cases with an expert's number; the responsibilities stand in for the labels, and they come
-# from how well the experts did.
+# Ten lines of code, from `dlikelihood` to `ds`, have become one subtraction. In classification with cross-entropy the
+# gradient at the logits is *probabilities minus labels* (lesson 00b). This is the same. So **the gate is a
+# classifier**. Nobody labelled the cases with an expert's number; the responsibilities stand in for the labels, and
+# they come from how well the experts did.
 #
 # **Predict.** In the picture, outlined bars are `p` and full bars are `resp`. Descent moves `s` by
 # $-\eta\,(p - h)$. Which bars will grow?
@@ -376,8 +377,9 @@ assert max(right.values()) < 1e-7 and all(np.isclose(e, 1 - 1 / N) for e in wron
 # %% [markdown]
 # ## 9. A gradient is there to be used
 #
-# All of the above in one loop: forward, `p - resp` for the gate, `-resp (d - o)` for the experts, and a small step against
-# the gradient, 200 times. Five cases are few; the point is that there is nothing else in the training of a mixture.
+# All of the above in one loop: forward, `p - resp` for the gate, `-resp (d - o)` for the experts, and a small step
+# against the gradient, 200 times. Five cases are few; the point is that there is nothing else in the training of a
+# mixture.
 #
 # **Predict.** Three experts and five cases. What will the responsibilities look like at the end?
 

@@ -226,11 +226,11 @@ assert all(abs(e - a * np.tanh(a * e)) < 0.02 for a, e in bottoms.items())
 # larger than noise. From there on, two bottoms open, quickly. The 1 is the variance inside the exponent, and it has
 # the units of the outputs: multiply all targets by ten, and other mixtures split (exercise 2).
 #
-# **A warning before lesson 04.** There the targets are 0 and 1, that is $a = 0.5$, and yet the experts part. This is no
-# contradiction. The rule above is for experts *without inputs* under a gate that stays at ½. With inputs there is a
-# second way to gain: experts and gate together can make the **blend** $\sum_i p_i o_i$ better, as in eq. 1. For targets that
-# vary little, eq. 3 is $\tfrac12 (d - y)^2$ plus half the variance of the answers under $p$, to second order. Its first
-# part is the blend's error, and lesson 04 measures that it is this part which falls.
+# **A warning before lesson 04.** There the targets are 0 and 1, that is $a = 0.5$, and yet the experts part. This is
+# no contradiction. The rule above is for experts *without inputs* under a gate that stays at ½. With inputs there is
+# a second way to gain: experts and gate together can make the **blend** $\sum_i p_i o_i$ better, as in eq. 1. For
+# targets that vary little, eq. 3 is $\tfrac12 (d - y)^2$ plus half the variance of the answers under $p$, to second
+# order. Its first part is the blend's error, and lesson 04 measures that it is this part which falls.
 #
 # ## 5. With inputs, and a gate that learns
 #

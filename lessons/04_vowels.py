@@ -13,8 +13,8 @@
 # | $y$ | `y` | (N, 1) | the answer of the whole, $\sum_i p_i o_i$ |
 # | – | `foot` | (E, 2) | the point of expert $i$'s decision line that is nearest to the origin (in the stepper) |
 #
-# The paper: Jacobs, Jordan, Nowlan and Hinton (1991), section 2. The data: Peterson and Barney (1952). A case is one vowel,
-# spoken once.
+# The paper: Jacobs, Jordan, Nowlan and Hinton (1991), section 2. The data: Peterson and Barney (1952). A case is one
+# vowel, spoken once.
 
 # %%
 import dataclasses
@@ -98,7 +98,7 @@ next(steps)
 # %% [markdown]
 # States have numbers: state 5 has the responsibilities, state 9 the gradient.
 #
-# **Predict.** The gate is at 0: what is `p`? About how large, then, is each `resp`? Who will learn from a case?
+# **Predict.** The gate is at 0: what is `p`? About how large, then, is each `resp`? Which experts will learn from a case?
 
 # %%
 steps.goto(5)
@@ -116,7 +116,8 @@ assert (signs == signs[0]).all()
 
 # %% [markdown]
 # All four say about ½ to everything, so all four are responsible for about a quarter of every case, and all four are
-# pulled **the same way**: each column above has one sign. It is the way that one expert alone would go, to the best single line.
+# pulled **the same way**: each column above has one sign. It is the way that one expert alone would go, to the best
+# single line.
 #
 # ## 3. A whole run
 #
@@ -125,9 +126,9 @@ assert (signs == signs[0]).all()
 #
 # **Predict.** How many of the four experts will be in use at the end? Will the error fall evenly?
 #
-# Move the slider, or press *forward*. A line is where an expert says ½; its thickness, and the percentage, is the share of
-# the cases that the gate gives to the expert. The tint says where, and is pale while the gate is not sure. Thin pale lines
-# are earlier states. (Without a notebook, `next(run)` and `run.back()` walk as well.)
+# Move the slider, or press *forward*. A line is where an expert says ½; its thickness, and the percentage, is the
+# share of the cases that the gate gives to the expert. The tint says where, and is pale while the gate is not sure.
+# Thin pale lines are earlier states. (Without a notebook, `next(run)` and `run.back()` walk as well.)
 
 # %%
 run = walk.vowels(params, x, d, lr=0.04, every=25, stop=0.08)
@@ -158,15 +159,15 @@ for name, q in (("start", start), ("epoch 500", at[500]), ("end", at[last])):
     assert abs(loss.mean() - half_squared) < 0.002
 
 # %% [markdown]
-# They are nearly the same number throughout. With targets 0 and 1 and a variance of 1, eq. 3 lives from making the *blend*
-# better, and the experts part because two lines with a gate blend better than one.
+# They are nearly the same number throughout. With targets 0 and 1 and a variance of 1, eq. 3 falls mainly when the
+# *blend* gets better, and the experts part because two lines with a gate blend better than one.
 #
 # ## 4. First together, then apart
 #
-# Four moments of this run. Each line is where an expert says ½, as thick as the share that the gate gives it; dashed is the
-# line of section 1. Below stands what share the gate gives to the two experts in use at the end, for the front vowels [i],
-# [ɪ] (upper left in the data) and for the back ones. (The paper's Fig. 3 draws the foot of each line instead, the point
-# nearest to the origin.)
+# Four moments of this run. Each line is where an expert says ½, as thick as the share that the gate gives it; dashed
+# is the line of section 1. The curves below show the share that the gate gives to the two experts in use at the end,
+# for the front vowels [i], [ɪ] (upper left in the data) and for the back ones. (The paper's Fig. 3 draws the foot of
+# each line instead, the point nearest to the origin.)
 #
 # **Predict.** Where do the lines go first? What must happen to the gate before two experts can want different things?
 
@@ -246,11 +247,11 @@ assert max(mean[m]["epochs"] for m in mixtures) < min(mean[n]["epochs"] for n in
 # Whether 8 experts beat 4 cannot be told from three runs.
 #
 # **What you have to know before you believe either.** The paper gives neither the coding of the outputs nor the range
-# of the first weights nor the learning rates. The coding was chosen here as the one under which one expert alone is lost;
-# the range, ±.05, was chosen among several that were tried; the learning rates were searched on other seeds, as the
-# paper's were. Other choices give other answers: add `--sensitivity` to the command to see which claims they leave standing.
-# And a run of 8 experts is chaotic: the same cases in another order, so that only rounding differs, move its number of
-# epochs by a tenth or more. Means of many runs may be compared, single runs never.
+# of the first weights nor the learning rates. The coding was chosen here as the one under which one expert alone is
+# lost; the range, ±.05, was chosen among several that were tried; the learning rates were searched on other seeds, as
+# the paper's were. Other choices give other answers: add `--sensitivity` to the command to see which claims they
+# leave standing. And a run of 8 experts is chaotic: the same cases in another order, so that only rounding differs,
+# move its number of epochs by a tenth or more. Means of many runs may be compared, single runs never.
 #
 # > **Seen in public code**: an output for each vowel (one-hot targets) and softmax experts. Then nothing has to be
 # > shared out. Below, *one* expert does the whole task.
@@ -265,8 +266,9 @@ assert single["reached"] and single["train"] > 85
 # %% [markdown]
 # ## Your turn
 #
-# Write one epoch of training, without the package's passes: forward, the gradient of eq. 3, and the step. The experts are
-# logistic; the derivative of $\sigma(z)$ is $\sigma(z)(1 - \sigma(z))$, and the rest is in lesson 02. There is one output (C = 1).
+# Write one epoch of training, without the package's passes: forward, the gradient of eq. 3, and the step. The experts
+# are logistic; the derivative of $\sigma(z)$ is $\sigma(z)(1 - \sigma(z))$, and the rest is in lesson 02. There is
+# one output (C = 1).
 
 
 # %%

@@ -74,9 +74,10 @@ print(f"each case to the nearest line: the right branch in {share:.0%} of the ca
 assert share > 0.9
 
 # %% [markdown]
-# **Answer.** No step at all: it is a linear system of two equations per line, solved at once. And from the lines one gets nearly all
-# branches back. Neither is known; but each would give the other. So take *any* guess of one, compute the other from it,
-# then the first again, round and round. That is all of EM. What is not obvious is that it helps. We come to that.
+# **Answer.** No step at all: it is a linear system of two equations per line, solved at once. And from the lines one
+# gets nearly all branches back. Neither is known; but each would give the other. So take *any* guess of one, compute
+# the other from it, then the first again, round and round. That is all of EM. What is not obvious is that it helps.
+# We come to that.
 #
 # ## 2. E step: who did it?
 #
@@ -127,8 +128,8 @@ assert np.allclose(resp, found["resp"]) and np.isclose(log_likelihood, found["lo
 steps.goto(1)
 
 # %% [markdown]
-# **Answer.** Case A, although no expert explains it well. Responsibility is a **comparison**: it asks who explains the case
-# *best*. (So an outlier belongs to an expert too, and pulls at its line with all its weight.)
+# **Answer.** Case A, although no expert explains it well. Responsibility is a **comparison**: it asks who explains
+# the case *best*. (So an outlier belongs to an expert too, and pulls at its line with all its weight.)
 #
 # ## 3. M step, the experts: one regression per expert
 #
@@ -246,8 +247,8 @@ assert (np.diff(climb) > -1e-12).all() and climb[-1] > 0.9
 # %% [markdown]
 # It never falls. And there is no learning rate, no momentum, no schedule.
 #
-# **What you have to know.** This start (8) was chosen because it is quick. Of the starts 0 to 11, ten end at the same 0.925,
-# after 13 to 67 rounds, and two end at 0.573, in a local optimum. EM never goes down, so it cannot leave one.
+# **What you have to know.** This start (8) was chosen because it is quick. Of the starts 0 to 11, ten end at the same
+# 0.925, after 13 to 67 rounds, and two end at 0.573, in a local optimum. EM never goes down, so it cannot leave one.
 #
 # ## 6. Why it cannot fall
 #
@@ -299,10 +300,11 @@ slopes = np.gradient(likelihood, t)[20], np.gradient(bound, t)[20]
 assert abs(slopes[0] / slopes[1] - 1) < 0.05  # they touch: the same slope
 
 # %% [markdown]
-# They touch with the same slope. (So the E step gives the gradient of $\ell$ without further work; that is lesson 02's
-# $p - h$.) The M step goes to the top of the orange curve, and the black one is above it everywhere. The picture also shows
-# what EM does not take: the likelihood would be larger still a little further on. EM is safe rather than greedy. (The unit
-# is the **nat**, that of the natural logarithm: one nat more means a likelihood larger by the factor e.)
+# They touch with the same slope. (So the E step gives the gradient of $\ell$ without further work; that is lesson
+# 02's $p - h$.) The M step goes to the top of the orange curve, and the black one is above it everywhere. The picture
+# also shows what EM does not take: the likelihood would be larger still a little further on. EM is safe rather than
+# greedy. (The unit is the **nat**, that of the natural logarithm: one nat more means a likelihood larger by the
+# factor e.)
 #
 # ## Your turn, in the middle
 #
@@ -335,8 +337,8 @@ def cases(rng):
 self_check(m_step, reference, cases)
 
 # %% [markdown]
-# **This is a good place for a pause.** You have EM: both steps, and the reason why they cannot fail. The second sitting has
-# three ways to get the gate step wrong, a race against gradient descent, and experts that classify.
+# **This is a good place for a pause.** You have EM: both steps, and the reason why they cannot fail. The second
+# sitting has three ways to get the gate step wrong, a race against gradient descent, and experts that classify.
 #
 # ## 7. Three gate steps that fail *
 #
@@ -388,8 +390,8 @@ assert Q(ended[6.0][2]) < Q(np.zeros(2)) and Q(fit) < Q(best) - 0.02
 #
 # ## 8. A race *
 #
-# The same start, $\sigma = 0.1$ held for all. EM against plain gradient ascent, with four learning rates, 1500 steps each.
-# The cell takes about ten seconds; it prints a line as soon as a run is done.
+# The same start, $\sigma = 0.1$ held for all. EM against plain gradient ascent, with four learning rates, 1500 steps
+# each. The cell takes about ten seconds; it prints a line as soon as a run is done.
 #
 # **Predict.** How many steps does the best gradient need for what EM does in 20 rounds?
 

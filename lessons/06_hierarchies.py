@@ -14,8 +14,8 @@
 # | – | `evidence` | (N, P) | density of $d$ under a gate with all that hangs below it; in the walk its logarithm |
 #
 # The paper is Jordan and Jacobs (1994). Level $l$ of a tree has P gates with b branches each, `U{l}` (D, P, b) and
-# `c{l}` (P, b); the experts are `W` and `b`, as before. The wanted
-# output is $d$, as in all lessons so far (the paper says $y$).
+# `c{l}` (P, b); the experts are `W` and `b`, as before. The wanted output is $d$, as in all lessons so far (the paper
+# says $y$).
 
 # %%
 import matplotlib.pyplot as plt
@@ -76,11 +76,11 @@ for ax, params, name in ((axes[0], flat, "flat"), (axes[1], tree, "a tree")):
 plt.show()
 
 # %% [markdown]
-# **Answer.** The same number: a softmax of $b$ branches has $b - 1$ free totals, and three times 1 is 3. The white lines are the
-# borders if one follows the likelier branch at each gate. In the flat picture, borders meet in threes, like soap
-# bubbles. In the tree they meet in T's: the top gate cuts right through, and a border below ends at it. A tree is a
-# **decision tree whose questions are soft and slanted**, and in which a question low down is asked on one side only.
-# That makes it easier to read, and, as section 3 shows, gives EM smaller problems.
+# **Answer.** The same number: a softmax of $b$ branches has $b - 1$ free totals, and three times 1 is 3. The white
+# lines are the borders if one follows the likelier branch at each gate. In the flat picture, borders meet in threes,
+# like soap bubbles. In the tree they meet in T's: the top gate cuts right through, and a border below ends at it. A
+# tree is a **decision tree whose questions are soft and slanted**, and in which a question low down is asked on one
+# side only. That makes it easier to read, and, as section 3 shows, gives EM smaller problems.
 #
 # ## 2. One case, up and down the tree
 #
@@ -118,9 +118,10 @@ print("top gate: before", g_top, "after", h_top.round(2))
 assert resp.argmax() == 3 and h_top[1] > 0.75
 
 # %% [markdown]
-# **Answer.** The last one. One good expert deep in an unlikely branch gets the case, against a top gate of 0.9: each gate
-# reports upwards how well the experts below it explain the case. Note the left side: its two experts are equally bad, so $h_{j \mid 0}$ stays at
-# one half each. This is a *correct* posterior, for a case that does not belong to this side. It matters in the next section.
+# **Answer.** The last one. One good expert deep in an unlikely branch gets the case, against a top gate of 0.9: each
+# gate reports upwards how well the experts below it explain the case. Note the left side: its two experts are equally
+# bad, so $h_{j \mid 0}$ stays at one half each. This is a *correct* posterior, for a case that does not belong to
+# this side. It matters in the next section.
 #
 # ## 3. EM, level by level
 #
@@ -181,11 +182,11 @@ steps.goto(1)
 view(steps)  # forward, back, slider, play; where there are no widgets: next(steps), steps.back()
 
 # %% [markdown]
-# **Answer.** The weight is $h_i$: a gate learns from a case in proportion to how much the case belongs to its side. Without
-# it, the gate would learn with full weight from cases of the other side, for which its two experts are equally bad and its
-# target is one half each. Its own borders would stay blurred (exercise 3 measures it).
+# **Answer.** The weight is $h_i$: a gate learns from a case in proportion to how much the case belongs to its side.
+# Without it, the gate would learn with full weight from cases of the other side, for which its two experts are
+# equally bad and its target is one half each. Its own borders would stay blurred (exercise 3 measures it).
 #
-# Two rounds are there in full, then one state a round. Move the slider to the end. Which gate cuts
+# Two rounds are there in full, then one state per round. Move the slider to the end. Which gate cuts
 # where? Below is the same as a loop: this is all of EM on a tree. (Twelve
 # runs of 80 rounds take about five seconds, and so do those of section 4.)
 
@@ -220,9 +221,9 @@ print("twelve starts end at", np.sort(ends).round(2))
 assert (ends > 0.9).sum() <= 4
 
 # %% [markdown]
-# **What you have to know.** You have seen one of twelve starts, and it was chosen because it is the best. The others end lower, some
-# with a line across two pieces, and stay there. EM never goes down, so it cannot get out of a local optimum either. A
-# likelihood that rises in every round is a sign of a correct program, not of a good solution.
+# **What you have to know.** You have seen one of twelve starts, and it was chosen because it is the best. The others
+# end lower, some with a line across two pieces, and stay there. EM never goes down, so it cannot get out of a local
+# optimum either. A likelihood that rises in every round is a sign of a correct program, not of a good solution.
 #
 # ## 4. The price of the short cut
 #
@@ -252,17 +253,16 @@ assert falls["irls"] == 0 and falls["least squares"] >= 9
 assert np.median(last["least squares"]) < np.median(last["irls"])
 
 # %% [markdown]
-# **Answer.** It falls in nearly every run, and it ends lower. These pieces have sharp borders, so most responsibilities are
-# very near 0 or 1, and it fits their logarithms, which are huge there. Where responsibilities stay soft, the short cut may
-# do as well, or better; that is the next task.
+# **Answer.** It falls in nearly every run, and it ends lower. These pieces have sharp borders, so most
+# responsibilities are very near 0 or 1, and it fits their logarithms, which are huge there. Where responsibilities
+# stay soft, the short cut may do as well, or better; that is the next task.
 #
 # ## 5. The robot arm
 #
-# The paper's experiment: four joints, and predict the 4 accelerations from 12 numbers (angles, velocities,
-# torques). A
-# tree of four levels with 16 linear experts, against a net with 60 hidden units. The error is relative: 1 is as bad as
-# always saying the mean. `run_one` trains one of them and measures the error after each epoch: the tree with the loop of
-# section 3, the net with gradient descent and momentum. All four take about five seconds.
+# The paper's experiment: an arm with four joints; predict the 4 accelerations from 12 numbers (angles, velocities,
+# torques). A tree of four levels with 16 linear experts, against a net with 60 hidden units. The error is relative: 1
+# is as bad as always saying the mean. `run_one` trains one of them and measures the error after each epoch: the tree
+# with the loop of section 3, the net with gradient descent and momentum. All four take about five seconds.
 #
 # **What you have to know first.** The paper does not give the arm: no equations, no masses, no ranges. What runs here
 # is **a surrogate**, an arm of the same kind (`moe_np/data/arm.py`). Its ranges were chosen so that the best linear
@@ -324,10 +324,10 @@ assert runs["backprop"]["error"] < runs["HME, Algorithm 1"]["error"] < 0.6 * run
 # the paper it did not, .09 against .10. Which of the two is due to the arm, to the number of cases, or to 30 years of
 # knowing how to start and step a net, this run cannot tell.
 #
-# **Algorithm 2** deserves a sentence: here the short cut of section 4 ends with a *lower* error than EM, @@A2@@, while in the
-# paper it is the other way round (.12 against .10). On this task the responsibilities stay soft, so their logarithms do no
-# harm, and a step that does not climb the likelihood may still lower another error. An argument why a method must fail on
-# one task is no forecast for another.
+# **Algorithm 2**: here the short cut of section 4 ends with a *lower* error than EM, for four of the five seeds 0 to
+# 4, while in the paper it is the other way round (.12 against .10). On this task the responsibilities stay soft, so
+# their logarithms do no harm, and a step that does not climb the likelihood may still lower another error. An
+# argument why a method must fail on one task is no forecast for another.
 #
 # So: *fewer epochs* comes out, as an order and not as a number. *Faster* is a statement about a clock, and a table
 # without one does not make it. All rows with ten seeds, 15,000 cases and the on-line learners:
@@ -335,7 +335,8 @@ assert runs["backprop"]["error"] < runs["HME, Algorithm 1"]["error"] < 0.6 * run
 #
 # ## 6. The tree today: a mixture in a mixture, and what experts may share
 #
-# Jordan and Jacobs put gates above gates. Three relatives of that idea are in use in sparse layers (from left to right in the picture):
+# Jordan and Jacobs put gates above gates. Three relatives of that idea are in use in sparse layers (from left to
+# right in the picture):
 #
 # * **A mixture in a mixture**: each expert is a mixture with its own gate. With all experts in use it *is* the tree of this
 #   lesson, $y = \sum_i g_i \sum_j g_{j \mid i}\, o_{ij}$. Sparse, a token goes to $k$ outer experts and in each to $k$ inner ones.
@@ -380,10 +381,10 @@ for name, q in (("separate", separate), ("first layer shared", shared)):
     print(f"{name:18} {sum(value.size for value in q.values())} parameters")
 
 # %% [markdown]
-# **Answer.** Four: two outer experts with two inner ones each. With all experts in use the nested layer agrees with the
-# formula of the tree, which the cell asserts. Sharing the first layer saves parameters, and also what makes the experts
-# differ; whether that pays depends on the task. (`moe_np/layers/nested.py`, `moe_np/layers/shared_experts.py`, and `share=`
-# of `init` in `moe_np/layers/experts/expert.py`.)
+# **Answer.** Four: two outer experts with two inner ones each. With all experts in use the nested layer agrees with
+# the formula of the tree, which the cell asserts. Sharing the first layer saves parameters, and also what makes the
+# experts differ; whether that pays depends on the task. (`moe_np/layers/nested.py`,
+# `moe_np/layers/shared_experts.py`, and `share=` of `init` in `moe_np/layers/experts/expert.py`.)
 #
 # ## Your turn
 #

@@ -4,9 +4,9 @@
 # Afterwards you can turn a soft gate into a sparse one, say which of its parameters still get a gradient and which
 # do not, and write the load estimator of Shazeer et al. (2017), which widely copied code has wrong.
 #
-# In the mixtures so far every expert works on every case. A **sparse** gate keeps $k$ of the $E$ experts for each token and
-# never runs the others. (A token is a row of the data, the case of the earlier lessons; a gate in a sparse layer is called
-# a *router*.)
+# In the mixtures so far every expert works on every case. A **sparse** gate keeps $k$ of the $E$ experts for each
+# token and never runs the others. (A token is a row of the data, the case of the earlier lessons; a gate in a sparse
+# layer is called a *router*.)
 #
 # | symbol | in code | shape | meaning |
 # |---|---|---|---|
@@ -22,9 +22,9 @@
 # A router in this package returns a `Routing`: a list of assignments, one row each, with `token`, `expert` and
 # `weight`. What is not chosen is not in the list.
 #
-# Five systems are named in this lesson: the sparse layer of Shazeer et al. (2017), **GShard** (Lepikhin and others 2020) and
-# **Switch** (Fedus et al. 2021), the first transformers with it, and the open models **Mixtral** (Jiang and others 2024) and
-# **DeepSeekMoE** (Dai and others 2024).
+# Five systems are named in this lesson: the sparse layer of Shazeer et al. (2017), **GShard** (Lepikhin and others
+# 2020) and **Switch** (Fedus et al. 2021), the first transformers with it, and the open models **Mixtral** (Jiang and
+# others 2024) and **DeepSeekMoE** (Dai and others 2024).
 
 # %%
 from math import erf
@@ -51,10 +51,10 @@ layer = experts.LINEAR.init(rng, D, E)
 # %% [markdown]
 # ## 1. Why not all of them?
 #
-# A language model is better with more parameters, and each parameter that a token passes costs a multiplication and an
-# addition. With all experts in use, a layer of 1000 experts costs 1000 times a layer with one, for every token, in training
-# and ever after. That is the whole reason for sparse layers. **The parameters grow with $E$, the work with $k$.** What grows
-# too is the memory, and the trouble of bringing tokens and experts together (lesson 10).
+# A language model is better with more parameters, and each parameter that a token passes costs a multiplication and
+# an addition. With all experts in use, a layer of 1000 experts costs 1000 times a layer with one, for every token, in
+# training and afterwards. That is the whole reason for sparse layers. **The parameters grow with $E$, the work with
+# $k$.** What grows too is the memory, and the trouble of bringing tokens and experts together (lesson 10).
 #
 # This is the place in a transformer where it happens: the feed-forward part of each block, which holds most of the
 # parameters, becomes a router and experts.
@@ -91,8 +91,9 @@ for kept in (2, 4, 8, 16):
 assert error < 1e-12  # k = E is the dense mixture
 
 # %% [markdown]
-# The work falls in proportion to $k/E$. The answer changes, but it need not be that of the dense gate: experts and gate
-# will be *trained* sparse. So the question of this lesson is not what the output loses. It is **what the gradient loses**.
+# The work falls in proportion to $k/E$. The answer changes, but it need not be that of the dense gate: experts and
+# gate will be *trained* sparse. So the question of this lesson is not what the output loses. It is **what the
+# gradient loses**.
 #
 # (A sparse mixture is not an *ensemble*, of which one keeps the best two models: an ensemble's members are all trained on
 # everything, and differ by chance. Here an expert sees only the tokens that it is given, and becomes good for those.)
@@ -184,7 +185,8 @@ assert nothing < 1e-9 and hidden < 1e-5 and min(switch, two) > 0.1
 # $$H(x)_i = (x W_g)_i + \text{noise}_i \cdot \sigma_i, \qquad \sigma = \log(1 + e^{x W_\text{noise}}), \qquad
 # G(x) = \text{softmax}(\text{keep the top } k \text{ of } H(x)).$$
 #
-# (The function $\log(1 + e^z)$ is called *softplus*: a smooth way to make any number positive.) Both matrices start at zero.
+# (The function $\log(1 + e^z)$ is called *softplus*: a smooth way to make any number positive.) Both matrices start
+# at zero.
 #
 # **Predict.** A gate at zero, 400 tokens, 16 experts, $k = 2$. How many tokens does each expert get without noise?
 # And with it?
@@ -318,8 +320,8 @@ assert np.abs(right - counted).max() < 0.01 * 64 and abs(right.sum() - k * 64) <
 assert a.sum() < 0.85 * k * 64 and b.sum() > 1.1 * k * 64
 
 # %% [markdown]
-# **Answer.** (a) is too low: a kept expert has to beat itself. (b) is too high: probabilities lie between 0 and 1, and most
-# clean logits of good experts are above that.
+# **Answer.** (a) is too low: a kept expert has to beat itself. (b) is too high: probabilities lie between 0 and 1,
+# and most clean logits of good experts are above that.
 #
 # ## 8. The threshold is another expert's logit
 #
@@ -370,8 +372,9 @@ assert min(off.values()) > 0.2
 # %% [markdown]
 # ## Your turn
 #
-# `kth_of_the_others` sorts once per expert. Write $P$ with **one** sort of all noisy logits. Think of an expert that is in
-# and of one that is out: which place of *all* is the $k$-th of *its* others? `Phi` is there. There are no ties, and $k < E$.
+# `kth_of_the_others` sorts once per expert. Write $P$ with **one** sort of all noisy logits. Think of an expert that
+# is in and of one that is out: which place of *all* is the $k$-th of *its* others? `Phi` is there. There are no ties,
+# and $k < E$.
 
 
 # %%

@@ -16,8 +16,8 @@
 # | $L$ | `loss` | (N,) | the loss of each token under its drawn expert |
 # | $\beta$ | `baseline` | | a number that does not depend on the token's own draw |
 #
-# (The paper writes $a$ for the logits, $h$ for the choice and $b$ for the baseline; here $h$ and $b$ are taken. Section 6 of
-# [lesson 00b](00b_primer.ipynb) has the trick behind REINFORCE.)
+# (The paper writes $a$ for the logits, $h$ for the choice and $b$ for the baseline; here $h$ and $b$ are taken.
+# Section 6 of [lesson 00b](00b_primer.ipynb) has the trick behind REINFORCE.)
 
 # %%
 import matplotlib.pyplot as plt
@@ -77,12 +77,12 @@ assert len(levels) == 2 and (np.diff(expected) < 0).all()
 #
 # $$\frac{\partial}{\partial s_i} \sum_j p_j L_j = p_i \,(L_i - \bar L), \qquad \bar L = \sum_j p_j L_j.$$
 #
-# The point of a hard choice is to run *one* expert per token. So what we want is an estimate of this gradient from one run.
-# By the way, this is eq. 2 of lesson 03, an expert drawn with probability $p_i$, seen from the gate.
+# The point of a hard choice is to run *one* expert per token. So what we want is an estimate of this gradient from
+# one run. It is also eq. 2 of lesson 03, an expert drawn with probability $p_i$, seen from the gate.
 #
 # ## 2. REINFORCE
 #
-# A trick of Williams (1992): $\partial p_i / \partial a = p_i \,\partial \log p_i / \partial a$. So the gradient is
+# A trick of Williams (1992): $\partial p_i / \partial s = p_i \,\partial \log p_i / \partial s$. So the gradient is
 # itself an expectation, and one draw is an unbiased estimate of it:
 #
 # $$\frac{\partial}{\partial s} \sum_i p_i L_i = \sum_i p_i \, L_i \frac{\partial \log p_i}{\partial s}
@@ -113,9 +113,10 @@ error = samples.std(axis=0) / np.sqrt(DRAWS)
 assert (np.abs(samples.mean(axis=0) - truth) < 4 * error).all() and samples[one, 1] > 0
 
 # %% [markdown]
-# **Answer.** Less: its own entry is positive, so descent makes the best expert *less* probable whenever it is drawn. The
-# mean is right only because the others, with larger losses, are pushed down harder when they are drawn. So the estimate is
-# right on average and very noisy: the standard deviation of a single draw is as large as the truth, or several times that.
+# **Answer.** Less: its own entry is positive, so descent makes the best expert *less* probable whenever it is drawn.
+# The mean is right only because the others, with larger losses, are pushed down harder when they are drawn. So the
+# estimate is right on average and very noisy: the standard deviation of a single draw is as large as the truth, or
+# several times that.
 #
 # ## 3. A baseline
 #
@@ -342,9 +343,9 @@ assert abs(through[-1] - bias) < 0.1 * bias
 assert with_beta[0] < without_beta[0] and with_beta[-1] < bias
 
 # %% [markdown]
-# REINFORCE falls like $1/\sqrt{n}$, without end; a baseline lowers the line and not its slope. Straight-through
-# runs into its bias and stays there. With chosen rows only the drawn expert is run, which was the purpose; the others' part
-# of $dz$ then counts as 0, which is another bias (a smaller one here, by chance; it is there even if the loss is
+# REINFORCE falls like $1/\sqrt{n}$, without end; a baseline lowers the line and not its slope. Straight-through runs
+# into its bias and stays there. With chosen rows only the drawn expert is run, which was the purpose; the others'
+# part of $dz$ then counts as 0, which is another bias (a smaller one here, by chance; it is there even if the loss is
 # linear in $z$).
 #
 # Here straight-through is nearer to the truth than REINFORCE without a baseline for a handful of draws, and never

@@ -223,10 +223,11 @@ print("tokens per expert (first and second choice):", np.bincount(choice.ravel()
 assert losses[-1] < 0.8 * dense_losses[-1]
 
 # %% [markdown]
-# The mixture has about two thirds of the error, for the same work per token and twice the memory. The experts have divided
-# the plane, but not into the four quarters: nobody told them where the borders of the task are, this gate can only cut
-# through the origin, and every token asks *two* experts, so that an expert may help in more than one quarter. This
-# start (3) was chosen, and is the best of the starts 0 to 7: over these eight the mean loss is .45 against .63.
+# The mixture has about two thirds of the error, for the same work per token and twice the memory. The experts have
+# divided the plane, but not into the four quarters: nobody told them where the borders of the task are, this gate can
+# only cut through the origin, and every token asks *two* experts, so that an expert may help in more than one
+# quarter. This start (3) was chosen, and is the best of the starts 0 to 7: over these eight the mean loss is .45
+# against .63.
 #
 # Nothing here keeps the experts equally busy. With four it went well; with eight, some get no tokens at all (exercise 1),
 # and lesson 09 is about what one does then.
