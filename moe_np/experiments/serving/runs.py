@@ -55,7 +55,7 @@ class Config:
     vocabulary: int = 1000
     prompt: int = 16  # tokens
     tokens: int = 32  # to be generated
-    requests: int = 64
+    requests: int = 96
     most: int = 32  # sequences at a time
     loads: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     language_model: language_models.Config = MODEL  # for equal quality
