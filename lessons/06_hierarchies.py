@@ -325,8 +325,8 @@ assert runs["backprop"]["error"] < runs["HME, Algorithm 1"]["error"] < 0.6 * run
 # knowing how to start and step a net, this run cannot tell.
 #
 # **Algorithm 2**: here the short cut of section 4 ends with a *lower* error than EM, for four of the five seeds 0 to
-# 4, while in the paper it is the other way round (.12 against .10). On this task the responsibilities stay soft, so
-# their logarithms do no harm, and a step that does not climb the likelihood may still lower another error. An
+# 4, while in the paper it is the other way round (.12 against .10). Perhaps the
+# responsibilities stay softer on this task, so that their logarithms do no harm; this run does not show it. An
 # argument why a method must fail on one task is no forecast for another.
 #
 # So: *fewer epochs* comes out, as an order and not as a number. *Faster* is a statement about a clock, and a table

@@ -342,7 +342,7 @@ for name, error in errors.items():
 assert max(errors.values()) < 1e-7
 
 # %% [markdown]
-# Equal to the reference to rounding, and right by differences of the loss (the gradient check of lesson 00), which
+# Equal to the reference to rounding, and right by differences of the loss (the gradient check of lesson 00b), which
 # know nothing of either.
 #
 # ## 7. The block
