@@ -28,8 +28,17 @@ def test_gradients_stand_below_their_arrays_and_arrows_point_back():
     forward, backward = page.split("<tr")[1:]
     assert [name for _, name in boxes(forward)] == ["x", "w", "out"]
     assert [name for _, name in boxes(backward)] == ["dw", "dout"] and backward.count("←") == 1
+    assert backward.index(">dw<") < backward.index("←") < backward.index(">dout<")
     bold = [name for style, name in boxes(page) if "bold" in style]
     assert bold == ["dw"], "only what changed is set off"
+
+
+def test_a_single_gradient_has_an_arrow_from_the_loss_over_what_has_none():
+    trail = Trail()
+    trail.see("forward", "", {"x": 1.0, "probs": 2.0, "f": 2.0, "value": 1.0})
+    trail.see("backward", "", {"dprobs": 1.0})
+    backward = flow_html(trail.last).split("<tr")[2]
+    assert backward.count("←") == 2 and backward.index(">dprobs<") < backward.index("←")
 
 
 def test_an_array_that_only_begins_with_d_is_no_gradient():

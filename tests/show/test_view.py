@@ -98,7 +98,7 @@ def test_a_limited_number_of_states_is_computed_in_advance(viewer, monkeypatch):
     view(steps)
     assert len(made) == 61 and steps.at == 0
     steps, made = numbers(1000)
-    picture, table = view(steps, last=7).children[1].children
+    picture, table = view(steps, last=7).children[2].children
     assert bytes(picture.value).startswith(PNG) and "step 0" in table.value and len(made) == 8
     with pytest.raises(InputError, match="wanted at least one state"):
         view([])

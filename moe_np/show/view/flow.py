@@ -45,11 +45,14 @@ def flow_html(state: State) -> str:
 
 
 def _row(names, arrow, state):
-    """Boxes, and an arrow between two that are both there."""
+    """Boxes and the arrows between them.
+
+    Backward arrows come from the last array and reach the first gradient, over arrays without one.
+    """
     cells = []
     for i, name in enumerate(names):
         if i:
-            between = name and any(names[:i])
+            between = bool(name) if arrow == "→" else any(names[:i])
             changed = name in state.changed if arrow == "→" else _last(names, i) in state.changed
             colour = f"color:{plots.ORANGE};font-weight:bold" if changed else "color:#8a8a8a"
             cells.append(f"<td style='{CELL};{colour}'>{arrow if between else ''}</td>")

@@ -9,8 +9,8 @@ from moe_np.show.view.flow import flow_html
 
 MAX_STATES = 13  # of a longer walk as many states, evenly spread
 SIDE_BY_SIDE = "display:flex;flex-wrap:wrap;gap:0 1em;align-items:flex-start"
-PICTURE = "flex:1 1 300px;max-width:620px"
-TABLE = "flex:1 1 300px;min-width:0;overflow-x:auto"
+PICTURE = "flex:2 1 260px;max-width:620px"
+TABLE = "flex:3 1 380px;min-width:0;overflow-x:auto"
 
 SCRIPT = """
 (function () {
@@ -73,6 +73,6 @@ class Page:
             alt = html.escape(state.phase, quote=True)
             source = f"src='data:image/png;base64,{data}'"
             picture = f"<div style='{PICTURE}'><img alt='{alt}' style='width:100%' {source}></div>"
-        table = f"<div style='{TABLE}'>{flow_html(state)}{as_html(state)}</div>"
+        table = f"<div style='{TABLE}'>{as_html(state)}</div>"
         both = f"<div style='{SIDE_BY_SIDE}'>{picture}{table}</div>"
-        return f"<div class='moe-state' data-number='{number}'>{both}</div>"
+        return f"<div class='moe-state' data-number='{number}'>{flow_html(state)}{both}</div>"

@@ -15,7 +15,7 @@ WIDTH = 620  # of the picture, in pixels of the page
 
 class Viewer:
     """`box` is what a notebook shows: the widgets `back`, `forward`, `play`, `slider`, `position`,
-    and below them `picture` and, beside it where the page is wide enough, `table`.
+    then `flow`, and below it `picture` and, beside it where the page is wide enough, `table`.
 
     Each picture is drawn once. The walk itself moves along: `steps.now` is the state shown.
     """
@@ -45,7 +45,8 @@ class Viewer:
         fitting = widgets.Layout(flex=f"1 1 {WIDTH // 2}px", max_width=f"{WIDTH}px")
         fitting.height = "auto"
         self.picture = widgets.Image(format="png", layout=fitting)
-        beside = widgets.Layout(flex="1 1 22em", min_width="0", overflow="auto")
+        self.flow = widgets.HTML()
+        beside = widgets.Layout(flex="1 1 24em", min_width="0", overflow="auto")
         self.table = widgets.HTMLMath(layout=beside)
 
     def _layout(self):
@@ -53,7 +54,7 @@ class Viewer:
         bar = [self.back, self.forward, self.play, self.slider, self.position]
         side_by_side = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
         state = widgets.HBox([self.picture, self.table], layout=side_by_side)
-        return widgets.VBox([widgets.HBox(bar, layout=wrapping), state])
+        return widgets.VBox([widgets.HBox(bar, layout=wrapping), self.flow, state])
 
     def _go(self, number):
         """Move to a state that may not have been computed."""
@@ -74,7 +75,8 @@ class Viewer:
             self.drawn[number] = pictures.png(self.steps, number, self.draw)
         self.picture.value = self.drawn[number]
         self.picture.layout.display = "" if self.drawn[number] else "none"
-        self.table.value = flow_html(state) + as_html(state)
+        self.flow.value = flow_html(state)
+        self.table.value = as_html(state)
         self.position.value = self._where()
 
     def _where(self):
