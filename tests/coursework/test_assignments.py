@@ -115,6 +115,23 @@ def test_cells_that_contradict_the_questions_are_refused(cells, words, tmp_path)
     assert words in str(error.value)
 
 
+def test_words_for_feedback_are_those_of_its_questions(tmp_path):
+    folder = written(tmp_path, '# %% test="q1"\nassert f(1) == 1\n')
+    path = folder / "7_own" / "feedback.toml"
+    path.write_text('[q1]\nlesson = "07_sparse"\nkinds = ["a number"]\n')
+    (question,) = assignments.load("7_own", folder).questions
+    assert (question.lesson, question.kinds, question.outputs) == ("07_sparse", ("a number",), ())
+    for text, words in (
+        ("[q2]\n", "wanted names of questions, got ['q2']"),
+        ("q1 = 3\n", "wanted tables of questions"),
+        ("[q1\n", "wanted tables of questions"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="feedback.toml: ") as error:
+            assignments.load("7_own", folder)
+        assert words in str(error.value)
+
+
 @coursework.every_assignment
 def test_a_hidden_test_names_its_own_question(name):
     """The hidden part of a cell of checks is the same for all: one call, with its own names."""
