@@ -127,7 +127,7 @@ def test_words_for_feedback_are_those_of_its_questions(tmp_path):
         ("[q1\n", "wanted tables of questions"),
     ):
         path.write_text(text)
-        with pytest.raises(ValueError, match="feedback.toml: ") as error:
+        with pytest.raises(ValueError, match=r"feedback\.toml: ") as error:
             assignments.load("7_own", folder)
         assert words in str(error.value)
 
