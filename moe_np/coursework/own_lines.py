@@ -3,7 +3,6 @@
 The hidden inputs themselves are not shown: their shapes, and what is special about the numbers.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -53,31 +52,37 @@ def _definition(name, cells, answer):
 
     The whole cell of the answer where that is elsewhere, such as in a given cell.
     """
-    number, node, source = last_definition(name, cells)
-    if answer is not None and (node is None or f"def {name}(" not in answer.source):
+    definition = last_definition(name, cells)
+    if answer is not None and (definition is None or f"def {name}(" not in answer.source):
         numbers = {source: number for number, source in cells}
         return numbers.get(answer.source, 0), 1, answer.source.splitlines()
-    if node is None:
-        return None
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return number, first, source.splitlines()[first - 1 : node.end_lineno]
+    return definition
 
 
 def last_definition(
     name: str, cells: Sequence[tuple[int, str]]
-) -> tuple[int, ast.FunctionDef | None, str]:
-    """(number, node, source) of the last cell that defines a function; (0, None, "") without."""
+) -> tuple[int, int, list[str]] | None:
+    """(number of the cell, number of the first line, lines) of the last definition of a function.
+
+    It is found by its lines: a student's source is not parsed here, since Python's parser can be
+    made to take much memory.
+    """
+    start = f"def {name}("
     for number, source in reversed(cells):
-        if f"def {name}" not in source:
+        if start not in source:
             continue
-        try:
-            body = ast.parse(source).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        lines = source.splitlines()
+        places = [i for i, line in enumerate(lines) if line.startswith(start)]
+        if not places:
             continue
-        for node in reversed(body):
-            if isinstance(node, ast.FunctionDef) and node.name == name:
-                return number, node, source
-    return 0, None, ""
+        first = places[-1]
+        end = first + 1
+        while end < len(lines) and lines[end][:1] in ("", " ", "\t", ")", "#"):
+            end += 1
+        while first and lines[first - 1].startswith("@"):
+            first -= 1
+        return number, first + 1, "\n".join(lines[first:end]).rstrip().splitlines()
+    return None
 
 
 # --- The inputs -----------------------------------------------------------------------------------
@@ -85,9 +90,15 @@ def last_definition(
 
 def argument_names(function: str, cells: Sequence[tuple[int, str]], count: int) -> list[str]:
     """The names of the arguments of a student's function; "argument 1" where it has others."""
-    _, node, _ = last_definition(function, cells)
-    names = [] if node is None else [argument.arg for argument in node.args.args]
-    if len(names) == count:
+    definition = last_definition(function, cells)
+    head = "\n".join(definition[2][:MOST_LINES]) if definition else ""
+    head = head[head.find(f"def {function}(") :]
+    match = re.match(r"def \w+\(([^()]*)\)", head)
+    names = (
+        [text.split(":")[0].split("=")[0].strip() for text in match[1].split(",")] if match else []
+    )
+    names = [name for name in names if name]
+    if len(names) == count and all(name.isidentifier() for name in names):
         return names
     return [f"argument {number}" for number in range(1, count + 1)]
 

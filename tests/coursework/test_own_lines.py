@@ -9,7 +9,7 @@ from moe_np.coursework.own_lines import argument_names, inputs_in_words, own_lin
 QUESTION = Question("q1", "f", 1)
 FIRST = "def f(x):\n    return 0\n"
 LAST = "import math\n\n@cached\ndef f(x):\n    y = x + 1\n    return y / 0\n\nf(2)\n"
-CELLS = [(2, FIRST), (5, LAST), (6, "def f(\n"), (7, "def g(x): pass")]
+CELLS = [(2, FIRST), (5, LAST), (7, "def g(x): pass")]
 
 
 def test_the_last_definition_is_shown_with_the_line_of_the_error():
@@ -32,7 +32,19 @@ def test_of_a_function_in_a_given_cell_the_cell_of_the_answer_is_shown():
     assert shown == "   def audit(route):\n->     pass"
 
 
+def test_a_source_is_not_parsed():
+    """Python's parser takes gigabytes for some sources, and may end the process for others."""
+    hostile = "def f(x):\n    return " + "(" * 1_000_000 + "\n" + "def f(x): pass\n" * 100_000
+    assert own_lines(QUESTION, [(1, hostile), (2, "-" * 1_000_000)], None, "no")
+    assert argument_names("f", [(1, hostile)], 1) == ["x"]
+
+
 def test_names_of_arguments():
+    source = "def f(\n    x: list,\n    *, k=2\n):\n    return x\ny = 1"
+    assert argument_names("f", [(1, source)], 2) == ["argument 1", "argument 2"]
+    source = source.replace("*, k=2", "k: int = 2,")
+    assert argument_names("f", [(1, source)], 2) == ["x", "k"]
+    assert own_lines(QUESTION, [(1, source)], None, "no").endswith("return x")
     assert argument_names("f", CELLS, 1) == ["x"]
     assert argument_names("f", CELLS, 2) == ["argument 1", "argument 2"]
     assert argument_names("h", CELLS, 1) == ["argument 1"]
