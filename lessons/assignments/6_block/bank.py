@@ -675,6 +675,13 @@ BANK["q8_audit"] = {
     "wrong": {
         "tests nothing": "def audit(route):\n    pass",
         "always finds something": "def audit(route):\n    assert False, 'broken'",
+        "passes the first of three": """
+calls = []
+
+def audit(route):
+    calls.append(route)
+    assert len(calls) % 3 == 1
+""",
         "returns the outcome, asserts nothing": """
 def audit(route):
     s = np.random.default_rng(0).normal(size=(6, 4))
