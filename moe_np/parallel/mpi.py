@@ -86,6 +86,7 @@ def run(
     """
     communicator = world() if communicator is None else communicator
     rank = communicator.rank
+    progress.note(rank, ended=False)
     answer = None
     start = time.perf_counter()
     while True:

@@ -28,14 +28,16 @@ def _lines(path):
     return np.memmap(path, LINE, "r+")
 
 
-def note(rank: int, *, name: str | None = None, ended: bool = False) -> None:
-    """Write that this rank has come to the exchange `name`, or that it has ended in order."""
+def note(rank: int, *, name: str | None = None, ended: bool | None = None) -> None:
+    """Write that this rank is there, has come to the exchange `name`, or has ended in order (False:
+    that it goes on, in another run).
+    """
     path = os.environ.get(VARIABLE)
     if path is None:
         return
     line = _lines(path)[rank : rank + 1]
     line["pid"] = os.getpid()
-    if ended or name is not None:  # a rank that only says that it is here may have ended before
+    if ended is not None:
         line["ended"] = ended
     if name is not None:
         line["name"] = name.encode()[:64]

@@ -169,9 +169,9 @@ def test_an_error_on_one_rank_ends_all_with_its_name(
 def test_a_rank_that_is_silent_is_ended_by_the_time_limit(
     installation, tests_are_found, capfd, tmp_path
 ):
-    ended, _ = run(installation, capfd, tmp_path, "sleep", time_limit=4.0)
+    ended, _ = run(installation, capfd, tmp_path, "sleep", time_limit=8.0)
     assert ended.status != 0
-    assert ended.message.startswith("rank 1: no exchange for 4 s, the time limit, after it came to")
+    assert ended.message.startswith("rank 1: no exchange for 8 s, the time limit, after it came to")
     assert ended.seconds < 50
 
 

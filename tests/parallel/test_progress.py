@@ -25,6 +25,10 @@ def test_a_rank_writes_its_own_line(lines):
     progress.note(1, ended=True)
     assert lines["ended"].tolist() == [0, 1, 0]
     assert lines["exchanges"][1] == 2
+    progress.note(1)
+    assert lines["ended"].tolist() == [0, 1, 0], "it is there, and has ended"
+    progress.note(1, ended=False)
+    assert not lines["ended"].any(), "it goes on, in another run"
 
 
 def test_a_long_name_is_cut(lines):
