@@ -11,6 +11,8 @@ from moe_np.show.view.flow import flow_html
 
 INTERVAL = 400  # milliseconds per state while it plays
 WIDTH = 620  # of the picture, in pixels of the page
+# picture and arrays: two columns where there is room for both, otherwise one
+COLUMNS = "repeat(auto-fit, minmax(min(100%, 360px), 1fr))"
 
 
 class Viewer:
@@ -42,18 +44,18 @@ class Viewer:
         wide = widgets.Layout(width="16em")
         self.slider = widgets.IntSlider(**bounds, readout=False, layout=wide, description="")
         self.position = widgets.Label()
-        fitting = widgets.Layout(flex=f"1 1 {WIDTH // 2}px", max_width=f"{WIDTH}px")
-        fitting.height = "auto"
+        fitting = widgets.Layout(width="100%", max_width=f"{WIDTH}px", height="auto")
         self.picture = widgets.Image(format="png", layout=fitting)
         self.flow = widgets.HTML()
-        beside = widgets.Layout(flex="1 1 24em", min_width="0", overflow="auto")
+        beside = widgets.Layout(min_width="0", overflow="auto")
         self.table = widgets.HTMLMath(layout=beside)
 
     def _layout(self):
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
         bar = [self.back, self.forward, self.play, self.slider, self.position]
-        side_by_side = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
-        state = widgets.HBox([self.picture, self.table], layout=side_by_side)
+        side_by_side = widgets.Layout(grid_template_columns=COLUMNS, grid_gap="0 1em")
+        side_by_side.align_items = "start"
+        state = widgets.GridBox([self.picture, self.table], layout=side_by_side)
         return widgets.VBox([widgets.HBox(bar, layout=wrapping), self.flow, state])
 
     def _go(self, number):
