@@ -53,8 +53,8 @@ class Viewer:
     def _layout(self):
         wrapping = widgets.Layout(flex_flow="row wrap", align_items="center")
         bar = [self.back, self.forward, self.play, self.slider, self.position]
-        side_by_side = widgets.Layout(grid_template_columns=COLUMNS, grid_gap="0 1em")
-        side_by_side.align_items = "start"
+        columns = {"grid_template_columns": COLUMNS, "grid_gap": "0 1em"}
+        side_by_side = widgets.Layout(**columns, align_items="flex-start")
         state = widgets.GridBox([self.picture, self.table], layout=side_by_side)
         return widgets.VBox([widgets.HBox(bar, layout=wrapping), self.flow, state])
 
