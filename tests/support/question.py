@@ -24,6 +24,8 @@ def perplexity(p):
 # %% test="q8_perplexity"
 # visible checks of q8_perplexity
 assert np.isclose(perplexity(np.full((2, 4), 0.25)), 4), "as many as there are"
+two = perplexity(np.array([[1.0, 0.0], [0.5, 0.5]]))
+assert np.isclose(two, 2**0.5), f"sure of one, and even between two: exp(ln 2 / 2), got {two}"
 ### BEGIN HIDDEN TESTS
 from moe_np.coursework import hidden_test
 
