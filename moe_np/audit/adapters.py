@@ -15,7 +15,7 @@ import numpy as np
 
 from moe_np import routing
 from moe_np.audit import vocabulary
-from moe_np.audit.calling import Settings, default_of, of_function
+from moe_np.audit.calling import Settings, default_of, of_function, reference_parameters
 from moe_np.audit.frameworks import NumPy, framework, framework_of
 from moe_np.audit.subject import Subject
 from moe_np.audit.torch_modules import of_torch_module
@@ -57,9 +57,7 @@ def of_reference(module: ModuleType, settings: Settings) -> Subject:
     options = {**module.EXAMPLE, **settings.options}
     if "k" in options and settings.k is not None:
         options["k"] = settings.k
-    rng = np.random.default_rng(1)
-    initial = {"scale": 1.0} if "scale" in inspect.signature(module.init).parameters else {}
-    params = module.init(rng, D, E, **{**initial, **getattr(module, "EXAMPLE_INIT", {})})
+    params = reference_parameters(module, D, E)
     router: Any = module
 
     def call(inputs, training, seed):

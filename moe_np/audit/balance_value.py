@@ -1,4 +1,4 @@
-"""The load-balancing loss: which it is, its scale, padding, replication, gradient."""
+"""The load-balancing loss: which it is, its scale, replication, gradient."""
 
 import numpy as np
 
@@ -123,28 +123,6 @@ def replication(subject: Subject) -> list[Finding]:
         f"the loss is {twice / loss:.3g} times as large: its coefficient depends on the batch size"
     )
     return [convention(check, text, **evidence)]
-
-
-def padding(subject: Subject) -> list[Finding]:
-    """Padding does not change the loss, and has no weight."""
-    check = "padding"
-    if "valid" not in subject.accepts:
-        return [unknown(check, "the code takes no mask of padding")]
-    x = subject.random(COUNT, seed=1)
-    valid = np.arange(COUNT) < COUNT - 8
-    padded = subject.answer(x, valid=valid)
-    alone = subject.answer(x[valid], valid=valid[valid])
-    if padded.gate is not None and np.abs(padded.gate[~valid]).max() > 1e-9:
-        text = "padding has weights"
-        return [fault(check, text, 7, input="8 of 24 tokens are padding", got=padded.gate[-1])]
-    if padded.loss is None or alone.loss is None:
-        return [right(check, "padding has no weight", input="8 of 24 tokens are padding")]
-    evidence = {"input": "8 of 24 are padding", "wanted": alone.loss, "got": padded.loss}
-    if abs(padded.loss - alone.loss) <= 1e-4 * abs(alone.loss) + 1e-9:
-        return [right(check, "padding is left out of the loss", **evidence)]
-    fitted = fit(subject)
-    is_z = fitted is not None and any(rule.name == "z_loss" for rule, _ in fitted[0])
-    return [fault(check, "padding counts in the loss", 7 if is_z else 17, **evidence)]
 
 
 def layers(subject: Subject) -> list[Finding]:

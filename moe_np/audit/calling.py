@@ -50,6 +50,29 @@ def parameters(E: int, D: int, seed: int = 1) -> Params:
     }
 
 
+def informative(params: Params) -> Params:
+    """The same parameters, and no array of floats is constant.
+
+    A bias that is 0, as `init` has it, does not tell where it enters; a constant array is moved by
+    up to 0.3, or 0.3 times its value.
+    """
+    rng = np.random.default_rng(2)
+    moved = {}
+    for name, a in params.items():
+        a = np.asarray(a)
+        if a.dtype.kind == "f" and np.ptp(a) == 0:
+            a = a + 0.3 * np.where(a == 0, 1, a) * rng.uniform(-1, 1, a.shape)
+        moved[name] = a
+    return moved
+
+
+def reference_parameters(module: Any, D: int, E: int) -> Params:
+    """Parameters of a router of this package with which every one of them is seen."""
+    initial = {"scale": 1.0} if "scale" in inspect.signature(module.init).parameters else {}
+    options = {**initial, **getattr(module, "EXAMPLE_INIT", {})}
+    return informative(module.init(np.random.default_rng(1), D, E, **options))
+
+
 # --- functions ------------------------------------------------------------------------------------
 
 
@@ -118,9 +141,7 @@ class _Like:
             return
         module: Any = reference(settings.like)
         D, E, _ = settings.sizes()
-        initial = {"scale": 1.0} if "scale" in inspect.signature(module.init).parameters else {}
-        options = {**initial, **getattr(module, "EXAMPLE_INIT", {})}
-        self.params = module.init(np.random.default_rng(1), D, E, **options)
+        self.params = reference_parameters(module, D, E)
         self.options = {**module.EXAMPLE, **settings.options}
         if settings.k is not None and "k" in self.options:
             self.options["k"] = settings.k
@@ -171,9 +192,11 @@ def _set_attributes(subject, target):
         return function(rest, training, seed)
 
     subject.call = call
-    for role, (name, transposed) in places.items():
-        value = np.array(getattr(target, name), np.float64)
-        subject.params[role] = value.T if transposed else value
+    values = {
+        role: np.array(getattr(target, name), np.float64) for role, (name, _) in places.items()
+    }
+    turned = {role: a.T if places[role][1] else a for role, a in values.items()}
+    subject.params |= informative(turned)
 
 
 def call_by_name(

@@ -14,6 +14,7 @@ from moe_np.audit import (
     gradient_flow,
     identity,
     noise,
+    padding,
 )
 from moe_np.audit.findings import Finding, fault
 from moe_np.audit.subject import Subject
@@ -32,7 +33,7 @@ CHECKS: dict[str, Callable[[Subject], list[Finding]]] = {
     "load in evaluation": expected_load.evaluation,
     "balance loss": balance_value.which,
     "the batch given twice": balance_value.replication,
-    "padding": balance_value.padding,
+    "padding": padding.padding,
     "loss of several layers": balance_value.layers,
     "gradient of the balance loss": balance_value.gradient,
     "capacity": capacity_rule.rounding,

@@ -1,5 +1,7 @@
 """Whether the routing of a token depends on other tokens of the batch, earlier or later ones."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from moe_np.audit.calling import reference
@@ -7,6 +9,7 @@ from moe_np.audit.findings import Finding, convention, fault, right
 from moe_np.audit.identity import SAME, identify
 from moe_np.audit.noise import values
 from moe_np.audit.subject import TINY, Subject
+from moe_np.base.types import Array, ArrayN
 
 COUNT = 24
 TRIES = 6  # an exchange of places between tokens does not happen in every batch
@@ -17,40 +20,59 @@ def other_tokens(subject: Subject) -> list[Finding]:
     check = "other tokens of the batch"
     if subject.answer(subject.random(4)).gate is None and not subject.is_layer:
         return [_not_there(check)]
-    findings = {}
-    for training in (False, True):
-        for side in ("later", "earlier"):
-            evidence = _dependence(subject, side, training)
-            if evidence is not None:
-                findings.setdefault(side, (training, evidence))
-    if not findings:
+    sides = dependences(subject)
+    if not sides:
         text = "none: a token's routing depends on that token alone"
         return [right(check, text, input=f"{COUNT} tokens, {COUNT // 2} of them changed")]
-    side = "later" if "later" in findings else "earlier"
-    training, evidence = findings[side]
-    where = " in training" if training else ""
-    text = f"the routing depends on {' and '.join(findings)} tokens{where}"
-    drops = all(evidence.pop("drops") for _, evidence in findings.values())
-    limited = subject.factor is not None or _limits(subject) or drops
-    if side == "earlier" and limited:
-        return [right(check, f"{text}: places are given in order", **evidence)]
-    reason = _reason(subject) or ("experts have a capacity" if drops else "")
+    first = sides.get("later") or sides["earlier"]
+    where = " in training" if first.training else ""
+    text = f"the routing depends on {' and '.join(sides)} tokens{where}"
+    if "later" not in sides and _is_limited(subject, sides):
+        return [right(check, f"{text}: places are given in order", **first.evidence)]
+    reason = reason_for(subject, sides)
     if reason:
         text = f"{text}: {reason}; not for a causal language model"
-        return [convention(check, text, 13, **evidence)]
-    return [fault(check, text, 13, **evidence)]
+        return [convention(check, text, 13, **first.evidence)]
+    return [fault(check, text, 13, **first.evidence)]
 
 
 def _not_there(check):
     return Finding(check, "unknown", "the weights cannot be seen")
 
 
-def _limits(subject):
-    return subject.like in ("switch", "gshard", "st_moe")
+class Dependence(NamedTuple):
+    """A token whose weights changed with other tokens."""
+
+    training: bool
+    drops: bool  # the weights are the same but for those of dropped tokens
+    evidence: dict[str, Any]
+
+
+def dependences(subject: Subject, modes: tuple[bool, ...] = (False, True)) -> dict[str, Dependence]:
+    """{"later", "earlier": a Dependence on such tokens}, in evaluation and in training."""
+    sides: dict[str, Dependence] = {}
+    for training in modes:
+        for side in ("later", "earlier"):
+            dependence = _dependence(subject, side, training)
+            if dependence is not None:
+                sides.setdefault(side, dependence)
+    return sides
+
+
+def _is_limited(subject, sides):
+    """Whether the tokens compete for places."""
+    limits = subject.factor is not None or subject.like in ("switch", "gshard", "st_moe")
+    return limits or all(dependence.drops for dependence in sides.values())
+
+
+def reason_for(subject: Subject, sides: dict[str, Dependence]) -> str:
+    """Why a router that is right depends on other tokens; "" if there is no reason."""
+    if all(dependence.drops for dependence in sides.values()):
+        return _reason(subject) or "experts have a capacity"
+    return _reason(subject)
 
 
 def _reason(subject):
-    """Why a router that is right depends on other tokens; "" if there is no reason."""
     if subject.like is not None:
         causal = reference(subject.like).CAUSAL
         return "" if causal else f"{subject.like} looks at the whole batch"
@@ -64,29 +86,38 @@ def _reason(subject):
 
 
 def _dependence(subject, side, training):
-    """Evidence that a half of the tokens changes with the `side` half; None if it does not."""
+    """A Dependence of a half of the tokens on the `side` half; None if there is none."""
     half = COUNT // 2
+    first, last = np.arange(half), np.arange(half, COUNT)
+    changed, kept = (last, first) if side == "later" else (first, last)
     for seed in range(TRIES):
         x = subject.random(COUNT, seed=seed)
-        changed = x.copy()
-        rows = slice(half, None) if side == "later" else slice(0, half)
-        kept = slice(0, half) if side == "later" else slice(half, None)
-        changed[rows] = subject.random(COUNT, seed=100 + seed, scale=3.0)[rows]
-        before = values(subject.answer(x, training=training, seed=8))[kept]
-        after = values(subject.answer(changed, training=training, seed=8))[kept]
-        if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            continue
-        error = np.abs(after - before).reshape(half, -1).max(axis=1)
-        if error.max() > SAME:
-            n = int(error.argmax())
-            name = n if side == "later" else n + half
-            changed_rows = f"tokens {rows.start or 0} to {rows.stop or COUNT} changed"
-            both = (np.abs(before) > TINY) & (np.abs(after) > TINY)
-            return {
-                # the weights are the same but for those of dropped tokens
-                "drops": bool(np.abs(after - before)[both].max(initial=0) < SAME),
-                "input": f"token {name}; {changed_rows}",
-                "wanted": before[n],
-                "got": after[n],
-            }
+        other = x.copy()
+        other[changed] = subject.random(COUNT, seed=100 + seed, scale=3.0)[changed]
+        before, after = (
+            values(subject.answer(tokens, training=training, seed=8))[kept] for tokens in (x, other)
+        )
+        difference = moved(before, after, kept)
+        if difference is not None:
+            drops, evidence = difference
+            rows = f"tokens {changed[0]} to {changed[-1]} changed"
+            evidence["input"] = f"{evidence['input']}; {rows}"
+            return Dependence(training, drops, evidence)
     return None
+
+
+def moved(before: Array, after: Array, names: ArrayN) -> tuple[bool, dict[str, Any]] | None:
+    """(only drops differ, evidence) where weights of tokens differ, None where they do not.
+
+    before, after   weights or outputs of the same tokens, one row per token
+    names           the numbers of these tokens
+    """
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return None
+    error = np.abs(after - before).reshape(len(before), -1).max(axis=1)
+    if error.max() <= SAME:
+        return None
+    n = int(error.argmax())
+    both = (np.abs(before) > TINY) & (np.abs(after) > TINY)
+    drops = bool(np.abs(after - before)[both].max(initial=0) < SAME)
+    return drops, {"input": f"token {names[n]}", "wanted": before[n], "got": after[n]}

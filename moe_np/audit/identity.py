@@ -46,7 +46,7 @@ def like_gate(subject: Subject, x: Array, training: bool = False) -> ArrayNE | N
         options["capacity_factor"] = subject.factor
     if options.get("k") == 1 and options.get("renormalise"):
         options["renormalise"] = False
-    initial = reference_params(subject, module)
+    initial = _reference_params(subject)
     logits = subject.logits_of(x)
     if subject.takes == "logits" or (set(initial) <= {"w", "bias"} and logits is not None):
         assert logits is not None
@@ -64,8 +64,9 @@ def like_gate(subject: Subject, x: Array, training: bool = False) -> ArrayNE | N
     return results[0] if np.array_equal(results[0], results[-1]) else None
 
 
-def reference_params(subject: Subject, module: Any) -> dict[str, Any]:
+def _reference_params(subject):
     """The reference's parameters, with the subject's values where the names are the same."""
+    module = reference(subject.like)
     options = getattr(module, "EXAMPLE_INIT", {})
     initial = module.init(np.random.default_rng(1), subject.D, subject.E, **options)
     return {name: subject.params.get(name, a) for name, a in initial.items()}
@@ -195,7 +196,12 @@ def _as_it_should(subject, x, gate, candidate):
             logits = subject.logits_of(x)
             evidence = x[n] if logits is None else logits[n]
             return [fault(check, text, input=evidence, wanted=expected[n], got=result[n])]
-    return [right(check, f"equal to {subject.like}", input=f"{N} random tokens", got=gate[0])]
+    evidence = {"input": f"{N} random tokens", "got": gate[0]}
+    unset = {"bias", "threshold"} & set(_reference_params(subject)) - set(subject.params)
+    if unset:
+        text = f"equal to {subject.like} as `init` makes it; the audit cannot set its {unset.pop()}"
+        return [unknown(check, text, **evidence)]
+    return [right(check, f"equal to {subject.like}", **evidence)]
 
 
 def _mode(training):
@@ -211,6 +217,8 @@ def shift(subject: Subject) -> list[Finding]:
     same = None if logits is None else subject.tokens(logits)
     if moved is None or same is None or answer.gate is None:
         return [unknown(check, "the audit cannot set the logits")]
+    if subject.like is not None and not _tells_logits(subject):
+        return [unknown(check, "its logits could not be told to be x·w")]
     is_right = candidate is not None and candidate.verdict == "right" and error < SAME
     is_softmax = candidate is not None and is_right and "bias_balanced" not in candidate.name
     if subject.like in ("bias_balanced", "base_assignment") or not (is_softmax or subject.like):
@@ -225,6 +233,17 @@ def shift(subject: Subject) -> list[Finding]:
     return [fault(check, text, erratum, input="logits + 3", wanted=before[n], got=after[n])]
 
 
+def _tells_logits(subject):
+    """Whether its logits are seen to be x·w: in the input, in the result, or by the weights."""
+    candidate, _, error, answer, x = identify(subject)
+    if subject.takes == "logits" or (candidate is not None and error < SAME):
+        return True
+    if answer.logits is not None:
+        return bool(np.allclose(answer.logits, subject.logits_of(x), atol=SAME))
+    expected = like_gate(subject, x)
+    return expected is not None and bool(np.abs(answer.gate - expected).max() < SAME)
+
+
 def ties(subject: Subject) -> list[Finding]:
     """All logits 0: which experts are chosen, and how many."""
     check = "ties"
@@ -232,10 +251,11 @@ def ties(subject: Subject) -> list[Finding]:
     if x is None:
         return [unknown(check, "the audit cannot set the logits")]
     x = np.zeros_like(x) if subject.linear_bias is None else x
+    changes: dict[str, Any] = {"bias": np.zeros(subject.E)} if "bias" in subject.params else {}
     if subject.is_layer:  # at x = 0 the experts may all be 0
-        gate = subject.answer(subject.random(N), w=np.zeros((subject.D, subject.E))).gate
-    else:
-        gate = subject.answer(x).gate
+        x = subject.random(N)
+        changes["w"] = np.zeros((subject.D, subject.E))
+    gate = subject.answer(x, **changes).gate
     if gate is None:
         return [unknown(check, "the weights cannot be seen")]
     k = choices(subject)

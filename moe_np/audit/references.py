@@ -13,6 +13,7 @@ from moe_np.base import numerics
 from moe_np.base.types import ArrayE, ArrayNE, ArrayNK
 from moe_np.routing import (
     bias_balanced,
+    biased_top_k,
     contract,
     dense,
     expert_choice,
@@ -143,6 +144,8 @@ def _biased(k, bias):
             lambda logits, r=renormalise: _selected(numerics.softmax(logits), bias, k, r),
             note="softmax scores; the bias enters the selection only",
         )
+        name = f"biased_top_k(k={k}, renormalise={renormalise})"
+        yield Candidate(name, _of(biased_top_k, **options), note="the bias is added to the logits")
 
 
 def _selected(scores, bias, k, renormalise, leak=False):

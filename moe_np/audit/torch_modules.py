@@ -11,6 +11,7 @@ from moe_np.audit import vocabulary
 from moe_np.audit.calling import (
     Settings,
     call_by_name,
+    informative,
     learn,
     parameters,
     roles_of,
@@ -19,6 +20,8 @@ from moe_np.audit.calling import (
 from moe_np.audit.frameworks import framework
 from moe_np.audit.subject import Subject
 from moe_np.base.types import Array
+
+BIASED = ("bias_balanced", "biased_top_k")  # references with a parameter `bias`
 
 
 def of_torch_module(module: Any, settings: Settings) -> Subject:
@@ -41,7 +44,8 @@ def of_torch_module(module: Any, settings: Settings) -> Subject:
     for name, a in {**arrays, **buffers}.items():
         if name != gate and "noise" in name and a.shape in ((D, E), (E, D)) and gate is not None:
             places["w_noise"] = name
-        if a.shape == (E,) and ("correction" in name or "selection" in name):
+        is_bias = settings.like in BIASED and name == beside(gate, "bias")
+        if a.shape == (E,) and (is_bias or "correction" in name or "selection" in name):
             places["bias"] = name
 
     transposed = {
@@ -71,10 +75,12 @@ def of_torch_module(module: Any, settings: Settings) -> Subject:
         for role, name in places.items()
     }
     subject.params = {name: np.array(a, np.float64) for name, a in subject.params.items()}
+    subject.params = informative(subject.params)
     if "bias" in subject.params:
         subject.params["bias"] = parameters(E, D)["bias"]
-    if gate is not None and gate.removesuffix("weight") + "bias" in arrays:
-        subject.linear_bias = arrays[gate.removesuffix("weight") + "bias"]
+    linear_bias = "" if gate is None else gate.removesuffix("weight") + "bias"
+    if linear_bias in arrays and places.get("bias") != linear_bias:
+        subject.linear_bias = arrays[linear_bias]
     subject.k = settings.k
     subject.precision = lambda name: module.to(getattr(torch, name))
     _find_experts(subject, module, tools)
@@ -82,6 +88,11 @@ def of_torch_module(module: Any, settings: Settings) -> Subject:
     if "loss" not in roles_of(subject):
         subject.stores = stored_losses(module.modules())
     return subject
+
+
+def beside(gate: str | None, name: str) -> str:
+    """The name of another parameter of the module whose matrix is `gate`; "" without a gate."""
+    return "" if gate is None else gate.rpartition(".")[0] + "." * ("." in gate) + name
 
 
 def _other(shape, size):

@@ -7,7 +7,8 @@ Computation 6:181-214, section 3, for a tree with one gating network (hme_em.py 
 
     paper       here         shape    meaning
     x^(t)       x            (N, D)   inputs; `gate_x` (N, Dg) where the gate has other inputs
-    y^(t)       y            (N, C)   targets; or class labels (N,)
+    y^(t)       y            (N, C)   targets of Gaussian experts, also for C = 1; of categorical
+                                      experts class labels, whole numbers, of shape (N,)
     ξ_i         gate_logits  (N, E)   logits x U + c of the gating network
     g_i         log_gate     (N, E)   their softmax: the mixture weights (here its logarithm)
     P_i         log_density  (N, E)   P(y | x, expert i) (here its logarithm)
@@ -67,6 +68,8 @@ def fit(
 ) -> Fit:
     """Fit a mixture of experts by EM, from several random initialisations; returns the best `Fit`.
 
+    y           for Gaussian(...) numbers (N, C), (N, 1) for one output; for Categorical(...) class
+                labels (N,), whole numbers from 0. The other shape is refused.
     family      Gaussian(...) or Categorical(...): the kind of experts
     gate_x      (N, Dg), inputs of the gate in place of x; with Dg = 0 the mixture weights are
                 constant (a mixture of regressions)

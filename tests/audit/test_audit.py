@@ -18,6 +18,7 @@ from moe_np.audit import (
     gradient_flow,
     identity,
     noise,
+    padding,
     report,
 )
 from moe_np.audit import cli as audit_cli
@@ -74,7 +75,7 @@ def verdict(result, check):
 def test_every_check_is_in_the_catalogue():
     modules = (
         *(balance_value, capacity_rule, causality, edge_cases),
-        *(expected_load, gradient_flow, identity, noise),
+        *(expected_load, gradient_flow, identity, noise, padding),
     )
     functions = {
         function
