@@ -305,5 +305,5 @@ def _html_row(state, name):
     return (
         f"<tr><td style='{left};vertical-align:top'><b>{name_text}</b></td>"
         f"<td style='{left};vertical-align:top;white-space:nowrap'>{shape}</td>"
-        f"<td style='{left}'><pre style='margin:0;background:none'>{values}</pre></td></tr>"
+        f"<td style='{left}'><pre style='margin:0;background:none;white-space:pre'>{values}</pre></td></tr>"
     )
