@@ -302,8 +302,9 @@ def _html_row(state, name):
     cells = (name, _shape(state, name), preview(state.arrays[name]))
     name_text, shape, values = (html.escape(cell) for cell in cells)
     left = "text-align:left"
+    unbroken = "margin:0;background:none;white-space:pre"
     return (
         f"<tr><td style='{left};vertical-align:top'><b>{name_text}</b></td>"
         f"<td style='{left};vertical-align:top;white-space:nowrap'>{shape}</td>"
-        f"<td style='{left}'><pre style='margin:0;background:none;white-space:pre'>{values}</pre></td></tr>"
+        f"<td style='{left}'><pre style='{unbroken}'>{values}</pre></td></tr>"
     )
