@@ -41,18 +41,18 @@ def equal_quality(by_system: dict[str, list[Result]]) -> dict:
         if not by_system.get(system):
             continue
         ratios = []
-        better = 0
+        ahead = 0
         for run, of_seed in zip(by_system[system], dense, strict=True):
             seconds = dense_seconds(run["test"]["loss"], list(of_seed))
             ratios.append(None if seconds is None else seconds / run["inference"])
-            better += run["test"]["loss"] < min(other["test"]["loss"] for other in of_seed)
+            ahead += run["test"]["loss"] < min(other["test"]["loss"] for other in of_seed)
         inside = [ratio for ratio in ratios if ratio is not None]
         whole = len(inside) == len(ratios)
         records[system] = {
             "ratio": t_interval(inside).record() if whole else None,
             "inside": len(inside),
-            "better than all": better,
-            "worse than all": len(ratios) - len(inside) - better,
+            "better than all": ahead,
+            "worse than all": len(ratios) - len(inside) - ahead,
         }
     return records
 
