@@ -29,9 +29,16 @@ def bias_not_used(x, w, bias, k=2):
     return chosen / chosen.sum(axis=1, keepdims=True), index
 
 
-def one_threshold(x, w, threshold):
+def one_threshold(x, w, threshold, k=2, training=False):
+    """All experts share the mean of the thresholds."""
     probs = softmax(x @ w)
-    return probs * (probs > threshold.mean())
+    if training:
+        m = min(len(x), -(-k * len(x) // w.shape[1]))
+        kept = probs * (probs >= -np.sort(-probs, axis=0)[m - 1])
+    else:
+        kept = probs * (probs > threshold.mean())
+    total = kept.sum(axis=1, keepdims=True)
+    return kept / np.where(total > 0, total, 1)
 
 
 def without_bias(x, w, k=2):
