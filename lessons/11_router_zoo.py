@@ -356,7 +356,6 @@ assert (
     zoo_runs["BASE"]["cv"] < 1e-9
     and zoo_runs["BASE"]["perplexity"] > 3 * zoo_runs["hash"]["perplexity"]
 )
-assert rank["churn"] > 0.7 > abs(rank["cv"])
 
 # %% [markdown]
 # **Answer.** BASE is perfectly even and among the worst; the hash is uneven, has learned nothing, and is the best. What
@@ -393,7 +392,7 @@ costs = [one["perplexity"] for one in disturbed.values()]
 assert costs == sorted(costs) and costs[2] > zoo_runs["BASE"]["perplexity"] / 2
 
 # %% [markdown]
-# **Answer.** So churn does harm, by itself. And a change at random does *more* harm than a change that a learned gate
+# **Answer.** So on this task, where no key comes back in another form, churn does harm by itself. And a change at random does *more* harm than a change that a learned gate
 # makes. A likely reason: a gate moves keys that lie between two experts, to the one that has learned their neighbours;
 # chance moves them to an expert that has never seen anything like them.
 #

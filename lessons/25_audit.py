@@ -347,8 +347,7 @@ for like in (None, "top_k"):
 assert not audit(half_blind, k=2).faults
 
 # %% [markdown]
-# **Answer.** Without `like`, nothing: a router may do this. (With it, the second line follows from the first: the audit
-# adds a constant to the logits by moving `x`, and half of the move is not seen.) Invariances say that a function is *consistent*, not that it is
+# **Answer.** Without `like`, nothing: a router may do this. Invariances say that a function is *consistent*, not that it is
 # the one you wanted. So say what you want wherever you can. And some things no call of the router can show: that the
 # optimiser does not have its parameters, that its loss is not added, that its learning rate is 0. Those are seen in a
 # training run, if the loads are drawn (lesson 09).

@@ -12,7 +12,7 @@ from typing import Any
 from moe_np.base.checks import InputError
 from moe_np.coursework import lesson_progress
 
-ASK = "write what you expect between the quotes, run this cell, and then run the next one"
+ASK = "write it between the quotes, run this cell, then the next one"
 
 
 def predict(question: str, text: str = "") -> None:

@@ -9,7 +9,7 @@ from moe_np.coursework import lesson_progress, predict, predictions
 def test_without_a_notebook_it_only_answers(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     predict("09.1")
-    assert "write what you expect" in capsys.readouterr().out
+    assert "write it between the quotes" in capsys.readouterr().out
     predict("09.1", "a third")
     assert "Prediction 09.1: kept" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
