@@ -35,6 +35,7 @@ from moe_np.language import (
 )
 from moe_np.language.evaluation import Evaluation
 from moe_np.layers import diagnostics
+from moe_np.training import loop
 
 DEFAULT_TOKENS = 100
 MODEL_FOLDER = "of moe-np train, or of Hugging Face; `shipped` for the model of the package"
@@ -52,10 +53,25 @@ def add_train(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     length.add_argument("--steps", type=int, metavar="N", help="updates (default: 500)")
     length.add_argument("--minutes", type=float, metavar="M", help="as many updates as fit")
     parser.add_argument("--checkpoint-every", type=int, default=100, metavar="N")
-    values = "a value of the model, the data or the training, such as experts=16 or batch=8"
     parser.add_argument(
-        "--set", action="append", default=[], dest="changes", metavar="NAME=VALUE", help=values
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="NAME=VALUE",
+        help="a value of the model, the data or the training, such as experts=16 or batch=8: "
+        + values_of_set(),
     )
+
+
+def values_of_set() -> str:
+    """The names that `--set` takes, with the values that they have without it."""
+    options = loop.Options(updates=1)._asdict()
+    del options["updates"]  # --steps
+    common = {**run_folder.Settings()._asdict(), **options}
+    texts = [f"{name}={'' if value is None else value}" for name, value in common.items()]
+    fields = ", ".join(kinds.KINDS["mixtral"].model.Config._fields)
+    return f"{', '.join(texts)}; of the model, if it is a decoder: {fields}"
 
 
 def train(args: argparse.Namespace) -> int:

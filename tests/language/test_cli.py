@@ -170,3 +170,11 @@ def test_a_text_without_tokens_to_predict_is_told(trained, tmp_path, capsys):
 def test_a_prompt_that_ends_in_a_space_is_noted(trained, capsys):
     assert main(["generate", str(trained), "--prompt", "the ", "--tokens", "2"]) == 0
     assert "ends in white space" in capsys.readouterr().err
+
+
+def test_the_help_names_what_can_be_set(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = capsys.readouterr().out.split()
+    for name in ("batch=16,", "learning_rate=0.003,", "seed=0;", "experts,", "kv_heads,"):
+        assert name in words
