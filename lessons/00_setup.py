@@ -4,7 +4,8 @@
 # Afterwards you can say what a mixture of experts is, why the largest language models are built from them, and what a
 # token is; you have walked through a computation step by step; and you know which lessons are for you.
 #
-# Run a cell with Shift+Enter. The first one loads what this page needs.
+# Run a cell with Shift+Enter. The first one loads what this page needs. Wherever it says *Predict*, write down what you
+# expect before you run the next cell: a guess will do (section 6 says why).
 
 # %%
 import matplotlib.pyplot as plt
@@ -57,11 +58,15 @@ assert len({expert for word, expert in zip(words, first, strict=True) if word ==
 # ## 2. Where the experts are
 #
 # A large language model is a stack of equal **blocks**. A block has two parts. In *attention* the tokens look at each
-# other. Then comes a part that works on each token alone. In a dense model that part is one feed-forward net; in a
-# mixture of experts it is a router and many nets, of which a token uses a few. This part is called a **sparse layer**.
+# other. Then comes a part that works on each token alone. In an ordinary model, which is called *dense*, that part is one
+# **feed-forward net**: a matrix, a function that bends each number, another matrix. In a mixture of experts it is a
+# router and many such nets, of which a token uses a few. This part is called a **sparse layer**.
 #
-# **Predict.** The model adds experts 1 and 5 with the weights 0.7 and 0.3. What would it cost to have 64 experts and
-# still use two?
+# Read the drawing from the bottom to the top. A grey line carries the vector past a part, and what the part computes is
+# added to it; "norm" gives all vectors about the same length. (Lesson 17 builds the whole block.)
+#
+# **Predict.** The layer in the drawing adds the answers of experts 1 and 5, with the weights 0.7 and 0.3. What would it
+# cost to have 64 experts and still use two?
 
 # %%
 fig, ax = plt.subplots(figsize=(12, 7.2))
@@ -79,6 +84,9 @@ plt.show()
 # parameters and uses few of them per token.** The price is memory, and the trouble of sending tokens around.
 #
 # **Predict.** Mixtral has 8 experts per layer and uses 2. Is its share of parameters in use a quarter, more or less?
+#
+# (In the picture the dark part is what a token uses. The axis is logarithmic, because the models differ so much in size:
+# read the share from the numbers, not from the lengths.)
 
 # %%
 NAMES = ("mixtral-8x7b", "deepseekmoe-16b", "grok-1", "glam-64b-64e", "switch-base")
@@ -135,8 +143,9 @@ assert np.array_equal((gate * outputs).sum(axis=1), np.where(odd, 3 * n + 1, n /
 # **k** experts that a token goes to. All others are introduced where they are needed, and stand in one
 # [table](site/notation.md).
 #
-# Six tokens, four experts, two experts per token. `next(steps)` makes one step and prints the state: its equation, and
-# the arrays that are new.
+# Six tokens, four experts, two experts per token. The router's scores are called **logits**. They become probabilities,
+# and with `renormalise=True` those of the two chosen experts are divided by their sum. `next(steps)` makes one step and
+# prints the state: its equation, and the arrays that are new.
 
 # %%
 rng = np.random.default_rng(0)

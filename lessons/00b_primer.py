@@ -97,6 +97,9 @@ print("at 0.5:", normal(0.5, 0, 0.1).round(6), "and", normal(0.5, 0, 1.0).round(
 assert normal(0.5, 0, 1.0) > 1000 * normal(0.5, 0, 0.1)
 
 # %% [markdown]
+# **Answer.** That of the expert who expects to miss by 1, by far. Who claims to be exact wins near 0 and loses everywhere
+# else: at 0.5 the other is five of its $\sigma$ away.
+#
 # ## 3. Bayes' rule: who did it?
 #
 # Expert $i$ was chosen with probability $p_i$ (the **prior**), and if it was, it produces $d$ with density $P_i$. Now we
@@ -148,7 +151,8 @@ start = {
 
 def net(params):
     """(loss, gradients): a net with ten hidden units, and the mean squared error over 100 cases."""
-    hidden = np.tanh(x @ params["W1"] + params["b1"])  # (100, 10)
+    total = x @ params["W1"] + params["b1"]  # (100, 10)
+    hidden = np.tanh(total)
     y = hidden @ params["W2"] + params["b2"]  # (100, 1)
     loss = ((y - target) ** 2).mean()
 
@@ -161,6 +165,9 @@ def net(params):
 
 
 # %% [markdown]
+# **Answer.** `dy` needs `y`, `dtotal` needs `hidden`, and `W2`'s gradient needs `hidden` again. So a forward pass keeps
+# its intermediate results; in this package they are called its *cache*.
+#
 # **Is it right?** A gradient $g$ is a promise: along any direction $v$ the slope of the loss is $\sum g v$. The slope can
 # be measured with two evaluations of the loss. One random direction tests all entries at once, since an error anywhere
 # shows in the sum. That is what `gradcheck.gradient_error` does. It returns the difference between measured and promised
@@ -225,15 +232,15 @@ assert losses[0.2][-1] < losses[0.05][-1] < losses[0.01][-1] and losses[0.4][-1]
 # $$\partial \sum_z p_z f(z) = \sum_z p_z\, f(z)\, \partial \log p_z
 # = \text{mean over draws of } f(z)\, \partial \log p_z .$$
 #
-# For a softmax, $\partial \log p_z / \partial s_i = [i = z] - p_i$. The method has a name, **REINFORCE** (Williams 1992),
-# and lesson 08 uses it.
+# For a softmax, $\partial \log p_z / \partial s_i = [i = z] - p_i$, where $[i = z]$ is 1 if $i$ is $z$, and
+# else 0. The method has a name, **REINFORCE** (Williams 1992), and lesson 08 uses it.
 #
 # **Predict.** Is one draw a good estimate? How many digits do 100,000 draws give?
 
 # %%
 f = np.array([3.0, 1.0, 2.0])
 chance = np.array([0.5, 0.3, 0.2])
-exact = chance * (f - chance @ f)
+exact = chance * (f - chance @ f)  # the sum over z, worked out
 z = np.random.default_rng(2).choice(3, size=100_000, p=chance)
 draws = f[z][:, None] * (np.eye(3)[z] - chance)  # one estimate per row
 print("exact         ", exact.round(3))

@@ -91,8 +91,8 @@ assert np.allclose(by_rule, p - np.eye(5)[2])
 # %% [markdown]
 # ## 3. Overflow
 #
-# $e^{1000}$ is larger than any floating-point number: inf, and inf / inf is nan. NumPy warns once, and the program goes
-# on with nan.
+# $e^{1000}$ is larger than any floating-point number: inf, and inf / inf is nan. NumPy warns of both, and the
+# program goes on with nan.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:

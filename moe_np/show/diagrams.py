@@ -73,7 +73,7 @@ def transformer_block(ax: "Axes", n_experts: int = 8, chosen: Sequence[int] = (1
     """
     x = 1.6
     ax.add_patch(_frame(-0.5, 0.75, 4.0, 5.6))
-    ax.text(-0.35, 6.1, "one block; a model has 30 to 60 of them", fontsize=11, va="center")
+    ax.text(-0.35, 6.0, "one block; a model\nhas 30 to 60", fontsize=10.5, va="center")
     box(ax, x, 0.15, "one vector per token", width=3.4, fill=PALE_GREY)
     box(ax, x, 1.3, "norm", width=1.8)
     attention = "attention: tokens\nlook at each other"
