@@ -155,6 +155,9 @@ assert P_causal[0, 0] == 1
 # **Answer.** For the first: it can read only itself, so $P_{00} = 1$. See in the left picture that the two columns of
 # "there" are equal, and those of "and" and "light": equal words have equal keys.
 #
+# Batches are filled up to equal length with *padding*, and its keys are hidden in the same way. A query may then see no
+# key at all. The softmax above would divide 0 by 0; the package gives such a query the output 0.
+#
 # ## 4. Positions by rotation
 #
 # Before the scores are computed, query and key are *turned*. The $d$ features form $d/2$ pairs, and pair $i$ of the
@@ -206,8 +209,9 @@ plt.show()
 # %% [markdown]
 # **Answer.** `q` and `k` change, `P` does not. A turn keeps lengths, and the product of two turned vectors depends on
 # the *difference* of their angles: only the distance of the two tokens counts. The values are not turned. Two further
-# things to see: the picture on the right is a property of the rotation alone, nothing has been learned yet; and a
-# wrong layout of the pairs cannot be seen from shapes or lengths.
+# things to see: the picture on the right is a property of the rotation alone, nothing has been learned yet (its waves
+# are those of the first pair, $2\pi$ tokens long; a head of 128 features has 64 pairs, and most turn more slowly); and
+# a wrong layout of the pairs cannot be seen from shapes or lengths.
 #
 # ## 5. All heads, against the reference
 #
@@ -350,7 +354,7 @@ assert max(errors.values()) < 1e-7
 # Two parts are left. The **norm** divides each token by the root of its mean square, and multiplies each feature by a
 # learned gain: $y = g \odot x / \sqrt{\text{mean}(x^2) + \varepsilon}$ (Zhang and Sennrich 2019, arXiv 1910.07467).
 # And the **experts** stand where the first transformers had one feed-forward network: a router reads the normed
-# token, and two of four SwiGLU experts answer.
+# token, and two of four SwiGLU experts (lesson 14) answer. In them $\text{silu}(a) = a\,\sigma(a) = a / (1 + e^{-a})$.
 #
 # **Predict.** We set $w_o$ of attention and $w_2$ of all experts to 0. What does the block compute?
 
@@ -403,11 +407,13 @@ layer = model["layers"][0]
 layer["norm1"]["g"] = rng.normal(1, 0.2, D)  # gains that have learned something
 layer["norm2"]["g"] = rng.normal(1, 0.2, D)
 
+# what all blocks of a pass share: token numbers, and the angles of the positions
 batch = decoder.Batch(ids[None], angles, None, None, None, False)
 x_next, block_cache = decoder.block_forward(layer, x[None], config, 0, batch)
 np.testing.assert_allclose(block_by_hand(layer, x), x_next[0], atol=1e-12)
 print("equal to moe_np.models.decoder:", np.allclose(block_by_hand(layer, x), x_next[0]))
 
+# `leaves` makes a flat dict, {"attention.wo": array, ...}, and `nest` undoes it
 silent = {name: value.copy() for name, value in leaves(layer).items()}
 silent["attention.wo"][:] = 0
 silent["experts.w2"][:] = 0
@@ -420,8 +426,8 @@ assert np.array_equal(block_by_hand(nest(silent), x), x)
 # **Answer.** Nothing: it returns `x`. A new model begins near this point, because what writes into the stream is
 # drawn small, and every block learns what to *add*.
 #
-# The two "there" of the sentence, equal in `x`, have become different, so the router can now send them to different
-# experts.
+# The two "there" of the sentence, equal in `x`, have become different, so the router can now treat them differently: see
+# the weights of tokens 4 and 8 (in a trained model, the experts too).
 
 # %%
 routing = block_cache.mixture.routing

@@ -24,7 +24,7 @@ BOXES = (  # height, name, what it does, colour: from the bottom to the top
     (5.3, "router", "some experts per token", plots.ORANGE),
     (6.4, "experts", "each works on the tokens that were sent to it", plots.ORANGE),
 )
-BRANCHES = ((0.5, 2.8, 3.4), (3.9, 7.1, 7.6))  # of a sublayer: leaves the stream, its top, its sum
+BRANCHES = ((0.6, 2.8, 3.4), (3.8, 7.1, 7.6))  # of a sublayer: leaves the stream, its top, its sum
 
 
 def residual_block(ax: "Axes") -> None:
@@ -41,7 +41,7 @@ def residual_block(ax: "Axes") -> None:
     ax.annotate("", (0.8, 8.2), (0.8, -0.3), arrowprops={**arrow, "lw": 4})
     for low, top, total in BRANCHES:
         ax.plot([0.8, 2.9], [low, low], color="black", lw=1.6)
-        ax.annotate("", (2.9, low + 0.5), (2.9, low), arrowprops=arrow)
+        ax.annotate("", (2.9, low + 0.4), (2.9, low), arrowprops=arrow)
         ax.plot([2.9, 2.9], [top, total], color="black", lw=1.6)
         ax.annotate("", (1.0, total), (2.9, total), arrowprops=arrow)
         ax.plot(0.8, total, "o", color="white", mec="black", markersize=20, zorder=5)
