@@ -127,6 +127,18 @@ for name, array in leaves(decoder.init(np.random.default_rng(0), config)).items(
 # This is the whole training loop: draw windows, loss and gradients, update. The loss that is trained also has a
 # load-balancing loss per layer with the coefficient 0.01 (lesson 09); `loss.task` is without it.
 #
+# *The gradient* begins at the logits, with what lesson 00b has found: probabilities minus labels, here divided by the
+# number of targets, since the loss is a mean. A position without a target (padding, target −1) has no gradient and is
+# not counted. From there it goes down through the blocks, as in lesson 17.
+#
+# *The update* is AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101). It keeps two running means per parameter, of its
+# gradient, $m \leftarrow \beta_1 m + (1 - \beta_1)\,g$, and of its square, $v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2$, and
+# makes the step $-\eta\, m / \sqrt{v}$ with the learning rate $\eta$: against the sign of the mean gradient, and of at most
+# about the size $\eta$, whatever the size of the gradients is. (Both means begin at 0, so they are divided by $1 - \beta^t$ in
+# update $t$, and a small number stands beside the root.) *Weight decay* also multiplies each matrix by a little less
+# than 1 per update; it is 0 here. An expert without tokens has the gradient 0 and moves even so, by its mean $m$ (errata
+# 29).
+#
 # The next cell takes 5 to 20 seconds.
 #
 # **Predict.** 200 updates of 16 · 64 tokens. When does the loss pass the line of the frequencies? Will it pass the
@@ -174,13 +186,14 @@ assert held_out_shipped < baselines["pairs"] < held_out < baselines["frequencies
 
 # %% [markdown]
 # **Answer.** It begins at the uniform line: the head is small at first, so that all tokens are about equally
-# probable. In some ten updates it learns the frequencies, and rests there until about update 50. Then it learns which
-# token follows which. On the held-out books, for which the dashed lines are, it has *not* reached the table of pairs
-# after 200 updates: that table has a million numbers and has seen the whole text. The shipped model is far below it
-# (half a million parameters, 4 layers, six minutes of training on two cores).
+# probable. In some ten updates it learns the frequencies, and rests a little below them until about update 40. Then it
+# learns which token follows which. The curve goes below the line of the pairs, but take care: the curve is the loss on
+# the text that it trains on, and the dashed lines are for the held-out books. There it has *not* reached the table of
+# pairs after 200 updates: that table has a million numbers and has seen the whole text. The shipped model is far below
+# it (half a million parameters, 4 layers, six minutes of training on two cores).
 #
 # On the right you see a router find its way: at first all tokens rush from expert to expert (½ is the most that an
-# expert can have, since every token has two), then the load-balancing loss holds them near 1/8. Exercise 3 takes it
+# expert can have, since every token has two), then the load-balancing loss draws them towards 1/8. Exercise 3 takes it
 # away.
 #
 # ## 5. Let them write
@@ -204,6 +217,9 @@ for name, model in (("after 200 updates", ours), ("shipped", shipped)):
     print(f"{name}:\n{textwrap.fill(written(model, 'And God said', seed=0), 76)}\n")
 
 # %% [markdown]
+# **Answer.** Ours makes up many of its words, since it puts pieces together that often stand side by side. The shipped
+# model writes nearly only existing words, and parts of sentences that could stand in the book. Neither says anything.
+#
 # ## 6. Tokens in the colours of their experts
 #
 # From here on: the shipped model, on books that it has never seen (Ruth and 1 Corinthians). Each token has the colour
@@ -235,8 +251,9 @@ for layer, (ax, first) in enumerate(zip(axes, first_of_layers, strict=True)):
 plt.show()
 
 # %% [markdown]
-# **Answer.** Nearly everywhere a token has one colour wherever it stands: commas, "thou", "thee", "and". No colour
-# stays for a clause. (A dot is a space, ↵ the end of a verse.)
+# **Answer.** Commas have one colour in every layer. The same is true of most tokens wherever they stand, "thee" and
+# "and" among them, with exceptions in the higher layers ("thou" in layer 3). No colour stays for a clause. (A dot is a
+# space, ↵ the end of a verse.)
 #
 # ## 7. What the experts took up
 #
@@ -323,7 +340,8 @@ assert r.value > r.by_tokens > r.permuted
 # %% [markdown]
 # **Answer.** The third. Layer 3 is at twice the chance of 1/8, as Mixtral's middle layers are, and most of that says
 # only that some words often stand side by side and share an expert. What is left above the last column is what the
-# router knows beyond the word. A baseline decides what a number says.
+# router knows beyond the word. (In layer 1 neighbours are together *less* often than by chance, and the words explain
+# that, too: a comma seldom follows a comma.) A baseline decides what a number says.
 #
 # ## Your turn
 #
