@@ -369,6 +369,9 @@ for cut in (
     print(textwrap.indent(textwrap.fill(text, 72), "    "))
 
 # %% [markdown]
+# See the loop at temperature 0, and words that do not exist at 1.5: so many improbable tokens have a little probability
+# each that one of them is drawn soon. Top-p cuts this tail off.
+#
 # ## 7. Which routers a language model must refuse
 #
 # Lesson 11 has routers in which the experts choose their tokens, so that every expert is exactly full. No balance
