@@ -188,11 +188,15 @@ assert reach[3][-1] > 100 * reach[1][-1] > 100 * reach[0][-1]
 
 # %% [markdown]
 # **Answer.** By a constant factor, a straight line on the logarithmic axis. It is somewhat larger than $f$, because a
-# part goes through $h$ as well. This is why `init` sets the bias to 1 and not to 0. A whole book cannot be unrolled,
+# part goes through $h$ as well. This is why `init` sets the bias to 1 and not to 0. (With 3 the gradient reaches further
+# still, but cells also have to forget; 1 is the usual choice.) A whole book cannot be unrolled,
 # so text is read in *stretches*: the state goes on from one to the next, the gradient does not (truncated
 # backpropagation through time).
 #
 # ## 3. Step through it
+#
+# (The states name the output before it leaves the cell `m`. Some LSTMs make it shorter, of size P, with one more matrix;
+# here $m = h$ and P is H.)
 #
 # **Predict**, at state 34, "backward, step 2: new content": $dg = dc \odot i$. Which gate decides whether the input
 # of this step learns anything through the cells?
@@ -260,10 +264,16 @@ def logits_by_hand(model, ids):
     return x3 @ model["head"]["w"]
 
 
-logits, model_cache = lstm_moe.forward(model, ids, config)
+_, model_cache = lstm_moe.forward(model, ids, config)
 print("tokens that the router sees at once:", len(model_cache.mixture.mixture.routing.probs))
-print("largest difference by hand:", np.abs(logits_by_hand(model, ids) - logits).max())
-np.testing.assert_allclose(logits_by_hand(model, ids), logits, atol=1e-10)
+
+# compared with a gate that is not 0, so that the tokens go to different experts
+gate = np.random.default_rng(1).normal(size=(config.d_model, config.experts))
+with_gate = {**model["mixture"], "router": {**model["mixture"]["router"], "w": gate}}
+with_gate = {**model, "mixture": with_gate}
+expected, _ = lstm_moe.forward(with_gate, ids, config)
+print("largest difference by hand:", np.abs(logits_by_hand(with_gate, ids) - expected).max())
+np.testing.assert_allclose(logits_by_hand(with_gate, ids), expected, atol=1e-10)
 
 # %% [markdown]
 # **Answer.** 768. The layer stands *between* the recurrent ones, so it can take all positions at once, as large
