@@ -323,7 +323,7 @@ hidden_test("6_block", "q4_norm", norm_backward)
 #
 # So `u` is used twice, by the experts and by the router, and `a` and `x` are used twice as well. An expert without
 # tokens has gradients of 0. With $k = 1$ the weight is always 1: what does the router learn then? `eps` of both norms is
-# 1e-5, as in question 4.
+# 1e-5, and stands inside of the root, as in question 4.
 
 
 # %% answer="q5_block"
@@ -712,4 +712,5 @@ plt.show()
 # With all equal, a query sees the nearest positions best: the product of a vector with itself turned by the distance is
 # largest at distance 0. The rotation alone makes a token look at its neighbours.
 #
-# To try: `theta` of 2 in place of 10000; `d = 4`; queries ten times as large.
+# To try: `theta` of 2 in place of 10000; queries ten times as large; `d = 8`, where position 0 comes back into sight: at a
+# distance of 6 the first pair has turned nearly once round.
