@@ -71,12 +71,12 @@ def init(rng, D, E, H, C):
     }
 
 
-def adam(p, grads, state, step, lr=0.02, b1=0.9, b2=0.999):
+def adam(p, grads, state, step, lr=0.02, beta1=0.9, beta2=0.999):
     for name, g in grads.items():
         m, v = state.setdefault(name, (0.0, 0.0))
-        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
         state[name] = m, v
-        p[name] = p[name] - lr * (m / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + 1e-8)
+        p[name] = p[name] - lr * (m / (1 - beta1**step)) / (np.sqrt(v / (1 - beta2**step)) + 1e-8)
 
 
 def train(p, x, t, steps=100):
