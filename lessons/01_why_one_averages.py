@@ -232,7 +232,8 @@ assert 20 < impossible(x_test, answer(x_test)) < 60 and abs(half - 0.5) < 0.1
 # *one expert averages*, and the question is what a second one changes.
 #
 # What fits it? Gradient descent on minus the log likelihood, all lines and the gate together; the next lesson derives
-# the gradient. The model of 1991 has $\sigma = 1$, so the targets are measured in units of $\sigma$. The result
+# the gradient. (`optim.adam` is gradient descent with a step length for each parameter that it adapts by itself; lesson 16
+# writes it.) The model of 1991 has $\sigma = 1$, so the targets are measured in units of $\sigma$. The result
 # depends on the random start: a run may end where every small change makes it worse, although a better solution
 # exists elsewhere. That is a **local optimum**. So we take ten starts and keep the one with the largest likelihood.
 # (The cell takes about 5 seconds; it prints a line per start.)
