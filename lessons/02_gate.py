@@ -8,7 +8,7 @@
 # |---|---|---|---|
 # | $x,\ d$ | `x`, `d` | (N, D), (N, C) | inputs and wanted outputs of N cases |
 # | $o_i$ | `o` | (N, E, C) | what expert $i$ answers |
-# | $s_i$ | `s` | (N, E) | total input of the gate's unit $i$ |
+# | $s_i$ | `s` | (N, E) | total input of the gate's unit $i$, its *total* for short; in sparse layers it is called the logit |
 # | $p_i$ | `p` | (N, E) | the gate's output: how much it believes expert $i$, before it has seen $d$ |
 # | $h_i$ | `resp` | (N, E) | responsibility: how much expert $i$ is to be believed after $d$ has been seen |
 # | $W_i, b_i$ | `W`, `b` | (E, D, C), (E, C) | parameters of the experts |
