@@ -164,8 +164,8 @@ for name, q in (("start", start), ("epoch 500", at[500]), ("end", at[last])):
 #
 # ## 4. First together, then apart
 #
-# Four moments of this run. Each line is where an expert says ½, as thick as the share that the gate gives it; dashed
-# is the line of section 1. The curves below show the share that the gate gives to the two experts in use at the end,
+# Four moments of this run. Full dots are cases whose wanted output is 1, empty ones those with 0. Each line is where an
+# expert says ½, as thick as the share that the gate gives it; dashed is the line of section 1. The curves below show the share that the gate gives to the two experts in use at the end,
 # for the front vowels [i], [ɪ] (upper left in the data) and for the back ones. (The paper's Fig. 3 draws the foot of
 # each line instead, the point nearest to the origin.)
 #
