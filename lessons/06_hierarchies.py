@@ -11,7 +11,7 @@
 # | $P_{ij}$ | `log_density` | (N, E) | density of $d$ under the expert at leaf $(i, j)$, as a logarithm |
 # | $h_i,\ h_{j \mid i}$ | `h1`, `h2` | as `g1`, `g2` | the same probabilities, once $d$ is known |
 # | $h_{ij}$ | `resp` | (N, E) | responsibility of a leaf: $h_i\, h_{j \mid i}$ |
-# | – | `evidence` | (N, P) | density of $d$ under a gate with all that hangs below it; in the walk its logarithm |
+# | – | `evidence` | (N, P) | density of $d$ under each of the P gates of a level, with all that hangs below it; in the walk its logarithm |
 #
 # The paper is Jordan and Jacobs (1994). Level $l$ of a tree has P gates with b branches each, `U{l}` (D, P, b) and
 # `c{l}` (P, b); the experts are `W` and `b`, as before. The wanted output is $d$, as in all lessons so far (the paper
@@ -132,8 +132,8 @@ assert resp.argmax() == 3 and h_top[1] > 0.75
 # \sum_i \underbrace{\sum_n h_i \sum_j h_{j \mid i} \log g_{j \mid i}}_{\text{gate below branch } i} +
 # \sum_{ij} \underbrace{\sum_n h_{ij} \log P_{ij}}_{\text{expert } ij}$$
 #
-# into seven separate problems that lesson 05 has solved: regressions, and logistic regressions on soft labels. New is
-# only this: a gate below has a **weight** for each case.
+# into seven separate problems (three gates and four experts) that lesson 05 has solved: regressions, and logistic
+# regressions on soft labels. New is only this: a gate below has a **weight** for each case.
 #
 # **Predict.** What is the weight of a case in the regression of the gate below branch $i$, and what would go wrong
 # without it? (Think of the left side in the picture above.)
