@@ -16,6 +16,7 @@
 # | – | `tokens`, `places` | (R + 1,) | rank r has tokens `tokens[r]` to `tokens[r + 1]`, and experts likewise |
 # | – | `rank_of` | (E,) | the rank that has each expert |
 # | – | `sent[s][r]` | (n, ...) | what rank s sends to rank r |
+# | – | `home`, `at` | (B,) | in the steps of section 2, for the B rows of an exchange: the rank of its token, the rank where it arrives |
 # | $C$ | `C` | | capacity: the most tokens that an expert takes |
 # | $\alpha, \beta$ | `alpha, beta` | | seconds per message; bytes per second |
 # | $F$ | `F` | | operations per second of a device |
@@ -200,8 +201,14 @@ for state in walk.exchange(ranks=3):
 # rank has a copy that saw only this rank's tokens.
 #
 # The experts need no sum: an expert saw *all* its tokens, whatever their home. Its gradient is
-# complete where it is. (Code that divides it by the number of ranks, as it does with everything else,
-# is wrong by that factor.)
+# complete where it is. Nor do the weights need an exchange: the gradient of $w_a$ is
+# $\mathrm{dout}_n \cdot y_a$, and the output $y_a$ has come home already, in the first combine.
+#
+# (And the mean? Here the loss is one sum over the tokens of all ranks, and nothing is divided. Then
+# who averages gradients over ranks makes all of them $R$ times too small. Many programs take on each rank
+# the mean over *its* $N/R$ tokens, and average the router's gradient over ranks. Then the gradient of
+# an expert must be divided by $R$ too, although no other rank has a part of it; where that is
+# forgotten, experts learn with $R$ times the gradient.)
 #
 # In the dispatch rank 2 got 4 rows and rank 1 got 12. All wait for rank 1: **a step takes as long as
 # the fullest rank**. This is what balance (lesson 09) is for.
@@ -404,7 +411,10 @@ assert expert_plan.memory < accounting.count("mixtral-8x7b").memory["adam"] / 6
 # **Answer.** Tensor parallelism divides everything and needs the least memory, but its sums are slow
 # between machines. Data parallelism adds up 46.7 billion gradients in every step, of which each device
 # used little. Expert parallelism has the shortest messages in both cases, and on 64 devices it is the
-# only one of the three that spends more time on computing than on messages. Real systems mix them:
+# only one of the three that spends more time on computing than on messages. (Why 116 GB in both cases?
+# Mixtral has 8 experts per layer. On 64 devices each of them has eight copies, called *replicas*, and
+# each replica sees other tokens. So here the gradients of an expert do have a sum: over its replicas.)
+# Real systems mix the three:
 # experts over many devices, attention by data or tensor parallelism inside of a machine.
 #
 # It is a model, not a measurement: no messages collide, nothing overlaps, every device has the same load.
