@@ -199,7 +199,8 @@ hidden_test("7_ranks", "q3_combine", combine)
 # %% [markdown]
 # ## 4. Gradients at home, in one order (3 points)
 #
-# Backwards, the gradients of the rows come home as the outputs did. Two sums are left to do there, on one rank:
+# Backwards, the gradients of the rows come home as the outputs did. `drows` has the weights in it already, since the
+# output's gradient was multiplied by them before it left. Two sums are left to do there, on one rank:
 #
 # - `dx`: a token gets the sum of the gradients of its rows;
 # - `dweight`: $\text{dout}_n \cdot y_a$ for assignment $a$ of token $n$. Nothing has to travel: `y` is at home already.
@@ -427,9 +428,10 @@ hidden_test("7_ranks", "q7_cost", layer_cost)
 # ## 8. In words (3 points)
 #
 # A model with 64 experts is trained on 8 ranks, one node, with plain gradient descent. Somebody moves it to 64 ranks, eight
-# nodes, with the same batch, so that each rank has an eighth of the tokens, and reports three things: the step is hardly
-# faster; with the same capacity factor more tokens are dropped, although the experts are used as evenly as before over the
-# whole batch; and the experts learn 8 times as slowly, since "we average all gradients over the ranks, as one does".
+# nodes, with the same batch, so that each rank has an eighth of the tokens. The loss of a rank is the sum over its tokens,
+# divided by the number of tokens of the whole batch. Three things are reported: the step is hardly faster; with the same
+# capacity factor more tokens are dropped, although the experts are used as evenly as before over the whole batch; and
+# router and experts learn 8 times as slowly, since "we average all gradients over the ranks, as one does".
 #
 # Explain each of the three in one or two sentences, and say for each what to do.
 
@@ -445,9 +447,10 @@ hidden_test("7_ranks", "q7_cost", layer_cost)
 # left over another cannot use. Shuffle documents over the ranks, use a larger factor, balance within the groups, or exchange
 # counts and drop over the whole batch.
 #
-# Learning (1 point): an expert's gradient is complete on the rank that holds it: it has the rows of all ranks. A mean over
-# ranks divides it once too often, by 64 in place of 8. Only shared parameters and replicas are added over ranks, and the
-# sum is divided once, by the number of all tokens.
+# Learning (1 point): the losses of the ranks are parts of one sum, which is divided already, so gradients are added and
+# not averaged: those of shared parameters and of replicas over the ranks. An expert's gradient is complete on the rank that
+# holds it: it has the rows of all ranks. A mean divides all of them once too often, by 64 in place of 8. (It would be
+# right, for the experts as well, if the loss of each rank were the mean over its own, equally many, tokens.)
 # ### END SOLUTION
 
 # %% [markdown]
