@@ -174,8 +174,8 @@ assert of_router > of_experts  # at the last E
 found[4] = "depends"
 
 # %% [markdown]
-# **Answer.** One of four is constant, the operations of the chosen experts. Memory grows with $E$, what a batch reads nearly
-# so, and from $E > 3kH$ on the router is more work than the experts. **It depends** on what is counted. A sentence that does
+# **Answer.** One of four is constant, the operations of the chosen experts. Memory grows with $E$, and so does what a batch
+# reads, until each of its 128 choices has an expert of its own. From $E > 3kH$ on the router is more work than the experts. **It depends** on what is counted. A sentence that does
 # not say what it counts cannot be tested; here it was our first task to name it.
 #
 # ## 5. A mixture is an advantage because its models are smaller
@@ -261,9 +261,10 @@ assert changed["top-k"] == (0, 0) and changed["expert choice"][0] == 0 < changed
 found[7] = "wrong"
 
 # %% [markdown]
-# **Answer.** Top-k looks at the content alone. Position matters in Switch, where the later tokens find an expert full. What is
-# new in expert choice is the last column: a token's experts depend on *who else is there*. **Wrong**: it names as
-# a novelty what all learned routers do, and misses what is new.
+# **Answer.** Top-k looks at the content alone. Position matters in Switch, where the later tokens find an expert full (and the
+# number of tokens, which sets the capacity: that is its 22 %). What is new in expert choice: the order does not matter, and
+# still *which* experts a token gets depends on *who else is there*. In Switch that decides only whether there is room.
+# **Wrong**: the sentence names as a novelty what all learned routers do, and misses what is new.
 #
 # ## 8. A mixture of experts is an ensemble of weak learners
 #
@@ -413,7 +414,7 @@ assert 30 < needed < 40
 found[10] = "depends"
 
 # %% [markdown]
-# **Answer.** Some 0.06 nats, three standard deviations, and 34 seeds. So a single run in a blog, whatever it shows, and
+# **Answer.** 0.065 nats, more than three standard deviations, and 34 seeds. So a single run in a blog, whatever it shows, and
 # "we saw no difference" with three seeds say next to nothing. `moe-np run fine_tuning` has five seeds or more for each
 # system, equal tuning, intervals, and says its power. Reported is both: overfitting with few examples (Zoph and others 2022,
 # arXiv 2202.08906), and fine-tuned Switch models *better* than T5 of equal operations on most tasks (Fedus et al. 2021).
