@@ -331,7 +331,8 @@ for name, trace in (("uniform", uniform), *((f"layer {i}", t) for i, t in enumer
 assert rates["layer 3", "lru"][1] > rates["uniform", "lru"][1]
 
 # %% [markdown]
-# **Answer.** It repeats itself a little more, most of all in the last layer: neighbouring tokens want the same experts.
+# **Answer.** With four places, three of the four layers repeat themselves a little more, most of all the last one: there
+# neighbouring tokens want the same experts. Layer 1 does not.
 # Belady's bound is far above LRU, even for uniform choices, because knowing the future is worth much. Systems that
 # *guess* the experts of the next layer, and read them early, get a part of that. (For Mixtral itself, with such caches and guesses: Eliseev and
 # Mazur 2023, arXiv 2312.17238.)
