@@ -323,7 +323,7 @@ draw_ways()
 assert ways["by use"][1] > before
 
 # %% [markdown]
-# **Answer.** For this model "use" is the *worst* rule, worse than lots. Its router was trained to be balanced, so no expert
+# **Answer.** For this model "use" is the *worst* of the four, worse than the mean of the lots. Its router was trained to be balanced, so no expert
 # is idle, and one that few tokens choose may be one that those tokens cannot do without. The rule that looks at the outputs
 # is better than use, but no better than the mean of four draws of lots, which lie far apart. (A rule that was never
 # compared with lots has not been tested.) All ways cost more here than in large models: Lu and others lose 2.9 points
