@@ -185,7 +185,8 @@ assert np.abs(wrong - truth).max() > 0.2 > 0.05 > np.abs(right - truth).max()
 # ## Bug 4
 #
 # The same P, the right one, and its gradient. $z = (\text{clean} - \text{threshold}) / \sigma$, so dclean
-# $= \phi(z) / \sigma$ and d$\sigma = -\phi(z)\, z / \sigma$, with $\phi$ the normal density.
+# $= \phi(z) / \sigma$ and d$\sigma = -\phi(z)\, z / \sigma$, with $\phi$ the normal density. In the cache, `choice`
+# (N, k) has the experts that are in, the best first, and `runner_up` (N,) the best of those that are out.
 
 
 # %%
@@ -661,7 +662,5 @@ self_check(ignores_padding, lambda loss: loss in RIGHT, cases)
 #    Which test fails? For which bug does none, and why?
 #
 # Solutions: `lessons/solutions/15_errata.py`.
-#
-# What comes next is yours: a router in a file of its own, and these six questions to put to it.
 #
 # Next: [16, from nothing](16_from_nothing.ipynb): the whole layer in one file.
