@@ -336,7 +336,7 @@ assert (final["separate"] > level).all() and (final["REINFORCE"] > level).all()
 assert all(quality[name] > quality["joint"] for name in ("separate", "REINFORCE"))
 
 # %% [markdown]
-# EM solves it from every start, after some hundred passes, and has no learning rate to choose. Popular lists of ways to
+# EM solves it from every start, after about a hundred passes, and has no learning rate to choose. Popular lists of ways to
 # train a mixture do not name it.
 #
 # Now compare the first column with the last. By the loss, *separate* and *REINFORCE* are behind *joint*; by how much of
