@@ -370,8 +370,8 @@ hidden_test("7_ranks", "q6_capacity", keep_by_rank)
 # with one message to each rank of the other nodes; if there is one node only, one message to each other rank.
 #
 # The experts' products: $N k$ rows per rank, each $3 \cdot 2 D H$ operations (SwiGLU has three matrices). But the weights
-# have to be read from memory as well, those of the experts that somebody uses. Of $N R$ tokens that choose $k$ of $E$ experts
-# at random, **touched** are
+# have to be read from memory as well, those of the experts that somebody uses (lesson 14, section 5). Of $N R$ tokens that
+# choose $k$ of $E$ experts at random, **touched** are
 #
 # $$E \big(1 - (1 - k/E)^{NR}\big),$$
 #
