@@ -12,7 +12,7 @@ from moe_np.mixtures import em
 from moe_np.mixtures.least_squares import weighted_least_squares
 from moe_np.show import walk
 
-x, y = inverse.inverse_problem(300, np.random.default_rng(0))
+x, d = inverse.inverse_problem(300, np.random.default_rng(0))
 X, N = np.hstack([x, np.ones_like(x)]), len(x)
 
 # %% [markdown]
@@ -30,22 +30,22 @@ X, N = np.hstack([x, np.ones_like(x)]), len(x)
 
 
 # %%
-def m_step(x, y, resp):
+def m_step(x, d, resp):
     ones = np.hstack([x, np.ones((len(x), 1))])
     W, b, var = [], [], []
     for h in resp.T:
-        coef = np.linalg.solve(ones.T @ (h[:, None] * ones), ones.T @ (h[:, None] * y))
-        residual = y - ones @ coef
+        coef = np.linalg.solve(ones.T @ (h[:, None] * ones), ones.T @ (h[:, None] * d))
+        residual = d - ones @ coef
         W.append(coef[:-1])
         b.append(coef[-1])
-        var.append((h[:, None] * residual**2).sum() / (h.sum() * y.shape[1]))
+        var.append((h[:, None] * residual**2).sum() / (h.sum() * d.shape[1]))
     return np.stack(W), np.stack(b), np.array(var)
 
 
-def reference(x, y, resp):
-    coef = weighted_least_squares(x, y, resp)
+def reference(x, d, resp):
+    coef = weighted_least_squares(x, d, resp)
     W, b = coef[:, :-1], coef[:, -1]
-    square = (y[:, None] - np.einsum("nd,edc->nec", x, W) - b) ** 2
+    square = (d[:, None] - np.einsum("nd,edc->nec", x, W) - b) ** 2
     return W, b, np.average(square.mean(axis=2), axis=0, weights=resp)
 
 
@@ -74,7 +74,7 @@ for irls_steps in (1, 25):
         options = {"family": em.Gaussian("shared"), "irls_steps": irls_steps}
         climb = [
             s
-            for s in walk.em(x, y, 3, rng=np.random.default_rng(seed), **options)
+            for s in walk.em(x, d, 3, rng=np.random.default_rng(seed), **options)
             if s.phase == "E step"
         ]
         rounds.append(len(climb) - 1)
@@ -89,10 +89,10 @@ assert (found[25][1] > 0.9).sum() <= (found[1][1] > 0.9).sum()
 # %% [markdown]
 # ## 2. EM is a gradient step with a matrix
 #
-# The gradient at the old line is $\partial\ell/\partial w_i = X^\top H_i (y - X w_\text{old}) / \sigma^2$ (lesson 02:
+# The gradient at the old line is $\partial\ell/\partial w_i = X^\top H_i (d - X w_\text{old}) / \sigma^2$ (lesson 02:
 # responsibility times residual). So
 #
-# $$\sigma^2 (X^\top H_i X)^{-1}\, \partial\ell/\partial w_i = (X^\top H_i X)^{-1} X^\top H_i\, y - w_\text{old}
+# $$\sigma^2 (X^\top H_i X)^{-1}\, \partial\ell/\partial w_i = (X^\top H_i X)^{-1} X^\top H_i\, d - w_\text{old}
 # = w_\text{new} - w_\text{old}.$$
 #
 # The step size is $\sigma^2 (X^\top H_i X)^{-1}$: large where few cases and little spread of $x$ hold the line, small
@@ -100,10 +100,10 @@ assert (found[25][1] > 0.9).sum() <= (found[1][1] > 0.9).sum()
 
 # %%
 family = em.Gaussian("fixed", variance=0.01)
-states = walk.em(x, y, 3, family=family, rng=np.random.default_rng(8))
+states = walk.em(x, d, 3, family=family, rng=np.random.default_rng(8))
 old = {name: states[1][name] for name in ("W", "b", "U", "c", "var")}
 resp, new = states[1]["resp"], states[2]
-_, grads = em.gradient(old, x, y, family=family)
+_, grads = em.gradient(old, x, d, family=family)
 for i, h in enumerate(resp.T):
     gradient = np.vstack([grads["W"][i], grads["b"][i]])
     moved = np.vstack([new["W"][i] - old["W"][i], new["b"][i] - old["b"][i]])
@@ -119,7 +119,7 @@ for i, h in enumerate(resp.T):
 # A line through two points has no residual. An expert that has just two cases to itself can let its variance go to 0,
 # and the density of these two to infinity. So the smallest variances go to whatever floor there is, the likelihood of
 # the training cases follows, and that of other cases is a catastrophe. The default floor is a millionth of the variance
-# of $y$: it bounds the likelihood, so that there is a maximum to climb to; it does not make it a sensible one. What
+# of $d$: it bounds the likelihood, so that there is a maximum to climb to; it does not make it a sensible one. What
 # helps: fewer experts for so few cases, and one variance for all, which no pair of cases can pull to 0 alone.
 
 # %%
@@ -132,9 +132,9 @@ for name, family in (
 ):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", em.ConvergenceWarning)
-        fit = em.fit(x[few], y[few], 10, family=family, rng=np.random.default_rng(0), restarts=1)
-    scores = fit.log_likelihood / 30, fit.score(x[others], y[others])
-    print(f"{name}: log likelihood a case {scores[0]:.1f}, of the other cases {scores[1]:.1f}")
+        fit = em.fit(x[few], d[few], 10, family=family, rng=np.random.default_rng(0), restarts=1)
+    scores = fit.log_likelihood / 30, fit.score(x[others], d[others])
+    print(f"{name}: log likelihood per case {scores[0]:.1f}, of the other cases {scores[1]:.1f}")
     if fit.params["var"].ndim:
         order = fit.params["var"].argsort()
         print("    variances", " ".join(f"{v:.0e}" for v in fit.params["var"][order]))

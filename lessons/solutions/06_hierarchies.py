@@ -91,14 +91,14 @@ assert mean["[16]"] < mean["[2, 2, 2, 2]"]
 
 # %%
 data = piecewise(np.random.default_rng(0), 300)
-x, y, N = data.x, data.y, len(data.x)
+x, d, N = data.x, data.y, len(data.x)
 params = hme.init(np.random.default_rng(4), (2, 2), 1, 1, init_range=1.0, var=0.3)
-loss, cache = hme.forward(params, x, y)
+loss, cache = hme.forward(params, x, d)
 h_top, h_below = cache.post.h[0][:, 0], cache.post.h[1]
 dlogits = -h_top[:, :, None] * (h_below - cache.g[1])  # of the loss, which is −ℓ
 grads = {"U2": np.einsum("nd,npb->dpb", x, dlogits), "c2": dlogits.sum(axis=0)}
 errors = gradcheck.gradient_error(
-    lambda q: hme.forward({**params, **q}, x, y)[0].sum(),
+    lambda q: hme.forward({**params, **q}, x, d)[0].sum(),
     {name: params[name] for name in grads},
     grads,
     np.random.default_rng(0),
@@ -123,14 +123,14 @@ for seed in range(12):
             hme.init(np.random.default_rng(seed), (2, 2), 1, 1, init_range=1.0, var=0.3),
             [],
         )
-        family, _ = hme_em.family_of(params, y)
+        family, _ = hme_em.family_of(params, d)
         for _ in range(60):
-            loss, cache = hme_em.e_step(params, x, y)
+            loss, cache = hme_em.e_step(params, x, d)
             path.append(-loss.mean())
             post = cache.post
             if forget:
                 post = post._replace(joint=[np.ones_like(post.joint[0]), post.joint[1]])
-            params = hme_em.m_step(params, design, y, post, family=family)
+            params = hme_em.m_step(params, design, d, post, family=family)
         paths[forget] = np.array(path)
     assert (np.diff(paths[False]) > -1e-9).all()
     fell += bool((np.diff(paths[True]) < -1e-6).any())
