@@ -210,8 +210,8 @@ plt.show()
 # **Answer.** `q` and `k` change, `P` does not. A turn keeps lengths, and the product of two turned vectors depends on
 # the *difference* of their angles: only the distance of the two tokens counts. The values are not turned. Two further
 # things to see: the picture on the right is a property of the rotation alone, nothing has been learned yet (its waves
-# are those of the first pair, $2\pi$ tokens long; a head of 128 features has 64 pairs, and most turn more slowly); and
-# a wrong layout of the pairs cannot be seen from shapes or lengths.
+# are those of the first pair, $2\pi$ tokens long; a head of 128 features has 64 pairs, and all others turn more slowly);
+# and a wrong layout of the pairs cannot be seen from shapes or lengths.
 #
 # ## 5. All heads, against the reference
 #
