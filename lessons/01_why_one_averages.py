@@ -406,9 +406,11 @@ self_check(best_and_drawn, reference, cases)
 # 2. **Derive.** Show that the mixture of section 6 has the variance
 #    $\sum_i p_i\, (\sigma^2 + (o_i - y)^2)$ at each $x$, with $y$ its blend: *within* experts and *between* them. Check
 #    it with random draws at $x = 0.5$. Which of the two parts could a single wide bell express as well?
-# 3. **Break it.** Fit two experts to the three branches, and then six. (`fit_mixture` of
-#    `moe_np.experiments.one_to_many.runs` fits $\sigma$ as well.) What happens to the likelihood on the training
-#    and on the test set? Which branch is given up, and what happens to $\sigma$?
+# 3. **Break it.** Fit two experts to the three branches, and then six. First with `fit` of section 6, which needs an
+#    argument for `E`: which branch is given up? Then with $\sigma$ fitted as well, by `fit_mixture(rng, x, d, experts=2,
+#    init_range=0.5, sigma=0.1, rounds=6, max_iter=200)` of `moe_np.experiments.one_to_many.runs`: it returns the
+#    parameters, $\sigma$ and the log likelihood per case, and `mixture_likelihood(params, sigma, x_test, d_test)` beside
+#    it judges other cases. What happens to the two likelihoods, and to $\sigma$?
 #
 # Solutions: `lessons/solutions/01_why_one_averages.py`.
 #

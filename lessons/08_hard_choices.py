@@ -429,8 +429,10 @@ self_check(reinforce, reference, cases)
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Change the code.** Two experts that say −1 and 3, wanted 1: both cost 4. Train both estimators from $p$ = ½.
-#    Where does each end, for three seeds? Where does REINFORCE get its preference from, although the truth is 0?
+# 1. **Change the code.** Two experts that say −1 and 3, wanted 1: both cost 4. Train straight-through, REINFORCE with the
+#    baseline of section 5 and REINFORCE without one from $p$ = ½, with three seeds each (with `batch=4, lr=0.15`, so
+#    that the noise is large). Where does each end? Where does REINFORCE without a baseline get its preference from,
+#    although the truth is 0?
 # 2. **Derive.** Show that straight-through with all rows is exact, and has no noise at all, if
 #    $L = \sum_i z_i L_i$. Which of section 2's and section 4's losses has that form? (Both are "the loss of the
 #    drawn expert"!)
