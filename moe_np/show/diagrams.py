@@ -123,7 +123,8 @@ def _inside(ax, left, n_experts, chosen):
             weight = "× 0.7" if number == chosen[0] else "× 0.3"
             arrow(ax, (middle + 0.3 * (x - middle), 2.6), (x, 3.55), colour=plots.BLUE)
             arrow(ax, (x, 4.45), (middle + 0.09 * (x - middle), 5.45), colour=plots.BLUE)
-            plots.label(ax, (x + middle) / 2 - 0.15, 5.05, weight, plots.BLUE, size=12)
+            outside = -0.75 if x < middle else 0.45
+            plots.label(ax, (x + middle) / 2 + outside, 5.1, weight, plots.BLUE, size=12)
     ax.text(left + 0.2, 3.3, "experts", fontsize=11, va="center")
     ax.text(left + width - 0.15, 3.1, "grey: not run", fontsize=11, color="#666666", ha="right")
 
