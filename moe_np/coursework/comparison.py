@@ -103,7 +103,10 @@ def _array_difference(wanted, got, name, rtol, atol):
     first = np.unravel_index(np.argmax(differs), differs.shape)
     place = f" at {tuple(int(i) for i in first)}" if differs.ndim else ""
     count = f"{differs.sum()} of {differs.size} values differ"
-    return f"{name}{place}: wanted {wanted[first]:.6g}, got {array[first]:.6g} ({count})"
+    texts = [f"{value[first]:.6g}" for value in (wanted, array)]
+    if texts[0] == texts[1]:  # they differ in later digits
+        texts = [f"{value[first]:.17g}" for value in (wanted, array)]
+    return f"{name}{place}: wanted {texts[0]}, got {texts[1]} ({count})"
 
 
 CLOSE = close()

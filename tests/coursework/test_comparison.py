@@ -88,3 +88,11 @@ def test_infinities_compare_by_value():
     assert not close()(np.array([-np.inf, 1.0]), np.array([-np.inf, 1.0]))
     assert close()(np.array([-np.inf]), np.array([np.inf]))
     assert close()(np.array([1.0]), np.array([np.inf]))
+
+
+def test_numbers_that_differ_in_the_last_digits_are_printed_with_them():
+    wanted = np.array([1.0, 27.2275])
+    got = wanted + np.array([0.0, 1e-9])
+    message = close(rtol=0, atol=0)(wanted, got)
+    assert message.startswith("the result at (1,): wanted 27.227499999999999, got 27.2275000")
+    assert "wanted 1, got 2 " in close()(np.array([1.0]), np.array([2.0]))
