@@ -51,8 +51,8 @@ print(len(words), "tokens; in each layer every token runs 2 of 8 experts")
 assert len({expert for word, expert in zip(words, first, strict=True) if word == " God"}) == 1
 
 # %% [markdown]
-# (A dot stands for a space.) Not random: "God" has one colour every time, the commas and colons share one, and so do
-# "li" and "ght". The router has *learned* to sort the tokens while the model learned to write. What it sorts by is not
+# (A dot stands for a space.) Not random: "God" has one colour every time, so has "li", and so has "ght"; the commas,
+# colons and full stops share one. The router has *learned* to sort the tokens while the model learned to write. What it sorts by is not
 # what one might hope for: it is mostly the token itself, not its topic.
 #
 # ## 2. Where the experts are
