@@ -419,8 +419,8 @@ for name, (_, measured) in runs.items():
     print("{:18} {:8.2f} {:10.2f} {:12.1f} {:10.2f} {:9.2f} {:12.1f}".format(name, *values))
 cvs = {name: measured["cv"] for name, (_, measured) in runs.items()}
 log_z = {name: measured["log Z"] for name, (_, measured) in runs.items()}
-assert max(cvs["Switch's loss, .1"], cvs["bias, speed .05"]) < 0.7
-assert cvs["the task alone"] > cvs["z-loss, .01"] > max(cvs["Switch's loss, .1"], 0.7)
+assert max(cvs["Switch's loss, .1"], cvs["bias, speed .05"]) < 1
+assert cvs["the task alone"] > cvs["z-loss, .01"] > 1
 assert abs(log_z["z-loss, .01"]) < abs(log_z["the task alone"]) / 2
 
 # %% [markdown]

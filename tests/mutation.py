@@ -330,7 +330,7 @@ def put_in_place(case: Case, tree: ast.Module, path: pathlib.Path) -> bool:
     module = importlib.import_module(dotted(case.module))
     live = collections.defaultdict(list)
     for thing in gc.get_objects():
-        if isinstance(thing, FunctionType) and thing.__code__.co_filename == str(path):
+        if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
             live[place_of(thing.__code__)].append(thing)
     if not different:
         return put_defaults_in_place(case, tree, module, live)

@@ -156,8 +156,14 @@ def test_it_runs_in_time_and_writes_nothing(source, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def in_a_kernel(source):
+    """The site runs every lesson in a kernel as well, so that one is enough here."""
+    marks = () if source.stem.startswith("10") else (pytest.mark.nightly,)
+    return pytest.param(source, id=source.stem, marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [in_a_kernel(source) for source in SOURCES])
 def test_it_runs_in_a_kernel_of_its_own(source, tmp_path):
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")

@@ -238,7 +238,8 @@ def test_no_comparison_takes_what_is_not_right(name):
     assignment, drawn = coursework.assignment(name), coursework.drawn(name)
     functions = [question for question in assignment.questions if question.function]
     cases = [(q, case) for q in functions for case in drawn[q.name] if not case.timed]
-    for question, (inputs, wanted, _) in cases:
+    for question, case in cases:
+        inputs, wanted = case.inputs, case.wanted
         assert not question.compare(wanted, wanted, inputs)
         for path, leaf in leaves(wanted):
             for what, new in NOT_RIGHT.items() if 0 < leaf.size < 9999 else ():

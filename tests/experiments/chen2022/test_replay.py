@@ -156,7 +156,10 @@ def test_the_first_recorded_run_of_setting_1():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", replay.PAPER)
+@pytest.mark.parametrize(
+    "setting",
+    [s if s == 4 else pytest.param(s, marks=pytest.mark.nightly) for s in replay.PAPER],
+)
 def test_every_recorded_accuracy(setting, tmp_path):
     result = replay.replay(setting, progress=False)
     for kind in replay.ACTIVATION:
