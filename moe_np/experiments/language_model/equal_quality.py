@@ -9,8 +9,7 @@ of the ratio of the times, dense over mixture, lies above 1. It is given only wh
 loss lies between the dense models' losses.
 """
 
-import itertools
-
+from moe_np.experiments.common.crossing import first_crossing
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import interval, markdown_table
 from moe_np.experiments.common.statistics import t_interval
@@ -22,11 +21,12 @@ def dense_seconds(loss: float, dense: list[Result]) -> float | None:
     None where the loss is outside of theirs.
     """
     points = sorted((run["test"]["loss"], run["inference"]) for run in dense)
-    for (low, slow), (high, fast) in itertools.pairwise(points):
-        if low <= loss <= high:
-            share = (loss - low) / (high - low) if high > low else 0.0
-            return slow + share * (fast - slow)
-    return None
+    crossing = first_crossing([point[0] for point in points], loss)
+    if crossing is None:
+        return None
+    i, share = crossing
+    before, after = points[i][1], points[i + 1][1]
+    return before + share * (after - before)
 
 
 def equal_quality(by_system: dict[str, list[Result]]) -> dict:

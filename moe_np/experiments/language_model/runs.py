@@ -25,6 +25,7 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.base.params import leaves
 from moe_np.data.text import bible
 from moe_np.experiments.common import pretrained
+from moe_np.experiments.common.crossing import first_crossing
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.language import evaluation, model_files
@@ -184,10 +185,10 @@ def reached(losses: list[float], places: list[float], wanted: float) -> float | 
     """The place (tokens, or seconds) where a falling loss first is at most `wanted`, by a line
     between two validations; None where it never is.
     """
-    for i, loss in enumerate(losses):
-        if loss <= wanted:
-            if i == 0:
-                return places[0]
-            share = (losses[i - 1] - wanted) / (losses[i - 1] - loss)
-            return places[i - 1] + share * (places[i] - places[i - 1])
-    return None
+    if losses and losses[0] <= wanted:
+        return places[0]
+    crossing = first_crossing(losses, wanted)
+    if crossing is None:
+        return None
+    i, share = crossing
+    return places[i] + share * (places[i + 1] - places[i])

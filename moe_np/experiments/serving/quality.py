@@ -12,12 +12,12 @@ The factor is carried over to the larger decoders of this experiment: it is a ra
 the number of experts is the same. Models that are not stored are trained.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from moe_np.experiments.common import pretrained
+from moe_np.experiments.common.crossing import first_crossing
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.language_model import runs as language_models
 
@@ -55,9 +55,8 @@ def factor_at(loss: float, factors: Sequence[float], losses: Sequence[float]) ->
 
     factors   rising
     """
-    points = list(zip(factors, losses, strict=True))
-    for (narrow, high), (wide, low) in itertools.pairwise(points):
-        if min(low, high) <= loss <= max(low, high):
-            share = (high - loss) / (high - low) if high != low else 0.0
-            return narrow * math.exp(share * math.log(wide / narrow)), True
-    return (factors[-1] if loss < min(losses) else factors[0]), False
+    crossing = first_crossing(losses, loss)
+    if crossing is None:
+        return (factors[-1] if loss < min(losses) else factors[0]), False
+    i, share = crossing
+    return factors[i] * math.exp(share * math.log(factors[i + 1] / factors[i])), True
