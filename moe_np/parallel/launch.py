@@ -226,7 +226,7 @@ def _watch(process, lines, time_limit, gone, received):
         if (gone or missing) and went is None:
             went = now
         if went is not None and now - went > GRACE:
-            first = gone[0] if gone else missing[0]
+            first = (gone or _working(lines) or missing)[0]
             return f"rank {first}: its process ended {_place(lines[first])}"
     return None
 
@@ -302,25 +302,39 @@ def _behind(lines, time_limit):
 
 
 def _which_failed(lines, printed, gone, status):
-    """The rank that failed without a word: by what mpiexec says, or as the first that went."""
+    """The rank that failed without a word: by what mpiexec says, as the first that went, or as the
+    only one that did not wait in an exchange.
+    """
     numbers = [re.search(r"Abort\(-?\d+\) on node (\d+)", printed)]
     numbers += [re.search(r"process rank (\d+)|rank (\d+) with PID", printed)]
     failed = [int(next(filter(None, match.groups()))) for match in numbers if match]
     failed += gone
+    working = _working(lines)
+    if len(working) == 1:
+        failed += working
+    killed = (signal.SIGTERM, 9)
     pid = re.search(r"PID (\d+) RUNNING", printed)
-    if pid and int(pid[1]) in lines["pid"]:
+    code = re.search(r"EXIT CODE: (\d+)", printed)
+    # MPICH kills the others, and may then name one of these
+    if pid and int(pid[1]) in lines["pid"] and not (code and int(code[1]) in killed):
         failed.append(lines["pid"].tolist().index(int(pid[1])))
     failed = [rank for rank in failed if rank < len(lines)]
     if not failed:
-        return _unended(lines)
-    signalled = status in (signal.SIGTERM, 9) or status - 128 in (signal.SIGTERM, 9)
+        return _unended(lines, working)
+    signalled = status in killed or status - 128 in killed
     end = "was killed, or ended early," if signalled else f"ended with status {status}"
     return f"rank {failed[0]}: its process {end} {_place(lines[failed[0]])}"
 
 
-def _unended(lines):
-    unended = [str(rank) for rank, line in enumerate(lines) if not line["ended"]]
-    return f"rank {', '.join(unended)}: ended early {_place(lines[int(unended[0])])}"
+def _working(lines):
+    """The ranks that neither wait in an exchange nor have ended in order."""
+    return [rank for rank, line in enumerate(lines) if not (line["waiting"] or line["ended"])]
+
+
+def _unended(lines, working):
+    """All that may have ended first: those that worked, else all that have not ended in order."""
+    ranks = working or [rank for rank, line in enumerate(lines) if not line["ended"]]
+    return f"rank {', '.join(map(str, ranks))}: ended early {_place(lines[ranks[0]])}"
 
 
 def _end(process, lines):

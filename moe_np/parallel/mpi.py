@@ -99,13 +99,15 @@ def run(
         except BaseException as caught:  # also sys.exit, for which the others would wait for ever
             error = caught
         ready = time.perf_counter()
-        progress.note(rank, name="the end" if exchange is None else exchange.name)
+        name = "the end" if exchange is None else exchange.name
+        progress.note(rank, name=name, waiting=True)
         counts = _agree(communicator, exchange, error)
         agreed = time.perf_counter()
         if exchange is None:
             progress.note(rank, ended=True)
             return result
         answer = _exchange(communicator, exchange, counts)
+        progress.note(rank, waiting=False)
         now = time.perf_counter()
         if clock is not None:
             sent = bytes_sent(exchange, rank, communicator.size)

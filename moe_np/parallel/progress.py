@@ -13,7 +13,9 @@ from typing import Annotated
 import numpy as np
 
 VARIABLE = "MOE_NP_RANKS_FILE"
-LINE = np.dtype([("pid", "i8"), ("exchanges", "i8"), ("name", "S64"), ("ended", "i8")])
+LINE = np.dtype(
+    [("pid", "i8"), ("exchanges", "i8"), ("name", "S64"), ("waiting", "i8"), ("ended", "i8")]
+)
 
 Lines = Annotated[np.ndarray, "R"]  # of the type LINE
 
@@ -28,9 +30,11 @@ def _lines(path):
     return np.memmap(path, LINE, "r+")
 
 
-def note(rank: int, *, name: str | None = None, ended: bool | None = None) -> None:
-    """Write that this rank is there, has come to the exchange `name`, or has ended in order (False:
-    that it goes on, in another run).
+def note(
+    rank: int, *, name: str | None = None, waiting: bool | None = None, ended: bool | None = None
+) -> None:
+    """Write that this rank is there, has come to the exchange `name`, waits in it (False: has got
+    its answer), or has ended in order (False: that it goes on, in another run).
     """
     path = os.environ.get(VARIABLE)
     if path is None:
@@ -39,6 +43,8 @@ def note(rank: int, *, name: str | None = None, ended: bool | None = None) -> No
     line["pid"] = os.getpid()
     if ended is not None:
         line["ended"] = ended
+    if waiting is not None:
+        line["waiting"] = waiting
     if name is not None:
         line["name"] = name.encode()[:64]
         line["exchanges"] += 1

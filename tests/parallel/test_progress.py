@@ -17,7 +17,10 @@ def test_a_rank_writes_its_own_line(lines):
     assert progress.is_rank()
     progress.note(1)
     progress.note(1, name="counts")
-    progress.note(1, name="dispatch")
+    progress.note(1, name="dispatch", waiting=True)
+    assert lines["waiting"].tolist() == [0, 1, 0]
+    progress.note(1, waiting=False)
+    assert not lines["waiting"].any()
     assert lines["exchanges"].tolist() == [0, 2, 0]
     assert lines["name"].tolist() == [b"", b"dispatch", b""]
     assert lines["pid"].tolist() == [0, os.getpid(), 0]
