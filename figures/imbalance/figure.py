@@ -2,8 +2,8 @@
 
 What to see: left, the step as measured (points; bars: all seeds) and by the model (lines). With an
 even load two ranks take about half the time of one. With a skewed one all work is on one rank, and
-two take longer than one; placing the experts by their load helps. Right, what each rank computes,
-of the largest number of ranks: the step waits for the highest line.
+two are hardly faster than one; placing the experts by their load helps. Right, what each rank
+computes, of the largest number of ranks: the step waits for the highest line.
 """
 
 from figures import Job

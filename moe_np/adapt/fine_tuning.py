@@ -1,5 +1,5 @@
-"""Fine-tuning: which parameters are trained and which are frozen, masked tokens, early stopping,
-and minibatches of a small set of examples.
+"""Fine-tuning: which parameters are trained and which are frozen, masked tokens, paraphrases,
+early stopping, and minibatches of a small set of examples.
 
     group          leaves, by name
     embeddings     embed, head
@@ -116,6 +116,36 @@ def minibatches(
     def minibatch_of(rng):
         chosen = rng.choice(len(ids), size=batch, replace=False)
         return ids[chosen], targets[chosen]
+
+    return minibatch_of
+
+
+def paraphrased(
+    examples: tuple[ArrayBT, ArrayBT],
+    paraphrases: tuple[ArrayBT, ArrayBT],
+    p: float,
+    *,
+    batch: int,
+) -> Callable[[Rng], tuple[ArrayBT, ArrayBT]]:
+    """Augmentation: `minibatches` of (ids, targets), where each example is replaced with
+    probability p by that of the same row of `paraphrases`, which says the same in other words.
+
+    Raises InputError for an empty set, and for `paraphrases` of another shape.
+    """
+    p = checks.number("p", p, minimum=0, maximum=1)
+    wanted = np.shape(examples[0])
+    paraphrases = tuple(checks.array("paraphrases", part, wanted, kind="i") for part in paraphrases)
+    numbers = np.arange(len(examples[0]))[:, None]
+    chosen_of = minibatches(numbers, numbers, batch=batch)
+
+    def minibatch_of(rng):
+        chosen = chosen_of(rng)[0][:, 0]
+        replaced = rng.random(len(chosen))[:, None] < p
+        ids, targets = (
+            np.where(replaced, other[chosen], np.asarray(part)[chosen])
+            for part, other in zip(examples, paraphrases, strict=True)
+        )
+        return ids, targets
 
     return minibatch_of
 

@@ -74,6 +74,24 @@ def test_masked_tokens():
     np.testing.assert_array_equal(fine_tuning.masked(ids, 0.0, rng, vocabulary=30), ids)
 
 
+def test_an_example_is_replaced_by_its_own_paraphrase():
+    ids = np.arange(400).reshape(200, 2)
+    examples, others = (ids, ids + 1000), (ids + 2000, ids + 3000)
+    draw = fine_tuning.paraphrased(examples, others, 0.25, batch=200)
+    chosen, targets = draw(np.random.default_rng(0))
+    np.testing.assert_array_equal(targets, chosen + 1000)
+    replaced = chosen[:, 0] >= 2000
+    assert sorted(chosen[:, 0] % 2000) == list(range(0, 400, 2)), "every row once, at its place"
+    assert replaced.mean() == pytest.approx(0.25, abs=0.08)
+    np.testing.assert_array_equal(draw(np.random.default_rng(0))[0], chosen)
+    never = fine_tuning.paraphrased(examples, others, 0.0, batch=3)(np.random.default_rng(1))
+    assert len(never[0]) == 3 and never[0].max() < 400
+    with pytest.raises(InputError, match=r"paraphrases: wanted"):
+        fine_tuning.paraphrased(examples, (ids[:5], ids[:5]), 0.5, batch=2)
+    with pytest.raises(InputError, match=r"p: wanted"):
+        fine_tuning.paraphrased(examples, others, 1.5, batch=2)
+
+
 def test_early_stopping():
     losses = [5.0, 4.0, 3.0, 3.5, 3.0, 3.2]
     ends = [n for n in range(len(losses) + 1) if fine_tuning.stops(losses[:n], 2)]

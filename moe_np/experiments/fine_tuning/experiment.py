@@ -9,7 +9,8 @@ examples. Sparse *overfits more* where the interval of the rise of the validatio
 least value to the last update, sparse less dense, lies above 0. Sparse is *worse* or *better*
 fine-tuned where the interval of the test loss with early stopping, sparse less dense, lies above or
 below 0. A remedy *helps* where the interval of its test loss less that of sparse, both without
-early stopping, lies below 0.
+early stopping, lies below 0; the paraphrase, which is on another text, is compared with sparse on
+that text.
 """
 
 import itertools
@@ -21,7 +22,9 @@ from moe_np.experiments.common.experiment import Option, Result, Spec, seed_coun
 from moe_np.experiments.common.statistics import describe, paired_interval
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.fine_tuning.runs import (
+    CONTROLS,
     DENSE,
+    MODERN,
     PAPER,
     REMEDIES,
     SPARSE,
@@ -70,7 +73,7 @@ def specs(
     n = seed_count(seeds, config.seeds)
     chosen = []
     for seed, system in itertools.product(range(n), selected(SYSTEMS, only)):
-        remedy = system in REMEDIES
+        remedy = system in REMEDIES or system in CONTROLS
         examples = (config.remedies_at,) if remedy else config.examples
         batches = (min(config.batches),) if remedy else config.batches
         settings = itertools.product(config.learning_rates, batches)
@@ -160,8 +163,9 @@ def differences(best: dict[str, dict[str, list[Result]]], config: Config) -> dic
             intervals["test"][examples] = paired_interval(*tests).record()
     examples = str(config.remedies_at)
     for remedy in REMEDIES:
-        if examples in best.get(remedy, {}) and examples in sparse:
-            pair = (best[remedy][examples], sparse[examples])
+        control = best.get(MODERN if REMEDIES[remedy].modern else SPARSE, {})
+        if examples in best.get(remedy, {}) and examples in control:
+            pair = (best[remedy][examples], control[examples])
             last = [[run["test last"] for run in runs] for runs in pair]
             intervals["remedies"][remedy] = paired_interval(*last).record()
     return intervals

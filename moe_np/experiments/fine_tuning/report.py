@@ -17,7 +17,8 @@ def _caption(result):
     caption = basis(len(result["seeds"]), "seed", deviation="sample")
     return (
         f"Decoders pretrained for {config['sizes']['updates']} updates on the English Bible, then "
-        f"{config['updates']} on windows of {config['sizes']['length']} tokens of the Spanish one; "
+        f"{config['updates']} on windows of {config['sizes']['length']} tokens of the Spanish one "
+        "(paraphrase and its control, modern English: of the World English Bible); "
         f"{caption}. Each row has the learning rate and the batch size of the least mean "
         "validation loss. Losses in nats per token; test: of the least validation loss (early "
         "stopping), last: of the last update; rise: of the validation loss from its least value."
@@ -70,8 +71,9 @@ def _seen(result):
         f"Published, SuperGLUE: {numbers[0]} dense, {numbers[1]} sparse, {numbers[2]} with dropout "
         f".3 (Fedus et al. 2021, table 4); {loss['with']} with and {loss['without']} without the "
         "auxiliary loss, and on 250 examples the sparse model fits the training set first and is "
-        "worse in validation, on 138,000 better (Zoph et al. 2022, section 4). Such tasks, a "
-        "capacity of this router, and a second translation as augmentation are not here."
+        "worse in validation, on 138,000 better (Zoph et al. 2022, section 4). Such tasks are not "
+        "here. The paraphrase is measured on modern English, beside sparse on the same text; its "
+        "other translation is the one of the pretraining."
     )
     return " ".join(lines)
 

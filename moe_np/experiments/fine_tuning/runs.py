@@ -13,6 +13,9 @@
     masked tokens         each token replaced by a random one with probability .1
     weight decay          .1
     low-rank adapters     of rank 4 on the experts, nothing else
+    modern English        sparse, on windows of the World English Bible instead of the Spanish one
+    paraphrase            the same, each window replaced with probability .5 by the one at its place
+                          in the King James Bible, another translation of the same verses
 
 Early stopping is measured in every run: `test` is that of the least validation loss, `test last`
 that of the last update.
@@ -23,7 +26,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from moe_np.adapt import fine_tuning, low_rank
-from moe_np.data.text import bible
+from moe_np.data.text import bible, world_english
 from moe_np.experiments.common import small_decoders
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.small_decoders import Pretrained, Sizes
@@ -33,6 +36,7 @@ from moe_np.training import loop
 
 DENSE = "dense"
 SPARSE = "sparse"
+MODERN = "modern English"
 
 
 class Remedy(NamedTuple):
@@ -41,7 +45,9 @@ class Remedy(NamedTuple):
     config: dict[str, float] = {}  # noqa: RUF012 - values of the decoder's Config, never changed
     groups: tuple[str, ...] = fine_tuning.GROUPS
     balance: bool = True
-    mask: float = 0.0
+    mask: float = 0.0  # probability that a token is replaced by a random one
+    paraphrase: float = 0.0  # probability that a window is replaced by one of the other translation
+    modern: bool = False  # on modern English instead of Spanish
     weight_decay: float = 0.0
     rank: int | None = None
 
@@ -57,8 +63,10 @@ REMEDIES = {
     "masked tokens": Remedy(mask=0.1),
     "weight decay": Remedy(weight_decay=0.1),
     "low-rank adapters": Remedy(rank=4),
+    "paraphrase": Remedy(modern=True, paraphrase=0.5),
 }
-SYSTEMS = (DENSE, SPARSE, *REMEDIES)
+CONTROLS = {MODERN: Remedy(modern=True)}  # what a remedy on another text is compared with
+SYSTEMS = (DENSE, SPARSE, *CONTROLS, *REMEDIES)
 ALPHA = 8.0
 
 # Fedus et al. 2021 (arXiv 2101.03961), table 4: SuperGLUE after fine-tuning; Zoph et al. 2022
@@ -102,20 +110,26 @@ def spec_of(config: Config, system: str, examples: int, setting: tuple, seed: in
 def run_one(spec: Spec) -> Result:
     """Fine-tune, and measure training, validation and test losses."""
     model = small_decoders.pretrained_of(spec["model"])
-    remedy = REMEDIES.get(spec["system"], Remedy())
+    remedy = (REMEDIES | CONTROLS).get(spec["system"], Remedy())
     split = bible.split()
-    train = _tokens(model, split.train, spec["examples"] * model.length + 1)
-    validation = _tokens(model, split.validation, spec["held_out"])
-    test = _tokens(model, split.test, spec["held_out"])
+    n = spec["examples"] * model.length + 1
+    train = _tokens(model, split.train, n, remedy.modern)
+    validation = _tokens(model, split.validation, spec["held_out"], remedy.modern)
+    test = _tokens(model, split.test, spec["held_out"], remedy.modern)
     config = model.config._replace(**remedy.config)
     params, gradients_of, params_of = _trained(config, model, remedy, spec["seed"])
 
     def loss_on(trained, tokens):
         return small_decoders.loss_on(model.config, params_of(trained), tokens, model.length)
 
-    rows = (len(train) - 1) // model.length
-    ids = train[: rows * model.length].reshape(rows, -1)
-    targets = train[1 : rows * model.length + 1].reshape(rows, -1)
+    examples = _examples(train, model.length)
+    minibatch_of = fine_tuning.minibatches(*examples, batch=spec["batch"])
+    if remedy.paraphrase:
+        text = bible.running_text(split.train)  # of the same verses, in old English
+        old = _examples(model.tokeniser.encode(text[: 10 * n])[:n], model.length)
+        minibatch_of = fine_tuning.paraphrased(
+            examples, old, remedy.paraphrase, batch=spec["batch"]
+        )
     options = loop.Options(
         spec["updates"],
         spec["learning_rate"],
@@ -126,7 +140,7 @@ def run_one(spec: Spec) -> Result:
     curve = small_decoders.further(
         params,
         gradients_of,
-        _masked(fine_tuning.minibatches(ids, targets, batch=spec["batch"]), remedy.mask, config),
+        _masked(minibatch_of, remedy.mask, config),
         lambda trained: loss_on(trained, validation),
         options,
         every=spec["every"],
@@ -143,9 +157,18 @@ def run_one(spec: Spec) -> Result:
     }
 
 
-def _tokens(model: Pretrained, verses, n: int):
-    text = bible.running_text(verses, "spanish")
+def _tokens(model: Pretrained, verses, n: int, modern: bool):
+    if modern:
+        verses = world_english.modern(v for v in verses if v.book in world_english.BOOKS)
+    text = bible.running_text(verses, "english" if modern else "spanish")
     return model.tokeniser.encode(text[: 10 * n])[:n]
+
+
+def _examples(tokens, length):
+    """Windows of the text, and the same one token further: (ids, targets)."""
+    rows = (len(tokens) - 1) // length
+    ids = tokens[: rows * length].reshape(rows, -1)
+    return ids, tokens[1 : rows * length + 1].reshape(rows, -1)
 
 
 def _trained(

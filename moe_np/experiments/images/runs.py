@@ -53,7 +53,7 @@ class Config:
     batch: int = 64
     every: int = 50
     learning_rates: tuple[float, ...] = (3e-3, 1e-2)
-    pixels: Sizes = dataclasses.field(default_factory=lambda: Sizes(updates=500, every=50))
+    pixels: Sizes = dataclasses.field(default_factory=lambda: Sizes(updates=2000, every=100))
     seeds: int = 5
 
 

@@ -31,7 +31,7 @@ Tokens = Annotated[np.ndarray, "n"]
 class Config:
     """All values are ours."""
 
-    sizes: Sizes = dataclasses.field(default_factory=lambda: Sizes(updates=500, every=50))
+    sizes: Sizes = dataclasses.field(default_factory=lambda: Sizes(updates=2000, every=100))
     length: int = 128  # notes of a window: 32 eighth notes
     keys: tuple[int, ...] = (0, 1, -1, 2, -2, 3, -3)  # semitones, of the chorales for training
     chorales: int | None = None  # for training; None: all

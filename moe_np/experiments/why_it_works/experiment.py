@@ -46,7 +46,7 @@ SYSTEMS = tuple(QUESTIONS)
 OPTIONS = ()
 # the other questions take seconds
 SMOKE = {"only": ("collapse", "k", "errors", "time", "random", "start"), "quick": True}
-SIZES = ("seeds", "few", "fits", "blocks", "bases")  # of the configuration
+SIZES = ("seeds", "few", "fits", "pairs", "blocks", "bases")  # of the configuration
 
 
 def run_one(spec: Spec) -> Result:

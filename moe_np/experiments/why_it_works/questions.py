@@ -32,7 +32,8 @@ class Config:
     few: int = 8  # where a run is long, or hardly differs from the next
     fits: int = 15  # of fits to their minimum
     experts: tuple = (1, 2, 3, 4, 6, 8, 12)
-    blocks: int = 8  # of 25 runs, for the allocation
+    pairs: int = 100  # of a mixture and a network, each fitted to its minimum
+    blocks: int = 40  # of 25 runs, for the allocation
     bases: int = 30  # runs whose allocation is compared with that of other runs
 
 

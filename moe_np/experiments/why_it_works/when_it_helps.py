@@ -47,6 +47,9 @@ CELLS = tuple((clouds, rule) for clouds in INPUTS for rule in RULES)
 HIDDEN = 6  # units of the network: 25 parameters, where four linear experts have 24
 E = 8  # cubic experts
 J = 8  # filters per class of a cubic expert
+# 25 seeds were looked at first. By them a control could be neither shown nor refuted, and their
+# spread gave the number of seeds, which are new ones.
+FIRST_SEED = 25
 
 
 def help_specs(config: Config, quick: bool) -> list[Spec]:
@@ -55,7 +58,7 @@ def help_specs(config: Config, quick: bool) -> list[Spec]:
     regression = [
         {"task": "regimes", "clouds": clouds, "rule": rule, "seed": seed, **options}
         for clouds, rule in CELLS
-        for seed in range(2 if quick else config.seeds)
+        for seed in range(FIRST_SEED, FIRST_SEED + (2 if quick else config.pairs))
     ]
     sizes = {"n": 2000, "epochs": 120, "single_epochs": 300}
     if quick:
@@ -189,7 +192,8 @@ REASON = (
     "A tenth of the error is the least that a reader would choose a model for. The control in "
     "which the claim must hold is clouds with straight rules, the mixture's own class of models; "
     "the one in which it must fail is one cloud with one smooth rule, the network's. If a control "
-    "fails, nothing can be told. The verdict is that on the three cases with clouds."
+    "fails, nothing can be told. The verdict is that on the three cases with clouds. The number of "
+    "seeds was chosen by the spread of 25 others, by which the first control could not be told."
 )
 
 

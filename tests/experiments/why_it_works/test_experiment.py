@@ -16,7 +16,7 @@ CAPS = {
     **{"epochs": 60, "n": 160, "steps": 10, "runs": 2},
     **{"single_epochs": 3, "restarts": 1, "max_iter": 30},
 }
-CONFIG = why_it_works.Config(seeds=2, few=2, fits=2, experts=(1, 3), blocks=1, bases=2)
+CONFIG = why_it_works.Config(seeds=2, few=2, fits=2, pairs=2, experts=(1, 3), blocks=1, bases=2)
 LONG = ("help", "learns", "more", "harder")  # fits by EM or L-BFGS
 
 
