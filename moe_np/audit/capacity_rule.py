@@ -9,7 +9,7 @@ from moe_np.audit.identity import choices, identify
 from moe_np.audit.subject import TINY, Subject
 from moe_np.base.types import Array
 
-LIMITED = ("switch", "gshard", "st_moe")
+LIMITED = ("switch", "gshard", "st_moe", "capacity_top_k")
 LARGE = 24  # tokens
 CROWDED = 2  # the expert to which all tokens of the checks go
 

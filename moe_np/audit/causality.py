@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moe_np.audit.calling import reference
+from moe_np.audit.capacity_rule import LIMITED
 from moe_np.audit.findings import Finding, convention, fault, right
 from moe_np.audit.identity import SAME, identify
 from moe_np.audit.noise import values
@@ -61,7 +62,7 @@ def dependences(subject: Subject, modes: tuple[bool, ...] = (False, True)) -> di
 
 def _is_limited(subject, sides):
     """Whether the tokens compete for places."""
-    limits = subject.factor is not None or subject.like in ("switch", "gshard", "st_moe")
+    limits = subject.factor is not None or subject.like in LIMITED
     return limits or all(dependence.drops for dependence in sides.values())
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.layers import experts, sparse_layer
-from moe_np.routing import contract, expert_choice, gshard, hashing, st_moe, switch, top_k
+from moe_np.routing import (
+    capacity_top_k,
+    contract,
+    expert_choice,
+    gshard,
+    hashing,
+    st_moe,
+    switch,
+    top_k,
+)
 from tests.support.chain import every, make_experts, over, refused
 from tests.support.routers import CASES, Case, route, setup
 
@@ -58,12 +67,13 @@ def test_errors_of_the_type(case):
 
 
 LIMITED = {"switch": switch, "gshard": gshard, "st_moe": st_moe, "expert_choice": expert_choice}
+LIMITED["capacity_top_k"] = capacity_top_k
 
 
 @pytest.mark.parametrize("router", LIMITED.values(), ids=LIMITED.keys())
 @pytest.mark.parametrize("factor", [0, -0.5, np.nan, np.inf, "2", True])
 def test_errors_of_the_capacity_factor(router, factor):
-    case = Case(router, {"capacity_factor": 1.0})
+    case = Case(router, {**router.EXAMPLE, "capacity_factor": 1.0})
     words = "capacity_factor: wanted a finite number above 0"
     refused(case, *setup(case), words, capacity_factor=factor)
 

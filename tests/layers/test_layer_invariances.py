@@ -54,9 +54,13 @@ def test_permuting_tokens(case):
         close({**b.grads, **b.router}[name], g)
 
 
+ONE_CHOICE = ("switch", "expert_choice")
+TWO_CHOICES = ("gshard", "gshard code", "st_moe", "capacity_top_k")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["switch", "gshard", "gshard code", "st_moe", "expert_choice"]),
+    st.sampled_from([*ONE_CHOICE, *TWO_CHOICES]),
     st.integers(0, 9999),
     st.integers(0, 30),
     st.integers(2, 6),
@@ -72,7 +76,7 @@ def test_conservation_under_capacity(name, seed, N, E, factor):
     demand = p.routing.demand
     kept[p.routing.token, p.routing.expert] = True
     assert kept.sum() == len(p.routing.token) and (kept <= demand).all()
-    C = contract.capacity(N, E, 2 if name in ("gshard", "gshard code", "st_moe") else 1, factor)
+    C = contract.capacity(N, E, 2 if name in TWO_CHOICES else 1, factor)
     assert kept.sum(axis=0).max(initial=0) <= C
     if name == "expert_choice":
         assert (kept.sum(axis=0) == min(C, N)).all()

@@ -7,6 +7,7 @@ from moe_np.layers import sparse_layer
 from moe_np.routing import (
     base_assignment,
     bias_balanced,
+    capacity_top_k,
     contract,
     expert_choice,
     gshard,
@@ -72,6 +73,7 @@ def test_equal_tokens_and_experts_without_any(case):
 
 
 CHOICES = {"switch": (switch, 1), "gshard": (gshard, 2), "st_moe": (st_moe, 2)}
+CHOICES["capacity_top_k"] = (capacity_top_k, 2)
 
 
 @over(CHOICES)
@@ -83,7 +85,8 @@ def test_all_tokens_on_one_expert_under_capacity(case, factor):
     expert_params = make_experts()
     x[:, 0] = 1
     params["w"][0] = [0, 50, 25, 0]  # every token demands expert 1, then expert 2
-    p = chain(Case(router, {"capacity_factor": factor}), params, expert_params, x)
+    options = {**router.EXAMPLE, "capacity_factor": factor}
+    p = chain(Case(router, options), params, expert_params, x)
     C = contract.capacity(12, 4, k, factor)
     first = p.routing.token[p.routing.expert == 1]
     assert first.tolist() == list(range(min(C, 12)))

@@ -7,10 +7,18 @@ from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.layers import rotary
 from moe_np.models import decoder, decoder_step, generation
-from tests.support.decoders import LAYOUTS, ROUTERS, SMALL, params, text, with_router
+from tests.support.decoders import (
+    LAYOUTS,
+    ROUTERS,
+    SMALL,
+    params,
+    text,
+    with_router,
+    without_capacity,
+)
 
 MODELS = {**LAYOUTS, **{name: with_router(name) for name in ROUTERS}}
-MODELS["switch"] = LAYOUTS["switch"]._replace(options={})
+MODELS = {name: without_capacity(config) for name, config in MODELS.items()}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -9,10 +9,18 @@ from hypothesis import strategies as st
 
 from moe_np.base.checks import InputError
 from moe_np.models import decoder, generation
-from tests.support.decoders import LAYOUTS, ROUTERS, SMALL, params, text, with_router
+from tests.support.decoders import (
+    LAYOUTS,
+    ROUTERS,
+    SMALL,
+    params,
+    text,
+    with_router,
+    without_capacity,
+)
 
 MODELS = {**LAYOUTS, **{name: with_router(name) for name in ROUTERS}}
-MODELS["switch"] = LAYOUTS["switch"]._replace(options={})
+MODELS = {name: without_capacity(config) for name, config in MODELS.items()}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 

@@ -81,6 +81,11 @@ def equal(a, b):
 ROUTERS = {
     "top_k": (top_k, {}, {"k": 3, "renormalise": True}),
     "switch": (switch, {}, {"capacity_factor": 1.0}),
+    "capacity_top_k": (
+        router_of("capacity_top_k"),
+        {},
+        {"k": 3, "renormalise": True, "capacity_factor": 0.8},
+    ),
     "noisy_top_k": (noisy_top_k, {"scale": 1.0}, {"k": 3}),
     "expert_choice": (router_of("expert_choice"), {}, {"capacity_factor": 2.0}),
     "gshard": (router_of("gshard"), {}, {"capacity_factor": 0.5}),
@@ -210,7 +215,7 @@ def test_the_table_of_needs():
     assert of("top_k", k=2) == of("switch") == of("hashing") == of("top_p") == groups.LOCAL
     assert of("bias_balanced") == of("kmeans") == groups.SUMS
     assert of("switch", capacity_factor=1.25) == of("gshard", capacity_factor=2.0) == groups.WHOLE
-    assert of("gshard") == of("st_moe") == groups.LOCAL
+    assert of("gshard") == of("st_moe") == of("capacity_top_k") == groups.LOCAL
     assert of("expert_choice") == of("base_assignment") == of("strictly_balanced") == groups.WHOLE
 
 

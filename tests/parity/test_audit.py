@@ -1,4 +1,4 @@
-"""The audit of code in PyTorch and JAX: the banks of wrong routers, and the fifteen right ones."""
+"""The audit of code in PyTorch and JAX: the banks of wrong routers, and the right ones."""
 
 import importlib
 

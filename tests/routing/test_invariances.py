@@ -11,6 +11,7 @@ from moe_np.base.gradcheck import gradient_error
 from moe_np.routing import (
     base_assignment,
     bias_balanced,
+    capacity_top_k,
     dense,
     expert_choice,
     gradient_estimators,
@@ -71,7 +72,7 @@ def test_permuting_tokens(case, seed):
 
 
 SOFTMAX = (dense, top_k, noisy_top_k, strictly_balanced, switch, gshard, st_moe, expert_choice)
-SOFTMAX += (top_p, gradient_estimators)
+SOFTMAX += (top_p, gradient_estimators, capacity_top_k)
 
 
 # jitter would multiply the constant
@@ -128,6 +129,7 @@ def drawn(data, E):
     cases = (
         (dense, {}, {}),
         (top_k, {}, top),
+        (capacity_top_k, {}, {**top, "capacity_factor": factor}),
         (noisy_top_k, {"scale": 1.0}, {"k": k}),
         (strictly_balanced, {}, {"k": k}),
         (switch, {"scale": 1.0}, {"capacity_factor": factor, "jitter": 0.05}),

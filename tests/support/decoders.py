@@ -49,6 +49,7 @@ LAYOUTS = {
 # routers by name, each with options of its own
 ROUTERS = {
     "bias_balanced": {"options": {"k": 2, "renormalise": True}},
+    "capacity_top_k": {"options": {"k": 2, "renormalise": True, "capacity_factor": 0.8}},
     "hashing": {"options": {}},
     "hierarchical": {
         "options": {"k_primary": 2, "k_secondary": 2, "renormalise": True},
@@ -64,6 +65,12 @@ ROUTERS = {
 
 def with_router(name):
     return SMALL._replace(router=name, **ROUTERS[name])
+
+
+def without_capacity(config):
+    """The config as generation takes it."""
+    options = {name: value for name, value in config.options.items() if name != "capacity_factor"}
+    return config._replace(options=options)
 
 
 def params(config, seed=0, dtype=np.float64):

@@ -1,4 +1,4 @@
-"""The fifteen routers of `moe_np.routing`, written once more in JAX with their own options."""
+"""The routers of `moe_np.routing`, written once more in JAX with their own options."""
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,13 @@ def top_k(x, w, k):
 def biased_top_k(x, w, bias, k):
     weights, indices = jax.lax.top_k(x @ w + bias, k)
     return softmax(weights), indices
+
+
+def capacity_top_k(x, w, k, capacity_factor):
+    logits = x @ w
+    chosen = top_mask(logits, k)
+    C = places(k * capacity_factor, len(x), w.shape[1])
+    return masked_softmax(logits, chosen) * in_order(chosen, C)
 
 
 def noisy_top_k(x, w, w_noise, k, key=None):

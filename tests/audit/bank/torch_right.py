@@ -1,4 +1,4 @@
-"""The fifteen routers of `moe_np.routing`, written once more in PyTorch with their own options."""
+"""The routers of `moe_np.routing`, written once more in PyTorch with their own options."""
 
 import numpy as np
 import torch
@@ -31,6 +31,13 @@ def top_k(x, w, k):
 def biased_top_k(x, w, bias, k):
     weights, indices = (x @ w + bias).topk(k)
     return weights.softmax(dim=1), indices
+
+
+def capacity_top_k(x, w, k, capacity_factor):
+    logits = x @ w
+    chosen = top_mask(logits, k)
+    C = max(1, -int(-capacity_factor * k * len(x) // w.shape[1]))
+    return masked_softmax(logits, chosen) * in_order(chosen, C)
 
 
 def noisy_top_k(x, w, w_noise, k, training=False):

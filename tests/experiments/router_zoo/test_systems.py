@@ -134,7 +134,7 @@ def test_every_router_of_the_package_is_in_the_zoo():
 def test_a_router_that_the_table_does_not_name_joins_with_its_example():
     smaller = {name: setup for name, setup in TABLE.items() if name not in ("top-p", "hash")}
     setups = systems.with_all_routers(smaller, routers())
-    assert list(setups) == [*smaller, "biased_top_k", "hashing", "top_p"]
+    assert list(setups) == [*smaller, "biased_top_k", "capacity_top_k", "hashing", "top_p"]
     joined = setups["top_p"]
     assert joined.options == joined.router.EXAMPLE
     params, x, y, ids = small_memory(joined)
