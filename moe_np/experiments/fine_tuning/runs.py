@@ -9,6 +9,7 @@
     experts               experts and routers alone
     norms and attention   these alone
     router                routers alone
+    less capacity         in training each expert has room for .75 of an even load
     no balance loss       without the load-balancing loss
     masked tokens         each token replaced by a random one with probability .1
     weight decay          .1
@@ -29,7 +30,7 @@ from moe_np.adapt import fine_tuning, low_rank
 from moe_np.data.text import bible, world_english
 from moe_np.experiments.common import small_decoders
 from moe_np.experiments.common.experiment import Result, Spec
-from moe_np.experiments.common.small_decoders import Pretrained, Sizes
+from moe_np.experiments.common.small_decoders import ACTIVE, Pretrained, Sizes
 from moe_np.models import decoder
 from moe_np.models.decoder_config import Config as ModelConfig
 from moe_np.training import loop
@@ -42,7 +43,7 @@ MODERN = "modern English"
 class Remedy(NamedTuple):
     """What is different from fine-tuning all parameters."""
 
-    config: dict[str, float] = {}  # noqa: RUF012 - values of the decoder's Config, never changed
+    config: dict[str, Any] = {}  # noqa: RUF012 - values of Config in training, never changed
     groups: tuple[str, ...] = fine_tuning.GROUPS
     balance: bool = True
     mask: float = 0.0  # probability that a token is replaced by a random one
@@ -52,6 +53,8 @@ class Remedy(NamedTuple):
     rank: int | None = None
 
 
+# the parameters of top_k, and its choices as far as there is room
+LESS_CAPACITY = {"k": ACTIVE, "renormalise": True, "capacity_factor": 0.75}
 REMEDIES = {
     "dropout": Remedy({"dropout": 0.1}),
     "expert dropout": Remedy({"dropout": 0.1, "expert_dropout": 0.4}),
@@ -59,6 +62,7 @@ REMEDIES = {
     "experts": Remedy(groups=("experts", "router")),
     "norms and attention": Remedy(groups=("norms", "attention")),
     "router": Remedy(groups=("router",)),
+    "less capacity": Remedy({"router": "capacity_top_k", "options": LESS_CAPACITY}),
     "no balance loss": Remedy(balance=False),
     "masked tokens": Remedy(mask=0.1),
     "weight decay": Remedy(weight_decay=0.1),
