@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,9 @@ from moe_np.language.corpus import Corpus
 from moe_np.language.evaluation import Evaluation, evaluate
 from moe_np.language.run_progress import Progress
 from moe_np.training import loop
+
+WARM_UP = 3  # updates before the clock of `updates_in` starts
+TIMED = 5  # updates that it times
 
 
 class Settings(NamedTuple):
@@ -70,11 +73,14 @@ def open_run(
     minutes: float | None = None,
     changes: dict[str, Any] | None = None,
     checkpoint_every: int = 100,
+    measure: bool = True,
 ) -> Run:
     """A new run in this folder, or the one that is stored there.
 
     updates    number of updates; None with `minutes`: as many as this machine makes in that time
     changes    {name: value} of Settings, loop.Options or the model's Config
+    measure    whether the number for `minutes` is measured here; False: a new run has 0 until
+               `train_over_ranks.measured`
 
     Raises InputError for a folder with another run, one that cannot be written, and for values that
     do not fit.
@@ -117,11 +123,19 @@ def open_run(
     if stored is None:
         # an update to try: what does not fit is told before there is a run.json
         next(loop.train(_initial_state(run), *_functions(run), options))
-        if minutes is not None:
-            updates = _updates_in(run, checks.number("--minutes", minutes, greater_than=0))
-        request["updates"] = checks.integer("--steps", updates, minimum=1)
+        if minutes is None:
+            checks.integer("--steps", updates, minimum=1)
+        else:
+            checks.number("--minutes", minutes, greater_than=0)
+            updates = 0
+    if minutes is not None and updates == 0 and measure:
+        to_time = options._replace(updates=WARM_UP + TIMED)
+        updates = updates_in(minutes, loop.train(_initial_state(run), *_functions(run), to_time))
+    if stored is None or stored["updates"] != updates:
+        request = {**(stored or request), "updates": updates}
         files.write_atomically(folder / "run.json", json.dumps(request, indent=1) + "\n")
-    return run._replace(options=loop.check(options._replace(updates=updates)))
+    options = options._replace(updates=updates)
+    return run._replace(options=loop.check(options) if updates else options)
 
 
 def sorted_changes(
@@ -182,16 +196,17 @@ def _tokeniser(folder, settings, text):
     return tokeniser
 
 
-def _updates_in(run, minutes, warm_up=3, timed=5):
-    """How many updates this machine makes in so many minutes, measured after a warm-up."""
-    options = run.options._replace(updates=warm_up + timed)
-    steps = loop.train(_initial_state(run), *_functions(run), options)
-    for _ in range(warm_up):
+def updates_in(minutes: float, steps: Iterator[Any]) -> int:
+    """How many updates this machine makes in so many minutes, measured after a warm-up.
+
+    steps   makes an update per item, WARM_UP + TIMED at least
+    """
+    for _ in range(WARM_UP):
         next(steps)
     start = time.perf_counter()
-    for _ in range(timed):
+    for _ in range(TIMED):
         next(steps)
-    return max(1, int(60 * minutes * timed / (time.perf_counter() - start)))
+    return max(1, int(60 * minutes * TIMED / (time.perf_counter() - start)))
 
 
 # --- training -------------------------------------------------------------------------------------

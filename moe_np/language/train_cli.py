@@ -61,15 +61,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open(args) -> tuple[Run, Division]:
-    if args.minutes is not None:
-        raise InputError("--minutes: wanted --steps with --ranks, got --minutes")
+    steps = 500 if args.steps is None and args.minutes is None else args.steps
     opened = run_folder.open_run(
         args.folder,
         corpus.shipped() if args.text is None else corpus.of_file(args.text),
         model=args.model,
-        updates=500 if args.steps is None else args.steps,
+        updates=steps,
+        minutes=args.minutes,
         changes=dict(cli.change(text) for text in args.changes),
         checkpoint_every=args.checkpoint_every,
+        measure=False,
     )
     division = train_over_ranks.divide(
         opened, pieces=args.pieces, group=args.group, balance_group=args.balance_group
@@ -95,8 +96,9 @@ def _train(opened, division, world_of):
     """
     with cli.end_requested() as ended:  # before the launcher knows this process
         world: World = world_of()
-        records = train_over_ranks.train(opened, division, world, stop=lambda: bool(ended))
         try:
+            opened = train_over_ranks.measured(opened, division, world)
+            records = train_over_ranks.train(opened, division, world, stop=lambda: bool(ended))
             with contextlib.closing(records):
                 if 0 in world.here:
                     cli.follow(records, opened, [])
@@ -123,7 +125,8 @@ def _finish(opened, ended):
     for.
     """
     run_pictures.write(opened.folder)
-    if run_state.updates(opened.folder) == opened.options.updates:
+    stored = run_folder.stored_request(opened.folder) or {}
+    if run_state.updates(opened.folder) == stored["updates"]:
         return 0
     by = f" by {ended[0]}" if ended else ""
     print(f"ended{by}; the same command goes on", file=sys.stderr)

@@ -1,11 +1,13 @@
 """A training run in a folder over ranks: `moe-np train FOLDER --ranks R`.
 
     division = divide(run, pieces=8)                   written to run.json
+    run = measured(run, division, world)               with --minutes: the number of updates
     for record in train(run, division, world): ...     on every rank, in lock step
 
 The folder is that of `moe_np.language.run_folder`, and run.json also has
 
-    pieces          into how many pieces every minibatch is divided, whatever the number of ranks
+    pieces          into how many pieces every minibatch is divided, whatever the number of ranks;
+                    an update has `micro_batches` minibatches (`parallel.training_over_ranks`)
     group           in which a router with a capacity routes: "piece", "batch"; null: it has none
     balance_group   over which load-balancing losses are taken: "piece", "batch"
 
@@ -95,9 +97,14 @@ def divide(
         )
     default = Division(min(PIECES, run.settings.batch), balance_group=_balance_group(run))
     division = check(run, default._replace(**wanted))
-    request = {**(run_folder.stored_request(run.folder) or {}), **division._asdict()}
-    files.write_atomically(run.folder / "run.json", json.dumps(request, indent=1) + "\n")
+    _store(run, **division._asdict())
     return division
+
+
+def _store(run, **values):
+    """Add values to run.json."""
+    request = {**(run_folder.stored_request(run.folder) or {}), **values}
+    files.write_atomically(run.folder / "run.json", json.dumps(request, indent=1) + "\n")
 
 
 def _is_decoder(run):
@@ -115,10 +122,6 @@ def check(run: Run, division: Division) -> Division:
     checks.choice("--balance-group", division.balance_group, GROUPS)
     if division.group is not None:
         checks.choice("--group", division.group, GROUPS)
-    if run.options.micro_batches != 1:
-        raise InputError(
-            f"--set micro_batches: wanted 1 with --ranks, got {run.options.micro_batches}"
-        )
     if not _is_decoder(run):
         for name, value in (("group", division.group), ("balance-group", division.balance_group)):
             if value == "batch":
@@ -165,6 +168,44 @@ def plan_of(run: Run, division: Division, ranks: int) -> Plan:
     return Plan(run.config, division.pieces, minibatch_of, values, placed)
 
 
+# --- how many updates fit in --minutes ------------------------------------------------------------
+
+
+def measured(run: Run, division: Division, world: World) -> Run:
+    """The run with its number of updates, on every process of the world: the stored number, or for
+    a new run with --minutes as many as these ranks make in that time.
+
+    The ranks make a few updates after a warm-up, whose results are thrown away, and rank 0 times
+    them. It stores the number before the first update of the run, and tells it to the other ranks.
+    So the run keeps its number on any ranks; after a kill before that, the same command measures.
+
+    Raises RankError as `train` does.
+    """
+    if run.options.updates:
+        return run
+    plan = plan_of(run, division, world.ranks)
+    # an update more than is timed: after the last one the ranks gather the state
+    options = run.options._replace(updates=run_folder.WARM_UP + run_folder.TIMED + 1)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_blas_thread())
+        held = folder_lock.held(run.folder)
+        _on_all(world, "lock of the folder", lambda: stack.enter_context(held))
+        minutes = (run_folder.stored_request(run.folder) or {})["minutes"]
+        state = loop.initial_state(_new_params(run))
+        steps = training_over_ranks.train(state, plan, options, world)
+        number = run_folder.updates_in(minutes, steps)
+        updates = world.run([_agreed(run, number, rank) for rank in world.here])[0]
+    return run._replace(options=loop.check(run.options._replace(updates=updates)))
+
+
+def _agreed(run, number, rank) -> Generator[Exchange, Any, int]:
+    """The number of rank 0, which it stores, on every rank."""
+    if rank == 0:
+        _store(run, updates=number)
+    numbers = yield Gather(np.array([number]), "number of updates")
+    return int(numbers[0][0])
+
+
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -176,7 +217,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Progress | Evaluation, None, None]:
     """Go on with a run until its last update, as `run_folder.train`: on every process of the world,
-    in lock step. The process that has rank 0 writes.
+    in lock step. The process that has rank 0 writes. run: from `measured`.
 
     stop   called after every update: whether this process is to end. Then all end after the same
            update, with a checkpoint

@@ -17,6 +17,7 @@ in_process        all ranks in this process, one exchange at a time
 mpi               one rank per process, by MPI; errors end all ranks with the same message
 launch            find an MPI, start the ranks, and end them when one is gone or late
 progress          where each rank stands, for its launcher
+failed_rank       which rank failed, where it cannot say so itself
 layer_step        a step of router and layer over ranks, and in one process: `moe-np parallel`
 
 A rank is a generator. It yields each exchange and is sent what came from the others:

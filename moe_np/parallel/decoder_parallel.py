@@ -65,10 +65,12 @@ def pieces_of(
     ranks: int,
     *,
     seed: Sequence[int] | None = None,
+    before: int = 0,
 ) -> list[Piece]:
     """The pieces of one rank, out of the whole batch.
 
-    seed   the generator of piece p is that of [*seed, p]; None: no generator
+    seed     the generator of piece p is that of [*seed, before + p]; None: no generator
+    before   pieces of other batches that have this seed too
 
     Raises InputError for fewer sequences than pieces, and fewer pieces than ranks.
     """
@@ -82,7 +84,7 @@ def pieces_of(
         Piece(
             ids[bounds[p] : bounds[p + 1]],
             targets[bounds[p] : bounds[p + 1]],
-            rng=None if seed is None else np.random.default_rng([*seed, p]),
+            rng=None if seed is None else np.random.default_rng([*seed, before + p]),
         )
         for p in range(first, last)
     ]

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from moe_np.base import checks
-from moe_np.parallel import progress
+from moe_np.parallel import failed_rank, progress
 
 THREADS = {
     f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM", "NUMBA")
@@ -164,13 +164,14 @@ def run(
         gone: list[int] = []
         try:
             message = _watch(process, lines, time_limit, gone, [] if received is None else received)
+            status = process.poll()  # None: mpiexec is ended here
         finally:
             _end(process, lines)
         for reader in readers:
             reader.join(GRACE)
-        status = process.returncode
         if message is None and not all(lines["ended"]):
-            message = _which_failed(lines, "".join(printed), gone, status)
+            message = failed_rank.message(lines, "".join(printed), gone, status)
+        status = process.returncode
         seconds = time.perf_counter() - start
         return Ended(1 if message is not None and status == 0 else status, seconds, message)
 
@@ -203,8 +204,8 @@ def _print_line(line, output, printed):
 
 
 def _watch(process, lines, time_limit, gone, received):
-    """Wait until mpiexec ends, a rank is gone without an end, or the time limit is over: the
-    message, or None. `gone` gets the ranks whose processes went, the first one first.
+    """Wait until mpiexec ends, a rank is gone without an end, or the time limit is over: for that
+    the message, else None. `gone` gets the rank whose process went first, where that is known.
     """
     changed = time.perf_counter()
     went = seen = None
@@ -219,15 +220,13 @@ def _watch(process, lines, time_limit, gone, received):
             seen, changed = state, now
         starting = not lines["exchanges"].all()
         if now - changed > time_limit + STARTING * starting:
-            return _behind(lines, time_limit)
-        missing = [r for r, line in enumerate(lines) if r not in gone and _is_gone(line)]
-        if gone or len(missing) == 1:  # of several at once, none is known to be the first
-            gone += missing
-        if (gone or missing) and went is None:
+            return failed_rank.message_of_silence(lines, time_limit)
+        if went is None and failed_rank.missing(lines):
             went = now
+            missing = failed_rank.missing(lines)  # more may have gone during the first look
+            gone += missing if len(missing) == 1 else []
         if went is not None and now - went > GRACE:
-            first = (gone or _working(lines) or missing)[0]
-            return f"rank {first}: its process ended {_place(lines[first])}"
+            return None
     return None
 
 
@@ -264,79 +263,6 @@ def _wait(lines, handles):
             handles[pid] = -1
 
 
-def _is_gone(line):
-    """Whether a rank's process is not there, though the rank has not ended in order."""
-    pid = int(line["pid"])
-    if os.name != "posix" or pid == 0 or line["ended"]:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    try:  # a process that ended, and of which its parent has not yet heard
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
-        return fields[2].split()[0] in "ZX"
-    except (OSError, IndexError):
-        return False
-
-
-def _place(line):
-    if line["exchanges"] == 0:
-        return "before its first exchange"
-    return f"after it came to exchange {line['exchanges']}, {line['name'].decode()!r}"
-
-
-def _behind(lines, time_limit):
-    """The ranks that have come to the fewest exchanges."""
-    least = lines["exchanges"].min()
-    behind = [rank for rank, n in enumerate(lines["exchanges"]) if n == least]
-    names = ", ".join(map(str, behind))
-    waiting = len(lines) - len(behind)
-    rest = f"; {waiting} others wait for it" if waiting else ""
-    return (
-        f"rank {names}: no exchange for {time_limit:g} s, the time limit, "
-        f"{_place(lines[behind[0]])}{rest}"
-    )
-
-
-def _which_failed(lines, printed, gone, status):
-    """The rank that failed without a word: by what mpiexec says, as the first that went, or as the
-    only one that did not wait in an exchange.
-    """
-    numbers = [re.search(r"Abort\(-?\d+\) on node (\d+)", printed)]
-    numbers += [re.search(r"process rank (\d+)|rank (\d+) with PID", printed)]
-    failed = [int(next(filter(None, match.groups()))) for match in numbers if match]
-    failed += gone
-    working = _working(lines)
-    if len(working) == 1:
-        failed += working
-    killed = (signal.SIGTERM, 9)
-    pid = re.search(r"PID (\d+) RUNNING", printed)
-    code = re.search(r"EXIT CODE: (\d+)", printed)
-    # MPICH kills the others, and may then name one of these
-    if pid and int(pid[1]) in lines["pid"] and not (code and int(code[1]) in killed):
-        failed.append(lines["pid"].tolist().index(int(pid[1])))
-    failed = [rank for rank in failed if rank < len(lines)]
-    if not failed:
-        return _unended(lines, working)
-    signalled = status in killed or status - 128 in killed
-    end = "was killed, or ended early," if signalled else f"ended with status {status}"
-    return f"rank {failed[0]}: its process {end} {_place(lines[failed[0]])}"
-
-
-def _working(lines):
-    """The ranks that neither wait in an exchange nor have ended in order."""
-    return [rank for rank, line in enumerate(lines) if not (line["waiting"] or line["ended"])]
-
-
-def _unended(lines, working):
-    """All that may have ended first: those that worked, else all that have not ended in order."""
-    ranks = working or [rank for rank, line in enumerate(lines) if not line["ended"]]
-    return f"rank {', '.join(map(str, ranks))}: ended early {_place(lines[ranks[0]])}"
-
-
 def _end(process, lines):
     """End mpiexec and all ranks that are still there."""
     if process.poll() is None:
@@ -349,6 +275,6 @@ def _end(process, lines):
     if os.name != "posix":
         return
     for line in lines:
-        if line["pid"] and not _is_gone(line) and not line["ended"]:
+        if line["pid"] and not failed_rank.is_gone(line) and not line["ended"]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(line["pid"]), signal.SIGKILL)

@@ -86,7 +86,7 @@ def run(
     """
     communicator = world() if communicator is None else communicator
     rank = communicator.rank
-    progress.note(rank, ended=False)
+    progress.note(rank, waiting=False, ended=False)
     answer = None
     start = time.perf_counter()
     while True:
@@ -104,7 +104,7 @@ def run(
         counts = _agree(communicator, exchange, error)
         agreed = time.perf_counter()
         if exchange is None:
-            progress.note(rank, ended=True)
+            progress.note(rank, waiting=False, ended=True)
             return result
         answer = _exchange(communicator, exchange, counts)
         progress.note(rank, waiting=False)

@@ -9,6 +9,12 @@ the seed and the number of the update alone. The global norm of the gradients is
 and over experts in their order. So 20 updates, or any number, give the same parameters on any
 number of ranks, to the bit, with a fixed number of pieces.
 
+**Gradient accumulation.** An update has `micro_batches` minibatches, and each of these has `pieces`
+pieces. All ranks work on the same minibatch at a time, each on its own pieces of it, and have its
+gradients before the next one begins. Then each rank adds up what it has, weighted by the valid
+targets of all ranks. A load-balancing loss or a capacity of the group "batch" is that of one
+minibatch, as in `moe_np.training.loop`.
+
 The experts of a decoder are divided among the ranks. Of another model, and of a dense one, every
 rank has the whole (`moe_np.parallel.data_parallel`).
 """
@@ -19,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_np.base import optim
 from moe_np.base.checks import InputError
 from moe_np.base.optim import AdamState
 from moe_np.base.params import leaves, map_leaves
@@ -65,7 +72,7 @@ class Plan(NamedTuple):
     """What determines the training, beside the state and the options."""
 
     config: Any  # of a decoder, whose experts are divided among the ranks as `placed` says
-    pieces: int
+    pieces: int  # of each minibatch
     minibatch_of: Callable[[Rng], tuple[Any, Any]]  # -> ids and targets (B, T)
     values: dict[str, Any]  # of `Setting`: losses, group, balance_group
     placed: Placement | None  # None: every rank has the whole model
@@ -155,21 +162,45 @@ def update(
     where the model refuses its numbers.
     """
     number = state.number + 1
-    rng = np.random.default_rng([options.seed, number])
-    ids, targets = plan.minibatch_of(rng)
-    seed = [options.seed, number]
-    pieces = decoder_parallel.pieces_of(ids, targets, plan.pieces, rank, ranks, seed=seed)
-    try:
-        losses, grads = yield from _loss_and_grads(state.params, pieces, plan, rank, rng)
-    except InputError as error:
-        raise UpdateError(number, str(error)) from error
-    if not math.isfinite(losses.task):
-        raise NotFiniteError(number, "the loss")
+    losses, grads = yield from _accumulated(state.params, plan, rank, ranks, options, number)
     norm = yield from global_norm(grads, plan.config, rank, plan.placed)
     if not math.isfinite(norm):
         raise NotFiniteError(number, "the norm of the gradients")
     new, learning_rate = loop.updated(state, grads, norm, options)
     return Step(number, losses, losses.tokens, norm, learning_rate, new)
+
+
+def _accumulated(params, plan, rank, ranks, options, number):
+    """Losses and gradients of update `number`: the mean over the valid targets of its minibatches.
+    All else of the losses is from the last minibatch.
+    """
+    seed = [options.seed, number]
+    rng = np.random.default_rng(seed)
+    # all are drawn before a router draws: the data depend on the seed and the number alone
+    minibatches = [plan.minibatch_of(rng) for _ in range(options.micro_batches)]
+    losses: Any = None
+    grads: Any = None
+    for n, (ids, targets) in enumerate(minibatches):
+        pieces = decoder_parallel.pieces_of(
+            ids, targets, plan.pieces, rank, ranks, seed=seed, before=n * plan.pieces
+        )
+        try:
+            last, last_grads = yield from _loss_and_grads(params, pieces, plan, rank, rng)
+        except InputError as error:
+            raise UpdateError(number, str(error)) from error
+        if not math.isfinite(last.task):
+            raise NotFiniteError(number, "the loss")
+        losses, grads = (last, last_grads) if n == 0 else _mean(losses, grads, last, last_grads)
+    return losses, grads
+
+
+def _mean(losses, grads, last, last_grads):
+    """The mean over the minibatches so far, joined with the last one: the memory of one is enough.
+    It is taken element by element, so an expert has the same bits on any rank.
+    """
+    grads, tokens = optim.accumulate([(grads, losses.tokens), (last_grads, last.tokens)])
+    task = losses.task * losses.tokens + last.task * last.tokens
+    return last._replace(task=task / max(tokens, 1), tokens=tokens), grads
 
 
 def _loss_and_grads(params, pieces, plan, rank, rng):
@@ -205,8 +236,6 @@ def train(
     the number alone, and params None. Raises RankError for ranks whose states differ.
     """
     loop.check(options)
-    if options.micro_batches != 1:
-        raise InputError(f"micro_batches: wanted 1 over ranks, got {options.micro_batches}")
     world.run([agreement.same(state.params) for _ in world.here])
     states = [divided(state, plan.config, rank, plan.placed) for rank in world.here]
     ended = False

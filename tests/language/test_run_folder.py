@@ -188,6 +188,12 @@ def test_minutes_become_a_number_of_updates_that_is_stored(tmp_path):
     assert again.options.updates == run.options.updates
 
 
+def test_minutes_that_are_not_measured_here_are_measured_by_the_next_command(tmp_path):
+    assert open_run(tmp_path, updates=None, minutes=0.002, measure=False).options.updates == 0
+    run = open_run(tmp_path, updates=None, minutes=0.002)
+    assert run.options.updates == run_folder.stored_request(tmp_path)["updates"] >= 1
+
+
 def test_nan_in_the_loss_stops_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     run = open_run(tmp_path)
     functions = run_folder._functions

@@ -9,6 +9,7 @@ from moe_np.base.checks import InputError
 from moe_np.language import folder_lock, run_folder, run_state, train_over_ranks
 from moe_np.language.evaluation import Evaluation
 from moe_np.models import safetensors
+from moe_np.parallel import in_process
 from moe_np.parallel.exchanges import RankError
 from moe_np.parallel.training_over_ranks import in_this_process
 from tests.language.test_run_folder import SMALL, bits, lines_of, open_run
@@ -17,9 +18,11 @@ CLOCKS = ("seconds", "processor_seconds")
 
 
 def trained(folder, ranks, stop=lambda: False, division=None, **options):
-    run = open_run(folder, **options)
+    run = open_run(folder, measure=False, **options)
     divided = train_over_ranks.divide(run, **(division or {}))
-    return list(train_over_ranks.train(run, divided, in_this_process(ranks), stop=stop))
+    world = in_this_process(ranks)
+    run = train_over_ranks.measured(run, divided, world)
+    return list(train_over_ranks.train(run, divided, world, stop=stop))
 
 
 def without_clocks(folder):
@@ -115,6 +118,73 @@ def test_in_one_piece_a_replicated_model_is_that_of_the_loop(tmp_path):
         np.testing.assert_allclose(over_ranks[path], array, rtol=1e-3, atol=1e-6, err_msg=path)
 
 
+# --- micro-batches, and a number of updates that is measured --------------------------------------
+
+MICRO_BATCHES = {**SMALL, "micro_batches": 3}
+
+
+@pytest.mark.parametrize("model", ["mixtral", "switch"])
+def test_micro_batches_go_on_on_other_ranks_to_the_same_bits(tmp_path, model):
+    """A decoder, whose experts are divided, and a model that every rank has whole."""
+    changes = MICRO_BATCHES
+    if model == "switch":
+        left_out = ("layers", "kv_heads")
+        changes = {name: value for name, value in changes.items() if name not in left_out}
+    options = {"model": model, "updates": 5, "changes": changes, "checkpoint_every": 3}
+    records = trained(tmp_path / "1", 1, **options)
+    assert records[0].tokens == 3 * 4 * (16 if model == "mixtral" else 9)
+    asked = []
+    trained(tmp_path / "2", 2, lambda: asked.append(True) or len(asked) > 6, **options)
+    assert run_state.updates(tmp_path / "2") == 4
+    trained(tmp_path / "2", 3, **options)
+    trained(tmp_path / "3", 3, **options)
+    for folder in (tmp_path / "2", tmp_path / "3"):
+        assert bits(folder) == bits(tmp_path / "1")
+        assert without_clocks(folder) == without_clocks(tmp_path / "1")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_minutes_become_a_number_of_updates_that_other_ranks_keep(tmp_path, ranks):
+    minutes = {"updates": None, "minutes": 0.001}
+    asked = []
+    trained(tmp_path / "run", ranks, lambda: asked.append(True) or True, **minutes)
+    number = run_folder.stored_request(tmp_path / "run")["updates"]
+    assert run_state.updates(tmp_path / "run") == 1
+    assert len(asked) == ranks  # the updates that were timed are none of the run
+    trained(tmp_path / "run", 3, **minutes)
+    assert open_run(tmp_path / "run", **minutes).options.updates == number
+    trained(tmp_path / "steps", 1, updates=number)
+    assert bits(tmp_path / "run") == bits(tmp_path / "steps")
+
+
+def test_minutes_that_were_not_measured_are_measured_when_the_run_goes_on(tmp_path, monkeypatch):
+    options = {"updates": None, "minutes": 0.001}
+    run = open_run(tmp_path, measure=False, **options)
+    division = train_over_ranks.divide(run)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(run_folder, "updates_in", _killed)
+        train_over_ranks.measured(run, division, in_this_process(2))
+    assert run_folder.stored_request(tmp_path)["updates"] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "tokeniser.json"}
+    again = open_run(tmp_path, measure=False, **options)
+    assert again.options.updates == 0
+    again = train_over_ranks.measured(again, division, in_this_process(3))
+    assert again.options.updates == run_folder.stored_request(tmp_path)["updates"] >= 1
+    assert train_over_ranks.stored_division(again) == division
+
+
+def test_the_number_of_updates_is_that_of_rank_0(tmp_path):
+    run = open_run(tmp_path, measure=False, updates=None, minutes=1)
+    ranks = [train_over_ranks._agreed(run, number, r) for r, number in enumerate((5, 7, 6))]
+    assert in_process.run(ranks) == [5, 5, 5]
+    assert open_run(tmp_path, updates=None, minutes=1).options.updates == 5
+
+
+def _killed(minutes, steps):
+    next(steps)
+    raise KeyboardInterrupt
+
+
 # --- what does not fit ----------------------------------------------------------------------------
 
 
@@ -125,7 +195,6 @@ def test_in_one_piece_a_replicated_model_is_that_of_the_loop(tmp_path):
         ({}, {"pieces": 0}, r"--pieces: wanted"),
         ({}, {"group": "rank"}, r"--group: wanted one of"),
         ({}, {"balance_group": "rank"}, r"--balance-group: wanted one of"),
-        ({"changes": {**SMALL, "micro_batches": 2}}, {}, r"--set micro_batches: wanted 1 with --r"),
         ({"changes": {**SMALL, "expert_dropout": 0.5}}, {}, r"--set expert_dropout: wanted 0 with"),
         (
             {"changes": {**SMALL, "router": "switch", "options": {"capacity_factor": 1.0}}},

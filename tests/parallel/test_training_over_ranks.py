@@ -17,7 +17,8 @@ PIECES = 7
 OPTIONS = Options(updates=20, warmup=3, learning_rate=1e-2, clip=0.5)
 
 
-def begun(name="mixtral", dtype=np.float64, **values):
+def begun(name="mixtral", dtype=np.float64, uneven=False, **values):
+    """uneven: the minibatches of an update have different numbers of valid targets."""
     config = SMALL._replace(**MODELS[name])
     state = loop.initial_state(decoder.init(np.random.default_rng(0), config, dtype=dtype))
     text = np.arange(400) ** 2 % config.vocabulary  # it repeats itself
@@ -25,7 +26,8 @@ def begun(name="mixtral", dtype=np.float64, **values):
     def minibatch_of(rng):
         starts = rng.integers(0, 390, PIECES + 1)
         windows = text[starts[:, None] + np.arange(7)]
-        return windows[:, :-1], windows[:, 1:]
+        valid = starts[:, None] % 7 >= np.arange(6) if uneven else True
+        return windows[:, :-1], np.where(valid, windows[:, 1:], -1)
 
     def plan(ranks):
         placed = training.placed_on(config, ranks)
@@ -34,8 +36,8 @@ def begun(name="mixtral", dtype=np.float64, **values):
     return config, state, minibatch_of, plan
 
 
-def trained(name, ranks, dtype=np.float64, options=OPTIONS, **values):
-    _, state, _, plan = begun(name, dtype, **values)
+def trained(name, ranks, dtype=np.float64, options=OPTIONS, uneven=False, **values):
+    _, state, _, plan = begun(name, dtype, uneven, **values)
     world = training.in_this_process(ranks)
     return list(training.train(state, plan(ranks), options, world))
 
@@ -97,6 +99,62 @@ def test_it_is_the_loop_of_one_process_to_rounding():
     assert [s.learning_rate for s in got] == [s.learning_rate for s in wanted]
 
 
+MICRO_BATCHES = OPTIONS._replace(updates=4, micro_batches=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "values"),
+    [
+        ("mixtral", np.float32, {}),
+        ("noisy, dropout", np.float64, {}),
+        ("capacity", np.float32, {"group": "batch"}),
+        ("dense", np.float64, {}),
+    ],
+)
+def test_micro_batches_have_the_same_bits_on_any_ranks(name, dtype, values):
+    wanted, *rest = (
+        trained(name, ranks, dtype, MICRO_BATCHES, uneven=True, **values) for ranks in (1, 2, 3, 7)
+    )
+    for got in rest:
+        assert [step.losses.task for step in got] == [step.losses.task for step in wanted]
+        assert [step.gradient_norm for step in got] == [step.gradient_norm for step in wanted]
+        assert bits(got[-1].state) == bits(wanted[-1].state)
+
+
+def test_micro_batches_count_by_their_valid_targets_as_in_the_loop():
+    """To rounding. Load-balancing losses are over a minibatch in both."""
+    _, state, minibatch_of, _ = begun(uneven=True)
+    config = SMALL._replace(**MODELS["mixtral"])
+    counts = []
+
+    def gradients_of(params, minibatch, rng):
+        losses, grads = decoder.loss_and_grads(params, *minibatch, config)
+        counts.append(losses.tokens)
+        return losses, grads
+
+    wanted = list(loop.train(state, gradients_of, minibatch_of, MICRO_BATCHES))
+    got = trained("mixtral", 3, options=MICRO_BATCHES, uneven=True)
+    assert len(set(counts[:3])) == 3
+    assert [step.tokens for step in got] == [step.tokens for step in wanted]
+    for name in ("gradient_norm", "learning_rate"):
+        values = [[getattr(step, name) for step in steps] for steps in (got, wanted)]
+        np.testing.assert_allclose(*values, rtol=1e-9)
+    np.testing.assert_allclose(
+        [step.losses.task for step in got], [step.losses.task for step in wanted], rtol=1e-9
+    )
+
+
+def test_every_piece_of_an_update_has_a_generator_of_its_own():
+    ids = np.zeros((8, 2), int)
+    pieces = [
+        piece
+        for n in range(2)
+        for rank in range(2)
+        for piece in decoder_parallel.pieces_of(ids, ids, 4, rank, 2, seed=[0, 1], before=4 * n)
+    ]
+    assert len({piece.rng.random() for piece in pieces}) == 8
+
+
 def test_it_goes_on_from_a_whole_state_on_other_ranks():
     _, state, _, plan = begun()
     wanted = trained("mixtral", 1)[-1].state
@@ -142,7 +200,7 @@ def test_what_is_not_finite_and_what_differs_is_told():
     state.params["embed"]["w"][:] = 1e300
     with pytest.raises(RankError, match="wanted"):
         list(training.train(state, plan(2), OPTIONS, training.in_this_process(2)))
-    with pytest.raises(ValueError, match="micro_batches: wanted 1 over ranks, got 2"):
-        trained("mixtral", 2, options=OPTIONS._replace(micro_batches=2))
+    with pytest.raises(ValueError, match="micro_batches: wanted a whole number of at least 1"):
+        trained("mixtral", 2, options=OPTIONS._replace(micro_batches=0))
     with pytest.raises(ValueError, match="ranks: wanted at most one per expert, 8, got 9"):
         training.placed_on(SMALL, 9)
