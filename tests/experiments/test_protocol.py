@@ -9,7 +9,7 @@ import pytest
 from moe_np.base.checks import InputError
 from moe_np.experiments.common import registry
 from moe_np.experiments.common.experiment import Experiment, Option, seed_count, selected
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 
 # exact numbers, or times of one machine that are compared with nothing
 WITHOUT_POWER = ("frameworks", "imbalance")
@@ -49,9 +49,9 @@ def test_its_specs_are_json_and_its_run_is_one_of_the_package(name):
 
 
 @every_experiment
-def test_its_smoke_form_runs_and_is_reported(name):
+def test_its_smoke_form_runs_and_is_reported(name, smoke_sweep):
     experiment = registry.load(name)
-    with Sweep(jobs=1, progress=False) as sweep:
+    with smoke_sweep(name) as sweep:
         result = json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE)))
     assert result["name"] == name and {"config", "seeds", "paper", "versions"} <= set(result)
     report = experiment.report(result)
@@ -60,10 +60,10 @@ def test_its_smoke_form_runs_and_is_reported(name):
 
 
 @pytest.mark.parametrize("name", [n for n in registry.summaries() if registry.load(n).SYSTEMS])
-def test_only_one_system_is_run_and_reported(name):
+def test_only_one_system_is_run_and_reported(name, smoke_sweep):
     experiment = registry.load(name)
     system = experiment.SYSTEMS[-1]
-    with Sweep(jobs=1, progress=False) as sweep:
+    with smoke_sweep(name) as sweep:
         options = {**experiment.SMOKE, "only": (system,)}
         result = json.loads(to_json(experiment.run(sweep=sweep, **options)))
     assert "|---" in experiment.report(result)

@@ -7,14 +7,14 @@ import pytest
 
 from moe_np.experiments.batch_curve import experiment, runs
 from moe_np.experiments.batch_curve.report import report
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 
 SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("batch_curve") as sweep:
         return json.loads(to_json(experiment.run(SMOKE, sweep=sweep)))
 
 

@@ -4,14 +4,13 @@ import pytest
 
 from moe_np.experiments.changing_experts import experiment
 from moe_np.experiments.changing_experts.report import report, verdict
-from moe_np.experiments.common.sweep import Sweep
 
 SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("changing_experts") as sweep:
         return experiment.run(SMOKE, sweep=sweep)
 
 

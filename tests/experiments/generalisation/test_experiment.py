@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moe_np.experiments.common.decisions import VERDICTS
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.generalisation import article_claims, case_measures, experiment, runs
 from moe_np.experiments.generalisation.article_claims import CASE, CLAIMS, MUST_FAIL, MUST_HOLD
 from moe_np.experiments.generalisation.report import report, section
@@ -19,9 +19,9 @@ SPEC = runs.spec_of(
 
 
 @pytest.fixture(scope="module")
-def result():
+def result(smoke_sweep):
     options = {**experiment.SMOKE, "only": ("noise", "sharing")}
-    with Sweep(jobs=1, progress=False) as sweep:
+    with smoke_sweep("generalisation") as sweep:
         return json.loads(to_json(experiment.run(sweep=sweep, **options)))
 
 

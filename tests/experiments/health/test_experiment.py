@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.health import calibration, experiment, methods, runs
 from moe_np.experiments.health.report import report
 
 
 @pytest.fixture(scope="module")
-def result():
+def result(smoke_sweep):
     pytest.importorskip("sklearn")
-    with Sweep(jobs=1, progress=False) as sweep:
+    with smoke_sweep("health") as sweep:
         return json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE)))
 
 

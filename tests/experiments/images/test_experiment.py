@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.images import digit_images, experiment, runs
 from moe_np.experiments.images.digit_images import FOUR, WHICH
 from moe_np.experiments.images.report import report
 
 
 @pytest.fixture(scope="module")
-def result():
+def result(smoke_sweep):
     pytest.importorskip("sklearn")
-    with Sweep(jobs=1, progress=False) as sweep:
+    with smoke_sweep("images") as sweep:
         return json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE)))
 
 

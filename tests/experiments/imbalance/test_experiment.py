@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.imbalance import experiment, runs, timed_steps
 from moe_np.experiments.imbalance.report import report
 from moe_np.parallel import in_process, launch, layer_step
@@ -15,8 +15,8 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("imbalance") as sweep:
         return json.loads(to_json(experiment.run(SMOKE, sweep=sweep)))
 
 

@@ -13,6 +13,6 @@ def sweep():
 
 
 @pytest.fixture(scope="package")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("jordan1994") as sweep:
         return jordan1994.run(sweep=sweep, **jordan1994.SMOKE)

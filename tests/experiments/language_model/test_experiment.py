@@ -12,10 +12,9 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    store = tmp_path_factory.mktemp("runs")
-    with Sweep(store, jobs=1, progress=False) as sweep:
-        return experiment.run(SMOKE, sweep=sweep), store
+def result(smoke_sweep):
+    with smoke_sweep("language_model") as sweep:
+        return experiment.run(SMOKE, sweep=sweep), sweep.store
 
 
 def test_systems_have_equal_operations_or_equal_size(result):

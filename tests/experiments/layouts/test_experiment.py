@@ -17,9 +17,8 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    store = tmp_path_factory.mktemp("runs")
-    with Sweep(store, jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("layouts") as sweep:
         return json.loads(to_json(experiment.run(SMOKE, sweep=sweep)))
 
 

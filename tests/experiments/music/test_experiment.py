@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from moe_np.data.music import chorales, midi
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.music import experiment, runs
 from moe_np.experiments.music.report import report
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    store = tmp_path_factory.mktemp("runs")
-    with Sweep(store, jobs=1, progress=False) as sweep:
-        return json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE))), store
+def result(smoke_sweep):
+    with smoke_sweep("music") as sweep:
+        return json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE))), sweep.store
 
 
 def test_a_voice_keeps_its_place_through_the_whole_stream():

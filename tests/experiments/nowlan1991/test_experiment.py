@@ -20,8 +20,8 @@ SHORT = nowlan1991.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("nowlan1991") as sweep:
         return nowlan1991.run(sweep=sweep, **nowlan1991.SMOKE)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.offloading import experiment, runs
 from moe_np.experiments.offloading.report import report
 from moe_np.models import checkpoints, decoder
@@ -14,8 +14,8 @@ from tests.support.decoders import SMALL
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    with Sweep(tmp_path_factory.mktemp("runs"), jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("offloading") as sweep:
         return json.loads(to_json(experiment.run(**experiment.SMOKE, sweep=sweep)))
 
 

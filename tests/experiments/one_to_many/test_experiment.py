@@ -8,15 +8,15 @@ import pytest
 from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.experiments import one_to_many
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.one_to_many.runs import BEST, EM, FIRST, LINE, MODELS, NET, spec_of
 
 SHORT = one_to_many.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("one_to_many") as sweep:
         return one_to_many.run(sweep=sweep, **one_to_many.SMOKE)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.serving import experiment, quality, runs
 from moe_np.experiments.serving.report import report
 from moe_np.models import decoder_config
@@ -13,8 +13,8 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("serving") as sweep:
         return json.loads(to_json(experiment.run(SMOKE, sweep=sweep)))
 
 

@@ -14,10 +14,9 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    store = tmp_path_factory.mktemp("runs")
-    with Sweep(store, jobs=1, progress=False) as sweep:
-        return experiment.run(SMOKE, sweep=sweep), store
+def result(smoke_sweep):
+    with smoke_sweep("shazeer2017_language") as sweep:
+        return experiment.run(SMOKE, sweep=sweep), sweep.store
 
 
 def test_operations_are_equal_but_for_the_gate():

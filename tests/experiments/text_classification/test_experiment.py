@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.data.text import bible
-from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.text_classification import experiment, passages, runs
 from moe_np.experiments.text_classification.report import report
 
@@ -47,8 +47,8 @@ def test_a_chapter_is_held_out_in_both_languages():
     )
 
 
-def test_it_runs_and_says_what_the_experts_take():
-    with Sweep(jobs=1, progress=False) as sweep:
+def test_it_runs_and_says_what_the_experts_take(smoke_sweep):
+    with smoke_sweep("text_classification") as sweep:
         result = json.loads(to_json(experiment.run(sweep=sweep, **experiment.SMOKE)))
     mixture = next(run for run in result["runs"] if run["system"] == "mixture")
     assert np.sum(mixture["counts"]) == mixture["passages"][2]

@@ -15,10 +15,9 @@ NAMES = ("BLEU", "chrF")
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    store = tmp_path_factory.mktemp("runs")
-    with Sweep(store, jobs=1, progress=False) as sweep:
-        return experiment.run(SMOKE, sweep=sweep), store
+def result(smoke_sweep):
+    with smoke_sweep("translation") as sweep:
+        return experiment.run(SMOKE, sweep=sweep), sweep.store
 
 
 def translator_of(system):
