@@ -3,8 +3,14 @@
 import pytest
 
 from moe_np.experiments.distillation import experiment
-from moe_np.experiments.distillation.experiment import CONTROL, DENSE, TEACHER
-from moe_np.experiments.distillation.report import report, verdict
+from moe_np.experiments.distillation.experiment import (
+    CONTROL,
+    DENSE,
+    DENSE_LONG,
+    TEACHER,
+    TEACHER_LONG,
+)
+from moe_np.experiments.distillation.report import helps, report, verdict
 
 SMOKE = experiment.SMOKE["config"]
 
@@ -23,9 +29,11 @@ def test_students_of_the_table_have_the_operations_of_the_teacher(result):
 
 
 def test_all_have_equally_many_validations(result):
-    assert {len(run["validation"]) for run in result["runs"]} == {2}
+    numbers = {run["system"]: len(run["validation"]) for run in result["runs"]}
+    assert {numbers.pop(system) for system in (TEACHER_LONG, DENSE_LONG)} == {4}
+    assert set(numbers.values()) == {2}
     losses = {run["system"]: run["validation"] for run in result["runs"]}
-    assert len({tuple(loss) for loss in losses.values()}) == 8
+    assert len({tuple(loss) for loss in losses.values()}) == 10
 
 
 def systems(teacher):
@@ -36,8 +44,25 @@ def systems(teacher):
 def test_there_are_shares_only_of_a_gain():
     found = experiment.shares(systems([3.5, 3.7]))
     assert found["soft targets"]["mean"] == pytest.approx(0.2)
-    assert experiment.shares(systems([3.5, 4.3])) is None
-    assert experiment.shares({DENSE: systems([1, 1])[DENSE]}) is None
+    assert experiment.shares(systems([3.5, 4.3])) == {}
+    assert experiment.shares({DENSE: systems([1, 1])[DENSE]}) == {}
+    worse = systems([3.5, 3.7]) | {"soft targets": [{"validation": [v]} for v in (3.9, 4.3)]}
+    assert experiment.shares(worse) == {}, "of a student that keeps nothing"
+
+
+def test_copies_are_compared_with_equally_long_training():
+    runs = systems([3.5, 3.7])
+    runs[CONTROL] = runs["and hard targets"] = [{"validation": [loss]} for loss in (3.4, 3.6)]
+    assert CONTROL not in experiment.against_dense(runs)
+    assert experiment.shares(runs).keys() == {"soft targets"}
+    runs[DENSE_LONG] = [{"validation": [loss]} for loss in (3.3, 3.5)]
+    runs[TEACHER_LONG] = [{"validation": [loss]} for loss in (2.9, 3.1)]
+    found = experiment.against_dense(runs)
+    assert found[CONTROL]["estimate"] == pytest.approx(0.1)
+    assert found[TEACHER_LONG]["estimate"] == pytest.approx(-0.4)
+    assert experiment.shares(runs).keys() == {"soft targets"}, "the control is worse than dense"
+    control = experiment.against_control(runs)
+    assert control["and hard targets"]["estimate"] == 0
 
 
 def test_the_words_follow_the_numbers(result):
@@ -46,3 +71,6 @@ def test_the_words_follow_the_numbers(result):
     assert verdict({"low": -2, "high": -1}) == "it keeps something of the gain"
     assert verdict({"low": 1, "high": 2}) == "it is worse than dense"
     assert verdict({"low": -1, "high": 2}) == "no difference to dense is told"
+    assert helps({"estimate": -2, "low": -3, "high": -1}).startswith("soft targets help")
+    assert helps({"estimate": 2, "low": 1, "high": 3}).startswith("soft targets harm")
+    assert helps({"estimate": 0, "low": -1, "high": 3}).startswith("no help")
