@@ -60,11 +60,8 @@ def _seen(result):
         if difference["low"] is not None:
             lines.append(f"{system.capitalize()} beside the control: {helps(difference)}.")
     if CONTROL in ours and ours[CONTROL]["low"] is not None:
-        better = ours[CONTROL]["high"] < 0
-        lines.append(
-            f"The control is {'' if better else 'not '}better than dense; in the paper it is not "
-            "better."
-        )
+        negation = "" if _is_gain(ours[CONTROL]) else "not "
+        lines.append(f"The control is {negation}better than dense; in the paper it is not better.")
     kept = result["paper"]["share by compression"]
     text = ", ".join(f"{share} % at {size} %" for size, share in kept.items())
     lines.append(
