@@ -40,21 +40,22 @@ class Weights(NamedTuple):
 class Place(NamedTuple):
     """Where the position stands."""
 
-    position: int
-    first: int  # the first key that the window reaches
+    row: int  # of the keys and values
+    first: int  # the first row that the window reaches
     cos: Array  # (d/2,)
     sin: Array
     valid: Array  # (B, S) bool, or (0, 0)
 
 
 def weights_of(layer: Any, config: Any) -> Weights | None:
-    """The parameters of a block, or None where it has parts that `block` does not know, or arrays
-    in another order.
+    """The parameters of a block, or None where it has parts that `block` does not know (biases,
+    norms and clipping of queries, keys and values, shared experts, experts in files, other
+    routers), or arrays in another order.
     """
     attention = layer["attention"]
     routed = "router" in layer
     known = len(attention) == 4 and isinstance(layer["experts"], dict) and "shared" not in layer
-    if not known or (routed and config.router != "top_k"):
+    if config.clip_qkv is not None or not known or (routed and config.router != "top_k"):
         return None
     g = layer["norm1"]["g"]
     empty = absent(g.dtype)
@@ -115,11 +116,11 @@ def _block(x, w, keys, values, place, eps, gate, y):
     _turn(key, place.cos, place.sin)
     for b in range(B):
         for g in range(key.shape[1]):
-            keys[b, g, place.position] = key[b, g]
-            values[b, g, place.position] = value[b, g]
+            keys[b, g, place.row] = key[b, g]
+            values[b, g, place.row] = value[b, g]
     out = np.empty_like(by_head)
     scale = y.dtype.type(1 / np.sqrt(d))
-    attend(by_head, keys, values, place.first, place.position + 1, place.valid, scale, out)
+    attend(by_head, keys, values, place.first, place.row + 1, place.valid, scale, out)
     multiply(out.reshape(q.shape), w.wo, y)
     y += x
     _rms(y, w.norm2, eps, h)
@@ -156,10 +157,10 @@ def block(
     shape = (B, E or 1)
     scores = (empty(shape, real), empty(shape, real))
     gate = Gate(*scores, choice, empty(choice.shape, real), empty(shape, bool))
-    end = kv.length + 1
-    first = 0 if window is None else max(0, end - window)
-    hidden = np.empty((0, 0), bool) if valid is None else valid
-    place = Place(kv.length, first, angles.cos[0], angles.sin[0], hidden)
+    row = kv.free_row()
+    first = 0 if window is None else max(0, row + 1 - window)
+    hidden = np.empty((0, 0), bool) if valid is None else np.ascontiguousarray(valid[:, kv.first :])
+    place = Place(row, first, angles.cos[0], angles.sin[0], hidden)
     y = np.empty(x.shape, real)
     sound = _block(x, w, kv.keys, kv.values, place, real.type(eps), gate, y)
     return (y if sound else None), gate

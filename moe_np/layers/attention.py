@@ -19,8 +19,8 @@ and key position s:
     h          heads          Hq, Hk            query head h reads key head h // (Hq/Hk): grouped
                                                 queries (Ainslie et al. 2023, arXiv 2305.13245)
 
-Order: projection, bias, norm, rotation. A mask hides keys, never whole queries. A query without any
-key to attend to has the output 0 and the gradient 0 (errata 24). No array (B, Hq, T, S) is stored:
+Order: projection, bias, norm, clipping, rotation. A mask hides keys, never whole queries. A query
+without any key has the output 0 and the gradient 0 (errata 24). No array (B, Hq, T, S) is stored:
 the forward pass keeps O and the logarithm of each softmax's sum, L, and the backward pass
 recomputes P = exp(S − L), one sequence at a time (Dao et al. 2022, arXiv 2205.14135, section 3.1).
 """
@@ -101,6 +101,7 @@ def forward(
     valid: Annotated[np.ndarray, "B, S"] | None = None,
     kv: KeyValues | None = None,
     eps: float = 1e-6,
+    clip_qkv: float | None = None,
 ) -> tuple[ArrayBTD, Cache | None]:
     """Attention of x (B, T, D) to itself or to a memory: -> (out (B, T, D), cache).
 
@@ -111,13 +112,12 @@ def forward(
     scale     None: 1/√d
     memory    (B, S, D) for cross attention: keys and values come from it
     valid     (B, S), False at padding: these keys are hidden. With kv, S counts its positions too
-    kv        positions before x, for generation. The keys and values of x are appended IN PLACE.
-              With memory: its keys and values are computed in the first call and read later. There
-              is no cache for a backward pass then, but None
+    kv        positions before x, for generation. The keys and values of x are appended IN PLACE,
+              those of a memory in the first call. There is no cache for a backward pass, but None
     eps       of the norms of queries and keys
+    clip_qkv  the largest absolute value in queries, keys and values, as OLMoE has it. None: any
 
-    Raises InputError where arguments do not fit together, and for an x or an output that is not
-    finite.
+    Raises InputError where arguments do not fit together, and where x or the output is not finite.
     """
     source = x if memory is None else memory
     params, x, source = projections.check(params, x, source, heads, kv_heads)
@@ -126,17 +126,16 @@ def forward(
     T = x.shape[1]
     S = source.shape[1] + earlier
     d = params["wq"].shape[1] // heads
-    pattern = _pattern(causal, window, scale, d, T + S)
-    pattern = pattern._replace(offset=earlier, rotary=rotary, key_rotary=rotary)
-    pattern = _with_arrays(pattern, x, (T, S, heads, d), bias, valid)
-    q, q_cache = projections.project(params, x, "q", heads, eps)
+    pattern = _pattern(causal, window, scale, d, T + S)._replace(offset=earlier)
+    pattern = _with_arrays(pattern, x, (T, S, heads, d), rotary, bias, valid)
+    limits = (eps, clip_qkv)
+    q, q_cache = projections.project(params, x, "q", heads, *limits)
     if kv is not None:
-        _keep(params, source, kv_heads, eps, pattern, kv, memory is not None)
-        k, v = kv.filled()
-        heads_out, _ = _attend(q, k, v, pattern._replace(key_rotary=None))
+        k, v, pattern = _keep(params, source, kv_heads, limits, pattern, kv, memory is not None)
+        heads_out, _ = _attend(q, k, v, pattern)
         return _output(heads_out, params["wo"], x), None
-    k, k_cache = projections.project(params, source, "k", kv_heads, eps)
-    v, v_cache = projections.project(params, source, "v", kv_heads, eps)
+    k, k_cache = projections.project(params, source, "k", kv_heads, *limits)
+    v, v_cache = projections.project(params, source, "v", kv_heads, *limits)
     heads_out, log_sum = _attend(q, k, v, pattern)
     out = _output(heads_out, params["wo"], x)
     inputs = (q_cache, k_cache, v_cache)
@@ -176,9 +175,8 @@ def backward_all(dout: ArrayBTD, cache: Cache) -> Gradients:
     grads |= key_grads | value_grads
     grads["wo"] = dwo
     grads = {name: grads[name] for name in cache.params}
-    if cache.cross:
-        return Gradients(dx, grads, dsource, dbias)
-    return Gradients(dx + dsource, grads, None, dbias)
+    dx, dmemory = (dx, dsource) if cache.cross else (dx + dsource, None)
+    return Gradients(dx, grads, dmemory, dbias)
 
 
 def _output(heads_out, wo, x):
@@ -188,17 +186,20 @@ def _output(heads_out, wo, x):
     return out
 
 
-def _keep(params, source, kv_heads, eps, pattern, kv, cross):
-    """Append the keys and values of `source` to kv; a memory's only once."""
-    if cross and kv.length:
-        if kv.length != source.shape[1]:
-            raise InputError(f"kv: wanted {source.shape[1]} positions of memory, got {kv.length}")
-        return
-    k, _ = projections.project(params, source, "k", kv_heads, eps)
-    v, _ = projections.project(params, source, "v", kv_heads, eps)
-    if pattern.key_rotary is not None:
-        k = rotary.turn(k, *pattern.key_rotary)
-    kv.append(k, v)
+def _keep(params, source, kv_heads, limits, pattern, kv, cross):
+    """Append those of `source` to kv, a memory's only once: -> keys, values, the pattern of kv."""
+    if cross and kv.length not in (0, source.shape[1]):
+        raise InputError(f"kv: wanted {source.shape[1]} positions of memory, got {kv.length}")
+    if not (cross and kv.length):
+        k, _ = projections.project(params, source, "k", kv_heads, *limits)
+        v, _ = projections.project(params, source, "v", kv_heads, *limits)
+        if pattern.key_rotary is not None:
+            k = rotary.turn(k, *pattern.key_rotary)
+        kv.append(k, v, before=pattern.before)
+    by_key = {name: getattr(pattern, name) for name in ("valid", "bias")}
+    by_key = {name: a if a is None else a[..., kv.first :] for name, a in by_key.items()}
+    offset = pattern.offset - kv.first
+    return *kv.filled(), pattern._replace(offset=offset, key_rotary=None, **by_key)
 
 
 # --- scores, softmax, sums ------------------------------------------------------------------------
@@ -338,12 +339,12 @@ def _pattern(causal, window, scale, d, far):
     return Pattern(near, 0 if causal else near, 0, None, scale, None, None, None)
 
 
-def _with_arrays(pattern, x, sizes, bias, valid):
+def _with_arrays(pattern, x, sizes, rotary, bias, valid):
     T, S, heads, d = sizes
     if bias is not None:
         bias = checks.array("bias", bias, (heads, T, S)).astype(x.dtype, copy=False)
     if valid is not None:
         valid = checks.mask("valid", valid, (len(x), S))
-    for name, a in () if pattern.rotary is None else pattern.rotary._asdict().items():
+    for name, a in () if rotary is None else rotary._asdict().items():
         checks.array(f"rotary.{name}", a, (T, d // 2))
-    return pattern._replace(bias=bias, valid=valid)
+    return pattern._replace(valid=valid, bias=bias, rotary=rotary, key_rotary=rotary)

@@ -6,7 +6,7 @@ without checks and without a backward pass.
     here           shape              meaning
     h              (B, D)             the new position of each sequence
     q              (B, Hq, d)         its queries, rotated
-    keys, values   (B, Hk, Tmax, d)   of all positions so far, as `KeyValues` has them
+    keys, values   (B, Hk, rows, d)   of the positions so far, as `KeyValues` has them
 
 It is `forward` of `moe_np.layers.attention` with `kv`, which has the equations in full, for T = 1.
 With Numba scores and sums run in `moe_np.kernels.attention_step`.
@@ -38,6 +38,7 @@ def forward(
     window: int | None,
     valid: ArrayBS | None,
     eps: float,
+    clip_qkv: float | None = None,
 ) -> ArrayBD:
     """h (B, D) -> out (B, D). Keys and values of h are written behind those of kv, whose length the
     caller raises after the last layer.
@@ -46,14 +47,16 @@ def forward(
     """
     kv_heads, _, d = kv.keys.shape[1:]
     x = h[:, None]
-    q, _ = projections.project(params, x, "q", heads, eps)
-    k, _ = projections.project(params, x, "k", kv_heads, eps)
-    v, _ = projections.project(params, x, "v", kv_heads, eps)
-    kv.keys[:, :, kv.length] = rotary.turn(k, *angles)[:, 0]
-    kv.values[:, :, kv.length] = v[:, 0]
-    end = kv.length + 1
+    q, _ = projections.project(params, x, "q", heads, eps, clip_qkv)
+    k, _ = projections.project(params, x, "k", kv_heads, eps, clip_qkv)
+    v, _ = projections.project(params, x, "v", kv_heads, eps, clip_qkv)
+    row = kv.free_row()
+    kv.keys[:, :, row] = rotary.turn(k, *angles)[:, 0]
+    kv.values[:, :, row] = v[:, 0]
+    end = row + 1
     keep = slice(0 if window is None else max(0, end - window), end)
     q = rotary.turn(q, *angles)[:, 0]
+    valid = None if valid is None else valid[:, kv.first :]
     attend = kernels.attention_step.forward if kernels.compiled(h.dtype) else attend_numpy
     out = attend(q, kv.keys, kv.values, keep, valid, d**-0.5)
     return products.forward(out.reshape(len(h), heads * d), params["wo"])

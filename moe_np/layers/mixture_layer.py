@@ -32,7 +32,7 @@ import numpy as np
 from moe_np import routing as routers
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.base.types import ArrayN, ArrayND, DType, Options, Rng
+from moe_np.base.types import ArrayN, ArrayND, DType, Options, Params, Rng
 from moe_np.layers import balance, few_tokens, shared_experts, sparse_layer
 from moe_np.layers.experts import GELU, RELU, SWIGLU, Expert
 from moe_np.routing import top_k
@@ -128,14 +128,13 @@ def init(
         raise InputError(f"n_experts: wanted 1 without a router, got {n_experts}")
     params: Tree = {}
     if router is not None:
-        module = router_of(router)
-        options = dict(init_options or {})
-        if _takes("vocabulary", module.init):
-            options.setdefault("vocabulary", vocabulary)
-        params["router"] = {
-            name: p.astype(dtype) if p.dtype.kind == "f" else p  # a table keeps its integers
-            for name, p in module.init(rng, d_model, n_experts, **options).items()
-        }
+        params["router"] = init_router(
+            *(rng, d_model, n_experts),
+            router=router,
+            init_options=init_options,
+            vocabulary=vocabulary,
+            dtype=dtype,
+        )
     params["experts"] = expert.init(rng, d_model, n_experts, hidden, dtype=dtype)
     if shared:
         params["shared"] = expert.init(rng, d_model, shared, shared_hidden or hidden, dtype=dtype)
@@ -143,6 +142,26 @@ def init(
         w = rng.normal(size=(d_model, 1)) / np.sqrt(d_model)
         params["shared_gate"] = {"w": w.astype(dtype)}
     return params
+
+
+def init_router(
+    rng: Rng,
+    d_model: int,
+    n_experts: int,
+    *,
+    router: str,
+    init_options: Options | None = None,
+    vocabulary: int | None = None,
+    dtype: DType = np.float64,
+) -> Params:
+    """The part "router" of `init`, whose arguments these are."""
+    module = router_of(router)
+    options = dict(init_options or {})
+    if _takes("vocabulary", module.init):
+        options.setdefault("vocabulary", vocabulary)
+    drawn = module.init(rng, d_model, n_experts, **options)
+    # a table keeps its integers
+    return {name: p.astype(dtype) if p.dtype.kind == "f" else p for name, p in drawn.items()}
 
 
 def forward(

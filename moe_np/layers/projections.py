@@ -1,11 +1,14 @@
 """Projections of attention: from tokens to queries, keys and values by head, and their gradients.
 
-    y = x w + b,  then RMSNorm of y, or of each head of y,  then (B, T, H d) -> (B, T, H, d)
+    y = x w + b,  then RMSNorm of y, or of each head of y,  then y clipped to [−c, c],
+    then (B, T, H d) -> (B, T, H, d)
 
-The table of the parameters is in `moe_np.layers.attention`.
+Norm and clipping are not always there. c is `clip_qkv` in OLMoE's config.json. The gradient passes
+where |y| ≤ c, on the boundary too, as in PyTorch's clamp; elsewhere it is 0. The table of the
+parameters is in `moe_np.layers.attention`.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +21,12 @@ Tree = dict[str, Any]  # arrays by name; a norm of queries or keys is a dict in 
 
 
 class Projection(NamedTuple):
-    """What the backward pass needs of a projection x w + b, and of the norm of its heads."""
+    """What the backward pass needs of a projection x w + b, of its norm and of its clipping."""
 
     letter: str
     x: ArrayBTD
     norm: norms.RmsCache | None
+    inside: Annotated[np.ndarray, "B, T, H d"] | None  # where |y| ≤ c; None: y was not clipped
 
 
 def init(
@@ -79,10 +83,13 @@ def rows_backward(
 
 
 def project(
-    params: Tree, x: ArrayBTD, letter: str, n_heads: int, eps: float
+    params: Tree, x: ArrayBTD, letter: str, n_heads: int, eps: float, clip: float | None = None
 ) -> tuple[ArrayBTHd, Projection]:
     """x (B, T, D) -> queries, keys or values (B, T, H, d), and a Projection. Raises InputError
-    where they are not finite: the softmax of scores that are not can be finite.
+    where they are not finite before they are clipped: the softmax of scores that are not can be
+    finite.
+
+    clip   c, a number above 0, the largest absolute value behind the norm; None: no clipping
     """
     w = params["w" + letter]
     y = rows(x, w)
@@ -96,16 +103,25 @@ def project(
         y, norm = norms.rms_forward(gain, groups, eps=eps)
     if not np.isfinite(y).all():
         raise InputError("x: wanted numbers for which the output is finite, got larger ones")
-    return y.reshape(*x.shape[:2], n_heads, w.shape[1] // n_heads), Projection(letter, x, norm)
+    y = y.reshape(*x.shape[:2], w.shape[1])
+    inside = None
+    if clip is not None:
+        c = y.dtype.type(checks.number("clip_qkv", clip, greater_than=0))
+        inside = np.abs(y) <= c
+        y = np.clip(y, -c, c)
+    heads = y.reshape(*x.shape[:2], n_heads, w.shape[1] // n_heads)
+    return heads, Projection(letter, x, norm, inside)
 
 
 def project_backward(params: Tree, dy: ArrayBTHd, projection: Projection) -> tuple[ArrayBTD, Tree]:
     """dy (B, T, H, d) -> dx (B, T, D), and the gradients of w, b and the norm."""
-    letter, x, norm = projection
+    letter, x, norm, inside = projection
+    w = params["w" + letter]
     grads = {}
+    if inside is not None:
+        dy = np.where(inside, dy.reshape(inside.shape), dy.dtype.type(0))
     if norm is not None:
         dy, grads[letter + "_norm"] = norms.rms_backward(dy.reshape(norm.x.shape), norm)
-    w = params["w" + letter]
     dy = dy.reshape(*x.shape[:2], w.shape[1])
     if "b" + letter in params:
         grads["b" + letter] = dy.sum(axis=(0, 1))

@@ -8,8 +8,9 @@
     deepseek      DeepSeekMoE, the 16B layout    the same, mlp.shared_experts side by side in one
 
 What the arrays cannot contradict (whether weights are renormalised, the base of the angles, ε, the
-window) is read and never guessed: a wrong value would load without an error. The encoder-decoder
-has its tables in `moe_np.models.checkpoint_switch`.
+window) is read and never guessed: a wrong value would load without an error. Only OLMoE's clip_qkv
+may be missing, as in Transformers: nothing is clipped then. The encoder-decoder has its tables in
+`moe_np.models.checkpoint_switch`.
 """
 
 from collections.abc import Callable, Mapping
@@ -133,7 +134,11 @@ def _mixtral_back(config):
 
 
 def _olmoe(settings):
-    return {**_gate(settings), "qk_norm": "whole"}
+    return {**_gate(settings), "qk_norm": "whole", "clip_qkv": settings.get("clip_qkv")}
+
+
+def _olmoe_back(config):
+    return {"clip_qkv": config.clip_qkv, **_gate_back(config)}
 
 
 def _sparse_step(settings):
@@ -223,8 +228,8 @@ FAMILIES: dict[str, Family] = {
         (),
         {"experts": "num_experts", "hidden": "intermediate_size"},
         _olmoe,
-        _gate_back,
-        {"clip_qkv": None},
+        _olmoe_back,
+        {},
     ),
     "qwen2_moe": Family(
         "Qwen2MoeForCausalLM",

@@ -36,6 +36,7 @@ from moe_np.models import (
     checkpoint_switch,
     decoder_config,
     encoder_decoder_config,
+    parameter_shapes,
 )
 from moe_np.models.checkpoint_files import CONFIG, Arrays
 from moe_np.models.checkpoint_names import Piece
@@ -177,9 +178,8 @@ def _load_native(settings, arrays, dtype, lazy):
         config = module.Config(**fields)
     except TypeError as error:
         raise InputError(f"folder: 'config' in {CONFIG}: {error}") from None
-    module.check(config)
-    wanted = nested.leaves(module.init(np.random.default_rng(0), config))
-    _check_names(arrays.folder, {n: a.shape for n, a in wanted.items()}, arrays.shapes())
+    wanted = parameter_shapes.shapes(config)
+    _check_names(arrays.folder, wanted, arrays.shapes())
     routers = {name.rpartition("router.")[0] for name in wanted if ".router." in name}
     stored = {f"{layer}experts" for layer in routers} if lazy else set()
     leaves: dict[str, Any] = {}
@@ -194,9 +194,9 @@ def _load_native(settings, arrays, dtype, lazy):
     return config, nested.nest(leaves)
 
 
-def _as_stored(name, leaf):
+def _as_stored(name, shape):
     """The piece of a file that has a leaf as it is."""
-    return Piece(name, leaf.shape, None, slice(None), slice(None), is_matrix=False)
+    return Piece(name, shape, None, slice(None), slice(None), is_matrix=False)
 
 
 # --- saving ---------------------------------------------------------------------------------------

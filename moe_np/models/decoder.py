@@ -20,7 +20,7 @@ also those of other sequences: no look into the future, but generation cannot re
 """
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from moe_np.layers import (
 )
 from moe_np.layers.key_values import KeyValues
 from moe_np.layers.mixture_layer import Losses
+from moe_np.models import decoder_config
 from moe_np.models.decoder_config import Config, Tree, check, check_params, init, is_dense
 from moe_np.routing import contract
 from moe_np.routing.contract import BalanceLoss, Routing
@@ -132,15 +133,10 @@ def attend(
     params: Tree, h: ArrayBTD, config: Config, layer: int, batch: Batch, kv: KeyValues | None = None
 ) -> tuple[ArrayBTD, attention.Cache | None]:
     """`attention.forward` with the values of the config: h (B, T, D) -> a (B, T, D), cache."""
-    values = {"heads": config.heads, "kv_heads": config.kv_heads, "eps": config.eps, "kv": kv}
-    return attention.forward(
-        *(params, h),
-        causal=True,
-        window=None if layer in config.full_layers else config.window,
-        rotary=batch.rotary,
-        valid=batch.valid_keys,
-        **values,
-    )
+    names = ("heads", "kv_heads", "eps", "clip_qkv")
+    values: dict[str, Any] = {name: getattr(config, name) for name in names}
+    values |= {"causal": True, "window": decoder_config.window_of(config, layer), "kv": kv}
+    return attention.forward(params, h, rotary=batch.rotary, valid=batch.valid_keys, **values)
 
 
 def _mixture(params, h, config, batch, workspace):

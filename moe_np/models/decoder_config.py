@@ -5,7 +5,8 @@ both. The model itself is `moe_np.models.decoder`.
     Mixtral        the defaults (Jiang et al. 2024, arXiv 2401.04088)
     GLaM           dense_layers: every other (Du et al. 2021, arXiv 2112.06905), expert="gelu"
     DeepSeekMoE    dense_layers=(0,), shared=2, not renormalised (Dai et al. 2024, arXiv 2401.06066)
-    OLMoE          qk_norm="whole", not renormalised (Muennighoff et al. 2024, arXiv 2409.02060)
+    OLMoE          qk_norm="whole", clip_qkv where it is set, not renormalised (Muennighoff et al.
+                   2024, arXiv 2409.02060)
     Qwen2-MoE      biases, shared=1 with shared_gate, not renormalised (arXiv 2407.10671)
     Qwen3-MoE      qk_norm="head"
     dense          experts=1
@@ -53,6 +54,7 @@ class Config(NamedTuple):
     shared_gate: bool = False  # whether σ(h·w) multiplies them
     biases: bool = False  # of queries, keys and values
     qk_norm: str = "none"  # of queries and keys: of the "whole" projection, of each "head"
+    clip_qkv: float | None = None  # largest absolute value of queries, keys and values; None: any
     window: int | None = None  # a token attends to itself and window − 1 tokens before it
     full_layers: Sequence[int] = ()  # layers that attend to all tokens in spite of the window
     theta: float = 10000.0  # base of the rotary angles
@@ -68,6 +70,11 @@ def is_dense(config: Config, layer: int) -> bool:
     return config.experts == 1 or layer in config.dense_layers
 
 
+def window_of(config: Config, layer: int) -> int | None:
+    """The window of a layer; None: it attends to all tokens before."""
+    return None if layer in config.full_layers else config.window
+
+
 def check(config: Config) -> None:
     """Raise InputError for a config whose values do not fit, or whose router is not causal."""
     if not isinstance(config, Config):
@@ -76,7 +83,14 @@ def check(config: Config) -> None:
         checks.size(f"config.{name}", getattr(config, name))
     checks.size("config.hidden", config.hidden)
     checks.size("config.context", config.context)
-    checks.boolean("config.tied", config.tied)
+    for name in ("tied", "biases", "shared_gate"):
+        checks.boolean(f"config.{name}", getattr(config, name))
+    if config.heads % config.kv_heads:
+        wanted = f"a multiple of {config.kv_heads} key heads"
+        raise InputError(f"config.heads: wanted {wanted}, got {config.heads}")
+    checks.choice("config.qk_norm", config.qk_norm, ("none", "whole", "head"))
+    if config.clip_qkv is not None:
+        checks.number("config.clip_qkv", config.clip_qkv, greater_than=0)
     checks.choice("config.expert", config.expert, tuple(mixture_layer.KINDS))
     kinds = {"dense_layers": (list, tuple), "full_layers": (list, tuple), "options": Mapping}
     for name, kind in kinds.items():

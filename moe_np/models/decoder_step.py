@@ -19,7 +19,7 @@ from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.layers import attention_step, few_tokens, mixture_layer, norms, projections, rotary
 from moe_np.layers.key_values import KeyValues
-from moe_np.models.decoder_config import Config, Tree
+from moe_np.models.decoder_config import Config, Tree, window_of
 from moe_np.routing import weighting
 from moe_np.routing.contract import Routing
 
@@ -49,7 +49,7 @@ def forward(
     position = kv[0].length
     if len(ids) and not 0 <= ids.min() <= ids.max() < len(w):
         raise InputError(f"ids: wanted token numbers from 0 to {len(w) - 1}, got {ids}")
-    room = min(config.context, kv[0].keys.shape[2])
+    room = min(config.context, kv[0].room)
     if position >= room:
         raise InputError(f"kv: wanted room for {position + 1} positions, got {room}")
     x = w[ids]
@@ -82,7 +82,7 @@ def _block(layer, x, config, i, kv, angles, valid, ids):
 
 
 def _block_compiled(weights, x, config, i, kv, angles, valid):
-    window = None if i in config.full_layers else config.window
+    window = window_of(config, i)
     out, gate = kernels.decoder_step.block(x, weights, kv, angles, window, valid, config.eps)
     if out is None:
         raise InputError("x: wanted numbers for which the output is finite, got larger ones")
@@ -109,9 +109,10 @@ def block_numpy(
         kv,
         angles,
         heads=config.heads,
-        window=None if i in config.full_layers else config.window,
+        window=window_of(config, i),
         valid=valid,
         eps=config.eps,
+        clip_qkv=config.clip_qkv,
     )
     h, _ = norms.rms_forward_numpy(layer["norm2"]["g"], x, config.eps)
     m, routing = mixture_layer.forward_few(

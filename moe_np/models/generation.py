@@ -9,10 +9,10 @@
     for token in generation.generate(params, prompt, config, tokens=100, rng=rng):
         print(token.ids)
 
-A step computes one position: the keys and values of those before are kept (`KeyValues`, with room
-from the beginning), and the logits are those of the whole pass, to rounding. So a router that
-decides by what else is in the batch is refused: an expert capacity would drop other tokens in the
-step than in the pass.
+A step computes one position: the keys and values of those before are kept (`KeyValues`; where a
+sliding window reads the last ones only, of two windows), and the logits are those of the whole
+pass, to rounding. So a router that decides by what else is in the batch is refused: an expert
+capacity would drop other tokens in the step than in the pass.
 
     p = softmax(logits / temperature)     over the top_k largest, then the smallest set of the most
                                           probable tokens that has top_p of what is left
@@ -32,7 +32,7 @@ from moe_np.base.checks import InputError
 from moe_np.base.types import ArrayN, Rng
 from moe_np.layers import key_values, projections
 from moe_np.layers.key_values import KeyValues
-from moe_np.models import decoder, decoder_step
+from moe_np.models import decoder, decoder_config, decoder_step
 from moe_np.models.decoder import Config
 from moe_np.routing.contract import Routing
 
@@ -89,7 +89,8 @@ def prefill(
     length = T if chunk is None else checks.size("chunk", chunk)
     dtype = params["embed"]["w"].dtype
     shape = (B, config.kv_heads, room, config.d_head)
-    kv = [key_values.empty(*shape, dtype=dtype) for _ in range(config.layers)]
+    windows = [decoder_config.window_of(config, layer) for layer in range(config.layers)]
+    kv = [key_values.empty(*shape, window=window, prompt=T, dtype=dtype) for window in windows]
     state = State(kv, valid, ())
     logits = np.zeros((B, 0), dtype)
     for start in range(0, T, length):

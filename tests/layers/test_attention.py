@@ -34,14 +34,15 @@ def padding(n_keys=T):
 
 def naive(params, x, *, heads, kv_heads, causal, window=None, rotary=None, **more):
     """One number at a time: output (B, T, D)."""
+    c = more.get("clip_qkv", np.inf)
     memory = more.get("memory", x)
     out = np.zeros_like(x)
     d = params["wq"].shape[1] // heads
     scale = more.get("scale", d**-0.5)
     for b in range(len(x)):
-        queries = [project(params, "q", token, t, heads, rotary) for t, token in enumerate(x[b])]
-        keys = [project(params, "k", m, s, kv_heads, rotary) for s, m in enumerate(memory[b])]
-        values = [project(params, "v", m, s, kv_heads, None) for s, m in enumerate(memory[b])]
+        queries = [project(params, "q", m, t, heads, rotary, c) for t, m in enumerate(x[b])]
+        keys = [project(params, "k", m, s, kv_heads, rotary, c) for s, m in enumerate(memory[b])]
+        values = [project(params, "v", m, s, kv_heads, None, c) for s, m in enumerate(memory[b])]
         for t in range(x.shape[1]):
             joined = []
             for h in range(heads):
@@ -60,13 +61,13 @@ def naive(params, x, *, heads, kv_heads, causal, window=None, rotary=None, **mor
     return out
 
 
-def project(params, letter, token, t, n_heads, angles):
+def project(params, letter, token, t, n_heads, angles, c=np.inf):
     y = token @ params["w" + letter] + params.get("b" + letter, 0)
     if letter + "_norm" in params:
         gain = params[letter + "_norm"]["g"]
         y = y.reshape(-1, len(gain))
         y = y / np.sqrt((y**2).mean(axis=1, keepdims=True) + 1e-6) * gain
-    heads = y.reshape(n_heads, -1)
+    heads = y.reshape(n_heads, -1).clip(-c, c)
     if angles is None:
         return heads
     first, second = np.split(heads, 2, axis=1)
@@ -97,6 +98,7 @@ CASES = {
     "window and padding": {"window": 2, "valid": padding()},
     "no rotation": {"rotary": None},
     "scale": {"scale": 1.0},
+    "clipped": {"clip_qkv": 0.8},
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -116,7 +118,8 @@ def test_gradient(case, norm, backend):
     params, x = problem(norm=norm)
     forward, backward = pair(params, options(**CASES[case]))
     rng = np.random.default_rng(1)
-    errors = pair_error(forward, backward, nested.leaves(params), x, rng)
+    step = 1e-5 if case == "clipped" else 1e-3  # no number crosses its bound
+    errors = pair_error(forward, backward, nested.leaves(params), x, rng, step=step)
     if case == "no rotation" and norm == "none":
         errors.pop("bk")  # a constant that is added to all scores of a row has no effect
     assert max(errors.values()) < 1e-7, errors
@@ -276,7 +279,7 @@ def test_errata_24_all_keys_hidden_and_scores_that_underflow(backend):
 
 
 @pytest.mark.parametrize("chunks", [(1,) * 7, (3, 3, 1), (7,), (2, 5), (6, 1)])
-@pytest.mark.parametrize("case", ["causal", "window", "padding", "no rotation"])
+@pytest.mark.parametrize("case", ["causal", "window", "padding", "no rotation", "clipped"])
 def test_errata_24_chunks_with_a_cache_are_the_whole(chunks, case, backend):
     """The mask of a chunk is (T_new, T_old + T_new)."""
     params, x = problem(norm="head")
@@ -293,6 +296,30 @@ def test_errata_24_chunks_with_a_cache_are_the_whole(chunks, case, backend):
         out, cache = attention.forward(params, x[:, lo:hi], kv=kv, **chosen)
         assert cache is None and kv.length == hi
         np.testing.assert_allclose(out, whole[:, lo:hi], rtol=1e-10, atol=1e-12)
+        lo = hi
+
+
+@pytest.mark.parametrize("chunks", [(1,) * 7, (3, 3, 1), (7,), (2, 5), (6, 1)])
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_cache_that_keeps_the_window_alone(chunks, window, backend):
+    """With padding and a bias, which count all positions; the compiled loops give the same bits."""
+    params, x = problem()
+    bias = np.random.default_rng(2).normal(size=(HQ, T, T))
+    chosen = options(window=window)
+    whole, _ = attention.forward(params, x, bias=bias, valid=padding(), **chosen)
+    kv = key_values.empty(B, HK, T, WIDTH, window=window)
+    every = key_values.empty(B, HK, T, WIDTH)
+    lo = 0
+    for n in chunks:
+        hi = lo + n
+        chosen |= {"rotary": angles(lo, hi), "valid": padding()[:, :hi]}
+        chosen["bias"] = bias[:, lo:hi, :hi]
+        out, _ = attention.forward(params, x[:, lo:hi], kv=kv, **chosen)
+        same, _ = attention.forward(params, x[:, lo:hi], kv=every, **chosen)
+        np.testing.assert_allclose(out, whole[:, lo:hi], rtol=1e-10, atol=1e-12)
+        if backend == "numba":
+            np.testing.assert_array_equal(out, same)
+        assert kv.length == hi and kv.keys.shape[2] <= max(2 * window, window - 1 + n)
         lo = hi
 
 
@@ -477,6 +504,12 @@ def test_no_array_of_all_scores_is_kept_or_made(backend):
             {"kv": key_values.empty(B, HK, T - 1, WIDTH)},
             "kv: wanted room for 7 positions, got 6",
         ),
+        (
+            {"kv": key_values.empty(B, HK, T, WIDTH, window=2), "window": 3},
+            "kv: it keeps at most 1 positions before a query; got a wider window, or none",
+        ),
+        ({"clip_qkv": 0}, "clip_qkv: wanted a finite number above 0, got 0"),
+        ({"clip_qkv": np.inf}, "clip_qkv: wanted a finite number above 0, got inf"),
     ],
 )
 def test_bad_arguments(changes, words, backend):

@@ -23,13 +23,14 @@ def kept(T, seed=0):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("window", [None, 1, 3])
+@pytest.mark.parametrize(("window", "clip_qkv"), [(None, None), (1, None), (3, None), (3, 0.5)])
 @pytest.mark.parametrize("T", [0, 1, 7])
-def test_it_is_attention_with_kept_keys(backend, T, window, padded):
+def test_it_is_attention_with_kept_keys(backend, T, window, clip_qkv, padded):
     params, x, kv = kept(T)
     angles = rotary.angles(np.array([T]), WIDTH)
     valid = np.arange(T + 1) >= np.array([[0], [min(2, T)]]) if padded else None
     options = {"heads": HEADS, "window": window, "valid": valid, "eps": 1e-6}
+    options["clip_qkv"] = clip_qkv
     out = attention_step.forward(params, x[:, T], kv, angles, **options)
     assert kv.length == T, "its length is raised after the last layer"
     expected, _ = attention.forward(

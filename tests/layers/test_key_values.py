@@ -19,6 +19,28 @@ def test_what_is_appended_is_read_in_order():
     assert np.shares_memory(keys, kv.keys)
 
 
+def test_a_window_keeps_what_is_read():
+    """At most 2 · 3 rows, and all that a query of the next position reads, in order."""
+    kv = key_values.empty(1, 2, 40, 4, window=3)
+    rng = np.random.default_rng(0)
+    k, v = (rng.normal(size=(1, 40, 2, 4)) for _ in range(2))
+    lo = 0
+    for n in (1, 2, 2, 9, 1, 1, 1, 1, 1, 1, 20):
+        hi = lo + n
+        kv.append(k[:, lo:hi], v[:, lo:hi], before=2)
+        keys, values = kv.filled()
+        assert kv.length == hi and kv.first <= max(0, lo - 2)
+        np.testing.assert_array_equal(keys, k[:, kv.first : hi])
+        np.testing.assert_array_equal(values, v[:, kv.first : hi])
+        assert kv.keys.shape[2] == kv.values.shape[2] <= max(6, 2 + n)
+        lo = hi
+    with pytest.raises(InputError, match="kv: wanted room for 41 positions, got 40"):
+        kv.append(k[:, :1], v[:, :1])
+    with pytest.raises(InputError, match="window: wanted a whole number of at least 1"):
+        key_values.empty(1, 2, 40, 4, window=0)
+    assert key_values.empty(1, 2, 5, 4, window=3).keys.shape[2] == 5
+
+
 def test_no_room_and_other_shapes():
     kv = key_values.empty(1, 2, 3, 4)
     kv.append(np.ones((1, 2, 2, 4)), np.ones((1, 2, 2, 4)))

@@ -38,6 +38,35 @@ def test_a_norm_of_the_whole_projection_or_of_each_head(norm):
     np.testing.assert_allclose(q, expected.reshape(2, 3, 3, 4), rtol=1e-12)
 
 
+def test_clipping_comes_last_and_the_boundary_passes():
+    """The order of OLMoE: after the norm. PyTorch's clamp has the gradient 1 at ±c, too."""
+    rng = np.random.default_rng(0)
+    params = projections.init(rng, 4, heads=2, kv_heads=1, d=2, norm="whole")
+    params["q_norm"]["g"][:] = [3.0, 1.0, 1.0, 1.0]
+    x = rng.normal(size=(1, 3, 4))
+    normed, _ = projections.project(params, x, "q", 2, 1e-6)
+    c = abs(normed.flat[5])  # exactly on the boundary
+    q, cache = projections.project(params, x, "q", 2, 1e-6, c)
+    np.testing.assert_array_equal(q, normed.clip(-c, c))
+    inside = np.abs(normed) <= c
+    assert inside.flat[5] and 0 < inside.sum() < inside.size
+    dq = rng.normal(size=q.shape)
+    _, free = projections.project(params, x, "q", 2, 1e-6)
+    expected = projections.project_backward(params, np.where(inside, dq, 0), free)
+    dx, grads = projections.project_backward(params, dq, cache)
+    np.testing.assert_array_equal(dx, expected[0])
+    np.testing.assert_array_equal(grads["q_norm"]["g"], expected[1]["q_norm"]["g"])
+
+    narrow = {"wv": params["wv"].astype(np.float32)}
+    v, _ = projections.project(narrow, x.astype(np.float32), "v", 1, 1e-6, 0.1)
+    assert v.dtype == np.float32 and np.abs(v).max() == np.float32(0.1)
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(InputError, match="x: wanted numbers for which the output is finite"),
+    ):
+        projections.project({"wv": params["wv"] * 1e308}, 1e10 * x, "v", 1, 1e-6, 0.1)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

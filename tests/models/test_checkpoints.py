@@ -24,6 +24,7 @@ FAMILY = {
     "mixtral": "mixtral",
     "deepseek": "deepseek",
     "olmoe": "olmoe",
+    "clipped": "olmoe",
     "qwen2": "qwen2_moe",
     "qwen3": "qwen3_moe",
     "glam": checkpoints.NATIVE,
@@ -258,6 +259,18 @@ def test_keys_of_both_versions(tmp_path):
     assert checkpoints.load(tmp_path)[0].experts == config.experts
 
 
+def test_clipping_is_a_key_of_olmoe_alone(tmp_path):
+    saved(tmp_path, "olmoe")
+    assert json.loads((tmp_path / "config.json").read_text())["clip_qkv"] is None
+    for value, clip in ((8, 8), (None, None), (DELETED, None)):
+        setting(tmp_path, clip_qkv=value)
+        assert checkpoints.load(tmp_path)[0].clip_qkv == clip
+    clipped = LAYOUTS["mixtral"]._replace(clip_qkv=8.0)
+    assert checkpoints.family_of(clipped) == checkpoints.NATIVE
+    checkpoints.save(tmp_path, clipped, params(clipped))
+    assert checkpoints.load(tmp_path)[0].clip_qkv == 8
+
+
 BAD_SETTINGS = {
     "family": ({"model_type": "llama"}, "wanted a model_type of mixtral, olmoe"),
     "no family": ({"model_type": DELETED}, "wanted a model_type"),
@@ -290,7 +303,8 @@ def test_bad_settings(name, tmp_path):
 @pytest.mark.parametrize(
     ("layout", "changes", "message"),
     [
-        ("olmoe", {"clip_qkv": 8.0}, "wanted clip_qkv = None"),
+        ("olmoe", {"clip_qkv": 0}, "config.clip_qkv: wanted a finite number above 0, got 0"),
+        ("olmoe", {"clip_qkv": "8"}, "config.clip_qkv: wanted a finite number above 0, got '8'"),
         ("deepseek", {"scoring_func": "sigmoid"}, "wanted scoring_func = softmax"),
         ("qwen2", {"decoder_sparse_step": 0}, "decoder_sparse_step"),
         ("qwen2", {"use_sliding_window": True, "layer_types": DELETED}, "layer_types"),
@@ -446,6 +460,17 @@ def test_native_settings_that_do_not_fit(tmp_path):
     setting(tmp_path, config=fields)
     with pytest.raises(InputError, match="misshapen"):
         checkpoints.load(tmp_path)
+    setting(tmp_path, config={**fields, "hidden": 10**9})  # more than any memory: nothing is drawn
+    with pytest.raises(InputError, match=r"experts.w1 .* \(wanted \[5, 12, 1000000000\]\)"):
+        checkpoints.load(tmp_path)
+    for changes, words in (
+        ({"qk_norm": "both"}, "config.qk_norm: wanted"),
+        ({"biases": 1}, "config.biases: wanted True or False"),
+        ({"kv_heads": 4}, "config.heads: wanted a multiple of 4 key heads, got 6"),
+    ):
+        setting(tmp_path, config={**fields, **changes})
+        with pytest.raises(InputError, match=words):
+            checkpoints.load(tmp_path)
     assert SMALL.experts == 5 and checkpoint_files.CONFIG == "config.json"
 
 

@@ -79,6 +79,7 @@ def test_what_a_compiled_block_does_not_know():
     ):
         other = {**layer, "attention": {**layer["attention"], "wq": strange}}
         assert weights_of(other, SMALL) is None
+    assert weights_of(layer, SMALL._replace(clip_qkv=1.0)) is None
     for name in ("deepseek", "olmoe", "qwen2", "qwen3", "switch", "top_p"):
         config = MODELS[name]
         assert weights_of(params(config)["layers"][-1], config) is None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_np.base.checks import InputError
+from moe_np.layers import key_values, projections
 from moe_np.models import decoder, generation
 from tests.support.decoders import (
     LAYOUTS,
@@ -86,6 +87,34 @@ def test_prompts_of_different_lengths(name, chunk):
     for t in range(6, 9):
         logits, state = generation.step(p, ids[:, t], state, config)
         np.testing.assert_allclose(logits[1], alone[0, t - 3], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("prompt", "chunk"), [(1, None), (3, None), (13, None), (13, 5)])
+@pytest.mark.parametrize("layout", ["mixtral", "switch"])
+def test_a_window_bounds_the_memory_and_changes_no_bit(backend, layout, prompt, chunk, dtype):
+    """Beside a cache that keeps all positions; the second layer of "switch" reads all of them."""
+    config = MODELS[layout]
+    p = params(config, dtype=dtype)
+    ids, _ = text(config, B=2, T=32)
+    valid = np.ones((2, prompt), bool)
+    valid[1, : prompt // 2] = False
+    logits, state = generation.prefill(p, ids[:, :prompt], config, valid=valid, chunk=chunk)
+    every = [key_values.empty(2, 3, 32, 4, dtype=dtype) for _ in range(2)]
+    for lo in range(0, prompt, chunk or prompt):
+        hi = min(prompt, lo + (chunk or prompt))
+        facts = {"valid": valid[:, :hi], "training": False, "kv": every}
+        x, cache = decoder.hidden(p, ids[:, lo:hi], config, **facts)
+    np.testing.assert_array_equal(logits, projections.rows(x[:, -1], cache.head))
+    whole = generation.State(every, valid, ())
+    for t in range(prompt, 32):
+        logits, state = generation.step(p, ids[:, t], state, config)
+        expected, whole = generation.step(p, ids[:, t], whole, config)
+        np.testing.assert_array_equal(logits, expected)
+        rows = [kv.keys.shape[2] for kv in state.kv]
+        assert rows == [2 * config.window, 32 if config.full_layers else 2 * config.window]
+    with pytest.raises(InputError, match="wanted room for 33 positions, got 32"):
+        generation.step(p, ids[:, 0], state, config)
 
 
 # --- sampling -------------------------------------------------------------------------------------

@@ -65,6 +65,10 @@ CASES = {
             "tie_word_embeddings": True,
         },
     ),
+    "olmoe, clipped": (
+        "Olmoe",
+        {"num_experts": 7, "intermediate_size": 11, "num_experts_per_tok": 3, "clip_qkv": 0.7},
+    ),
     "qwen2_moe": ("Qwen2Moe", {**MOE, "shared_expert_intermediate_size": 13}),
     "qwen2_moe, every other layer, window": (
         "Qwen2Moe",
@@ -159,6 +163,7 @@ def test_logits_and_gradients_are_those_of_transformers(name, tmp_path):
         model.config.tie_word_embeddings,
     )
     ids, targets = ids_without_ties(p, config)
+    assert config.clip_qkv == getattr(model.config, "clip_qkv", None)
     expected = model(torch.tensor(ids)).logits
     logits, _ = decoder.forward(p, ids, config)
     assert largest_error(logits, expected.detach().numpy()) < 2e-5

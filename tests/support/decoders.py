@@ -31,6 +31,7 @@ LAYOUTS = {
         eps=1e-6,
     ),
     "olmoe": SMALL._replace(qk_norm="whole", options=NOT_RENORMALISED),
+    "clipped": SMALL._replace(qk_norm="whole", options=NOT_RENORMALISED, clip_qkv=0.8),
     "qwen2": SMALL._replace(
         biases=True,
         shared=1,

@@ -49,6 +49,8 @@ def attention(leaf, x, config, i):
         parts = [y[..., j * d : (j + 1) * d] for j in range(heads)]
         if config.qk_norm == "head" and letter != "v":
             parts = [rms(part, leaf(path + letter + "_norm.g"), config) for part in parts]
+        if config.clip_qkv is not None:
+            parts = [torch.clamp(part, -config.clip_qkv, config.clip_qkv) for part in parts]
         projected[letter] = [rotated(p, config.theta) if letter != "v" else p for p in parts]
     group = config.heads // config.kv_heads
     outs = []

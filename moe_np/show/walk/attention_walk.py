@@ -110,7 +110,9 @@ def _projection_note(cache, letter):
         note += f", for {Hq // Hk} query heads each" if Hk > 1 else ", for all query heads"
     note += "."
     note += f" The bias b{letter} is added." if "b" + letter in cache.params else ""
-    return note + (" Then RMSNorm." if letter + "_norm" in cache.params else "")
+    note += " Then RMSNorm." if letter + "_norm" in cache.params else ""
+    clipped = cache.projections["qkv".index(letter)].inside is not None
+    return note + (" Then clipped to ±clip_qkv." if clipped else "")
 
 
 def _heads(n):

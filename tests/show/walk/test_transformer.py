@@ -16,7 +16,7 @@ CONFIGS = {
     "shared, tied": {"shared": 2, "shared_gate": True, "tied": True, "biases": True},
     "qk norm, switch": {"qk_norm": "head", "router": "switch", "options": {"capacity_factor": 1.0}},
     "dense, gelu": {"experts": 1, "expert": "gelu", "layers": 1},
-    "hashing": {"router": "hashing", "options": {}, "qk_norm": "whole"},
+    "hashing": {"router": "hashing", "options": {}, "qk_norm": "whole", "clip_qkv": 0.5},
 }
 
 
