@@ -27,7 +27,8 @@ def make(job: Job) -> str:
             runs = [r["losses"] for r in result["runs"] if r["system"] == system]
             counts = [int(n) for n in runs[0]]
             losses = np.array([list(r.values()) for r in runs])
-            axes[0].plot(counts, losses.mean(axis=0), "o-", color=colour, label=system)
+            label = _WAYS.get(system, system)
+            axes[0].plot(counts, losses.mean(axis=0), "o-", color=colour, label=label)
         axes[0].set_xticks(counts)
         axes[0].set(xlabel="experts removed per layer", ylabel="held-out loss, nats per token")
         axes[0].legend()
@@ -39,3 +40,6 @@ def make(job: Job) -> str:
         axes[1].legend()
         job.save(fig, "changing_experts")
     return "![changing experts](changing_experts.png)\n\n" + report(result)
+
+
+_WAYS = {"use": "removed by use", "loss": "by reconstruction loss", "random": "at random"}
