@@ -23,7 +23,7 @@ settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture(params=[pytest.param("numpy", marks=pytest.mark.numpy_kernels), "numba"])
 def backend(request, monkeypatch):
     """Both kernels; with the JIT switched off the compiled loops run in the interpreter."""
     if request.param == "numba":

@@ -33,7 +33,7 @@ def launcher(tmp_path, monkeypatch):
 def test_arguments_for_pytest(launcher):
     assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == (
         ["test"],
-        ["-m", "not slow", "-k", "em", "-n0"],
+        ["-m", "not slow and not nightly", "-k", "em", "-n0"],
     )
     extras, rest = launcher.test_arguments(["--with", "parity", "-m", "parity"])
     assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]

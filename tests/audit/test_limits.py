@@ -26,7 +26,7 @@ ONLY = ("indices", "the seed decides", "one token")
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ("time.sleep(100)", "did not answer in time"),
+        pytest.param("time.sleep(100)", "did not answer in time", marks=pytest.mark.slow),
         ("os._exit(3)", "ended"),
         ("sys.exit('no')", "raises"),
         ("raise ValueError('no')", "raises"),

@@ -42,16 +42,34 @@ def processes(word):
     return paths
 
 
+HARMFUL_ALIKE = {*simulated.HARMFUL_ANSWERS, *simulated.HARMFUL_CELLS}
+
+
+def classes():
+    """(assignment, whether all kinds of work are handed in). What ends, fills or forks a process
+    does the same in any notebook: one assignment gets it here, and each of them at night.
+    """
+    for parameter in coursework.PARAMETERS:
+        (name,) = parameter.values
+        nightly = () if name == coursework.NAME else (pytest.mark.nightly,)
+        marks = (*parameter.marks, *nightly)
+        yield pytest.param(name, True, id=f"{name}-all", marks=marks)
+        if nightly:
+            yield pytest.param(name, False, id=f"{name}-fakes", marks=parameter.marks)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not LINUX, reason="a child of the same user can read files: TEACHING.md")
-@coursework.every_assignment
+@pytest.mark.parametrize(("name", "with_harmful"), list(classes()))
 def test_cheats_get_nothing_for_what_they_fake_and_the_next_student_is_graded(
-    name, tmp_path, monkeypatch
+    name, with_harmful, tmp_path, monkeypatch
 ):
     if possible_modes()[0] == "process" and not landlock.version():
         pytest.skip("neither namespaces nor Landlock here: files can be read, as TEACHING.md says")
     assignment = with_little_time(coursework.assignment(name))
     work = dict(simulated.cheats(assignment))
+    if not with_harmful:
+        work = {kind: handed_in for kind, handed_in in work.items() if kind not in HARMFUL_ALIKE}
     work["zz_the_last"] = (simulated.solved(assignment), [])
     for student, (cells, _) in work.items():
         (tmp_path / "in" / student).mkdir(parents=True)
@@ -67,12 +85,13 @@ def test_cheats_get_nothing_for_what_they_fake_and_the_next_student_is_graded(
     for submission, marked in graded.rows:
         lost = [mark.name for mark in marked.marks if mark.earned == 0 and mark.name in questions]
         assert lost == work[submission.student][1], (submission.student, marked)
-    results = {submission.student: marked for submission, marked in graded.rows}
-    endless = results["endless_loop"]
-    assert (endless.marks[0].message, endless.problems) == ("no answer within 1 s", [])
-    assert [text.partition(": ")[2] for text in results["cell_never_ends"].problems] == [
-        "did not end; all cells together have 3 s."
-    ]
+    if with_harmful:
+        results = {submission.student: marked for submission, marked in graded.rows}
+        endless = results["endless_loop"]
+        assert (endless.marks[0].message, endless.problems) == ("no answer within 1 s", [])
+        assert [text.partition(": ")[2] for text in results["cell_never_ends"].problems] == [
+            "did not end; all cells together have 3 s."
+        ]
     assert not processes(str(tmp_path)), "no process is left"
     assert not glob.glob(str(tmp_path / "moe_np_*"))
 

@@ -147,6 +147,7 @@ def unreadable(monkeypatch, name):
     monkeypatch.setattr(submissions, "read", refuse)
 
 
+@pytest.mark.slow
 def test_a_file_that_the_grader_cannot_read_is_no_0(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "in"
     write_class(folder, kinds=("untouched",), honest=0)
@@ -164,6 +165,7 @@ def test_a_file_that_the_grader_cannot_read_is_no_0(tmp_path, capsys, monkeypatc
     assert moe_np(*arguments) == 0
 
 
+@pytest.mark.slow
 def test_who_was_graded_in_another_call_keeps_the_row_and_the_points(tmp_path, capsys):
     folder = tmp_path / "in"
     write_class(folder, kinds=("untouched", "not_a_notebook"), honest=0)

@@ -14,6 +14,8 @@ from moe_np.experiments.common.sweep import to_json
 # exact numbers, or times of one machine that are compared with nothing
 WITHOUT_POWER = ("frameworks", "imbalance")
 
+LONG = ("why_it_works",)  # of which the smoke form takes more than two seconds
+
 every_experiment = pytest.mark.parametrize("name", registry.summaries())
 
 
@@ -48,7 +50,10 @@ def test_its_specs_are_json_and_its_run_is_one_of_the_package(name):
     assert experiment.run_one.__module__.startswith(f"moe_np.experiments.{name}")
 
 
-@every_experiment
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in registry.summaries()],
+)
 def test_its_smoke_form_runs_and_is_reported(name, smoke_sweep):
     experiment = registry.load(name)
     with smoke_sweep(name) as sweep:

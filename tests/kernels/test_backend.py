@@ -7,7 +7,7 @@ import sys
 import pytest
 
 LAYER = """
-import hashlib, numpy as np
+import numpy as np
 from moe_np import kernels
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import top_k
@@ -17,6 +17,14 @@ routing, router_cache = top_k.route(top_k.init(rng, 4, 8), x, k=2, renormalise=T
 out, cache = sparse_layer.forward(experts.SWIGLU.init(rng, 4, 8, 16), x, routing, experts.SWIGLU)
 sparse_layer.backward(np.ones_like(out), cache)
 print(kernels.backend(), out.round(9).sum())
+"""
+ROUTER = """
+import numpy as np
+from moe_np import kernels
+from moe_np.routing import top_k
+rng = np.random.default_rng(0)
+routing, _ = top_k.route(top_k.init(rng, 4, 8), rng.normal(size=(6, 4)), k=2, renormalise=True)
+print(kernels.backend(), routing.weight.round(9).sum())
 """
 CODE = "from moe_np import kernels; print(kernels.backend(), kernels.backend())"
 NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
@@ -73,19 +81,23 @@ caching._CacheLocator.ensure_cache_path = refuse
 """
 
 
+# at night the whole layer, which is compiled three times: what a file and a folder do is the same
 @pytest.mark.slow
-def test_a_layer_without_a_place_for_compiled_code_or_with_damaged_files(tmp_path):
+@pytest.mark.parametrize(
+    "code", [ROUTER, pytest.param(LAYER, marks=pytest.mark.nightly)], ids=["router", "layer"]
+)
+def test_without_a_place_for_compiled_code_or_with_damaged_files(code, tmp_path):
     if not numba_installed():
         pytest.skip("needs Numba")
     from moe_np.kernels.machine import disk_cache
 
     environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert backend(NO_PLACE + LAYER) == (["numba"], f"moe_np: {disk_cache.NO_PLACE}\n")
-    assert backend(LAYER, **environment) == (["numba"], "")
+    assert backend(NO_PLACE + code) == (["numba"], f"moe_np: {disk_cache.NO_PLACE}\n")
+    assert backend(code, **environment) == (["numba"], "")
     for i, index in enumerate(sorted(tmp_path.rglob("*.nbi"))):
-        code = index.with_name(index.name.replace(".nbi", ".1.nbc"))
-        os.truncate(*((index, 0) if i % 2 else (code, 1000)))
-    assert backend(LAYER, **environment) == (["numba"], f"moe_np: {disk_cache.DAMAGED}\n")
+        compiled = index.with_name(index.name.replace(".nbi", ".1.nbc"))
+        os.truncate(*((index, 0) if i % 2 else (compiled, 1000)))
+    assert backend(code, **environment) == (["numba"], f"moe_np: {disk_cache.DAMAGED}\n")
 
 
 def test_jit_off_means_numpy_unless_asked_otherwise():

@@ -43,6 +43,7 @@ def defined(name):
             yield thing_name
 
 
+@pytest.mark.slow
 def test_every_public_function_of_every_module_has_an_entry():
     pytest.importorskip("numba")  # to import the kernels
     names = links.documented()

@@ -108,6 +108,7 @@ def f():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="README.md says what is enforced elsewhere")
 def test_many_mappings_do_not_take_the_time_of_the_grader(sandbox):
     with sandbox.child() as child:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from moe_np import cli
+from moe_np.experiments.layer_speed import bench as timing
 from moe_np.experiments.layer_speed import history
 from moe_np.experiments.layer_speed.cli import parse_shape
 from moe_np.experiments.layer_speed.problem import Shape
@@ -53,7 +54,8 @@ def test_ctrl_c_prints_the_table_and_the_status_is_130(monkeypatch, capsys, tmp_
 
 
 @pytest.mark.slow
-def test_the_command(capsys, tmp_path):
+def test_the_command(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(timing, "QUICK_ROUNDS", 1)  # each has new processes; see test_bench.py
     path = tmp_path / "history.jsonl"
     assert cli.main(["bench", "--quick", "--json", "--record", str(path)]) == 0
     rows = json.loads(capsys.readouterr().out)

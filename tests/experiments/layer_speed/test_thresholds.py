@@ -48,8 +48,17 @@ def test_pieces_are_compared(monkeypatch, capsys):
     assert all(np.isfinite(c.ratio) and c.ratio > 0 for c in comparisons)
 
 
+# at night a constant of compiled code, which is compiled for each value
 @pytest.mark.slow
-def test_the_layer_is_timed_for_each_value(capsys):
-    thresholds.main(["sparse_layer.STEP", "32", "96", "--shape", "64,16,4"])
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("routing.linear_map.LARGE", "numpy"),
+        pytest.param("sparse_layer.STEP", "numba", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_layer_is_timed_for_each_value(name, kernels, monkeypatch, capsys):
+    monkeypatch.setenv("MOE_NP_KERNELS", kernels)
+    thresholds.main([name, "32", "96", "--shape", "64,16,4"])
     out = capsys.readouterr().out
     assert "| 32 |" in out and "| 96 |" in out

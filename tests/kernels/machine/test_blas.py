@@ -207,18 +207,26 @@ np.savez(sys.argv[1], *arrays)
 """
 
 
+def results(switch, path):
+    """The arrays that a process with that switch computes."""
+    kept = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    environment = {**kept, "MOE_NP_BLAS": switch, "MOE_NP_KERNELS": "numba"}
+    subprocess.run([sys.executable, "-c", RESULTS, str(path)], check=True, env=environment)
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays]
+
+
+@pytest.fixture(scope="module")
+def without_switch(tmp_path_factory):
+    return results("", tmp_path_factory.mktemp("results") / "default.npz")
+
+
 @jit_only
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["whole", "dot"])
-def test_all_results_are_the_same_without_the_pieces(switch, tmp_path):
+def test_all_results_are_the_same_without_the_pieces(switch, without_switch, tmp_path):
     """The switch changes the rounding and nothing else."""
-    results = []
-    for value in ("", switch):
-        path = tmp_path / f"{value}.npz"
-        kept = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-        environment = {**kept, "MOE_NP_BLAS": value, "MOE_NP_KERNELS": "numba"}
-        subprocess.run([sys.executable, "-c", RESULTS, str(path)], check=True, env=environment)
-        with np.load(path) as arrays:
-            results.append([arrays[name] for name in arrays])
-    assert len(results[0]) == len(results[1]) > 50
-    for a, b in zip(*results, strict=True):
+    switched = results(switch, tmp_path / f"{switch}.npz")
+    assert len(without_switch) == len(switched) > 50
+    for a, b in zip(without_switch, switched, strict=True):
         close(a, b, a.dtype, 30)
