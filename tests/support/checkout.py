@@ -9,17 +9,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUPPORT = pathlib.Path(__file__).resolve().parent
 PARTS = (".github", "figures", "lessons", "moe_np", "tests", "README.md", "pyproject.toml")
-MADE = ("out", "build", "jupyter_execute", ".*_cache")
-
-
-def left_out(folder: str, names: list[str]) -> set[str]:
-    """What is not copied: all that commands make, but for the byte code of modules, which spares
-    every process in the copy the time to compile them.
-    """
-    made = set(shutil.ignore_patterns(*MADE)(folder, names))
-    if pathlib.Path(folder).name == "__pycache__":
-        made |= {name for name in names if "pytest" in name or not name.endswith(".pyc")}
-    return made
+MADE = ("__pycache__", "out", "build", "jupyter_execute", ".*_cache", "*.nbi", "*.nbc")
 
 
 class Checkout:
@@ -30,7 +20,7 @@ class Checkout:
         for part in PARTS:
             source = ROOT / part
             if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=left_out)
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns(*MADE))
             else:
                 shutil.copy(source, folder / part)
         self.before = self.files()
