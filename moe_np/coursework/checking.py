@@ -22,6 +22,7 @@ class Checked(NamedTuple):
     points: float
     passed: bool | None  # None: marked by hand
     message: str
+    searched: bool = False  # graded on faults that no visible check shows
 
 
 class ReleasedQuestion(NamedTuple):
@@ -30,6 +31,7 @@ class ReleasedQuestion(NamedTuple):
     name: str
     points: float
     function: str | None
+    searched: bool = False
 
 
 class Notebook(NamedTuple):
@@ -65,7 +67,9 @@ def read(path: str | os.PathLike) -> Notebook:
 def _notebook(cells, facts):
     given = {str(name): str(source) for name, source in dict(facts.get("given", {})).items()}
     questions = (
-        ReleasedQuestion(str(q["name"]), float(q["points"]), q["function"])
+        ReleasedQuestion(
+            str(q["name"]), float(q["points"]), q["function"], q.get("searched") is True
+        )
         for q in facts["questions"]
     )
     return Notebook(
@@ -88,14 +92,14 @@ def check(released: Notebook, mode: str | None = None) -> Iterator[Checked]:
     with Sandbox(released.allowed, released.libraries, mode=mode) as sandbox:
         session = grading.Session(sandbox, cells)
         try:
-            for name, points, function in released.questions:
+            for name, points, function, searched in released.questions:
                 if function is None:
                     yield Checked(name, points, None, "marked by hand")
                     continue
                 passed, message = _run_checks(session, tests.get(name))
                 message = name_cells(message, cells)
                 message = messages.clean_text(messages.explain_import(message, released))
-                yield Checked(name, points, passed, message)
+                yield Checked(name, points, passed, message, searched)
         finally:
             session.close()
 

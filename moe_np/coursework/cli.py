@@ -117,7 +117,8 @@ def _check(args):
     results = []
     for result in checking.check(checking.read(args.notebook), mode=args.protection):
         results.append(result)
-        verdicts = {True: "right", None: "marked by hand", False: f"not yet. {result.message}"}
+        words = "finds what is given, graded on others" if result.searched else "right"
+        verdicts = {True: words, None: "marked by hand", False: f"not yet. {result.message}"}
         print(f"{result.name}: {verdicts[result.passed]}", flush=True)
     passed = sum(result.passed is True for result in results)
     count = f"{passed} of {len(results)} pass their visible checks"

@@ -72,10 +72,12 @@ class Question:
     kinds: tuple[str, ...] = ()  # what kind of input each case is, in the order of the cases
     lesson: str = ""  # the lesson to read again, "17_block"
     by_case: bool = True  # points by the share of cases that are right; False: all or none
+    searched: bool = False  # graded on faults that no visible check shows: no check says "right"
 
     def facts(self) -> dict[str, Any]:
         """What students may know of it, as JSON holds it."""
-        return {"name": self.name, "points": self.points, "function": self.function}
+        facts = {"name": self.name, "points": self.points, "function": self.function}
+        return facts | ({"searched": True} if self.searched else {})
 
     def earned(self, verdict: Verdict) -> float:
         """The points for an answer, in proportion to the cases that are right, in half points.

@@ -39,6 +39,16 @@ def test_check_tells_by_name_what_is_right(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"moe-np: error: {path}: wanted a Jupyter notebook")
 
 
+def test_no_check_says_right_of_an_answer_that_is_graded_on_faults_not_shown(tmp_path, capsys):
+    assignment = coursework.assignment("6_block")
+    path = tmp_path / "student.ipynb"
+    path.write_bytes(simulated.notebook_bytes(assignment, simulated.solved(assignment)))
+    assert moe_np("check", path) == 0
+    lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[:-1])
+    assert lines.pop("q8_audit") == "finds what is given, graded on others"
+    assert set(lines.values()) == {"right"}
+
+
 def test_a_notebook_that_was_not_released_is_refused(tmp_path):
     path = tmp_path / "other.ipynb"
     path.write_bytes(coursework.notebook_bytes([]))

@@ -582,7 +582,8 @@ hidden_test("6_block", "q7_step", training_step)
 # You write `audit(route)`, which does nothing for a right router, and raises an AssertionError for a broken one; any other
 # error while it runs counts as a find too. It is graded on three routers at a time, one right and two broken, and has to
 # tell which is which. `RIGHT` below is a right one, to compare with if you like: what you have to find are the *inputs*
-# that tell. Each audit has to end within a second.
+# that tell. Each audit has to end within a second. `check` tells of this question only whether your audit finds the two
+# broken routers that are given; it is graded on others.
 
 # %% given="routers"
 RIGHT = '''

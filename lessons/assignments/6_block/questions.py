@@ -470,5 +470,5 @@ QUESTIONS = (
     Question("q5_block", "block_backward", 5, block_cases, block_backward, near_block, seconds=5),
     Question("q6_loss", "loss_and_gradient", 3, loss_cases, loss_and_gradient, SINGLE),
     Question("q7_step", "training_step", 3, step_cases, training_step, close_step),
-    Question("q8_audit", "run_audit", 2, audit_cases, run_audit, told_apart),
+    Question("q8_audit", "run_audit", 2, audit_cases, run_audit, told_apart, searched=True),
 )
