@@ -44,23 +44,39 @@ def working(lines: Lines) -> list[int]:
     """The ranks that neither wait in an exchange nor have ended in order. A rank between two runs
     has ended, and works if others are in the next run.
     """
-    last = lines["exchanges"].max()
-    in_order = lines["ended"].astype(bool) & (lines["exchanges"] == last)
+    in_order = _in_order(lines)
     return [rank for rank, line in enumerate(lines) if not (line["waiting"] or in_order[rank])]
 
 
-def message(lines: Lines, printed: str, first: Sequence[int], status: int | None) -> str:
+def first_gone(lines: Lines, gone: Sequence[Sequence[int]]) -> list[int]:
+    """The ranks among which is the first one whose process went before it had ended in order.
+
+    gone   in groups: the first ones first; of the ranks of one group the order is not known
+    """
+    in_order = _in_order(lines)
+    left = ([rank for rank in group if not in_order[rank]] for group in gone)
+    return next(filter(None, left), [])
+
+
+def _in_order(lines):
+    last = lines["exchanges"] == lines["exchanges"].max()
+    ended = lines["ended"].astype(bool)
+    return ended & (last | ended.all())
+
+
+def message(lines: Lines, printed: str, gone: Sequence[Sequence[int]], status: int | None) -> str:
     """The rank that failed without a word: by what mpiexec says, as the first that went, or as the
     only one that did not wait in an exchange.
 
     printed   by mpiexec
-    first     the rank whose process went first, where that was seen
+    gone      as in `first_gone`
     status    of mpiexec; None: it had to be ended
     """
     numbers = [re.search(r"Abort\(-?\d+\) on node (\d+)", printed)]
     numbers += [re.search(r"process rank (\d+)|rank (\d+) with PID", printed)]
     failed = [int(next(filter(None, match.groups()))) for match in numbers if match]
-    failed += first
+    first = first_gone(lines, gone)
+    failed += first if len(first) == 1 else []
     at_work = working(lines)
     if len(at_work) == 1:
         failed += at_work

@@ -161,7 +161,7 @@ def run(
         for reader in readers:
             reader.daemon = True
             reader.start()
-        gone: list[int] = []
+        gone: list[list[int]] = []
         try:
             message = _watch(process, lines, time_limit, gone, [] if received is None else received)
             status = process.poll()  # None: mpiexec is ended here
@@ -205,28 +205,32 @@ def _print_line(line, output, printed):
 
 def _watch(process, lines, time_limit, gone, received):
     """Wait until mpiexec ends, a rank is gone without an end, or the time limit is over: for that
-    the message, else None. `gone` gets the rank whose process went first, where that is known.
+    the message, else None.
+
+    gone   gets the ranks whose processes went, in groups: the first ones first. Of the ranks of one
+           group the order is not known
     """
     changed = time.perf_counter()
     went = seen = None
     informed: set[tuple[str, int]] = set()
-    handles: dict[int, int] = {}
-    while process.poll() is None:
-        _wait(lines, handles)
-        _pass_on_signals(received, lines, informed)
-        now = time.perf_counter()
-        state = lines.tobytes()
-        if state != seen:
-            seen, changed = state, now
-        starting = not lines["exchanges"].all()
-        if now - changed > time_limit + STARTING * starting:
-            return failed_rank.message_of_silence(lines, time_limit)
-        if went is None and failed_rank.missing(lines):
-            went = now
-            missing = failed_rank.missing(lines)  # more may have gone during the first look
-            gone += missing if len(missing) == 1 else []
-        if went is not None and now - went > GRACE:
-            return None
+    with _handles() as (ends, handles):
+        while process.poll() is None:
+            _wait(lines, ends, handles, gone)
+            _pass_on_signals(received, lines, informed)
+            now = time.perf_counter()
+            state = lines.tobytes()
+            if state != seen:
+                seen, changed = state, now
+            starting = not lines["exchanges"].all()
+            if now - changed > time_limit + STARTING * starting:
+                return failed_rank.message_of_silence(lines, time_limit)
+            if not failed_rank.first_gone(lines, gone):
+                went = None
+            elif went is None:
+                went = now
+            elif now - went > GRACE:
+                break
+        _wait(lines, ends, handles, gone)
     return None
 
 
@@ -244,23 +248,45 @@ def _pass_on_signals(received, lines, informed):
                 os.kill(pid, signal.Signals[name])
 
 
-def _wait(lines, handles):
-    """Sleep, but wake when the process of a rank goes, where the system can tell."""
-    if not hasattr(os, "pidfd_open"):
-        time.sleep(INTERVAL)
-        return
-    poll = select.poll()
-    for pid in {int(pid) for pid in lines["pid"] if pid} - handles.keys():
-        with contextlib.suppress(OSError):
-            handles[pid] = os.pidfd_open(pid)
-    open_handles = {pid: handle for pid, handle in handles.items() if handle >= 0}
-    for handle in open_handles.values():
-        poll.register(handle, select.POLLIN)
-    ready = {handle for handle, _ in poll.poll(1000 * INTERVAL)}
-    for pid, handle in open_handles.items():
-        if handle in ready:
+@contextlib.contextmanager
+def _handles():
+    """What tells the ends of processes (on Linux, else None), and {rank: handle of its process}."""
+    handles: dict[int, int] = {}
+    ends = select.epoll() if hasattr(os, "pidfd_open") else None
+    try:
+        yield ends, handles
+    finally:
+        for handle in handles.values():
             os.close(handle)
-            handles[pid] = -1
+        if ends is not None:
+            ends.close()
+
+
+def _wait(lines, ends, handles, gone):
+    """Sleep, but wake when the process of a rank goes, where the system can tell. Its events come
+    in their order, also where this process wakes late. `gone` gets who went.
+    """
+    unwatched = [rank for rank in range(len(lines)) if rank not in handles]
+    went = []
+    if ends is None:
+        time.sleep(INTERVAL)
+    else:
+        for rank in unwatched:
+            with contextlib.suppress(OSError):
+                if lines[rank]["pid"]:
+                    handles[rank] = os.pidfd_open(int(lines[rank]["pid"]))
+                    ends.register(handles[rank], select.EPOLLIN)
+        rank_of = {handle: rank for rank, handle in handles.items()}
+        for handle, _ in ends.poll(INTERVAL):
+            ends.unregister(handle)
+            went.append(rank_of[handle])
+    if not unwatched:
+        gone += [[rank] for rank in went]
+        return
+    known = {rank for group in gone for rank in group}
+    if went or not known.issuperset(failed_rank.missing(lines)):
+        # a second look: while the first went from rank to rank, more may have gone, and earlier
+        gone.append(sorted({*went, *failed_rank.missing(lines)} - known))
 
 
 def _end(process, lines):

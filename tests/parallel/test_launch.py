@@ -2,8 +2,10 @@
 
 import importlib.util
 import io
+import os
 import pathlib
 import re
+import select
 import subprocess
 import sys
 
@@ -84,26 +86,34 @@ def test_what_ranks_print_is_passed_on_and_what_mpiexec_adds_is_kept():
     assert printed == ["\n", "=======\n", "Abort(3) on node 1\n"]
 
 
-@pytest.mark.parametrize(
-    ("looks", "first"),
-    [
-        ([[1], [1]], [1]),
-        ([[2], [0, 1, 2]], []),  # rank 1 may have gone before it, just after it was looked at
-        ([[0, 1, 2], [0, 1, 2]], []),
-    ],
-)
-def test_the_first_that_goes_is_known_by_two_looks(tmp_path, monkeypatch, looks, first):
-    class Mpiexec:
-        def poll(self):
-            """It does not end."""
-
-    answers = iter(looks)
-    monkeypatch.setattr(failed_rank, "missing", lambda lines: next(answers))
-    monkeypatch.setattr(launch, "GRACE", 0)
-    gone = []
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system does not tell the order")
+def test_the_order_in_which_processes_go_is_known_also_where_it_is_seen_late(tmp_path):
+    command = [sys.executable, "-c", "input()"]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(3)]
     lines = progress.create(tmp_path / "ranks", 3)
-    assert launch._watch(Mpiexec(), lines, 60.0, gone, []) is None
-    assert gone == first
+    lines["pid"] = [process.pid for process in processes]
+    handles, gone = {}, []
+    with select.epoll() as ends:
+        launch._wait(lines, ends, handles, gone)
+        assert gone == []
+        for rank in (2, 0, 1):
+            processes[rank].kill()
+            processes[rank].wait()
+        launch._wait(lines, ends, handles, gone)
+    for handle in handles.values():
+        os.close(handle)
+    assert gone == [[2], [0], [1]]
+
+
+def test_of_processes_that_went_before_they_were_watched_the_order_is_not_known(
+    tmp_path, monkeypatch
+):
+    looks = iter([[2], [0, 1, 2], []])
+    monkeypatch.setattr(failed_rank, "missing", lambda lines: next(looks))
+    lines, gone = progress.create(tmp_path / "ranks", 3), []
+    launch._wait(lines, None, {}, gone)
+    launch._wait(lines, None, {}, gone)
+    assert gone == [[0, 1, 2]]
 
 
 # --- real ranks -----------------------------------------------------------------------------------
