@@ -2,7 +2,6 @@
 
 import pytest
 
-from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.fine_tuning import experiment, runs
 from moe_np.experiments.fine_tuning.report import helps, quality, report, verdict
 
@@ -10,8 +9,8 @@ SMOKE = experiment.SMOKE["config"]
 
 
 @pytest.fixture(scope="module")
-def result():
-    with Sweep(jobs=1, progress=False) as sweep:
+def result(smoke_sweep):
+    with smoke_sweep("fine_tuning") as sweep:
         return experiment.run(SMOKE, sweep=sweep)
 
 
