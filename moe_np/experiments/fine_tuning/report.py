@@ -2,7 +2,14 @@
 
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
-from moe_np.experiments.common.reports import basis, decimal, interval, markdown_table, mean_sd
+from moe_np.experiments.common.reports import (
+    basis,
+    decimal,
+    interval,
+    join,
+    markdown_table,
+    mean_sd,
+)
 
 
 def report(result: Result) -> str:
@@ -39,13 +46,17 @@ def _systems(result):
 def _differences(result):
     ours = result["differences"]
     rows = [
-        (f"{examples} examples, sparse less dense", interval(value, 4), interval(at_test, 4))
-        for (examples, value), at_test in zip(
-            ours["rise"].items(), ours["test"].values(), strict=True
-        )
+        (f"{examples} examples, sparse less dense", "–", interval(value, 4))
+        for examples, value in ours["test"].items()
     ]
     rows += [
-        (f"{remedy} less sparse, last", "–", interval(value, 4))
+        (f"{examples} examples, batch {batch}, sparse less dense", interval(value, 4), "–")
+        for batch, by_size in ours["rise"].items()
+        for examples, value in by_size.items()
+    ]
+    batch = min(result["config"]["batches"])
+    rows += [
+        (f"{remedy} less sparse, batch {batch}, last", "–", interval(value, 4))
         for remedy, value in ours["remedies"].items()
     ]
     head = ("difference, 95 % interval by seed", "rise", "test loss")
@@ -56,10 +67,15 @@ def _seen(result):
     ours = result["differences"]
     paper = result["paper"]
     lines = ["**What was seen.**"]
-    for examples, value in ours["rise"].items():
+    for examples, value in ours["test"].items():
+        words = join(
+            f"{verdict(by_size[examples])} (batch {batch})"
+            for batch, by_size in ours["rise"].items()
+            if examples in by_size
+        )
         lines.append(
-            f"With {examples} examples sparse overfits {verdict(value)}; its test loss with early "
-            f"stopping is {quality(ours['test'][examples])}."
+            f"Overfitting of sparse beside dense with {examples} examples: {words}; its test loss "
+            f"with early stopping is {quality(value)}."
         )
     helped = [remedy for remedy, value in ours["remedies"].items() if helps(value)]
     if ours["remedies"]:
@@ -81,10 +97,10 @@ def _seen(result):
 def verdict(difference: Result) -> str:
     """Whether sparse overfits more, by the interval of the rise."""
     if difference["low"] is None:
-        return "more or less, one seed cannot tell"
+        return "one seed cannot tell"
     if difference["low"] > 0:
         return "more"
-    return "less" if difference["high"] < 0 else "more or less, it cannot be told"
+    return "less" if difference["high"] < 0 else "cannot be told"
 
 
 def quality(difference: Result) -> str:
@@ -103,10 +119,11 @@ def helps(difference: Result) -> bool:
 
 def _power(result):
     ours = result["differences"]
-    values = {
-        f"{measure}, {examples} examples": value
-        for measure in ("rise", "test")
-        for examples, value in ours[measure].items()
+    values = {f"test, {examples} examples": value for examples, value in ours["test"].items()}
+    values |= {
+        f"rise, {examples} examples, batch {batch}": value
+        for batch, by_size in ours["rise"].items()
+        for examples, value in by_size.items()
     }
     values |= {f"{remedy}, last": value for remedy, value in ours["remedies"].items()}
     return power_sentence(values, len(result["seeds"]), "nats per token")

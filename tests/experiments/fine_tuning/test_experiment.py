@@ -1,5 +1,7 @@
 """Fine-tuning: the settings that are compared, and words that follow the numbers."""
 
+import dataclasses
+
 import pytest
 
 from moe_np.experiments.fine_tuning import experiment, runs
@@ -44,12 +46,26 @@ def run_of(rate, seed, validation, test, last, system=runs.SPARSE):
 def test_the_setting_is_chosen_by_validation_and_compared_by_test():
     sparse = [run_of(rate, s, [5, 4 + rate, 6], 3.0 + s, 4) for rate in (0.1, 0.2) for s in (0, 1)]
     dense = [run_of(0.1, s, [5, 4, 4.5], 2.0 + s, 3, runs.DENSE) for s in (0, 1)]
-    best = {runs.SPARSE: experiment.best_settings(sparse), runs.DENSE: {"2": dense}}
-    assert [run["learning_rate"] for run in best[runs.SPARSE]["2"]] == [0.1, 0.1]
-    found = experiment.differences(best, SMOKE)
-    assert found["rise"]["2"]["estimate"] == pytest.approx(1.9 - 0.5)
+    best = experiment.best_settings(sparse)
+    assert [run["learning_rate"] for run in best["2"]] == [0.1, 0.1]
+    found = experiment.differences({runs.SPARSE: sparse, runs.DENSE: dense}, SMOKE)
+    assert found["rise"]["2"]["2"]["estimate"] == pytest.approx(1.9 - 0.5)
     assert found["test"]["2"]["low"] == pytest.approx(1.0)
     assert found["remedies"] == {}
+
+
+def test_overfitting_and_remedies_are_compared_at_equal_batches():
+    config = dataclasses.replace(SMOKE, batches=(2, 8))
+    dense = [run_of(0.1, s, [5, 4, 4.5], 2.0, 3 + s, runs.DENSE) for s in (0, 1)]
+    sparse = [run_of(0.1, s, [5, 4, 4.5], 2.0, 3 + s) for s in (0, 1)]
+    larger = [{**run, "batch": 8, "validation": [5, 3.9, 9], "test last": 7} for run in sparse]
+    dropout = [{**run, "system": "dropout"} for run in sparse]
+    runs_of = {runs.SPARSE: sparse + larger, runs.DENSE: dense, "dropout": dropout}
+    assert [run["batch"] for run in experiment.best_settings(sparse + larger)["2"]] == [8, 8]
+    found = experiment.differences(runs_of, config)
+    assert found["rise"] == {"2": {"2": found["rise"]["2"]["2"]}, "8": {}}
+    assert found["rise"]["2"]["2"]["estimate"] == 0
+    assert found["remedies"]["dropout"]["estimate"] == 0, "beside sparse at its own batch"
 
 
 def test_the_words_follow_the_numbers(result):
