@@ -170,8 +170,8 @@ def differences(by_system: dict[str, list[Result]], config: Config) -> dict:
         control = by_system.get(MODERN if kind.modern else SPARSE, [])
         runs = (by_system.get(remedy, []), control)
         pair = (best_settings(of_system, batch=min(config.batches)) for of_system in runs)
-        found = _intervals(*pair, lambda run: run["test last"])
-        remedies |= {remedy: found[at]} if at in found else {}
+        last = _intervals(*pair, lambda run: run["test last"])
+        remedies |= {remedy: last[at]} if at in last else {}
     return {"test": tests, "rise": rises, "remedies": remedies}
 
 
