@@ -43,7 +43,7 @@ def question_names():
 @pytest.mark.parametrize("name", question_names())
 def test_every_question_runs_and_decides(name, quick_vowels):
     question = QUESTIONS[name]
-    specs = [short(s) for s in question.specs(CONFIG, True) if s.get("seed", 0) < 2]
+    specs = [short(s) for s in question.specs(CONFIG, True) if s.get("seed", 0) % 25 < 2]
     with one_blas_thread():
         runs = [json.loads(to_json(why_it_works.run_one({"question": name, **s}))) for s in specs]
         last = why_it_works.run_one({"question": name, **specs[-1]})
