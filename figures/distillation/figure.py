@@ -46,7 +46,7 @@ def make(job: Job) -> str:
         ax.set_yticks(range(len(STUDENTS)), list(STUDENTS))
         ax.invert_yaxis()
         ax.set(xlabel="least held-out loss, nats per token")
-        ax.legend()
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         job.save(fig, "distillation")
     return "![distillation](distillation.png)\n\n" + report(result)
 
