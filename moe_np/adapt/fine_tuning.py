@@ -134,7 +134,7 @@ def paraphrased(
     """
     p = checks.number("p", p, minimum=0, maximum=1)
     wanted = np.shape(examples[0])
-    paraphrases = tuple(checks.array("paraphrases", part, wanted, kind="i") for part in paraphrases)
+    texts = [checks.array("paraphrases", part, wanted, kind="i") for part in paraphrases]
     numbers = np.arange(len(examples[0]))[:, None]
     chosen_of = minibatches(numbers, numbers, batch=batch)
 
@@ -143,7 +143,7 @@ def paraphrased(
         replaced = rng.random(len(chosen))[:, None] < p
         ids, targets = (
             np.where(replaced, other[chosen], np.asarray(part)[chosen])
-            for part, other in zip(examples, paraphrases, strict=True)
+            for part, other in zip(examples, texts, strict=True)
         )
         return ids, targets
 
