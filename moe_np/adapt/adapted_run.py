@@ -16,7 +16,7 @@ import numpy as np
 
 from moe_np.adapt import distillation, fine_tuning, low_rank, model_folder
 from moe_np.adapt.model_folder import Source
-from moe_np.base import checks, files
+from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.data.text.windows import random_windows
 from moe_np.language import model_files, run_folder, run_pictures, run_state
@@ -252,7 +252,7 @@ def _begun(prepared, source, updates, checkpoint_every) -> Run:
     stored = run_folder.stored_request(run.folder)
     if stored is None:
         model_files.copy_tokeniser(source.folder, run.folder)
-        files.write_atomically(run.folder / "run.json", json.dumps(request, indent=1) + "\n")
+        run_folder.store_request(run.folder, request)
     else:
         run_folder.refuse_another(run.folder, request, stored)
     options = loop.check(run.options._replace(updates=updates))

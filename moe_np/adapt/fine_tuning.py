@@ -130,21 +130,23 @@ def paraphrased(
     """Augmentation: `minibatches` of (ids, targets), where each example is replaced with
     probability p by that of the same row of `paraphrases`, which says the same in other words.
 
-    Raises InputError for an empty set, and for `paraphrases` of another shape.
+    Raises InputError for an empty set, and for parts of different shapes.
     """
     p = checks.number("p", p, minimum=0, maximum=1)
     wanted = np.shape(examples[0])
-    texts = [checks.array("paraphrases", part, wanted, kind="i") for part in paraphrases]
-    numbers = np.arange(len(examples[0]))[:, None]
-    chosen_of = minibatches(numbers, numbers, batch=batch)
+    sides = [
+        [checks.array(name, part, wanted, kind="i") for part in side]
+        for name, side in (("examples", examples), ("paraphrases", paraphrases))
+    ]
+    # each row is an example and, behind it, its paraphrase
+    both = (np.hstack(pair) for pair in zip(*sides, strict=True))
+    pairs_of = minibatches(*both, batch=batch)
 
     def minibatch_of(rng):
-        chosen = chosen_of(rng)[0][:, 0]
-        replaced = rng.random(len(chosen))[:, None] < p
-        ids, targets = (
-            np.where(replaced, other[chosen], np.asarray(part)[chosen])
-            for part, other in zip(examples, texts, strict=True)
-        )
+        pairs = pairs_of(rng)
+        replaced = rng.random(len(pairs[0]))[:, None] < p
+        halves = (np.hsplit(part, 2) for part in pairs)
+        ids, targets = (np.where(replaced, other, example) for example, other in halves)
         return ids, targets
 
     return minibatch_of

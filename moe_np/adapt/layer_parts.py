@@ -19,8 +19,10 @@ from moe_np.routing.contract import Routing
 Numbers = Sequence[int] | Annotated[np.ndarray, "m"]  # of experts
 
 # routers each of whose parameters has one column per expert, on its last axis
-WITH_COLUMNS = ("top_k", "biased_top_k", "capacity_top_k", "noisy_top_k")
-WITH_COLUMNS += ("switch", "bias_balanced", "top_p")
+WITH_COLUMNS = (
+    *("top_k", "biased_top_k", "capacity_top_k", "noisy_top_k"),
+    *("switch", "bias_balanced", "top_p"),
+)
 
 
 def check(config: Config, params: Tree) -> None:

@@ -7,6 +7,7 @@
     inverse             one question with several answers (Bishop 2006)
     piecewise           a regression of four straight lines
     regimes             regression with and without clusters
+    shipped_text        texts that are shipped compressed, held against their hashes
     text                two Bibles verse by verse, and tokenisers
     music               Bach's chorales as grids of pitches
     torch_random        PyTorch's random numbers without PyTorch

@@ -132,8 +132,7 @@ def open_run(
         to_time = options._replace(updates=WARM_UP + TIMED)
         updates = updates_in(minutes, loop.train(_initial_state(run), *_functions(run), to_time))
     if stored is None or stored["updates"] != updates:
-        request = {**(stored or request), "updates": updates}
-        files.write_atomically(folder / "run.json", json.dumps(request, indent=1) + "\n")
+        store_request(folder, {**(stored or request), "updates": updates})
     options = options._replace(updates=updates)
     return run._replace(options=loop.check(options) if updates else options)
 
@@ -174,6 +173,11 @@ def stored_request(folder: pathlib.Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'run.json'} cannot be read: {error}") from None
+
+
+def store_request(folder: pathlib.Path, request: dict[str, Any]) -> None:
+    """Write run.json, whole or not at all."""
+    files.write_atomically(folder / "run.json", json.dumps(request, indent=1) + "\n")
 
 
 def refuse_another(folder: pathlib.Path, request: dict[str, Any], stored: dict[str, Any]) -> None:

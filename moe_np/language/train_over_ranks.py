@@ -18,13 +18,12 @@ everything; all ranks read. An error of one rank, also in writing, ends all.
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_np.base import checks, files
+from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.data.text.windows import random_windows
@@ -103,8 +102,8 @@ def divide(
 
 def _store(run, **values):
     """Add values to run.json."""
-    request = {**(run_folder.stored_request(run.folder) or {}), **values}
-    files.write_atomically(run.folder / "run.json", json.dumps(request, indent=1) + "\n")
+    stored = run_folder.stored_request(run.folder) or {}
+    run_folder.store_request(run.folder, {**stored, **values})
 
 
 def _is_decoder(run):

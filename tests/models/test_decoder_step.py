@@ -7,24 +7,13 @@ from moe_np import kernels
 from moe_np.base.checks import InputError
 from moe_np.layers import rotary
 from moe_np.models import decoder, decoder_step, generation
-from tests.support.decoders import (
-    LAYOUTS,
-    ROUTERS,
-    SMALL,
-    params,
-    text,
-    with_router,
-    without_capacity,
-)
-
-MODELS = {**LAYOUTS, **{name: with_router(name) for name in ROUTERS}}
-MODELS = {name: without_capacity(config) for name, config in MODELS.items()}
+from tests.support.decoders import GENERATING, LAYOUTS, SMALL, params, text
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", GENERATING)
 def test_it_is_the_pass_of_the_decoder(backend, name, dtype):
-    config = MODELS[name]
+    config = GENERATING[name]
     p = params(config, dtype=dtype)
     ids, _ = text(config, B=3, T=9)
     whole, cache = decoder.forward(p, ids, config, training=False)
@@ -81,7 +70,7 @@ def test_what_a_compiled_block_does_not_know():
         assert weights_of(other, SMALL) is None
     assert weights_of(layer, SMALL._replace(clip_qkv=1.0)) is None
     for name in ("deepseek", "olmoe", "qwen2", "qwen3", "switch", "top_p"):
-        config = MODELS[name]
+        config = GENERATING[name]
         assert weights_of(params(config)["layers"][-1], config) is None
 
 

@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 from moe_np.base.checks import InputError
 from moe_np.layers import key_values, projections
 from moe_np.models import decoder, generation
-from tests.support.decoders import (
-    LAYOUTS,
-    ROUTERS,
-    SMALL,
-    params,
-    text,
-    with_router,
-    without_capacity,
-)
+from tests.support.decoders import GENERATING, LAYOUTS, SMALL, params, text
 
-MODELS = {**LAYOUTS, **{name: with_router(name) for name in ROUTERS}}
-MODELS = {name: without_capacity(config) for name, config in MODELS.items()}
-every_model = pytest.mark.parametrize("name", MODELS)
+every_model = pytest.mark.parametrize("name", GENERATING)
 
 
 # --- the pass in pieces ---------------------------------------------------------------------------
@@ -30,7 +20,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 @every_model
 def test_step_by_step_is_the_whole_pass(name):
-    config = MODELS[name]
+    config = GENERATING[name]
     p = params(config)
     ids, _ = text(config, B=3, T=15)
     whole, cache = decoder.forward(p, ids, config, training=False)
@@ -47,7 +37,7 @@ def test_step_by_step_is_the_whole_pass(name):
 @pytest.mark.parametrize("name", ["mixtral", "qwen2", "deepseek"])
 @pytest.mark.parametrize("chunk", [1, 3, 7])
 def test_a_prompt_in_chunks_is_the_prompt(name, chunk):
-    config = MODELS[name]
+    config = GENERATING[name]
     p = params(config)
     ids, _ = text(config, B=2, T=15)
     logits, state = generation.prefill(p, ids, config)
@@ -76,7 +66,7 @@ def test_float32():
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_prompts_of_different_lengths(name, chunk):
     """A shorter prompt with padding before it is what it is alone."""
-    config = MODELS[name]
+    config = GENERATING[name]
     p = params(config)
     ids, _ = text(config, B=2, T=9)
     alone, _ = decoder.forward(p, ids[1:, 3:], config)
@@ -94,7 +84,7 @@ def test_prompts_of_different_lengths(name, chunk):
 @pytest.mark.parametrize("layout", ["mixtral", "switch"])
 def test_a_window_bounds_the_memory_and_changes_no_bit(backend, layout, prompt, chunk, dtype):
     """Beside a cache that keeps all positions; the second layer of "switch" reads all of them."""
-    config = MODELS[layout]
+    config = GENERATING[layout]
     p = params(config, dtype=dtype)
     ids, _ = text(config, B=2, T=32)
     valid = np.ones((2, prompt), bool)

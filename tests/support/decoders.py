@@ -98,6 +98,11 @@ def text(config, B=2, T=9, seed=1):
     return ids, targets
 
 
+# every layout and every router, as generation takes them
+GENERATING = {**LAYOUTS, **{name: with_router(name) for name in ROUTERS}}
+GENERATING = {name: without_capacity(config) for name, config in GENERATING.items()}
+
+
 def with_leaves(params, leaves):
     """`params` with other arrays, {path: array}."""
     names = iter(nested.leaves(params))

@@ -18,8 +18,6 @@ often has its melody in the training set. Two chorales are of a family if their 
 successive intervals, in any key; of ten families one is for validation and one for the test.
 """
 
-import hashlib
-import lzma
 import pathlib
 import re
 from collections.abc import Iterable
@@ -31,6 +29,7 @@ import numpy as np
 from moe_np.base import checks
 from moe_np.base.checks import InputError, integer
 from moe_np.base.types import ArrayN
+from moe_np.data import shipped_text
 
 FILE = pathlib.Path(__file__).with_name("chorales.xz")
 # of the text, not of its compressed form
@@ -69,13 +68,7 @@ def chorales() -> tuple[Chorale, ...]:
 
     Raises InputError for a file that is missing, damaged or changed.
     """
-    try:
-        raw = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{FILE}: wanted chorales in an xz file, got {error}") from None
-    if (got := hashlib.sha256(raw).hexdigest()) != SHA256:
-        raise InputError(f"{FILE}: wanted the text with the SHA-256 {SHA256}, got {got}")
-    lines = raw.decode("ascii").splitlines()
+    lines = shipped_text.read(FILE, SHA256, "chorales").splitlines()
     entries = []
     for heading, *voices in zip(*(lines[i::5] for i in range(5)), strict=True):
         name, family = heading.split()

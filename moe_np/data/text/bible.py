@@ -16,14 +16,13 @@ because they are of three kinds, a narrative, poetry or wisdom, and a letter:
     TEST          Ruth, Song of Solomon, Lamentations, 1 Corinthians        2.3 %
 """
 
-import hashlib
-import lzma
 import pathlib
 from collections.abc import Collection, Iterable
 from functools import cache
 from typing import NamedTuple
 
 from moe_np.base.checks import InputError, choice, text
+from moe_np.data import shipped_text
 
 FILE = pathlib.Path(__file__).with_name("bible.xz")
 # of the text, not of its compressed form
@@ -66,13 +65,7 @@ def verses() -> tuple[Verse, ...]:
 
     Raises InputError for a file that is missing, damaged or changed.
     """
-    try:
-        raw = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{FILE}: wanted two Bibles in an xz file, got {error}") from None
-    if (got := hashlib.sha256(raw).hexdigest()) != SHA256:
-        raise InputError(f"{FILE}: wanted the text with the SHA-256 {SHA256}, got {got}")
-    lines = raw.decode("utf-8").splitlines()
+    lines = shipped_text.read(FILE, SHA256, "two Bibles").splitlines()
     references = [
         (book, chapter, number)
         for book, *counts in map(str.split, lines[: len(BOOKS)])

@@ -5,13 +5,12 @@ domain. `make_world_english.py` makes `world_english.xz`, a line per verse. The 
 `moe_np.data.text.bible` holds out, and Genesis to train on.
 """
 
-import hashlib
-import lzma
 import pathlib
 from collections.abc import Iterable
 from functools import cache
 
 from moe_np.base.checks import InputError
+from moe_np.data import shipped_text
 from moe_np.data.text import bible
 from moe_np.data.text.bible import Verse
 
@@ -27,14 +26,9 @@ def texts() -> dict[tuple[str, int, int], str]:
 
     Raises InputError for a file that is missing, damaged or changed.
     """
-    try:
-        raw = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{FILE}: wanted eight books in an xz file, got {error}") from None
-    if (got := hashlib.sha256(raw).hexdigest()) != SHA256:
-        raise InputError(f"{FILE}: wanted the text with the SHA-256 {SHA256}, got {got}")
     references = [verse[:3] for verse in bible.of_books(BOOKS)]
-    return dict(zip(references, raw.decode("utf-8").splitlines(), strict=True))
+    lines = shipped_text.read(FILE, SHA256, "eight books").splitlines()
+    return dict(zip(references, lines, strict=True))
 
 
 def modern(verses: Iterable[Verse]) -> tuple[Verse, ...]:

@@ -4,6 +4,7 @@ from moe_np.experiments.changing_experts.experiment import LEARNING, SMALLER
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, interval, markdown_table, mean_sd
+from moe_np.experiments.common.verdicts import side_of_0
 
 
 def report(result: Result) -> str:
@@ -73,11 +74,8 @@ def _seen(result):
 
 def verdict(difference: Result) -> str:
     """Whether a claim that the difference is below 0 holds."""
-    if difference["low"] is None:
-        return "one seed cannot tell"
-    if difference["high"] < 0:
-        return "holds"
-    return "the opposite holds" if difference["low"] > 0 else "cannot be told"
+    words = {"negative": "holds", "positive": "the opposite holds", "neither": "cannot be told"}
+    return side_of_0(difference, **words)
 
 
 def _power(result):

@@ -3,13 +3,14 @@
     holm, bonferroni_level    p values and intervals of several claims that are looked at together
     Criterion                 what is measured, and the smallest difference of interest
     verdict                   holds, not supported, or cannot be told
+    is_below_0, side_of_0      on which side of 0 the interval of a difference lies
 
 With several claims in one table some come out by chance: of 45 tests at p < .05, about two.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from moe_np.base.checks import InputError, choice, integer, number
 from moe_np.experiments.common.statistics import Interval, checked_level
@@ -100,3 +101,29 @@ def verdict(criterion: Criterion, interval: Interval) -> str:
     if interval.low > smallest:
         return HOLDS
     return NOT_SUPPORTED if interval.high <= smallest else CANNOT_BE_TOLD
+
+
+# --- On which side of 0 ---------------------------------------------------------------------------
+
+
+def is_below_0(difference: Mapping[str, Any] | None) -> bool:
+    """Whether there is an interval, as `Interval.record` has it, and all of it lies below 0."""
+    return difference is not None and difference["high"] is not None and difference["high"] < 0
+
+
+def side_of_0(
+    difference: Mapping[str, Any],
+    *,
+    negative: str,
+    positive: str,
+    neither: str,
+    single: str = "one seed cannot tell",
+) -> str:
+    """One of four texts: the whole interval of the difference, as `Interval.record` has it, lies
+    below 0, above 0, or neither; or it has no bounds, as with a single seed.
+    """
+    if difference["low"] is None:
+        return single
+    if is_below_0(difference):
+        return negative
+    return positive if difference["low"] > 0 else neither

@@ -36,6 +36,7 @@ from moe_np.experiments.common.experiment import Option, Result, Spec
 from moe_np.experiments.common.small_decoders import Sizes
 from moe_np.experiments.common.statistics import describe, paired_interval
 from moe_np.experiments.common.sweep import Sweep
+from moe_np.experiments.common.verdicts import is_below_0
 from moe_np.models import decoder_config
 from moe_np.training import loop
 
@@ -227,13 +228,9 @@ def shares(by_system: dict[str, list[Result]]) -> dict:
     kept = {}
     for system in STUDENTS:
         dense, teacher = frame(system)
-        if all(_is_below_0(differences.get(name)) for name in (system, teacher)):
+        if all(is_below_0(differences.get(name)) for name in (system, teacher)):
             triples = zip(
                 *(least(by_system[name]) for name in (system, dense, teacher)), strict=True
             )
             kept[system] = describe([(s - d) / (t - d) for s, d, t in triples]).record("mean", "sd")
     return kept
-
-
-def _is_below_0(difference):
-    return difference is not None and difference["high"] is not None and difference["high"] < 0

@@ -3,6 +3,7 @@
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, decimal, interval, markdown_table, mean_sd
+from moe_np.experiments.common.verdicts import is_below_0, side_of_0
 from moe_np.experiments.distillation.experiment import CONTROL, STUDENTS, TEACHER, TEACHER_LONG
 
 
@@ -51,7 +52,7 @@ def _seen(result):
     ours = result["against_dense"]
     lines = ["**What was seen.**"]
     for teacher in (TEACHER, TEACHER_LONG):
-        if teacher in ours and not _is_gain(ours[teacher]):
+        if teacher in ours and not is_below_0(ours[teacher]):
             lines.append(f"The gain of {teacher} cannot be told from 0: no share of it is printed.")
     for system in STUDENTS:
         if system in ours and ours[system]["low"] is not None:
@@ -60,7 +61,7 @@ def _seen(result):
         if difference["low"] is not None:
             lines.append(f"{system.capitalize()} beside the control: {helps(difference)}.")
     if CONTROL in ours and ours[CONTROL]["low"] is not None:
-        negation = "" if _is_gain(ours[CONTROL]) else "not "
+        negation = "" if is_below_0(ours[CONTROL]) else "not "
         lines.append(f"The control is {negation}better than dense; in the paper it is not better.")
     kept = result["paper"]["share by compression"]
     text = ", ".join(f"{share} % at {size} %" for size, share in kept.items())
@@ -71,27 +72,25 @@ def _seen(result):
     return " ".join(lines)
 
 
-def _is_gain(difference):
-    return difference["high"] is not None and difference["high"] < 0
-
-
 def helps(difference: Result) -> str:
     """Whether soft targets help, by the interval of a student less the control."""
-    text = interval(difference, 4)
-    if difference["high"] < 0:
-        return f"soft targets help, {text} nats"
-    return (
-        f"soft targets harm, {text} nats"
-        if difference["low"] > 0
-        else f"no help of soft targets is told, {text} nats"
+    words = side_of_0(
+        difference,
+        negative="soft targets help",
+        positive="soft targets harm",
+        neither="no help of soft targets is told",
     )
+    return f"{words}, {interval(difference, 4)} nats"
 
 
 def verdict(difference: Result) -> str:
     """Whether a student keeps something of the gain, by the interval of student less dense."""
-    if difference["high"] < 0:
-        return "it keeps something of the gain"
-    return "it is worse than dense" if difference["low"] > 0 else "no difference to dense is told"
+    return side_of_0(
+        difference,
+        negative="it keeps something of the gain",
+        positive="it is worse than dense",
+        neither="no difference to dense is told",
+    )
 
 
 def _power(result):

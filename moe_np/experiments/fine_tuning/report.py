@@ -10,6 +10,7 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
+from moe_np.experiments.common.verdicts import is_below_0, side_of_0
 
 
 def report(result: Result) -> str:
@@ -77,7 +78,7 @@ def _seen(result):
             f"Overfitting of sparse beside dense with {examples} examples: {words}; its test loss "
             f"with early stopping is {quality(value)}."
         )
-    helped = [remedy for remedy, value in ours["remedies"].items() if helps(value)]
+    helped = [remedy for remedy, value in ours["remedies"].items() if is_below_0(value)]
     if ours["remedies"]:
         lines.append(f"Remedies that help without early stopping: {', '.join(helped) or 'none'}.")
     glue = paper["SuperGLUE"]
@@ -96,25 +97,18 @@ def _seen(result):
 
 def verdict(difference: Result) -> str:
     """Whether sparse overfits more, by the interval of the rise."""
-    if difference["low"] is None:
-        return "one seed cannot tell"
-    if difference["low"] > 0:
-        return "more"
-    return "less" if difference["high"] < 0 else "cannot be told"
+    return side_of_0(difference, negative="less", positive="more", neither="cannot be told")
 
 
 def quality(difference: Result) -> str:
     """What the interval of a difference of test losses says."""
-    if difference["low"] is None:
-        return "not told by one seed"
-    if difference["low"] > 0:
-        return "worse"
-    return "better" if difference["high"] < 0 else "not told from that of dense"
-
-
-def helps(difference: Result) -> bool:
-    """Whether the interval of a remedy's test loss less that without it lies below 0."""
-    return difference["high"] is not None and difference["high"] < 0
+    return side_of_0(
+        difference,
+        negative="better",
+        positive="worse",
+        neither="not told from that of dense",
+        single="not told by one seed",
+    )
 
 
 def _power(result):

@@ -116,24 +116,14 @@ def run_one(spec: Spec) -> Result:
     model = small_decoders.pretrained_of(spec["model"])
     remedy = (REMEDIES | CONTROLS).get(spec["system"], Remedy())
     split = bible.split()
-    n = spec["examples"] * model.length + 1
-    train = _tokens(model, split.train, n, remedy.modern)
-    validation = _tokens(model, split.validation, spec["held_out"], remedy.modern)
-    test = _tokens(model, split.test, spec["held_out"], remedy.modern)
+    n = spec["held_out"]
+    validation, test = (_tokens(model, _text(v, remedy), n) for v in (split.validation, split.test))
     config = model.config._replace(**remedy.config)
     params, gradients_of, params_of = _trained(config, model, remedy, spec["seed"])
 
     def loss_on(trained, tokens):
         return small_decoders.loss_on(model.config, params_of(trained), tokens, model.length)
 
-    examples = _examples(train, model.length)
-    minibatch_of = fine_tuning.minibatches(*examples, batch=spec["batch"])
-    if remedy.paraphrase:
-        text = bible.running_text(split.train)  # of the same verses, in old English
-        old = _examples(model.tokeniser.encode(text[: 10 * n])[:n], model.length)
-        minibatch_of = fine_tuning.paraphrased(
-            examples, old, remedy.paraphrase, batch=spec["batch"]
-        )
     options = loop.Options(
         spec["updates"],
         spec["learning_rate"],
@@ -144,7 +134,7 @@ def run_one(spec: Spec) -> Result:
     curve = small_decoders.further(
         params,
         gradients_of,
-        _masked(minibatch_of, remedy.mask, config),
+        _masked(_minibatches(spec, model, remedy, split.train), remedy.mask, config),
         lambda trained: loss_on(trained, validation),
         options,
         every=spec["every"],
@@ -161,11 +151,27 @@ def run_one(spec: Spec) -> Result:
     }
 
 
-def _tokens(model: Pretrained, verses, n: int, modern: bool):
-    if modern:
-        verses = world_english.modern(v for v in verses if v.book in world_english.BOOKS)
-    text = bible.running_text(verses, "english" if modern else "spanish")
+def _text(verses, remedy: Remedy) -> str:
+    if not remedy.modern:
+        return bible.running_text(verses, "spanish")
+    known = (verse for verse in verses if verse.book in world_english.BOOKS)
+    return bible.running_text(world_english.modern(known))
+
+
+def _tokens(model: Pretrained, text: str, n: int):
     return model.tokeniser.encode(text[: 10 * n])[:n]
+
+
+def _minibatches(spec, model, remedy, verses):
+    """`minibatch_of` of the examples, with or without their paraphrases in old English."""
+    texts = [_text(verses, remedy)]
+    if remedy.paraphrase:
+        texts.append(bible.running_text(verses))
+    n = spec["examples"] * model.length + 1
+    sides = [_examples(_tokens(model, text, n), model.length) for text in texts]
+    if remedy.paraphrase:
+        return fine_tuning.paraphrased(*sides, remedy.paraphrase, batch=spec["batch"])
+    return fine_tuning.minibatches(*sides[0], batch=spec["batch"])
 
 
 def _examples(tokens, length):

@@ -9,6 +9,7 @@ training on the whole text, in which a rise has to be next to nothing.
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import interval, markdown_table, mean_sd
 from moe_np.experiments.common.statistics import describe, paired_interval
+from moe_np.experiments.common.verdicts import side_of_0
 from moe_np.experiments.language_model.runs import DENSE, TWO_BOOKS
 
 HEAD = ("system", "parameters, million", "epochs", "least held-out loss", "at epoch")
@@ -79,8 +80,10 @@ def what_overfits(result: Result) -> str:
 
 def verdict(difference: Result) -> str:
     """By the criterion, from an interval's record."""
-    if difference["low"] is not None and difference["low"] > 0:
-        return "overfit more than"
-    if difference["high"] is not None and difference["high"] < 0:
-        return "overfit less than"
-    return "cannot be told from"
+    return side_of_0(
+        difference,
+        negative="overfit less than",
+        positive="overfit more than",
+        neither="cannot be told from",
+        single="cannot be told from",
+    )

@@ -10,6 +10,7 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
+from moe_np.experiments.common.verdicts import side_of_0
 from moe_np.experiments.language_model.equal_quality import equal_quality_table
 from moe_np.experiments.language_model.overfitting import overfitting_table, what_overfits
 from moe_np.experiments.language_model.runs import DENSE, EIGHT, LARGE, MANY, PAPER
@@ -88,14 +89,12 @@ def what_was_seen(result: Result) -> str:
 def loss_sentence(system: str, ours: Result) -> str:
     """Whether the test loss of a system is better than the dense model's, by its interval."""
     difference = ours["test loss"]
-    if difference["low"] is None:
-        verdict = "one seed cannot tell"
-    elif difference["high"] < 0:
-        verdict = "they are better"
-    elif difference["low"] > 0:
-        verdict = "they are worse"
-    else:
-        verdict = "this cannot be told from no difference"
+    verdict = side_of_0(
+        difference,
+        negative="they are better",
+        positive="they are worse",
+        neither="this cannot be told from no difference",
+    )
     return (
         f"{system.capitalize()} at the operations of the dense model change its test loss by "
         f"{interval(difference, 3)} nats: {verdict}."

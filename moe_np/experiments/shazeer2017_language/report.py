@@ -13,6 +13,7 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
+from moe_np.experiments.common.verdicts import side_of_0
 from moe_np.experiments.shazeer2017_language.runs import (
     HIERARCHICAL,
     LARGEST,
@@ -144,13 +145,12 @@ def what_was_seen(result: Result) -> str:
 
 def verdict(difference: dict) -> str:
     """What an interval of a difference in test loss says."""
-    if difference["low"] is None:
-        return "one seed cannot tell"
-    if difference["high"] < 0:
-        return "it is better"
-    if difference["low"] > 0:
-        return "it is worse"
-    return "this cannot be told from no difference"
+    return side_of_0(
+        difference,
+        negative="it is better",
+        positive="it is worse",
+        neither="this cannot be told from no difference",
+    )
 
 
 def _slope_sentence(result):

@@ -9,6 +9,7 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
+from moe_np.experiments.common.verdicts import side_of_0
 from moe_np.experiments.upcycling.experiment import ANEW, DENSE, DENSE_KEPT, KEPT, UPCYCLED
 
 
@@ -78,13 +79,13 @@ def _seen(result):
 
 def verdict(difference: Result) -> str:
     """What an interval of a difference of losses says."""
-    if difference["low"] is None:
-        return "one seed cannot tell"
-    if difference["high"] < 0:
-        return f"better, by {interval(difference, 4)} nats"
-    if difference["low"] > 0:
-        return f"worse, by {interval(difference, 4)} nats"
-    return f"no difference can be told, {interval(difference, 4)} nats"
+    text = f"{interval(difference, 4)} nats"
+    return side_of_0(
+        difference,
+        negative=f"better, by {text}",
+        positive=f"worse, by {text}",
+        neither=f"no difference can be told, {text}",
+    )
 
 
 def _power(result):

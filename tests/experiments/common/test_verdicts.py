@@ -145,3 +145,31 @@ def test_criteria_that_decide_nothing():
         verdicts.verdict(Criterion("gain", 0.1, "two-sided"), interval)
     with pytest.raises(InputError, match=r"interval: wanted the level 0\.99, got 0\.95"):
         verdicts.verdict(Criterion("gain", 0.1, level=0.99), interval)
+
+
+# --- On which side of 0 ---------------------------------------------------------------------------
+
+WORDS = {"negative": "less", "positive": "more", "neither": "cannot be told"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-2, -1, "less"),
+        (1, 2, "more"),
+        (-1, 1, "cannot be told"),
+        (-1, 0, "cannot be told"),
+        (0, 1, "cannot be told"),
+        (None, None, "one seed cannot tell"),
+    ],
+)
+def test_words_say_on_which_side_of_0_an_interval_lies(low, high, words):
+    difference = {"low": low, "high": high}
+    assert verdicts.side_of_0(difference, **WORDS) == words
+    assert verdicts.is_below_0(difference) == (words == "less")
+
+
+def test_what_was_not_measured_is_not_below_0():
+    assert not verdicts.is_below_0(None)
+    single = statistics.t_interval([-1.0]).record()
+    assert verdicts.side_of_0(single, **WORDS, single="nothing") == "nothing"

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from moe_np.experiments.common.verdicts import is_below_0
 from moe_np.experiments.fine_tuning import experiment, runs
-from moe_np.experiments.fine_tuning.report import helps, quality, report, verdict
+from moe_np.experiments.fine_tuning.report import quality, report, verdict
 
 SMOKE = experiment.SMOKE["config"]
 
@@ -78,4 +79,4 @@ def test_the_words_follow_the_numbers(result):
     assert "cannot be told" in verdict(open_) and "one seed" in verdict(single)
     assert (quality(more), quality(less)) == ("worse", "better")
     assert "not told" in quality(open_) and "not told" in quality(single)
-    assert helps(less) and not helps(open_) and not helps(single)
+    assert is_below_0(less) and not is_below_0(open_) and not is_below_0(single)
