@@ -205,19 +205,14 @@ def megabytes(folder):
     return total // 1_000_000
 
 
-QUICK = "not slow and not nightly"  # the second is pytest's default here, which another -m replaces
-
-
 def test_arguments(arguments):
-    """Ours are `--quick` (without the slow tests) and `--with EXTRA` (install it as well)."""
+    """Ours is `--with EXTRA` (install it as well); all others go to pytest."""
     extras = ["test"]
     rest = list(arguments)
     while "--with" in rest[:-1]:
         at = rest.index("--with")
         extras.append(rest[at + 1])
         del rest[at : at + 2]
-    if "--quick" in rest:
-        rest[rest.index("--quick") : rest.index("--quick") + 1] = ["-m", QUICK]
     if not any(argument.startswith("-n") for argument in rest):
         rest = ["-n", str(min(4, os.cpu_count() or 1)), *rest]
     return extras, rest

@@ -214,8 +214,8 @@ assert len(set(shares[-1].argmax(axis=1))) == 2, "at the end, each has a pair"
 # ## 5. Table 1
 #
 # The paper's claim is that the mixture is *faster* than one net trained by back-propagation: 25 runs of four systems,
-# each until the error is 0.08. Here are three runs of each, which take about ten seconds; a line is printed as soon as a
-# system is done. `run_one` is the loop of section 1, compiled, with the learning rate of the system. (`python3 run.py
+# each until the error is 0.08; its ± is the standard deviation of these 25. Here are means of three runs of each,
+# which take about ten seconds; a line is printed as soon as a system is done. `run_one` is the loop of section 1, compiled, with the learning rate of the system. (`python3 run.py
 # moe-np run jacobs1991` makes all runs, with the tests of significance.)
 #
 # **Predict.** A backprop net of 6 hidden units has 25 parameters, 4 experts with their gate have 24. Which needs more
@@ -224,7 +224,7 @@ assert len(set(shares[-1].argmax(axis=1))) == 2, "at the end, each has a pair"
 # %%
 config, seeds = vowel_runs.Config(), 3
 mean = {}
-print(f"{'':12}  {'epochs: published':>18}  {'ours':>6}   train %: published, ours   test %")
+print(f"{'':12}  {'epochs: paper ± SD':>18}  {'ours':>6}   train %: published, ours   test %")
 for system in vowel_runs.SYSTEMS:
     runs = [vowel_runs.run_one(vowel_runs.spec_of(config, system, seed)) for seed in range(seeds)]
     published = vowel_runs.PAPER["table1"][system]

@@ -1,4 +1,4 @@
-"""What all tests share: the profiles of Hypothesis, and both kernels as a fixture.
+"""What all tests share: the tier --quick, the profiles of Hypothesis, both kernels as a fixture.
 
 Hypothesis draws the same examples in every run, so that a test that fails, fails everywhere.
 HYPOTHESIS_PROFILE=search draws other ones.
@@ -7,6 +7,7 @@ HYPOTHESIS_PROFILE=search draws other ones.
 import os
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,40 @@ collect_ignore = ["support/additions"]  # for a copy of the checkout, see test_c
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+# --quick leaves out tests with these markers, and those that make an experiment's smoke form
+MARKERS_OF_LONG_TESTS = ("seconds", "slow", "nightly")
+FIXTURE_OF_EXPERIMENTS = "smoke_sweep"
+
+
+def _takes_long(item):
+    marked = any(item.get_closest_marker(name) for name in MARKERS_OF_LONG_TESTS)
+    return marked or FIXTURE_OF_EXPERIMENTS in getattr(item, "fixturenames", ())
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="one case of each test, and no test that takes a second or more",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m, so that a case is one of those that they leave
+def pytest_collection_modifyitems(config, items):
+    """With --quick: of each function one case, by a hash of its name, so that all routers, types
+    and kernels have their turn and each call takes the same ones.
+    """
+    if not config.getoption("--quick"):
+        return
+    cases = {}
+    for item in items:
+        if not _takes_long(item):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = {group[zlib.crc32(name.encode()) % len(group)] for name, group in cases.items()}
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
 
 
 @pytest.fixture(params=[pytest.param("numpy", marks=pytest.mark.numpy_kernels), "numba"])

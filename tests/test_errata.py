@@ -150,6 +150,7 @@ def compiled(tree, imported=None):
     return number, flags
 
 
+@pytest.mark.seconds
 def test_errata_20_no_flag_that_assumes_away_nan_and_infinity():
     words = re.compile("|".join(["fastmath", *COMPILERS]))
     paths = [path for path in PACKAGE.rglob("*.py") if words.search(path.read_text("utf-8"))]

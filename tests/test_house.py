@@ -116,6 +116,7 @@ def test_there_is_no_circle_of_imports():
         visit(name, [])
 
 
+@pytest.mark.seconds
 def test_nothing_in_the_package_imports_what_lies_outside():
     for path in MODULES:
         names = [alias.name for node in nodes_of(path, ast.Import) for alias in node.names]
@@ -133,6 +134,7 @@ def test_it_starts_without_the_large_libraries(module):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.seconds
 def test_no_private_name_is_used_outside_its_file():
     for path in [
         *MODULES,

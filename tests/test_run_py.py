@@ -33,7 +33,7 @@ def launcher(tmp_path, monkeypatch):
 def test_arguments_for_pytest(launcher):
     assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == (
         ["test"],
-        ["-m", "not slow and not nightly", "-k", "em", "-n0"],
+        ["--quick", "-k", "em", "-n0"],
     )
     extras, rest = launcher.test_arguments(["--with", "parity", "-m", "parity"])
     assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]
@@ -121,6 +121,7 @@ def test_settings_of_the_person_do_not_move_the_installation(launcher, monkeypat
     assert launcher.environment()["MPLBACKEND"] == "svg"
 
 
+@pytest.mark.seconds
 def test_two_calls_do_not_make_the_environment_at_once(launcher, monkeypatch):
     """The second one waits, and then finds all that it needs."""
     calls = []
@@ -139,6 +140,7 @@ def test_two_calls_do_not_make_the_environment_at_once(launcher, monkeypatch):
     assert calls == ["create", "."] and not launcher.LOCK.exists()
 
 
+@pytest.mark.seconds
 def test_a_lock_of_a_process_that_is_gone_is_taken_over(launcher, monkeypatch):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -41,6 +41,7 @@ PLANS = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_after_a_kill_it_goes_on_to_the_same_bits(plan, source, tmp_path):
     changes = {"dropout": 0.1, "expert_dropout": 0.2}

@@ -77,6 +77,7 @@ def test_split(place, capsys):
     assert (config.experts, config.hidden) == (16, CONFIG.hidden // 4)
 
 
+@pytest.mark.seconds
 def test_what_was_added_can_be_trained(place, capsys):
     assert adapt(place, "add", "sparse", "new", "--open", "0", text=False) == 0
     before = model_folder.load(place / "new").params["layers"][0]
@@ -106,6 +107,7 @@ def test_merge(place, capsys):
     assert model_folder.load(place / "one").config.experts == 1
 
 
+@pytest.mark.seconds
 def test_distil_and_finetune(place, capsys):
     steps = ["--steps", "3", "--checkpoint-every", "2", *SETTINGS]
     assert adapt(place, "distil", "sparse", "small", "--student", "merged", *steps) == 0

@@ -113,6 +113,7 @@ def test_names_that_are_not_known_want_an_adapter():
         audit.audit(lambda x, w, phase: x)
 
 
+@pytest.mark.seconds
 def test_the_command_line(tmp_path, capsys):
     page = tmp_path / "audit.html"
     assert (

@@ -43,6 +43,7 @@ def test_the_audit_goes_on(tmp_path, how, text):
     assert verdicts["indices"].verdict == verdicts["one token"].verdict == "right"
 
 
+@pytest.mark.seconds
 def test_a_file_that_does_not_load(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("1 / 0", encoding="utf-8")

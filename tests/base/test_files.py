@@ -15,6 +15,7 @@ def test_a_write_is_atomic(tmp_path):
     assert path.read_bytes() == b"one\n" and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.seconds
 def test_a_folder_deeper_than_any_path_is_removed(tmp_path):
     before = os.getcwd()
     try:

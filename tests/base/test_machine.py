@@ -144,6 +144,7 @@ def test_ctrl_c_while_a_process_starts_is_answered_afterwards(answers_interrupts
     assert reached
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of Windows")
 def test_a_process_that_started_so_does_not_answer_ctrl_c():
     code = "import time; print('ready', flush=True); time.sleep(1); print('whole')"

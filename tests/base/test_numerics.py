@@ -14,6 +14,7 @@ logits = hnp.arrays(
 )
 
 
+@pytest.mark.seconds
 @given(logits)
 def test_softmax_family_equals_scipy(x):
     for axis in (-1, 0):
@@ -25,6 +26,7 @@ def test_softmax_family_equals_scipy(x):
     np.testing.assert_allclose(numerics.logsumexp(x), expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.seconds
 @given(logits)
 def test_sigmoid_and_softplus_equal_scipy(x):
     np.testing.assert_allclose(numerics.sigmoid(x), special.expit(x), rtol=1e-10, atol=2e-16)

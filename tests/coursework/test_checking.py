@@ -11,6 +11,7 @@ from tests.support.coursework import moe_np
 simulated = coursework.simulate_class()
 
 
+@pytest.mark.seconds
 def test_check_tells_by_name_what_is_right(tmp_path, capsys):
     assignment = coursework.assignment()
     path = tmp_path / "student.ipynb"

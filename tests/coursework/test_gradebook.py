@@ -102,6 +102,7 @@ def processes(word):
     return paths
 
 
+@pytest.mark.seconds
 def test_files_that_are_no_notebooks_cost_their_own_student(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "in"
     write_class(folder, kinds=(), honest=1)
@@ -195,6 +196,7 @@ def test_a_by_hand_file_that_is_not_understood_stops_before_grading(tmp_path, ca
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["by_hand.csv"]
 
 
+@pytest.mark.seconds
 def test_odd_work_has_a_remark_and_platforms_their_files(tmp_path, capsys):
     folder = tmp_path / "in"
     write_class(folder, kinds=("untouched",), honest=0)

@@ -46,6 +46,7 @@ def test_what_may_be_lost_by_chance_is_tried_again_alone(monkeypatch, method, er
     assert (mark.earned, mark.message, problems) == (2, "", [])
 
 
+@pytest.mark.seconds
 def test_a_lost_race_is_tried_again_and_what_fails_twice_is_lost(monkeypatch):
     calls = []
     verdicts = iter([Verdict(False, "slow", True), Verdict(True, "")])

@@ -97,6 +97,7 @@ def alive(name, seeds, sample=slice(None)):
     return rest, applied - {None}
 
 
+@pytest.mark.seconds
 @coursework.every_assignment
 def test_a_sample_of_mutants_is_wrong_or_equivalent(name):
     assert alive(name, [0], slice(None, None, SAMPLE))[0] == []

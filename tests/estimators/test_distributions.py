@@ -21,6 +21,7 @@ GRID = np.linspace(-25, 25, 20001)
 STEP = GRID[1] - GRID[0]
 
 
+@pytest.mark.seconds
 def test_mean_std_and_cdf_are_integrals_of_the_density(density):
     p = np.exp([density.log_density(np.full(4, y)) for y in GRID])  # (20001, 4)
     np.testing.assert_allclose(p.sum(axis=0) * STEP, 1)

@@ -104,6 +104,7 @@ def test_warm_start_goes_on(cls):
         model.set_params(**{name: 3 if name == "n_experts" else (3, 1)}).fit(X, y)
 
 
+@pytest.mark.seconds
 @four
 def test_the_weights_of_cases(cls):
     y = targets(cls)

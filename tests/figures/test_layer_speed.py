@@ -48,6 +48,7 @@ def test_the_picture_shows_all_entries():
     assert points == [[0, 1], [2]]
 
 
+@pytest.mark.seconds
 def test_the_section_of_the_report(tmp_path, monkeypatch):
     job = Job(None, tmp_path)
     path = tmp_path / "history.jsonl"

@@ -56,6 +56,7 @@ def test_without_numba_numpy_with_one_notice():
         )
 
 
+@pytest.mark.seconds
 def test_with_a_numba_that_refuses_numpy_with_one_notice(tmp_path):
     (tmp_path / "numba").mkdir()
     for error, reason in (
@@ -100,6 +101,7 @@ def test_without_a_place_for_compiled_code_or_with_damaged_files(code, tmp_path)
     assert backend(code, **environment) == (["numba"], f"moe_np: {disk_cache.DAMAGED}\n")
 
 
+@pytest.mark.seconds
 def test_jit_off_means_numpy_unless_asked_otherwise():
     if not numba_installed():
         pytest.skip("needs Numba")

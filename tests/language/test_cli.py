@@ -25,6 +25,7 @@ def train(folder, text, *arguments):
     return ["train", str(folder), "--text", text, *CHANGES, *arguments]
 
 
+@pytest.mark.seconds
 def test_a_model_is_trained_and_evaluated(tmp_path, text, capsys):
     folder = tmp_path / "run"
     assert main(train(folder, text, "--steps", "6", "--checkpoint-every", "3")) == 0
@@ -43,6 +44,7 @@ def test_a_model_is_trained_and_evaluated(tmp_path, text, capsys):
     assert "bits per byte" in capsys.readouterr().out
 
 
+@pytest.mark.seconds
 def test_a_finished_run_goes_on_with_nothing(tmp_path, text, capsys):
     command = train(
         tmp_path / "run", text, "--steps", "2", "--model", "dense", "--set", "experts=1"

@@ -217,6 +217,7 @@ def test_nan_in_the_loss_stops_and_the_last_checkpoint_stays(tmp_path, monkeypat
     assert np.isfinite(run_folder.validate(run, model_files.load(tmp_path).params).loss)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("model", "layer"),
     [("mixtral", r"layer \d: "), ("switch", r"encoder, layer \d: "), ("lstm", "mixture: ")],

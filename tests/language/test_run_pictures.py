@@ -31,6 +31,7 @@ def figures(monkeypatch):
         plt.close(figure)
 
 
+@pytest.mark.seconds
 def test_curves_and_routing_are_drawn(tmp_path, figures):
     metrics(tmp_path)
     written = run_pictures.write(tmp_path)

@@ -49,6 +49,7 @@ def installation():
     return found
 
 
+@pytest.mark.seconds
 def test_one_process_where_there_is_no_mpi(tmp_path, text, capsys, no_mpi):
     command = train(tmp_path / "run", text, "--steps", "4", "--checkpoint-every", "2")
     assert main([*command, "--ranks", "3"]) == 0

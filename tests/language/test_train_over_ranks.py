@@ -36,6 +36,7 @@ def one_rank(tmp_path_factory):
     return folder, trained(folder, 1)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_files_do_not_depend_on_the_number_of_ranks(one_rank, tmp_path, ranks):
     folder, records = one_rank
@@ -123,6 +124,7 @@ def test_in_one_piece_a_replicated_model_is_that_of_the_loop(tmp_path):
 MICRO_BATCHES = {**SMALL, "micro_batches": 3}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("model", ["mixtral", "switch"])
 def test_micro_batches_go_on_on_other_ranks_to_the_same_bits(tmp_path, model):
     """A decoder, whose experts are divided, and a model that every rank has whole."""

@@ -463,6 +463,7 @@ def test_float32(backend):
     np.testing.assert_allclose(dx, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.seconds
 def test_no_array_of_all_scores_is_kept_or_made(backend):
     """B · Hq · T · T numbers of 4 bytes would be 34 MB here; those of one sequence are 2 MB."""
     if backend == "numba":

@@ -145,6 +145,7 @@ def show(value):
             assert value._repr_html_()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("source", each(SOURCES + SOLUTIONS))
 def test_it_runs_in_time_and_writes_nothing(source, tmp_path, monkeypatch):
     start = time.perf_counter(), time.process_time()

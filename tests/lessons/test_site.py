@@ -64,6 +64,7 @@ def test_prose_stays_prose_and_tables_stay_as_they_are():
     assert "       paper   here" in lines and lines.count(".. code-block:: text") == 2
 
 
+@pytest.mark.seconds
 def test_a_signature_has_the_names_of_its_types():
     page = reference.page("moe_np.routing.top_k")
     types = "moe_np.base.types"
@@ -208,6 +209,7 @@ def in_toctrees(text):
                 yield line.rpartition("<")[2].rstrip(">")
 
 
+@pytest.mark.seconds
 def test_links_resolve(tmp_path):
     pages.write_texts(tmp_path)
     sources = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".md", ".ipynb")]
@@ -256,6 +258,7 @@ def test_every_sentence_of_an_article_has_a_claim_a_verdict_and_evidence():
     assert {verdicts[0] for _, _, verdicts, _ in items} == set(VERDICTS)
 
 
+@pytest.mark.seconds
 def test_the_evidence_on_articles_is_one_click_away(tmp_path):
     """Each piece of evidence is a link, and what it names is there."""
     pages.write_texts(tmp_path)

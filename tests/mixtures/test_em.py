@@ -56,6 +56,7 @@ def test_no_step_lowers_the_likelihood(name, gate_size):
             before = after
 
 
+@pytest.mark.seconds
 def test_fewer_cases_than_an_expert_has_slopes():
     """Least squares alone, each time the smallest solution, fell by up to 2e-5 of the likelihood in
     9 of the 30.
@@ -217,6 +218,7 @@ def test_order_of_experts_cases_and_origin_do_not_matter(name):
 # --- Restarts, convergence, collapse --------------------------------------------------------------
 
 
+@pytest.mark.seconds
 def test_restarts_keep_the_best_run_and_are_reproducible():
     x, y = random_data("expert", 10)
     problem = em.prepare(x, y, 4, family=em.Gaussian())

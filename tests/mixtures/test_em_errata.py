@@ -87,6 +87,7 @@ def test_errata_14_gate_step_by_irls_never_lowers_the_likelihood(size):
         assert at_once >= 10 and in_the_end >= 30
 
 
+@pytest.mark.seconds
 def test_errata_14_least_squares_on_log_responsibilities_lowers_the_likelihood():
     """Another estimate, not a step of EM: near EM's solution it takes the gate away from it, in all
     of 40 problems.

@@ -96,6 +96,7 @@ def test_the_pieces_are_found_by_a_tree():
         assert np.bincount(leaf[cases.piece == piece]).max() > 0.85 * (cases.piece == piece).sum()
 
 
+@pytest.mark.seconds
 @each_family
 def test_samples_have_the_distribution_of_the_fit(name):
     fit, x, _ = fitted(name, restarts=1)

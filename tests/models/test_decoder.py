@@ -95,6 +95,7 @@ def same_noise():
     return np.random.default_rng(7)
 
 
+@pytest.mark.seconds
 def test_gradients_with_noise_and_the_load_loss():
     losses = ((0.1, balance.load), (0.1, balance.importance))
     found = errors(with_router("noisy_top_k"), losses, rng=same_noise)

@@ -44,6 +44,7 @@ def problem(config, B=3, S=4, T=3, dtype=np.float64):
     return params, source, targets, source_valid
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "config",
     [

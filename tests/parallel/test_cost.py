@@ -48,6 +48,7 @@ def test_the_share_of_the_wire_does_not_depend_on_tokens_d_or_k():
     assert cost.wire_share(H, MACHINE) == pytest.approx(share)
 
 
+@pytest.mark.seconds
 def test_touched_experts_are_those_of_random_choices():
     assert cost.touched(32, 2, 0) == 0
     assert cost.touched(32, 2, 1) == pytest.approx(2)

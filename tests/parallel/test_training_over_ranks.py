@@ -63,6 +63,7 @@ def test_twenty_updates_have_the_bits_of_one_process(name, ranks):
     assert wanted[-1].losses.task < wanted[0].losses.task
 
 
+@pytest.mark.seconds
 def test_every_rank_has_the_same_parameters_after_twenty_updates():
     """Each rank by itself, not only the one that is returned; `whole` compares what is common."""
     config, state, _, plan = begun()
@@ -84,6 +85,7 @@ def test_every_rank_has_the_same_parameters_after_twenty_updates():
         in_process.run([training.whole(s, config, r, placed) for r, s in enumerate(states)])
 
 
+@pytest.mark.seconds
 def test_it_is_the_loop_of_one_process_to_rounding():
     config, state, minibatch_of, _ = begun()
 
@@ -102,6 +104,7 @@ def test_it_is_the_loop_of_one_process_to_rounding():
 MICRO_BATCHES = OPTIONS._replace(updates=4, micro_batches=3)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("name", "dtype", "values"),
     [
@@ -155,6 +158,7 @@ def test_every_piece_of_an_update_has_a_generator_of_its_own():
     assert len({piece.rng.random() for piece in pieces}) == 8
 
 
+@pytest.mark.seconds
 def test_it_goes_on_from_a_whole_state_on_other_ranks():
     _, state, _, plan = begun()
     wanted = trained("mixtral", 1)[-1].state

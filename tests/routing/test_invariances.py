@@ -147,6 +147,7 @@ def drawn(data, E):
     return data.draw(st.sampled_from(cases))
 
 
+@pytest.mark.seconds
 @settings(max_examples=140, deadline=None)
 @given(st.integers(0, 9999), st.integers(1, 7), st.integers(1, 4), st.integers(2, 6), st.data())
 def test_gradient_over_shapes(seed, N, D, E, data):

@@ -123,6 +123,7 @@ def test_where_lloyd_ends_each_centroid_is_the_mean_of_its_tokens():
     )
 
 
+@pytest.mark.seconds
 def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance():
     """From token 0, tokens at distances 1, 2 and 3 come next with probabilities 1/14, 4/14 and
     9/14.

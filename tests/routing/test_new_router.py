@@ -47,6 +47,7 @@ def test_a_router_without_cases_is_noticed(copy):
         file.with_suffix(".away").rename(file)
 
 
+@pytest.mark.seconds
 def test_the_zoo_trains_it(copy):
     words = "-m moe_np run router_zoo --quick --only cosine --jobs 1 --json --out results"
     result = json.loads(copy.run(*words.split()))

@@ -23,6 +23,7 @@ def text_of(folder, capsys, *arguments):
     return capsys.readouterr()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("policy", ["lru", "lfu"])
 def test_the_text_is_the_same_and_the_cache_is_told(folder, capsys, policy):
     whole = text_of(folder, capsys)

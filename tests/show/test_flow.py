@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from moe_np.routing import top_k
 from moe_np.show import walk
@@ -51,6 +52,7 @@ def test_few_or_very_many_arrays_have_no_line():
     assert flow_html(state("", "", {f"a{i}": 1 for i in range(40)})) == ""
 
 
+@pytest.mark.seconds
 def test_a_page_has_the_line_the_arrays_beside_the_picture_and_the_number_of_the_state():
     rng = np.random.default_rng(0)
     steps = walk.route(top_k, top_k.init(rng, 3, 4), rng.normal(size=(5, 3)), k=2, renormalise=True)

@@ -21,6 +21,7 @@ def test_importing_it_imports_none_of_its_parts():
     assert printed_by(code) == "[] ['steps', 'view', 'walk']"
 
 
+@pytest.mark.seconds
 def test_a_part_is_an_attribute():
     assert printed_by("import moe_np.show; print(moe_np.show.walk.route.__name__)") == "route"
     assert printed_by("from moe_np.show import view; print(view.view.__name__)") == "view"

@@ -59,6 +59,7 @@ def viewer():
 # --- Widgets --------------------------------------------------------------------------------------
 
 
+@pytest.mark.seconds
 def test_buttons_and_slider_walk_along(viewer):
     steps, _ = numbers(5)
     list(steps), steps.goto(0)
@@ -79,6 +80,7 @@ def test_buttons_and_slider_walk_along(viewer):
     assert next(steps).phase == "step 4", "the walk itself has moved along"
 
 
+@pytest.mark.seconds
 def test_the_ends_are_shown_and_forward_computes_states(viewer):
     steps, made = numbers(4)
     _ = steps[1]

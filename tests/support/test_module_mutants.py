@@ -71,6 +71,7 @@ def test_a_sample_hardly_changes_where_code_is_added():
     assert mutation.sample(cases, 10, 1) != sample
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("function", "change"),
     [
@@ -100,6 +101,7 @@ def test_an_imported_function_gets_the_changed_code_in_a_forked_process(function
     assert deviation() == before
 
 
+@pytest.mark.seconds
 def test_a_constant_of_a_module_needs_a_new_process():
     path = mutation.modules()["routing/kmeans.py"]
     tree = ast.parse(path.read_text(encoding="utf-8"))

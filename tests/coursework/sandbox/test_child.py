@@ -84,6 +84,7 @@ def test_magic_of_ipython_is_left_out(ask, source):
     assert ask(**cell("assert x == 1"))["ok"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "source",
     [
@@ -105,6 +106,7 @@ def test_an_error_in_a_cell_that_awaits_names_its_line(ask):
     assert reply["error"] == "ZeroDivisionError: division by zero (cell 4, line 3)"
 
 
+@pytest.mark.seconds
 def test_numba_caches_what_a_cell_defines(ask):
     pytest.importorskip("numba")
     source = "import numba\n@numba.njit(cache=True)\ndef f(x):\n    return x + 1"

@@ -39,6 +39,7 @@ def busy_from_second_look(seconds):
     return types.SimpleNamespace(monotonic=monotonic)
 
 
+@pytest.mark.seconds
 def test_an_answer_that_arrived_while_the_grader_was_busy_is_not_late(sandbox, monkeypatch):
     with sandbox.child() as child:
         child.cell(1, "def f(x): return x + 1")
@@ -46,6 +47,7 @@ def test_an_answer_that_arrived_while_the_grader_was_busy_is_not_late(sandbox, m
         assert child.call("f", (1,), seconds=10)[0] == 2
 
 
+@pytest.mark.seconds
 def test_an_answer_that_the_reader_has_not_taken_yet_is_not_late(monkeypatch):
     with sandbox_in(possible_modes()[-1]) as sandbox, sandbox.child() as child:
         child.cell(1, "def f(x): return x + 1")

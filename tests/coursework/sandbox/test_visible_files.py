@@ -43,6 +43,7 @@ def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch, allowed, libraries):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.seconds
 def test_fonts_are_looked_for_by_the_installed_matplotlib(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     (tmp_path / "matplotlib.py").write_text("open('this_code_was_run', 'w').close()")

@@ -69,6 +69,7 @@ def test_whole_families_are_held_out():
     assert held_out and not held_out & set(intervals(parts.train))
 
 
+@pytest.mark.seconds
 @given(GRIDS)
 def test_both_forms_give_the_grid_again(grid):
     ids = chorales.encode(grid)

@@ -162,6 +162,7 @@ def test_a_damaged_file_is_refused(other_file, cut):
         bible.verses()
 
 
+@pytest.mark.seconds
 def test_a_changed_text_is_refused(other_file):
     text = lzma.decompress(bible.FILE.read_bytes())
     other_file(lzma.compress(text.replace(b"beginning", b"end", 1), preset=0))

@@ -115,6 +115,7 @@ def test_a_long_piece_is_encoded_in_reasonable_time():
     assert len(tokeniser._memory) < 10  # long pieces are not remembered
 
 
+@pytest.mark.seconds
 def test_a_chapter_has_a_quarter_as_many_tokens_as_bytes():
     text = bible.running_text(bible.split().train[:8000])
     tokeniser = byte_pairs.train(text, 2048)

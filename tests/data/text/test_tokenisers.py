@@ -25,6 +25,7 @@ TEXTS = st.text() | st.lists(
 ).map("".join)
 
 
+@pytest.mark.seconds
 @every_kind
 @settings(max_examples=300)
 @given(text=TEXTS)

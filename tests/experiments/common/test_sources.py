@@ -52,6 +52,7 @@ def test_code_that_is_reached_counts(copy):
     assert sources.fingerprint(ROUTER) != before
 
 
+@pytest.mark.seconds
 def test_docstrings_comments_and_other_modules_do_not_count(copy):
     before = sources.fingerprint(ROUTER)
     edit(copy / "base" / "numerics.py", '"""', '"""Other words. ')

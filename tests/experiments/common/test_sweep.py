@@ -16,6 +16,8 @@ from moe_np.base.files import write_atomically
 from moe_np.experiments.common import sweep as sweeping
 from moe_np.experiments.common.sweep import Sweep, to_json
 
+pytestmark = pytest.mark.seconds  # its runs are of no module of the package, so all sources count
+
 
 def noise(spec):
     """A run whose result shows every bit of its arithmetic, and that counts how often it ran."""

@@ -33,6 +33,7 @@ def test_the_same_seed_gives_the_same_minibatches(result):
     assert all(loss == pytest.approx(np.log(300), rel=0.1) for loss in first.values())
 
 
+@pytest.mark.seconds
 def test_models_are_stored_and_found_again(result):
     numbers, store = result
     models = sorted((store / "models").iterdir())

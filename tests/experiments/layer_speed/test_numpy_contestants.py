@@ -38,6 +38,7 @@ def test_the_dense_net_has_the_operations_of_the_active_experts_and_a_right_grad
         np.testing.assert_allclose(grads[name], grads_expert[name][0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.seconds
 @kinds
 def test_the_products_alone_are_those_of_the_layer(kind):
     pytest.importorskip("numba")

@@ -39,6 +39,7 @@ def test_the_floor_is_operations_or_bytes():
     assert one == pytest.approx(every - 4 * experts * (1 - 2 / 4))
 
 
+@pytest.mark.seconds
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("contestant", ["mixture", "dense"])
 def test_this_package_computes_what_it_says(contestant):

@@ -38,6 +38,7 @@ def test_routings_are_in_the_order_of_the_text():
     assert got.predicted[:8].tolist() == logits[0].argmax(axis=1).tolist()
 
 
+@pytest.mark.seconds
 def test_choices_are_kept_of_every_checkpoint(store):
     trained = snapshots.trained(SPEC)
     assert list(trained.choices) == [3, 6]

@@ -13,6 +13,8 @@ from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.training_methods import experiment, problems
 from moe_np.experiments.training_methods.runs import PAPER, SYSTEMS, Config, run_one, spec_of
 
+pytestmark = pytest.mark.seconds
+
 TINY = Config(passes=24, longer=2)
 
 

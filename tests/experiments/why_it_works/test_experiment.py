@@ -40,6 +40,7 @@ def question_names():
     return [pytest.param(name, marks=slow) if name in LONG else name for name in QUESTIONS]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", question_names())
 def test_every_question_runs_and_decides(name, quick_vowels):
     question = QUESTIONS[name]

@@ -19,6 +19,7 @@ def values(dtype, rows=7, columns=19):
     return z.astype(dtype), dh.astype(dtype), b.astype(dtype)
 
 
+@pytest.mark.seconds
 @dtypes
 @pytest.mark.parametrize("kind", ["relu", "gelu"])
 def test_activation(kind, dtype):
@@ -48,6 +49,7 @@ def test_activation(kind, dtype):
     assert np.array_equal(dz[4:], dh[4:])
 
 
+@pytest.mark.seconds
 @dtypes
 def test_swiglu(dtype):
     a, dh, _ = values(dtype)

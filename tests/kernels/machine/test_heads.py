@@ -13,6 +13,7 @@ if numba:
     scatter = from_python(heads.scatter)
 
 
+@pytest.mark.seconds
 @dtypes
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_gather_and_scatter(contiguous, dtype):
@@ -32,6 +33,7 @@ def test_gather_and_scatter(contiguous, dtype):
     assert (out[:2] == 0).all() and (out[5:] == 0).all()
 
 
+@pytest.mark.seconds
 def test_without_a_rotation_and_in_another_order_of_memory():
     a = np.random.default_rng(0).normal(size=(2, 5, 3, 4))
     none = heads.angles(None, 4, np.dtype(np.float64))

@@ -10,6 +10,7 @@ if numba:
     from moe_np.kernels.machine import units
 
 
+@pytest.mark.seconds
 def test_affine():
     rng = np.random.default_rng(0)
     w, x, out = rng.normal(size=5), rng.normal(size=(5, 16)), np.empty(16)
@@ -17,6 +18,7 @@ def test_affine():
     np.testing.assert_allclose(out, w @ x, rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.seconds
 def test_dots_adds_eight_parts_and_then_in_order():
     rng = np.random.default_rng(0)
     a, x, out = rng.normal(size=40), rng.normal(size=(3, 40)), np.empty(3)
@@ -30,6 +32,7 @@ def test_dots_adds_eight_parts_and_then_in_order():
         assert out[j] == total
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("rows", [1, 3])
 def test_outputs(rows):
     rng = np.random.default_rng(0)
