@@ -98,20 +98,23 @@ def test_loops_and_a_naive_loop(kind):
 
 
 @kinds
-def test_the_caches_are_the_same(kind):
+def test_the_caches_are_the_same(kind, monkeypatch):
+    monkeypatch.setenv("MOE_NP_KERNELS", "numba")
     expert, params, x, routing = problem(kind, (13, 4, 2, 5, 6), np.float64)
-    assignments = (routing.token, routing.expert, routing.weight)
-    s = sparse_layer.sort(*assignments, *routing.demand.shape)
-    _, kept = sparse_layer.forward(params, x, s, kind, {})
-    cache = expert.kernel[1](params, kept.rows, s.offsets, kept.z, kept.g)
+    _, cache = twin.forward(params, x, routing, expert)
     _, cache_numpy = twin.forward_numpy(params, x, routing, expert, 4)
-    for name, a in cache._asdict().items():
-        b = getattr(cache_numpy.experts, name)
-        if name == "z" and kind == "relu":
+    assert cache.compiled is not None and cache_numpy.compiled is None
+    for name, b in cache_numpy.experts._asdict().items():
+        a = getattr(cache.experts, name)
+        if name == "params":
+            assert a.keys() == b.keys() and all(a[key] is b[key] for key in a)
+        elif name == "z" and kind == "relu":
             assert np.array_equal(a > 0, b > 0)
-        elif isinstance(a, np.ndarray):
+        elif isinstance(b, np.ndarray):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14, err_msg=name)
-    np.testing.assert_allclose(kept.y, cache_numpy.y, rtol=1e-12, atol=1e-14)
+    for name in ("order", "offsets", "token", "weight", "y"):
+        a, b = getattr(cache, name), getattr(cache_numpy, name)
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 @kinds

@@ -152,6 +152,14 @@ def test_values_at_balance(k):
     assert np.abs(importance.dweight).max() < 1e-15
 
 
+def test_switch_of_one_token():
+    """f_i P_i of its choices, with f = 1/k or 1."""
+    r = routed(tokens()[:1], 2)
+    P = r.probs[0, r.expert].sum()
+    assert balance.switch(r).value == pytest.approx(E * P / 2)
+    assert balance.switch(r, divide_by_k=False).value == pytest.approx(E * P)
+
+
 def test_gshard_is_switch_of_the_first_choice_over_E_squared():
     gshard, switch = balance.gshard(routed(tokens())), balance.switch(routed(tokens(), 1))
     assert gshard.value == pytest.approx(switch.value / E**2)

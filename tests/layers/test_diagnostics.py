@@ -75,6 +75,13 @@ def test_table():
     assert table([0, 1], [0, 0], shape=(3, 2)).tolist() == [[1, 0], [1, 0], [0, 0]]
 
 
+def test_a_table_of_one_label_or_none():
+    assert table([1, 0], [0], token=[0, 0]).tolist() == [[1], [1]]
+    none = np.zeros(0, int)
+    assert table(none, [0], token=none).shape == (0, 0)
+    assert table(none, none, token=none).shape == (0, 0)
+
+
 def test_dispatch_entropy():
     assert dispatch_entropy([0, 0, 1, 1], [0, 0, 1, 1]) == 0
     assert dispatch_entropy([0, 1, 0, 1], [0, 0, 1, 1]) == pytest.approx(np.log(2))

@@ -153,6 +153,31 @@ def test_experts_that_are_read_when_chosen():
     assert len(stored.numbers) == 1, "without a token, one expert has the shapes"
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_experts_that_are_lent_in_groups(size):
+    """An object with `lend` has places for some experts, which a next group takes over."""
+    params, h = layer(), tokens()
+    expected, _ = forward(params, h)
+    places_for = {name: np.zeros((size, *a.shape[1:])) for name, a in params["experts"].items()}
+
+    class Lent:
+        def __len__(self):
+            return E
+
+        def groups(self, numbers):
+            return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+        def lend(self, numbers):
+            places = np.arange(size)[::-1][: len(numbers)]
+            for name, array in places_for.items():
+                array[...] = np.nan
+                array[places] = params["experts"][name][numbers]
+            return places_for, places
+
+    out, _ = forward({**params, "experts": Lent()}, h)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+
+
 def test_what_is_refused():
     rng = np.random.default_rng(0)
     for options, message in [

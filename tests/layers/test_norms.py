@@ -163,6 +163,24 @@ def test_bad_input(change, words, backend):
             call(change(x))
 
 
+def test_a_gradient_that_is_not_finite_goes_through(backend):
+    params, x = problem()
+    dy = np.zeros_like(x)
+    dy[1, 2, 3] = np.inf
+    _, rms = norms.rms_forward(gain(params), x, eps=EPS)
+    _, _, added = norms.add_rms_forward(gain(params), x, x, eps=EPS)
+    _, layer = norms.layer_norm_forward(params, x, eps=EPS)
+    with np.errstate(invalid="ignore"):
+        results = (
+            norms.rms_backward(dy, rms),
+            norms.add_rms_backward(x, dy, added),
+            norms.layer_norm_backward(dy, layer),
+        )
+    for dx, grads in results:
+        assert np.isfinite(dx[:1]).all() and not np.isfinite(dx[1, 2]).any()
+        assert (~np.isfinite(grads["g"])).tolist() == [False, False, False, True, False, False]
+
+
 def test_bad_branch_epsilon_and_gradient(backend):
     params, x = problem()
     with pytest.raises(InputError, match=r"branch: wanted shape \(2, 3, 6\), got \(3, 6\)"):

@@ -228,3 +228,14 @@ def test_numbers_out_of_range_are_refused():
         repetition(CHOICE[:1], 4, rng())
     with pytest.raises(InputError, match="label"):
         shares(CHOICE, np.array([0, 1]), (4, 2))
+
+
+def test_choices_are_rows_of_whole_numbers():
+    choice = CHOICE.tolist()
+    np.testing.assert_array_equal(co_activation(choice, 4), co_activation(CHOICE, 4))
+    np.testing.assert_array_equal(independent(choice, rng()), independent(CHOICE, rng()))
+    for call in (lambda c: co_activation(c, 4), lambda c: independent(c, rng())):
+        with pytest.raises(InputError, match=r"choice: wanted shape \(N, k\), got \(5,\)"):
+            call(CHOICE[:, 0])
+        with pytest.raises(InputError, match="choice: wanted integer numbers"):
+            call(CHOICE / 1)

@@ -247,6 +247,8 @@ def test_an_interrupted_run_continues_as_if_it_had_not_been_interrupted():
     continued = em.continue_em(problem, em.run_em(problem, params, 1e-6, 4), 1e-6, 1000)
     assert np.array_equal(whole.history, continued.history)
     assert np.array_equal(whole.resp, continued.resp)
+    for run in (whole, em.run_em(problem, params, 1e-6, 4)):  # converged, or with all its steps
+        assert em.continue_em(problem, run, 1e-6, 4) is run
 
 
 def test_a_fit_that_is_stopped_warns():
@@ -389,6 +391,19 @@ def test_standardised_columns():
     z = em.standardise(x)
     np.testing.assert_allclose(z[:, 0], np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-14)
     assert (z[:, 1:] == 0).all()
+    deviation = np.array([3e-12, 1.4e-12, 0.7e-12])  # the last is taken for rounding
+    z = em.standardise(1 + deviation * np.array([[-1.0], [1.0]]))
+    np.testing.assert_allclose(z, [[-1, -1, 0], [1, 1, 0]], rtol=1e-3)
+
+
+def test_x_y_and_the_inputs_of_the_gate_count_alike_however_many_columns_they_have():
+    rng = np.random.default_rng(0)
+    x, y, gate_x = rng.normal(size=(40, 3)) * [1, 10, 100], rng.normal(size=(40, 2)), rng.random(40)
+    problem = em.prepare(x, y, 2, family=em.Gaussian(), gate_x=gate_x[:, None])
+    parts = np.split(em.coordinates(problem), [3, 5], axis=1)
+    for part, width in zip(parts, (3, 2, 1), strict=True):
+        np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-14)
+        np.testing.assert_allclose(part.var(axis=0), 1 / width)
 
 
 def test_runs_are_ranked_by_their_last_objective():

@@ -35,6 +35,7 @@ def test_predictions_of_numbers_by_hand():
     W, b, var = (fit.params[k] for k in ("W", "b", "var"))
     x, y = random_data("full", 17, N=4)
     mean = np.einsum("nd,edc->nec", x, W) + b
+    np.testing.assert_allclose(fit.outputs(x), mean)
     np.testing.assert_allclose(fit.predict(x), np.einsum("ne,nec->nc", fit.gate(x), mean))
     density = [
         [normal_density(y[n], mean[n, e], var[e]) for e in range(len(var))] for n in range(4)

@@ -97,6 +97,19 @@ def test_posteriors_are_those_of_the_paper():
     np.testing.assert_allclose(grads["W"][4], -x.T @ (cache.post.resp[:, 4:5] * residual))
 
 
+@pytest.mark.parametrize("tree", TREES)
+@each_covariance
+def test_the_evidence_of_a_gate_is_the_likelihood_of_its_subtree(tree, covariance):
+    params, x, y = random_tree(tree, covariance)
+    subtrees = [params]
+    _, cache = hme.forward(params, x, y)
+    assert len(cache.post.evidence) == len(tree)
+    for evidence, branches in zip(cache.post.evidence, tree, strict=True):
+        losses = [hme.forward(subtree, x, y)[0] for subtree in subtrees]
+        np.testing.assert_allclose(evidence, -np.transpose(losses), rtol=1e-10, atol=1e-12)
+        subtrees = [hme.subtree(p, branch) for p in subtrees for branch in range(branches)]
+
+
 @each_covariance
 def test_a_mixture_as_an_expert_is_the_tree(covariance):
     """Gate over three mixtures, put together by hand from the mixtures' likelihoods and

@@ -78,6 +78,26 @@ def test_a_short_run_goes_on_as_if_it_had_not_been_interrupted():
     np.testing.assert_array_equal(continued.history, whole.history)
 
 
+def test_the_third_that_is_best_after_a_short_run_goes_on():
+    x, y = random_data("expert")
+    settings = {"family": FAMILIES["expert"], "ridge": 0.01, "tol": 1e-3}
+    problem = em.prepare(x, y, 4, family=FAMILIES["expert"], ridge=0.01)
+    rng = np.random.default_rng(2)
+    starts = [hme_fit.initial_params(problem, (2, 2), rng) for _ in range(6)]
+
+    def run(params, **options):
+        return hme_fit.fit(x, y, (2, 2), rng=None, initial=params, **settings, **options)
+
+    with pytest.warns(em.ConvergenceWarning):
+        short = [run(params, max_iter=3).history[-1] for params in starts]
+    ends = np.array([run(params).history[-1] for params in starts])
+    first, second = np.argsort(short)[::-1][:2]
+    assert max(first, second) > 1 and ends[:2].max() < max(ends[first], ends[second]) < ends.max()
+    options = {**settings, "restarts": 6, "short": 3}
+    fit = hme_fit.fit(x, y, (2, 2), rng=np.random.default_rng(2), **options)
+    assert fit.history[-1] == max(ends[first], ends[second])
+
+
 def test_leaves_below_one_gate_begin_as_neighbours():
     z = np.linspace(0, 1, 40)[:, None]
     for seed in range(5):

@@ -238,6 +238,8 @@ def test_foot_and_active_experts(rng):
     foot = jacobs1991.decision_foot(W, b)
     np.testing.assert_allclose((foot * W).sum(axis=1) + b, 0, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(foot, axis=1), np.abs(b) / np.linalg.norm(W, axis=1))
+    both = jacobs1991.decision_foot(np.stack([W, 2 * W]), np.stack([b, 3 * b]))  # at two epochs
+    np.testing.assert_allclose(both, [foot, 1.5 * foot])
     p = np.eye(3)[[0] * 10 + [2] * 10] * 0.8
     assert list(jacobs1991.active_experts(p)) == [True, False, True]
 

@@ -102,6 +102,13 @@ def test_a_constant_input_is_recognised_in_spite_of_rounding(value):
         np.testing.assert_allclose(coef[[0, 2]], coef_without, rtol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_whether_an_input_is_constant_does_not_depend_on_its_unit(unit):
+    x = unit * np.array([[1, 1, 1], [1, 2, 1 + 1e-16], [1, 3, 1 + 1e-14]])
+    assert least_squares.is_constant(x).tolist() == [True, False, False]
+    assert least_squares.is_constant(x[:2]).tolist() == [True, False, True]
+
+
 def test_inputs_far_from_the_origin():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(40, 1))

@@ -175,6 +175,14 @@ def test_the_gradient_of_thresholds_is_that_of_their_loss():
     np.testing.assert_array_equal(grads["router"]["threshold"], 0.5 * dthreshold)
 
 
+def test_the_perplexity_is_that_of_the_loss_in_training():
+    setup = RouterSetup(top_k, TOP_2)
+    params, x, y, ids = small_memory(setup)
+    step = associative_memory.train_step(setup, params, None, x, y, ids, lr=0.02, rng=None)
+    measured = associative_memory.measure(setup, params, x, y, batch=len(x))
+    assert measured["perplexity"] == pytest.approx(np.exp(step.loss), rel=1e-6)
+
+
 def test_measure_by_hand():
     setup = RouterSetup(top_k, {"k": 1, "renormalise": False})
     params, x, y, _ = small_memory(setup, n_experts=4)

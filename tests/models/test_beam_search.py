@@ -41,8 +41,9 @@ def log_probabilities(params, source, valid, tokens):
     return log_p[np.arange(len(tokens)), list(tokens)], log_p
 
 
-def test_greedy_is_the_best_token_at_every_position():
-    params, source, valid = problem()
+@pytest.mark.parametrize("seed", [0, 1])
+def test_greedy_is_the_best_token_at_every_position(seed):
+    params, source, valid = problem(seed)
     found = beam_search.translate(
         params, source, CONFIG, start=START, end=END, longest=6, source_valid=valid
     )
@@ -60,9 +61,9 @@ def test_greedy_is_the_best_token_at_every_position():
     assert len({len(result.tokens) for result in found}) > 1
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_a_wide_beam_meets_the_best_of_all_sentences(alpha):
-    params, source, valid = problem(seed=3, B=2)
+@pytest.mark.parametrize(("alpha", "lengths"), [(0.0, [1, 2]), (1.0, [3, 2])])
+def test_a_wide_beam_meets_the_best_of_all_sentences(alpha, lengths):
+    params, source, valid = problem(seed=26, B=2)
     longest = 4
     found = beam_search.translate(
         params,
@@ -75,6 +76,7 @@ def test_a_wide_beam_meets_the_best_of_all_sentences(alpha):
         length_penalty=alpha,
         source_valid=valid,
     )
+    assert [len(result.tokens) for result in found] == lengths
     for b, result in enumerate(found):
         best = (-np.inf, None)
         for length in range(longest):

@@ -130,6 +130,19 @@ def test_lazy_experts(layout, tmp_path, monkeypatch):
         nested.leaves(lazy)
 
 
+@pytest.mark.parametrize("layout", ["glam", "switch"])
+def test_lazy_experts_of_native_files(layout, tmp_path):
+    """The experts of the layers that have a router stay in the files, and no others."""
+    config, p = saved(tmp_path, layout)
+    loaded, lazy = checkpoints.load(tmp_path, dtype=np.float64, lazy=True)
+    for layer, whole in zip(lazy["layers"], p["layers"], strict=True):
+        assert isinstance(layer["experts"], dict) == ("router" not in whole)
+    ids, _ = text(config)
+    np.testing.assert_allclose(
+        decoder.forward(lazy, ids, loaded)[0], decoder.forward(p, ids, config)[0], rtol=1e-9
+    )
+
+
 def test_lazy_experts_of_fused_files(tmp_path):
     config, p = saved(tmp_path / "apart")
     fuse(tmp_path / "apart", tmp_path / "fused", config, p)

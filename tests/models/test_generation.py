@@ -11,6 +11,7 @@ from moe_np.base.checks import InputError
 from moe_np.layers import key_values, projections
 from moe_np.models import decoder, generation
 from tests.support.decoders import GENERATING, LAYOUTS, SMALL, params, text
+from tests.support.draws import Constant
 
 every_model = pytest.mark.parametrize("name", GENERATING)
 
@@ -167,21 +168,10 @@ def test_what_is_drawn_has_its_frequency():
     np.testing.assert_allclose(count, [0.1, 0.4, 0.2, 0.3], atol=0.012)
 
 
-class Extreme(np.random.Generator):
-    """Draws the ends of [0, 1)."""
-
-    def __init__(self, u):
-        super().__init__(np.random.PCG64(0))
-        self.u = u
-
-    def random(self, size):
-        return np.full(size, self.u)
-
-
 @pytest.mark.parametrize("u", [0.0, np.nextafter(1, 0)])
 def test_the_ends_of_the_draw(u):
     p = np.array([[0, 0.3, 0, 0.1 + 0.6, 0]])
-    assert generation.draw(p, Extreme(u))[0] in (1, 3)
+    assert generation.draw(p, Constant(u))[0] in (1, 3)
 
 
 # --- generate -------------------------------------------------------------------------------------
@@ -210,6 +200,13 @@ def test_the_same_seed_gives_the_same_text():
         _, _, iterator = tokens(rng=np.random.default_rng(seed), top_k=9, top_p=0.9)
         texts.append([token.ids.tolist() for token in iterator])
     assert texts[0] == texts[1] != texts[2] and len(texts[0]) == 8
+
+
+def test_a_draw_has_the_probabilities_of_the_model_unless_told_otherwise():
+    _, _, usual = tokens(rng=np.random.default_rng(0))
+    _, _, told = tokens(rng=np.random.default_rng(0), temperature=1.0, top_k=None, top_p=None)
+    for token, same in zip(usual, told, strict=True):
+        np.testing.assert_array_equal(token.probability, same.probability)
 
 
 def test_the_probability_of_a_token():

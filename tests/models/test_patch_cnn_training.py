@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moe_np.base import optim
 from moe_np.base.checks import InputError
 from moe_np.models import patch_cnn, patch_cnn_training
 from tests.support.patch_cnn import D, E, N, problem
@@ -111,6 +112,22 @@ def test_stop_rule(monkeypatch):
     # near the floor and not rising
     assert stopped_at(monkeypatch, [0.3138, 0.3138, 0.3137]) == (2, False)
     assert stopped_at(monkeypatch, [0.5, 0.9, 0.9], stop=False) == (2, False)
+
+
+def test_a_single_network_is_trained_by_adam_with_weight_decay():
+    params, x, y, _, _ = problem()
+    params = {name: params[name][:1] for name in ("w", "b")}
+    batch = patch_cnn_training.batch(x, y)
+    options = {"epochs": 5, "activation": "cubic", "lr": 0.01}
+    passes = list(patch_cnn_training.train_single(params, batch, **options))
+    state = None
+    for number, training_pass in enumerate(passes):
+        value, grads = patch_cnn_training.single_gradients(params, batch, activation="cubic")
+        params, state = optim.adam(params, grads, state, lr=0.01, weight_decay=5e-4)
+        assert (training_pass.epoch, training_pass.loss) == (number, value)
+        for name, p in params.items():
+            np.testing.assert_array_equal(training_pass.params[name], p)
+    assert len(passes) == 5 and passes[-1].loss < passes[0].loss
 
 
 def test_stop_rule_of_a_single_network(monkeypatch):

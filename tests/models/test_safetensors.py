@@ -66,6 +66,14 @@ def test_the_numbers_begin_at_a_multiple_of_8(tmp_path):
         assert Reader(tmp_path / "a.safetensors")["a" * length].tolist() == [1, 1]
 
 
+def test_a_file_byte_by_byte(tmp_path):
+    """The length of the header, the header in UTF-8 filled with spaces, and the numbers."""
+    safetensors.write(tmp_path / "a", {"ε": np.array([1, -2], np.float32)})
+    header = '{"ε":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.encode()
+    numbers = b"\x00\x00\x80\x3f\x00\x00\x00\xc0"
+    assert (tmp_path / "a").read_bytes() == b"\x38" + bytes(7) + header.ljust(56) + numbers
+
+
 def test_other_byte_order(tmp_path):
     array = np.arange(4, dtype=">f4")
     safetensors.write(tmp_path / "a", {"a": array})

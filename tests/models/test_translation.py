@@ -8,6 +8,7 @@ from moe_np.base.checks import InputError
 from moe_np.base.params import flatten, leaves, map_leaves, unflatten
 from moe_np.layers import cross_entropy
 from moe_np.models import translation, translation_config, translation_decoder, translation_encoder
+from tests.support import decoders
 
 NOISY = translation.Config(
     source_vocabulary=6,
@@ -202,6 +203,11 @@ def test_bad_configs(change, message):
         translation.forward(params, source, source, config)
 
 
+def test_a_config_of_another_model_is_refused():
+    with pytest.raises(InputError, match=r"config: wanted a translation\.Config, got"):
+        translation_config.init(np.random.default_rng(0), decoders.SMALL)
+
+
 def test_bad_input():
     params, source, targets, _ = problem(NOISY)
     with pytest.raises(InputError, match="ids: wanted token numbers from 0 to 5, got 6"):
@@ -215,5 +221,8 @@ def test_bad_input():
         translation.forward(params, source, source, NOISY, valid=late)
     with pytest.raises(InputError, match="start: wanted a whole number of at least 0"):
         translation.shift_right(targets, -1)
+    logits, cache = translation.forward(params, source, source, NOISY)
+    with pytest.raises(InputError, match=r"dlogits: wanted shape \(3, 4, 7\), got \(4, 3, 7\)"):
+        translation.backward(logits.swapaxes(0, 1), cache)
     memory, _ = translation_encoder.forward(params["encoder"], source, NOISY)
     assert memory.shape == (3, 4, 4) and translation_decoder.State._fields == ("attentive", "lstm2")

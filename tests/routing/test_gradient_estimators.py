@@ -7,6 +7,7 @@ from moe_np.base import numerics
 from moe_np.base.checks import InputError
 from moe_np.layers import experts, sparse_layer
 from moe_np.routing import gradient_estimators
+from tests.support.draws import Constant
 from tests.support.routers import Case
 
 CASES = {
@@ -258,6 +259,12 @@ def test_bernoulli_estimators():
     assert gradient_estimators.bernoulli_straight_through(on - off) == pytest.approx(
         true / (sigma[0] * (1 - sigma[0]))
     )
+
+
+@pytest.mark.parametrize("u", [0.0, np.nextafter(1, 0)])
+def test_a_unit_of_probability_0_is_never_on_and_one_of_probability_1_always(u):
+    h, sigma = gradient_estimators.bernoulli(np.array([-1e4, 1e4]), Constant(u))
+    assert sigma.tolist() == h.tolist() == [0, 1]
 
 
 def test_bernoulli_without_an_rng_is_a_threshold():

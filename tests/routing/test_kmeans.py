@@ -165,6 +165,7 @@ def test_a_centroid_without_tokens_stays():
 def test_the_offset_of_points_that_are_far_from_0_and_close_together():
     points = np.array([[1000.0, 0], [1001, 2]])
     np.testing.assert_array_equal(kmeans.offset(points), [1000.5, 1])
+    np.testing.assert_array_equal(kmeans.offset(points / 2**40), np.array([1000.5, 1]) / 2**40)
     for near in (points - [1000, 0], points[:1], points[:0]):
         np.testing.assert_array_equal(kmeans.offset(near), [0, 0])
     # just above and just below 30 times the spread

@@ -62,6 +62,20 @@ def test_k_equal_to_e_is_the_dense_mixture(problem):
         np.testing.assert_allclose(dense, numerics.softmax(x @ params["w"]), rtol=1e-12)
 
 
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_a_gradient_of_another_type_is_taken_in_that_of_the_tokens(problem, renormalise, backend):
+    """The compiled loops compute in it; NumPy may take more digits on the way."""
+    params, x = {"w": problem[0]["w"].astype(np.float32)}, problem[1].astype(np.float32)
+    routing, cache = top_k.route(params, x, k=2, renormalise=renormalise)
+    dweight = np.random.default_rng(0).normal(size=routing.weight.shape).astype(np.float32)
+    dx, grads = top_k.route_backward(dweight, None, cache)
+    same_dx, same_grads = top_k.route_backward(dweight.astype(np.float64), None, cache)
+    assert same_dx.dtype == same_grads["w"].dtype == np.float32
+    atol = 0 if backend == "numba" else 1e-6
+    np.testing.assert_allclose(same_dx, dx, rtol=0, atol=atol)
+    np.testing.assert_allclose(same_grads["w"], grads["w"], rtol=0, atol=atol)
+
+
 def test_renormalise_has_no_default(problem):
     with pytest.raises(TypeError, match="renormalise"):
         top_k.route(*problem, k=2)

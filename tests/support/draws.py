@@ -1,0 +1,14 @@
+"""A generator whose draws are known."""
+
+import numpy as np
+
+
+class Constant(np.random.Generator):
+    """Every number that it draws from [0, 1) is u."""
+
+    def __init__(self, u):
+        super().__init__(np.random.PCG64(0))
+        self.u = u
+
+    def random(self, size):
+        return np.full(size, self.u)
