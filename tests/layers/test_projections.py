@@ -1,5 +1,7 @@
 """Projections of attention: initialisation, biases and norms in their order, bad parameters."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -97,5 +99,8 @@ def test_bad_heads_and_inputs():
         projections.init(rng, 6, heads=4, kv_heads=2)
     with pytest.raises(InputError, match=r"memory: wanted shape \(2, S, 5\), got \(1, 3, 5\)"):
         projections.check(params, x, x[:1], 3, 1)
+    for wrong, words in [(x[0], "got (3, 5)"), (x * np.nan, "finite numbers")]:
+        with pytest.raises(InputError, match=rf"^x: wanted .*{re.escape(words)}"):
+            projections.check(params, wrong, x, 3, 1)
     with pytest.raises(InputError, match="x: wanted float64, as wq, got float32"):
         projections.check(params, x.astype(np.float32), x, 3, 1)

@@ -130,6 +130,21 @@ def test_the_bound_is_never_below_the_curvature():
         assert np.linalg.eigvalsh(gap).min() > -1e-9
 
 
+@pytest.mark.parametrize("K", [2, 5])
+def test_the_bound_is_reached_where_two_classes_have_probability_one_half(K):
+    """Along the line that moves these two apart; for two classes everywhere."""
+    _, x, target, weight = softmax_problem(5, K=K)
+    stack = irls.make_stack(make_design(x), target, weight, 0.5)
+    theta = np.zeros((K - 1, 1, 3))
+    theta[1:, :, -1] = -100
+    if K > 2:  # the last class, whose logit is 0, has nothing of it
+        theta[:2, :, -1] = 100
+    _, hessian = irls.derivatives(stack, irls.evaluate(stack, theta))
+    gap = (irls.curvature_bound(stack) - hessian)[:, :, 0]
+    apart = np.array([1.0, -1, 0, 0])[: K - 1]
+    np.testing.assert_allclose(np.einsum("k,klde,l->de", apart, gap, apart), 0, atol=1e-9)
+
+
 def test_a_stack_is_the_same_as_its_problems_separately():
     rng, x, target, weight = softmax_problem(6, M=3)
     initial = rng.normal(size=(3, 3, 3))

@@ -5,7 +5,7 @@ import pytest
 
 from moe_np import kernels
 from moe_np.base.checks import InputError
-from moe_np.layers import rotary
+from moe_np.layers import few_tokens, rotary
 from moe_np.models import decoder, decoder_step, generation
 from tests.support.decoders import GENERATING, LAYOUTS, SMALL, params, text
 
@@ -53,6 +53,26 @@ def test_a_compiled_block_is_the_block_in_pieces(name):
         np.testing.assert_allclose(kv.values, before[1], rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(gate.weight.ravel(), wanted.weight, rtol=1e-11)
         np.testing.assert_array_equal(gate.choice.ravel(), wanted.expert)
+
+
+@pytest.mark.parametrize(("B", "is_compiled"), [(2, True), (3, False)])
+def test_blocks_are_compiled_for_few_assignments(monkeypatch, B, is_compiled):
+    """Two experts per token, and at most four assignments are few."""
+    pytest.importorskip("numba")
+    monkeypatch.setenv("MOE_NP_KERNELS", "numba")
+    monkeypatch.setattr(few_tokens, "MOST", 4)
+    in_pieces = []
+    block_numpy = decoder_step.block_numpy
+    monkeypatch.setattr(
+        decoder_step, "block_numpy", lambda *a: in_pieces.append(a[3]) or block_numpy(*a)
+    )
+    p = params(SMALL)
+    ids, _ = text(SMALL, B=B, T=6)
+    whole, _ = decoder.forward(p, ids, SMALL)
+    _, state = generation.prefill(p, ids[:, :5], SMALL)
+    logits, _ = decoder_step.forward(p, ids[:, 5], SMALL, state.kv)
+    np.testing.assert_allclose(logits, whole[:, 5], rtol=1e-9, atol=1e-11)
+    assert in_pieces == ([] if is_compiled else list(range(SMALL.layers)))
 
 
 def test_what_a_compiled_block_does_not_know():

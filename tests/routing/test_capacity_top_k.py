@@ -101,6 +101,8 @@ def test_without_a_capacity_it_is_top_k_to_the_bit(renormalise, padding):
     other, other_cache = top_k.route(weights, x, **options)
     for a, b in zip(ours, other, strict=True):
         np.testing.assert_array_equal(a, b)
+    for name in ("x", "w", "probs", "choice", "weight"):  # the names of the stages
+        np.testing.assert_array_equal(getattr(cache, name), getattr(other_cache, name))
     rng = np.random.default_rng(1)
     dweight = rng.normal(size=ours.weight.shape)
     for dlogits in (None, rng.normal(size=(20, 5))):

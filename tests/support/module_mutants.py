@@ -2,8 +2,8 @@
 one of them made.
 
 A mutant changes a comparison, an operator of arithmetic, a number, a flag, a default, an axis or a
-condition, swaps two arguments, or drops a statement. Docstrings, annotations, messages and imports
-stay as they are.
+condition, swaps two arguments, or drops a statement. Docstrings, annotations, messages, imports and
+the options that a router shows as its EXAMPLE, of which others are as good, stay as they are.
 """
 
 import ast
@@ -107,6 +107,8 @@ def _of_statement(statement, function, assigned):
         return
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return  # a docstring
+    if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "EXAMPLE":
+        return
     changes = list(_changes(statement))
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) and assigned is None:
         function = f"{function}.{statement.name}".strip(".")

@@ -13,6 +13,7 @@ SOURCE = '''
 import os
 
 SIZE = 3
+EXAMPLE: dict = {"k": 2}
 
 def f(x, y, *, axis: int = 1):
     """Docstring."""
