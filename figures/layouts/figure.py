@@ -29,7 +29,7 @@ def make(job: Job) -> str:
                 label = system if number == 0 else None
                 axes[0].plot(r["steps"], r["validation"], color=colour, linewidth=1.2, label=label)
         axes[0].set(xlabel="update", ylabel="held-out loss, nats per token")
-        axes[0].legend()
+        axes[0].legend(title=f"{len(result['seeds'])} seeds each")
         rounded = result["summary"][EVERY]["rounded"]
         for number, (way, label) in enumerate(WAYS.items()):
             places = [layer + 0.38 * (number - 0.5) for layer in range(len(rounded[way]))]
@@ -37,6 +37,7 @@ def make(job: Job) -> str:
             axes[1].bar(places, percent, 0.36, color=plots.COLOURS[number], label=label)
         axes[1].set(xticks=range(len(places)), xlabel="layer", ylabel="percent of the tokens")
         axes[1].set_title("Tokens with other experts")
-        axes[1].legend()
+        axes[1].margins(y=0.3)  # room for the legend above the bars
+        axes[1].legend(loc="upper left")
         job.save(fig, "layouts")
     return "![layouts](layouts.png)\n\n" + report(result)

@@ -28,6 +28,7 @@ CLAIMS = {  # claim -> what is compared, the direction of the literature
     ),
     "alternate": ("test loss: every other layer, less every layer", "not compared"),
 }
+DIGITS = {"precision": 4}  # of the differences; the shares are of the order of a thousandth
 
 
 def report(result: Result) -> str:
@@ -60,7 +61,7 @@ def claims_table(result: Result) -> str:
     rows = [
         (
             CLAIMS[name][0],
-            interval(ours["interval"], 3),
+            interval(ours["interval"], DIGITS.get(name, 3)),
             CLAIMS[name][1],
             ours["verdict"] or MISSING,
         )
