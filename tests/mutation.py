@@ -332,8 +332,6 @@ def put_in_place(case: Case, tree: ast.Module, path: pathlib.Path) -> bool:
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
             live[place_of(thing.__code__)].append(thing)
-    if not different:
-        return put_defaults_in_place(case, tree, module, live)
     is_done = False
     for place in different:
         for function in live[place]:
@@ -341,7 +339,7 @@ def put_in_place(case: Case, tree: ast.Module, path: pathlib.Path) -> bool:
                 return False
             function.__code__ = new[place]
             is_done = True
-    return is_done
+    return is_done or put_defaults_in_place(case, tree, module, live)
 
 
 def put_defaults_in_place(case, tree, module, live):

@@ -41,6 +41,22 @@ def test_a_window_keeps_what_is_read():
     assert key_values.empty(1, 2, 5, 4, window=3).keys.shape[2] == 5
 
 
+def test_arrays_have_room_for_as_many_positions_as_rows_unless_told_otherwise():
+    for room, wanted in ((0, 3), (2, 2)):
+        kv = key_values.KeyValues(np.zeros((1, 2, 3, 4)), np.zeros((1, 2, 3, 4)), room=room)
+        kv.append(np.ones((1, wanted, 2, 4)), np.ones((1, wanted, 2, 4)))
+        with pytest.raises(InputError, match=f"room for {wanted + 1} positions, got {wanted}"):
+            kv.append(np.ones((1, 1, 2, 4)), np.ones((1, 1, 2, 4)))
+
+
+def test_the_next_position_has_a_row():
+    for window in (None, 2):
+        kv = key_values.empty(1, 2, 9, 4, window=window)
+        for _ in range(9):
+            assert kv.free_row() < kv.keys.shape[2] == kv.values.shape[2]
+            kv.append(np.ones((1, 1, 2, 4)), np.ones((1, 1, 2, 4)))
+
+
 def test_no_room_and_other_shapes():
     kv = key_values.empty(1, 2, 3, 4)
     kv.append(np.ones((1, 2, 2, 4)), np.ones((1, 2, 2, 4)))

@@ -5,6 +5,7 @@ import ast
 import numpy as np
 import pytest
 
+from moe_np.layers import key_values
 from moe_np.routing import top_k
 from tests import mutation
 from tests.support import module_mutants
@@ -100,6 +101,20 @@ def test_an_imported_function_gets_the_changed_code_in_a_forked_process(function
     before = deviation()
     assert mutation.in_a_fork(lambda: int(work() != 11), 60.0) == 0
     assert deviation() == before
+
+
+def test_a_method_gets_its_changed_default_in_a_forked_process():
+    path = mutation.modules()["layers/key_values.py"]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    cases = mutation.cases_of("layers/key_values.py", tree)
+    (case,) = [c for c in cases if c.mutant.change.endswith("def free_row(self, T: int=2) -> int:")]
+    free_row = key_values.KeyValues.free_row
+
+    def work():
+        return not mutation.put_in_place(case, tree, path) or free_row.__defaults__ != (2,)
+
+    assert mutation.in_a_fork(lambda: int(work()), 60.0) == 0
+    assert free_row.__defaults__ == (1,)
 
 
 @pytest.mark.seconds
