@@ -93,7 +93,8 @@ def build(work):
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(source)
-    options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1)]
+    processes = (os.cpu_count() or 1) + 1  # one of them waits while pages are written
+    options = ["-q", "-W", "--keep-going", "-j", str(processes)]
     options += ["-d", str(work / "trees")]
     options += ["-D", f"nb_execution_cache_path={prepare_kernels(work)}"]
     status = build_main([*options, str(source), str(html)])

@@ -11,11 +11,12 @@ import numpy as np
 from moe_np import plots
 from moe_np.mixtures import jacobs1991
 
-SIZE = {"dpi": 72}
+DPI = 72
 NAMES = {"cooperative": "eq. 1", "competitive": "eq. 2", "mixture": "eq. 3"}
 GRID = np.linspace(-3, 3, 61)
 TARGETS = np.array([[-2.0], [2.0]])
-HELD = 12  # frames for which the end stays
+FRAME = 125  # milliseconds for which a frame is seen
+HELD = 1500  # the last one
 
 # lesson -> (name, what the picture shows)
 PICTURES = {
@@ -43,14 +44,23 @@ def make(folder: pathlib.Path) -> None:
 
 
 def write(figure, draw, n_frames, path):
-    """Draw the frames 0 to n_frames − 1 and hold the last one."""
-    from matplotlib.animation import FuncAnimation, PillowWriter
+    """Draw the frames 0 to n_frames − 1; the last one stays for a while."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
-    frames = [*range(n_frames), *[n_frames - 1] * HELD]
-    moving = FuncAnimation(figure, draw, frames=frames)
-    moving.save(path.with_suffix(".gif"), writer=PillowWriter(fps=8), **SIZE)
-    draw(n_frames - 1)
-    figure.savefig(path.with_suffix(".png"), **SIZE)
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    frames = []
+    for frame in range(n_frames):
+        draw(frame)
+        canvas.draw()
+        figure.set_layout_engine("none")  # the places of the first frame hold for all
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        frames.append(Image.fromarray(pixels))
+    durations = [FRAME] * (n_frames - 1) + [HELD]
+    options = {"save_all": True, "duration": durations, "loop": 0}
+    frames[0].save(path.with_suffix(".gif"), append_images=frames[1:], **options)
+    frames[-1].save(path.with_suffix(".png"))
 
 
 # --- the landscapes of lesson 03 ------------------------------------------------------------------
@@ -125,10 +135,10 @@ def vowels(path: pathlib.Path) -> None:
     steps = walk.vowels(start, data.x_train, data.d_train, lr=0.04, every=40, stop=0.08)
     states = list(steps)
     figure = Figure(figsize=(6.6, 4.4))
+    ax = figure.subplots()
 
     def draw(frame):
-        figure.clear()
-        state = states[frame]
-        pictures.decision_lines(figure.add_subplot(), state, states[: frame + 1])
+        ax.clear()
+        pictures.decision_lines(ax, states[frame], states[: frame + 1])
 
     write(figure, draw, len(states), path)

@@ -40,3 +40,28 @@ def mathjax() -> pathlib.Path:
     """The file of MathJax where pip has put it."""
     files = importlib.metadata.files("sphinx-mathjax-offline") or ()
     return pathlib.Path(next(file for file in files if file.name == mathjax_path).locate())
+
+
+def setup(app):
+    app.connect("env-before-read-docs", spread)
+    app.connect("html-page-context", open_one_branch, priority=400)  # before the theme's own
+
+
+def spread(app, env, names):
+    """Mix the pages, so that each stretch of the list has some of the notebooks.
+
+    Sphinx gives every process a stretch, and in the order of the alphabet all lessons are in one.
+    """
+    places = sorted(range(len(names)), key=lambda place: place * 0.618034 % 1)
+    names[:] = [names[place] for place in places]
+
+
+def open_one_branch(app, page, template, context, doctree):
+    """Leave the modules of other topics out of the sidebar.
+
+    The theme opens all branches: over 500 lines in every page, which take ten times as long to
+    write as the page itself.
+    """
+    if "toctree" in context:
+        tree = context["toctree"]
+        context["toctree"] = lambda **options: tree(**{**options, "collapse": True})

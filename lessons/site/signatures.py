@@ -67,11 +67,18 @@ def home(module: str, name: str) -> str:
     head, _, rest = name.partition(".")
     if not rest and name in types(module):
         return f"{module}.{name}"
+    imported = imports(module).get(head)
+    return (_imported_home(*imported, rest) if imported else None) or name
+
+
+@functools.cache
+def imports(module: str) -> dict[str, tuple[str, str]]:
+    """{name: (source, its name there)} of what a module imports with `from source import`."""
+    names: dict[str, tuple[str, str]] = {}
     for node in ast.walk(syntax(module)):
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            if (alias.asname or alias.name) == head:
-                return _imported_home(node.module, alias.name, rest) or name
-    return name
+            names.setdefault(alias.asname or alias.name, (node.module, alias.name))
+    return names
 
 
 def _imported_home(source, name, rest):

@@ -20,6 +20,7 @@ sys.path.insert(
 )  # lessons is a folder of the checkout
 animations = importlib.import_module("lessons.site.animations")
 builder = importlib.import_module("lessons.site.__main__")
+conf = importlib.import_module("lessons.site.conf")
 course = importlib.import_module("lessons.site.course")
 glossary_links = importlib.import_module("lessons.site.glossary_links")
 links = importlib.import_module("lessons.site.links")
@@ -307,6 +308,27 @@ def test_what_a_page_would_fetch_from_outside_is_seen(tmp_path):
     )
     fetched = [(str(page), address) for page, address in builder.fetched_from_outside(tmp_path)]
     assert fetched == [("a.html", "https://x/y.js"), ("b.html", "//x/s.css")]
+
+
+# --- what Sphinx takes long for -------------------------------------------------------------------
+
+
+def test_each_stretch_of_the_pages_has_as_many_lessons():
+    pages_in_order = [f"lessons/{i:02}" for i in range(30)] + [f"reference/{i}" for i in range(570)]
+    names = list(pages_in_order)
+    conf.spread(None, None, names)
+    assert sorted(names) == sorted(pages_in_order)
+    stretches = [names[start : start + 60] for start in range(0, 600, 60)]
+    for stretch in stretches:
+        assert 2 <= sum(name.startswith("lessons/") for name in stretch) <= 4
+
+
+def test_the_sidebar_opens_the_branch_of_its_page_alone():
+    context = {"toctree": lambda **options: options}
+    conf.open_one_branch(None, "topics/em", "page.html", context, None)
+    shown = context["toctree"](collapse=False, titles_only=True)
+    assert shown == {"collapse": True, "titles_only": True}
+    conf.open_one_branch(None, "search", "search.html", {}, None)
 
 
 # --- the course -----------------------------------------------------------------------------------
