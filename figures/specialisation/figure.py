@@ -66,10 +66,11 @@ def words_known(ax: "Axes", ours: Result) -> None:
         chance = [100 * layer["permuted"]["mean"] for layer in layers]
         ax.plot(value, "o-", color=colour, label=f"{label} token")
         ax.plot(chance, ":", color=colour)
+    ax.plot([], [], ":", color="grey", label="by chance")
     ax.set(xlabel="layer", ylabel="percent", title="Share of a token's commonest expert")
-    ax.set(xticks=range(len(value)))
-    ax.set_ylim(0, 103)
-    ax.legend(fontsize=10)
+    ax.set(xticks=range(len(value)), yticks=range(0, 101, 20))
+    ax.set_ylim(0, 130)  # room for the legend above the lines
+    ax.legend(fontsize=10, ncols=2, loc="upper center")
 
 
 def domains_taken(ax: "Axes", first: Result) -> None:
