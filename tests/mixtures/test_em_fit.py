@@ -18,6 +18,7 @@ def test_predictions_of_classes_by_hand():
         g = numerics.softmax(x[n] @ U + c)
         p = np.array([numerics.softmax(x[n] @ W[e] + b[e]) for e in range(3)])
         np.testing.assert_allclose(fit.gate(x)[n], g)
+        np.testing.assert_allclose(fit.outputs(x)[n], p)
         np.testing.assert_allclose(fit.predict_proba(x)[n], g @ p)
         assert fit.predict(x)[n] == (g @ p).argmax()
         np.testing.assert_allclose(fit.responsibilities(x, y)[n], g * p[:, y[n]] / (g @ p[:, y[n]]))

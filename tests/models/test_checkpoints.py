@@ -130,6 +130,24 @@ def test_lazy_experts(layout, tmp_path, monkeypatch):
         nested.leaves(lazy)
 
 
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_where_an_expert_lies_in_the_files(is_fused, tmp_path):
+    """The numbers from the first byte on are those of the parameter."""
+    config, p = saved(tmp_path / "apart")
+    folder = tmp_path / ("fused" if is_fused else "apart")
+    if is_fused:
+        fuse(tmp_path / "apart", folder, config, p)
+    _, lazy = checkpoints.load(folder, dtype=np.float64, lazy=True)
+    for number in range(config.experts):
+        sources = lazy["layers"][1]["experts"].sources(number)
+        assert sources.keys() == p["layers"][1]["experts"].keys()
+        for leaf, (path, kind, shape, start, piece) in sources.items():
+            count, dtype = int(np.prod(shape)), safetensors.DTYPES[kind]
+            stored = np.fromfile(path, dtype, count, offset=start).reshape(shape)
+            wanted = p["layers"][1]["experts"][leaf][number]
+            np.testing.assert_array_equal(piece.of(stored), wanted)
+
+
 @pytest.mark.parametrize("layout", ["glam", "switch"])
 def test_lazy_experts_of_native_files(layout, tmp_path):
     """The experts of the layers that have a router stay in the files, and no others."""
