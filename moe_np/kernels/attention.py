@@ -25,7 +25,7 @@ from moe_np.kernels.machine.blas import NO_TRANS, TRANS, gemm, read_only
 from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.exp import FUSED, exp
 from moe_np.kernels.machine.heads import angles, gather, heads, scatter
-from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
+from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER, PART
 from moe_np.kernels.machine.thread_pool import add, share
 
 LANES = 64  # queries of a block, over all heads of a group
@@ -181,11 +181,12 @@ def _forward(counter, q, k, v, scale, problem, out, log_sum, block):
     step = problem.step
     lanes = len(block.rows)
     unit = out.dtype.type(1)
+    zero = np.int64(0)  # not 0, whose type is one of its own: `gather` is compiled per type
     task = add(counter, 0, 1)
     while task < B * (Hq // G):
         b, group = task // (Hq // G), task % (Hq // G)
-        gather(k, b, group, 0, problem.S, problem.key_angles, unit, block.turned)
-        gather(v, b, group, 0, problem.S, problem.no_angles, unit, block.values)
+        gather(k, b, group, zero, problem.S, problem.key_angles, unit, block.turned)
+        gather(v, b, group, zero, problem.S, problem.no_angles, unit, block.values)
         for i in range(0, T, step):
             n = min(step, T - i)
             lo, hi = _begin(b, group, i, n, q, scale, problem, block)
@@ -263,7 +264,7 @@ def _arriving(b, group, i, n, kept, problem, block):
         block.top[m] = max(log_sum[b, h, t], -row.dtype.type(1e30))
 
 
-@njit(**INNER)
+@njit(**PART)
 def _head_backward(b, group, q, kept, scale, problem, gradients, block, dblock):
     """The gradients of a key head of a sequence and of its queries."""
     T = gradients.q.shape[1]
@@ -300,15 +301,16 @@ def _backward(counter, q, k, v, kept, scale, problem, gradients, block, dblock):
     B, _, Hk, _ = gradients.k.shape
     unit = gradients.k.dtype.type(1)
     together = B if len(problem.bias) else 1
+    zero = np.int64(0)  # as in `_forward`
     begin = add(counter, 0, together)
     while begin < B * Hk:
         for task in range(begin, begin + together):
             group, b = task // B, task % B
-            gather(k, b, group, 0, problem.S, problem.key_angles, unit, block.turned)
-            gather(v, b, group, 0, problem.S, problem.no_angles, unit, block.values)
+            gather(k, b, group, zero, problem.S, problem.key_angles, unit, block.turned)
+            gather(v, b, group, zero, problem.S, problem.no_angles, unit, block.values)
             _head_backward(b, group, q, kept, scale, problem, gradients, block, dblock)
-            scatter(dblock.turned, 0, problem.key_angles, unit, gradients.k[b, :, group])
-            scatter(dblock.values, 0, problem.no_angles, unit, gradients.v[b, :, group])
+            scatter(dblock.turned, zero, problem.key_angles, unit, gradients.k[b, :, group])
+            scatter(dblock.values, zero, problem.no_angles, unit, gradients.v[b, :, group])
         begin = add(counter, 0, together)
     return True
 

@@ -187,10 +187,11 @@ def _head(counter, x, w, op, targets, valid, scale, smoothing, losses, dx, dw, l
             gemm(NO_TRANS, op, x[low:high], w, 0, block)
             for n in range(low, high):
                 row = block[n - low]
+                scores = read_only(row)
                 if valid[n]:
-                    lse = _log_sum(row, lanes)
-                    losses[n] = _loss(row, lse, targets[n], smoothing)
-                    _gradient(row, lse, targets[n], scale, smoothing, row, lanes)
+                    lse = _log_sum(scores, lanes)
+                    losses[n] = _loss(scores, lse, targets[n], smoothing)
+                    _gradient(scores, lse, targets[n], scale, smoothing, row, lanes)
                 else:
                     losses[n] = 0
                     row[:] = 0

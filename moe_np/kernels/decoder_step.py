@@ -13,8 +13,9 @@ import numpy as np
 from moe_np.base.types import Array
 from moe_np.kernels.attention_step import attend
 from moe_np.kernels.few_tokens import absent, multiply, run_experts
+from moe_np.kernels.machine.blas import read_only
 from moe_np.kernels.machine.disk_cache import njit
-from moe_np.kernels.machine.jit_options import ENTRY, INNER
+from moe_np.kernels.machine.jit_options import ENTRY, INNER, PART
 from moe_np.kernels.sparse_layer import ACTIVATIONS
 from moe_np.kernels.top_k import Gate, gate_blocks
 
@@ -96,45 +97,78 @@ def _turn(y, cos, sin):
                 row[half + i] = row[half + i] * cos[i] + a * sin[i]
 
 
+@njit(**INNER)
+def _add(x, y):
+    """y += x, in loops: for whole arrays Numba compiles all ways in which shapes may not fit."""
+    for n in range(len(y)):
+        for d in range(y.shape[1]):
+            y[n, d] += x[n, d]
+
+
+@njit(**INNER)
+def _keep(rows, row, kept):
+    """Write rows (B, G, d) to the keys or values (B, G, S, d), at one position."""
+    for b in range(rows.shape[0]):
+        for g in range(rows.shape[1]):
+            for e in range(rows.shape[2]):
+                kept[b, g, row, e] = rows[b, g, e]
+
+
+@njit(**PART)
+def _mixture(h, w, gate, m):
+    """m = mixture(h); whether the gate's input is sound."""
+    N = len(h)
+    token = np.empty(N * w.k, np.int64)
+    for a in range(len(token)):
+        token[a] = a // w.k
+    sound = np.empty(1, np.bool_)
+    sound[0] = True
+    if w.router.shape[1]:
+        counter = np.empty(4, np.int64)
+        counter[:] = 0
+        gate_blocks(counter, sound, read_only(h), read_only(w.router), w.renormalise, gate)
+    if sound[0]:
+        w1, b1, w3, w2, b2 = w.experts
+        experts = (read_only(w1), read_only(b1), read_only(w3), read_only(w2), read_only(b2))
+        choice = read_only(gate.choice.reshape(-1))
+        weight = read_only(gate.weight.reshape(-1))
+        E = gate.demand.shape[1]
+        run_experts(read_only(token), choice, weight, E, read_only(h), experts, w.activation, m)
+    return sound[0]
+
+
 @njit(**ENTRY)
 def _block(x, w, keys, values, place, eps, gate, y):
     """y = x + attention(norm₁(x)), y ← y + mixture(norm₂(y)); whether the gate's input is sound."""
     B = len(x)
     d = keys.shape[3]
-    h = np.empty_like(y)
+    h = np.empty(y.shape, y.dtype)
     q = np.empty((B, w.wq.shape[1]), y.dtype)
     k = np.empty((B, w.wk.shape[1]), y.dtype)
-    v = np.empty_like(k)
+    v = np.empty(k.shape, y.dtype)
     _rms(x, w.norm1, eps, h)
-    multiply(h, w.wq, q)
-    multiply(h, w.wk, k)
-    multiply(h, w.wv, v)
+    multiply(h, read_only(w.wq), q)
+    multiply(h, read_only(w.wk), k)
+    multiply(h, read_only(w.wv), v)
     by_head = q.reshape(B, q.shape[1] // d, d)
     key = k.reshape(B, k.shape[1] // d, d)
-    value = v.reshape(key.shape)
+    value = v.reshape(B, k.shape[1] // d, d)
     _turn(by_head, place.cos, place.sin)
     _turn(key, place.cos, place.sin)
-    for b in range(B):
-        for g in range(key.shape[1]):
-            keys[b, g, place.row] = key[b, g]
-            values[b, g, place.row] = value[b, g]
-    out = np.empty_like(by_head)
+    _keep(key, place.row, keys)
+    _keep(value, place.row, values)
+    out = np.empty(by_head.shape, y.dtype)
     scale = y.dtype.type(1 / np.sqrt(d))
-    attend(by_head, keys, values, place.first, place.row + 1, place.valid, scale, out)
-    multiply(out.reshape(q.shape), w.wo, y)
-    y += x
+    valid = read_only(place.valid)
+    attend(read_only(by_head), keys, values, place.first, place.row + 1, valid, scale, out)
+    multiply(out.reshape(q.shape), read_only(w.wo), y)
+    _add(x, y)
     _rms(y, w.norm2, eps, h)
-    sound = np.ones(1, np.bool_)
-    if w.router.shape[1]:
-        gate_blocks(np.zeros(4, np.int64), sound, h, w.router, w.renormalise, gate)
-    if sound[0]:
-        token = np.arange(B * w.k) // w.k
-        m = np.empty_like(y)
-        chosen, weight = gate.choice.reshape(-1), gate.weight.reshape(-1)
-        E = gate.demand.shape[1]
-        run_experts(token, chosen, weight, E, h, w.experts, w.activation, m)
-        y += m
-    return sound[0]
+    m = np.empty(y.shape, y.dtype)
+    sound = _mixture(h, w, gate, m)
+    if sound:
+        _add(m, y)
+    return sound
 
 
 def block(

@@ -54,11 +54,13 @@ def run_experts(token, expert, weight, n_experts, x, w, activation, out):
     h = np.empty((A if activation != RELU else 0, H), x.dtype)
     y = np.empty((A, out.shape[1]), x.dtype)
     out[:] = 0
+    none = np.int64(0)  # not 0, whose type is one of its own: an activation is compiled per type
     for m in range(n_experts):
-        n = 0
+        n = none
         for a in range(A):
             if expert[a] == m:
-                rows[n] = x[token[a]]
+                for d in range(x.shape[1]):  # rows[n] = ... takes two seconds more to compile
+                    rows[n, d] = x[token[a], d]
                 place[n] = a
                 n += 1
         if n == 0:
@@ -66,11 +68,11 @@ def run_experts(token, expert, weight, n_experts, x, w, activation, out):
         multiply(rows[:n], w1[m % len(w1)], z[:n])
         if activation == SWIGLU:
             multiply(rows[:n], w3[m % len(w3)], g[:n])
-            activations.swiglu_forward(0, n, z, g, h)
+            activations.swiglu_forward(none, n, z, g, h)
         elif activation == GELU:
-            activations.gelu_forward(0, n, z, b1[m % len(b1)], h)
+            activations.gelu_forward(none, n, z, b1[m % len(b1)], h)
         else:
-            activations.relu_forward(0, n, z, b1[m % len(b1)])
+            activations.relu_forward(none, n, z, b1[m % len(b1)])
         hidden = z[:n] if activation == RELU else h[:n]
         multiply(hidden, w2[m % len(w2)], y[:n])
         for i in range(n):

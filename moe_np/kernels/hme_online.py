@@ -15,7 +15,7 @@ import numpy as np
 
 from moe_np.base.types import ArrayE, ArrayN, ArrayNC
 from moe_np.kernels.machine.disk_cache import njit
-from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER
+from moe_np.kernels.machine.jit_options import ENTRY, INLINE, INNER, PART
 
 RLS, GRADIENT = range(2)  # Rule.learn: recursive least squares or the gradient
 VARIANCE_PER_EXPERT, VARIANCE_HELD, VARIANCE_SHARED = range(3)  # Rule.variance
@@ -62,7 +62,7 @@ def _dot(a, b):
 # --- posteriors of one case -----------------------------------------------------------------------
 
 
-@njit(**INLINE)
+@njit(**PART)
 def _infer(
     x, y,
     branches, V, W, var,

@@ -11,7 +11,7 @@ import numpy as np
 from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.kernels.machine.disk_cache import njit
 from moe_np.kernels.machine.exp import exp_negative
-from moe_np.kernels.machine.jit_options import ENTRY, INNER
+from moe_np.kernels.machine.jit_options import ENTRY, INNER, PART
 from moe_np.kernels.machine.layout import LANES, join_bias, split_bias, unit_rows
 from moe_np.kernels.machine.units import affine, dots, outputs, outputs_backward
 
@@ -46,7 +46,7 @@ def _mean_squared_error(d, y, x, room, part, g):
 # --- the mixture ----------------------------------------------------------------------------------
 
 
-@njit(inline="always", error_model="numpy")
+@njit(**PART)
 def _mixture_forward(
     x, d,
     W, U,
@@ -121,8 +121,10 @@ def mixture_run(
     g = np.empty(J)
     for epoch in range(max_epochs + 1):
         if epoch < len(W_history):
-            _copy(W.ravel(), W_history[epoch].ravel())
-            _copy(U.ravel(), U_history[epoch].ravel())
+            for e in range(E):
+                for c in range(C):
+                    _copy(W[e, c], W_history[epoch, e, c])
+                _copy(U[e], U_history[epoch, e])
         _mixture_forward(x, d, W, U, o, p, q, y, sum_p, sum_q, room)
         error = _mean_squared_error(d, y, x, room, part, g)
         if epoch == max_epochs or not error > stop:
@@ -166,8 +168,10 @@ def net_run(
         hidden[H, i] = x[J - 1, i]  # the constant 1 of the hidden layer; 0 at the padding
     for epoch in range(max_epochs + 1):
         if epoch < len(W_history):
-            _copy(W.ravel(), W_history[epoch].ravel())
-            _copy(V.ravel(), V_history[epoch].ravel())
+            for h in range(H):
+                _copy(W[h], W_history[epoch, h])
+            for c in range(C):
+                _copy(V[c], V_history[epoch, c])
         for h in range(H):
             affine(W[h], x, hidden[h])
             outputs(hidden[h : h + 1], room)

@@ -25,7 +25,7 @@ import scipy.linalg.cython_blas  # noqa: F401 - np.dot in compiled code takes it
 from moe_np.base import numerics
 from moe_np.base.types import ArrayN, ArrayNE, ArrayNPD, Params
 from moe_np.kernels.machine.disk_cache import njit
-from moe_np.kernels.machine.jit_options import INNER
+from moe_np.kernels.machine.jit_options import INNER, PART
 from moe_np.kernels.machine.margin_loss import loss_of_samples
 
 # Patches in a bin: 224 patches of 50 features and the products with 80 filters stay in the near
@@ -34,7 +34,7 @@ from moe_np.kernels.machine.margin_loss import loss_of_samples
 #   python -m moe_np.experiments.chen2022.bench
 ROWS = 224
 
-COMPILED = {"cache": True, "error_model": "numpy"}  # options of `njit`
+COMPILED = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}  # options of `njit`
 
 
 class Batch(Protocol):
@@ -188,7 +188,7 @@ def _cubes_backward(z, df, db):
             db[i] += v
 
 
-@njit(**INNER)
+@njit(**PART)
 def _collect(n, x, expert, bins, sample, fill):
     """Put samples into the bins of their experts, from sample n on and until a bin is full: returns
     the next n.

@@ -205,7 +205,7 @@ def _forward(counter, tasks, x, s, w, activation, step, kept, out, h):
             if activation != SWIGLU:
                 _fill(i, j, b2[m % len(b2)], y)
             hidden = z[i:j] if activation == RELU else h[: j - i]
-            gemm(NO_TRANS, NO_TRANS, hidden, w2[m % len(w2)], activation != SWIGLU, y[i:j])
+            gemm(NO_TRANS, NO_TRANS, hidden, w2[m % len(w2)], int(activation != SWIGLU), y[i:j])
         add(counter, DONE, 1)
         t = add(counter, TAKEN, 1)
     return _combine(counter, len(tasks), y, s.weight, True, s.start, s.places, out)

@@ -206,6 +206,7 @@ def backward(
     dx = np.empty((N, D), x.dtype)
     dwt = np.empty((_blocks(N), E, D), w.dtype)
     dweight = read_only(dweight, w.dtype)
+    choice = np.ascontiguousarray(choice)
     arguments = (dweight, weight, choice, read_only(x, w.dtype), read_only(w.T), dx, dwt)
     share(_backward, arguments, _scratch(4 * N * D * choice.shape[1]))
     return dx, np.ascontiguousarray(dwt.sum(axis=0).T)

@@ -7,7 +7,8 @@ infinities and NaN keep their meaning.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from moe_np.kernels.machine.exp import FUSED, exp, horner
 from moe_np.kernels.machine.jit_options import INLINE, INNER
@@ -35,16 +36,30 @@ ACTIVATION = {**INNER, "fastmath": FUSED}
 
 
 @njit(**INLINE, fastmath=FUSED)
-def _tail(x, density):
-    """½ erfc(|x|/√2), the normal distribution's tail beyond |x|, for density = exp(−x²/2)."""
-    if isinstance(x, np.float32):
-        t = np.float32(2) / (np.float32(2) + abs(x) * np.float32(0.70710678))
-        return np.float32(0.5) * t * density * horner(ERFC32, t + t - np.float32(1))
+def _tail32(x, density):
+    t = np.float32(2) / (np.float32(2) + abs(x) * np.float32(0.70710678))
+    return np.float32(0.5) * t * density * horner(ERFC32, t + t - np.float32(1))
+
+
+@njit(**INLINE, fastmath=FUSED)
+def _tail64(x, density):
     t = 2.0 / (2.0 + abs(x) * 0.7071067811865476)
     u = t + t - 1.0
     even = horner(ERFC64[::2], u * u)
     odd = horner(ERFC64[1::2], u * u)
     return 0.5 * t * density * (even + u * odd)
+
+
+def _tail(x, density):
+    """½ erfc(|x|/√2), the normal distribution's tail beyond |x|, for density = exp(−x²/2)."""
+    return (_tail32 if isinstance(x, np.float32) else _tail64)(x, density)
+
+
+@overload(_tail, jit_options={**INLINE, "fastmath": FUSED})
+def _compiled_tail(x, density):
+    if x == types.float32:
+        return lambda x, density: _tail32(x, density)
+    return lambda x, density: _tail64(x, density)
 
 
 @njit(**ACTIVATION)

@@ -24,7 +24,8 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - what np.dot in compiled code calls
 import threadpoolctl
 from numba import carray, config, types
-from numba.extending import overload
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import lower_builtin, overload, type_callable
 
 from moe_np.base.checks import InputError
 from moe_np.base.types import Array, DType
@@ -42,6 +43,19 @@ def read_only(a: Array, dtype: DType = None) -> Array:
     view = np.ascontiguousarray(a, dtype).view()
     view.flags.writeable = False
     return view
+
+
+@type_callable(read_only)
+def _read_only_type(context):
+    return lambda a: a.copy(readonly=True)
+
+
+@lower_builtin(read_only, types.Array)
+def _read_only(context, builder, signature, arguments):
+    """In compiled loops `read_only` gives the same array another type: that with which Python calls
+    a loop, which is then not compiled twice.
+    """
+    return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
 
 
 @njit(cache=True)
@@ -189,7 +203,7 @@ def pieces_routine(real: types.Float) -> Any:
 
     @cfunc(_signature(real, types.uintp))
     def routine(order, op_a, op_b, m, n, k, alpha, a, width_a, b, width_b, beta, c, width_c):
-        rows, columns, terms = pieces(op_a, op_b, m, n, k, size)
+        rows, columns, terms = pieces(op_a, op_b, m, n, k, np.int64(size))
         # the distance in memory from a number of op(a) or op(b) to the next one down or along
         down_a, along_a = (1, width_a) if op_a == TRANS else (width_a, 1)
         down_b, along_b = (1, width_b) if op_b == TRANS else (width_b, 1)

@@ -19,9 +19,10 @@ needs both signs, float32 too, and no last bit: `exp` is the shortest.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
-from moe_np.kernels.machine.jit_options import INLINE, INNER
+from moe_np.kernels.machine.jit_options import INLINE, INNER, PART
 
 FUSED = {"contract"}  # a·b + c may be fused; infinities and NaN keep their meaning
 
@@ -62,15 +63,21 @@ def _exp64(x):
     return horner(SERIES64, r) * np.int64(exponent << 52).view(np.float64)
 
 
-@njit(**INLINE, fastmath=FUSED)
-def exp(x):
-    """eˣ in the precision of x, which is limited to [−87, 88] or, in float64, to [−708, 709]."""
-    if isinstance(x, np.float32):
-        return _exp32(x)
-    return _exp64(x)
+def exp(x: np.floating) -> np.floating:
+    """eˣ in the precision of x, which is limited to [−87, 88] or, in float64, to [−708, 709]. In
+    compiled loops the overload below takes its place, so that only one of the two is compiled.
+    """
+    return _exp32(x) if isinstance(x, np.float32) else _exp64(x)
 
 
-@njit(inline="always", error_model="numpy")
+@overload(exp, jit_options={**INLINE, "fastmath": FUSED})
+def _compiled_exp(x):
+    if x == types.float32:
+        return lambda x: _exp32(x)
+    return lambda x: _exp64(x)
+
+
+@njit(**PART)
 def exp_negative(x):
     """eˣ for x ≤ 0, with the same bits on every processor. NaN stays NaN."""
     big = 1.5 * 2.0**52

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import lower_builtin, type_callable
 
 from moe_np.base.machine import BLAS_LOCK
 from moe_np.base.types import Array
@@ -108,16 +108,13 @@ def add(counter: Array, i: int, n: int) -> int:
     return before
 
 
-@intrinsic
-def _add(typing, counter, i, n):
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        place = builder.gep(array.data, [arguments[1]])
-        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
-
-    return types.int64(counter, types.int64, types.int64), generate
+@type_callable(add)
+def _type_of_add(context):
+    return lambda counter, i, n: types.int64(counter, types.int64, types.int64)
 
 
-@overload(add)
-def _compiled_add(counter, i, n):
-    return lambda counter, i, n: _add(counter, i, n)
+@lower_builtin(add, types.Array, types.int64, types.int64)
+def _compiled_add(context, builder, signature, arguments):
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    place = builder.gep(array.data, [arguments[1]])
+    return builder.atomic_rmw("add", place, arguments[2], "seq_cst")

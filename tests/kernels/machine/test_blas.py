@@ -21,6 +21,15 @@ if numba:
 OPS = [(111, 111), (112, 111), (111, 112)]  # ab, aᵀb, abᵀ
 
 
+@jit_only
+def test_read_only_means_the_same_type_in_python_and_in_a_compiled_loop():
+    a = np.arange(6.0).reshape(2, 3)
+    inner = numba.njit(lambda a: a[1, 2])
+    outer = numba.njit(lambda a: inner(blas.read_only(a)))
+    assert inner(blas.read_only(a)) == outer(a) == 5
+    assert len(inner.signatures) == 1
+
+
 @dtypes
 def test_all_finite(dtype):
     x = np.random.default_rng(0).normal(size=(37, 5)).astype(dtype)

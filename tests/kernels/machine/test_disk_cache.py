@@ -1,6 +1,7 @@
 """Compiled code on disk: kept, compiled anew where its files are damaged or have no place."""
 
 import errno
+import gc
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_compiled_code_is_loaded_the_second_time(folder, capsys):
 def test_without_cache_nothing_is_written(folder):
     assert disk_cache.njit()(double)(1.5) == 3
     assert not list(folder.rglob("*.nb*"))
+
+
+def test_the_garbage_collector_rests_during_compilation_only(folder):
+    states = []
+
+    def same(x):
+        return x
+
+    @numba.extending.overload(same)
+    def _same(x):
+        states.append(gc.isenabled())
+        return (lambda x: x) if x == numba.types.float64 else None
+
+    loop = disk_cache.njit(cache=True)(lambda x: same(x))
+    assert loop(1.5) == 1.5 and gc.isenabled()
+    with pytest.raises(numba.core.errors.TypingError):
+        loop(1)
+    assert gc.isenabled() and set(states) == {False}
 
 
 @pytest.mark.parametrize("use", [call, compile_cfunc], ids=["njit", "cfunc"])
