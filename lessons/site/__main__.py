@@ -8,6 +8,7 @@ figures are those of figures/out, or quick ones, made now. pages.py gathers what
 """
 
 import argparse
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -29,11 +30,13 @@ def gather(source):
     (source / "_static").mkdir()
     shutil.copy(HERE / "site.css", source / "_static")
     shutil.copy(HERE / "site.js", source / "_static")
-    animations.make(source / "_static")
     shutil.copy(conf.mathjax(), source / "_static")
-    pages.write_texts(source)
-    pages.write_report(report(), source)
-    pages.write_speed(source)
+    with concurrent.futures.ProcessPoolExecutor(1) as pool:  # beside the texts
+        pictures = pool.submit(animations.make, source / "_static")
+        pages.write_texts(source)
+        pages.write_report(report(), source)
+        pages.write_speed(source)
+        pictures.result()
 
 
 def report():

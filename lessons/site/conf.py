@@ -17,6 +17,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 
+viewcode_follow_imported_members = False  # it would import every module
 python_use_unqualified_type_names = True  # a type links to its module and shows its own name
 python_maximum_signature_line_length = 160  # modules of types counted
 add_module_names = False
@@ -44,6 +45,7 @@ def mathjax() -> pathlib.Path:
 
 def setup(app):
     app.connect("env-before-read-docs", spread)
+    app.connect("viewcode-find-source", source_of_module)
     app.connect("html-page-context", open_one_branch, priority=400)  # before the theme's own
 
 
@@ -54,6 +56,13 @@ def spread(app, env, names):
     """
     places = sorted(range(len(names)), key=lambda place: place * 0.618034 % 1)
     names[:] = [names[place] for place in places]
+
+
+def source_of_module(app, module):
+    """The text of a module and the lines of its definitions, without importing it."""
+    from lessons.site import reference  # conf.py is run from a folder of its own
+
+    return reference.source(module)
 
 
 def open_one_branch(app, page, template, context, doctree):

@@ -4,6 +4,7 @@ Docstrings come as they stand, since their tables are aligned for the eye.
 """
 
 import ast
+import functools
 import inspect
 import pathlib
 import re
@@ -95,6 +96,26 @@ def comment(node: ast.stmt, lines: list[str]) -> str:
     """The comment that ends the line on which a statement ends."""
     rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
     return rest.partition("#")[2].strip()
+
+
+@functools.cache
+def source(module: str) -> tuple[str, dict[str, tuple[str, int, int]]]:
+    """The text of a module, and {name: ("def" or "class", first line, last line)} in it."""
+    places = {}
+    for node in syntax(module).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            places[node.name] = place(node)
+        for part in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(part, ast.FunctionDef):
+                places[f"{node.name}.{part.name}"] = place(part)
+    return sources.file_of(module).read_text(encoding="utf-8"), places
+
+
+def place(node: ast.FunctionDef | ast.ClassDef) -> tuple[str, int, int]:
+    """What a definition is, and its first line, which may be a decorator, and its last."""
+    first = node.decorator_list[0] if node.decorator_list else node
+    kind = "class" if isinstance(node, ast.ClassDef) else "def"
+    return kind, first.lineno, node.end_lineno
 
 
 # --- pages ----------------------------------------------------------------------------------------

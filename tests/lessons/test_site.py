@@ -87,6 +87,18 @@ def test_a_class_shows_its_fields_and_methods_and_a_module_its_constants():
     assert ".. py:data:: LINEAR\n   :value: Expert(" in experts
 
 
+def test_the_source_of_a_definition_begins_at_its_decorator_and_ends_with_it():
+    text, places = reference.source("moe_np.mixtures.em_fit")
+    lines = text.splitlines()
+    for name in ("Fit", "Fit.bic"):
+        kind, first, last = places[name]
+        assert kind == ("class" if name == "Fit" else "def")
+        assert re.match(rf" *(@|{kind} {name.rpartition('.')[2]}\b)", lines[first - 1])
+        assert first < last and lines[last - 1].strip()
+    text, places = reference.source("moe_np.kernels.machine.blas")
+    assert any(text.splitlines()[first - 1].startswith("@") for _, first, _ in places.values())
+
+
 def test_a_type_is_traced_to_the_module_that_defines_it():
     home = importlib.import_module("lessons.site.signatures").home
     assert home("moe_np.layers.balance", "BalanceLoss") == "moe_np.routing.contract.BalanceLoss"
