@@ -346,3 +346,4 @@ def test_a_capacity_is_refused():
         generation.prefill(p, ids, config)
     _, cache = decoder.forward(p, ids, config)
     assert any(len(block.mixture.routing.token) < ids.size for block in cache.blocks)
+    generation.check_router(config._replace(experts=1))  # has no router that would read it
