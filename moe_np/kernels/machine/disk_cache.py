@@ -5,7 +5,10 @@ and where a file was cut short, as by a full disk. Here the code is compiled ane
 """
 
 import contextlib
+import functools
 import gc
+import hashlib
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +25,20 @@ NOT_KEPT = "compiled code cannot be kept on disk ({}), so each process compiles 
 DAMAGED = "compiled code on disk is damaged; it is compiled again"
 
 
+@functools.cache
+def _sources() -> str:
+    """A hash of the source of all compiled loops."""
+    files = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 class _Cache(FunctionCache):
     """Numba's files of one function; an error in them is no error of the function."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        # Numba looks at the file of the function; what the function calls may stand in others
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, _sources())
 
     def load_overload(self, sig, target_context):
         try:

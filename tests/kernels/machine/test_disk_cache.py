@@ -48,6 +48,14 @@ def test_compiled_code_is_loaded_the_second_time(folder, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_after_a_change_of_any_loop_it_is_compiled_again(folder, monkeypatch):
+    """What a loop calls may stand in another file, at which Numba does not look."""
+    assert call() == (0, 1)
+    monkeypatch.setattr(disk_cache, "_sources", lambda: "others")
+    assert call() == (0, 1)
+    assert call() == (1, 0)
+
+
 def test_without_cache_nothing_is_written(folder):
     assert disk_cache.njit()(double)(1.5) == 3
     assert not list(folder.rglob("*.nb*"))
