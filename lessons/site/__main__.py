@@ -58,6 +58,8 @@ def fingerprint():
 
 def prepare_kernels(work):
     """Settings for the kernels that run the notebooks; returns the folder of their results."""
+    import jupyter_cache
+
     # a profile of their own: no start-up scripts of the user, no remarks on transport
     profile = work / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
@@ -68,6 +70,7 @@ def prepare_kernels(work):
     cache = work / f"cache-{fingerprint()}"
     for old in set(work.glob("cache-*")) - {cache}:
         shutil.rmtree(old)
+    jupyter_cache.get_cache(cache).db  # noqa: B018 - made here, once, and not by each process
     return cache
 
 
@@ -96,8 +99,7 @@ def build(work):
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(source)
-    processes = (os.cpu_count() or 1) + 1  # one of them waits while pages are written
-    options = ["-q", "-W", "--keep-going", "-j", str(processes)]
+    options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1)]
     options += ["-d", str(work / "trees")]
     options += ["-D", f"nb_execution_cache_path={prepare_kernels(work)}"]
     status = build_main([*options, str(source), str(html)])
