@@ -74,6 +74,8 @@ def prepare_kernels(work):
     return cache
 
 
+STOPPED = 2  # the status of Sphinx after an exception; after warnings it is 1
+
 OUTSIDE = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']((?:https?:)?//[^\"']+)"
     r"|<link\b[^>]*\brel=[\"'](?:stylesheet|preload|icon)[\"'][^>]*"
@@ -92,8 +94,6 @@ def fetched_from_outside(out):
 
 def build(work):
     """Build the pages into work/html; returns the exit status."""
-    from sphinx.cmd.build import build_main
-
     source = work / "source"
     html = work / "html"
     shutil.rmtree(source, ignore_errors=True)
@@ -102,7 +102,12 @@ def build(work):
     options = ["-q", "-W", "--keep-going", "-j", str(os.cpu_count() or 1)]
     options += ["-d", str(work / "trees")]
     options += ["-D", f"nb_execution_cache_path={prepare_kernels(work)}"]
-    status = build_main([*options, str(source), str(html)])
+    command = [sys.executable, "-m", "sphinx", *options, str(source), str(html)]
+    status = subprocess.run(command, cwd=ROOT).returncode
+    if status == STOPPED:
+        # two kernels that start at once may be given one port; what was run is not run again
+        print("lessons.site: stopped; it is tried once more", file=sys.stderr)
+        status = subprocess.run(command, cwd=ROOT).returncode
     for page, address in fetched_from_outside(html):
         status = 1
         print(f"lessons.site: {page} would fetch {address}", file=sys.stderr)
