@@ -287,6 +287,8 @@ def test_prompts_that_do_not_fit():
             "ids: wanted a prompt of 1 to 32 tokens, for which there is room, got 0",
         ),
         ({"ids": ids[:0]}, "got no sequence"),
+        ({"ids": ids[0]}, r"ids: wanted shape \(B, T\)"),
+        ({"ids": ids + 0.5}, "ids: wanted integer"),
         ({"ids": np.zeros((1, 33), int)}, "wanted a prompt of 1 to 32 tokens"),
         ({"room": 7}, "wanted a prompt of 1 to 7 tokens"),
         ({"room": 33}, "room: wanted a whole number of at least 1 and at most 32"),

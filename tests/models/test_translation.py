@@ -214,8 +214,8 @@ def test_bad_input():
         translation.forward(params, source * 0 + 6, source, NOISY)
     with pytest.raises(InputError, match="targets: wanted shape"):
         translation.loss_and_grads(params, source, targets[:1], NOISY, start=0)
-    late = np.array([[True, False, True, True]] * 3)
-    with pytest.raises(InputError, match="source_valid: wanted padding at the end, got a token"):
+    late = np.array([[True] * 4, [True, False, True, True], [True] * 4])
+    with pytest.raises(InputError, match=r"source_valid: .* a token behind it in row 1"):
         translation.forward(params, source, source, NOISY, source_valid=late)
     with pytest.raises(InputError, match="valid: wanted padding at the end, got a token behind"):
         translation.forward(params, source, source, NOISY, valid=late)
