@@ -242,6 +242,7 @@ def test_workers_end_with_their_parent(tmp_path, how):
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # `nohup` ignores it
     )
     wait_for(lambda: len(list(tmp_path.rglob("*.json"))) >= 3)
     os.kill(process.pid, how)
