@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 # --quick leaves out tests with these markers, and those that make an experiment's smoke form
-MARKERS_OF_LONG_TESTS = ("seconds", "slow", "nightly")
+MARKERS_OF_LONG_TESTS = ("seconds", "slow", "nightly", "parity", "browser", "mpi", "nbgrader")
 FIXTURE_OF_EXPERIMENTS = "smoke_sweep"
 
 
