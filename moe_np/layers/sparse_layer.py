@@ -194,12 +194,13 @@ def _check_output(params, x, routing, out, cache):
     smaller = sum(a.size for a in hidden) < sum(p.size for p in params.values())
     hidden += [p for p in params.values() if p.ndim == 2]
     # a sum of finite numbers may overflow; check_finite then looks again
+    out_is_finite = np.isfinite(out).all()
     with np.errstate(over="ignore", invalid="ignore"):
-        is_finite = np.isfinite(out).all() and all(np.isfinite(a.sum()) for a in hidden if smaller)
+        is_finite = out_is_finite and all(np.isfinite(a.sum()) for a in hidden if smaller)
     if not is_finite or not smaller:
         used = np.flatnonzero(np.bincount(routing.expert, minlength=routing.demand.shape[1]))
         check_finite(params, used)
-    if not np.isfinite(out).all():
+    if not out_is_finite:
         raise InputError(
             f"x: wanted numbers for which the layer's output is below {np.finfo(x.dtype).max:.1e}, "
             f"the largest of {x.dtype}, got larger ones"
