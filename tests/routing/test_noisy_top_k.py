@@ -11,6 +11,7 @@ from moe_np.base.checks import InputError
 from moe_np.base.gradcheck import gradient_error
 from moe_np.layers import balance
 from moe_np.routing import noisy_top_k, top_k
+from tests.support.draws import Fixed
 from tests.support.routers import Case
 
 AWAY_FROM_ZERO = {"scale": 1.0}
@@ -21,17 +22,6 @@ CASES = {
     ),
     "noisy_top_k k=E": Case(noisy_top_k, {"k": 4}, AWAY_FROM_ZERO, noisy=True, fewest=4),
 }
-
-
-class Fixed(np.random.Generator):
-    """A generator that hands out the noise it was given."""
-
-    def __init__(self, noise):
-        super().__init__(np.random.PCG64(0))
-        self.noise = np.asarray(noise, float)
-
-    def normal(self, size):
-        return self.noise.reshape(size)
 
 
 def problem(seed=0, N=7, D=4, E=5, scale=1.0):
