@@ -17,6 +17,7 @@ halves (i, i + d/2) (errata 21). `interleaved_to_half` brings the columns of wei
 order into the second; without it a model writes well for some twenty tokens and then no more.
 """
 
+import functools
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -50,8 +51,18 @@ def angles(
     if checks.size("d", d) % 2:
         raise InputError(f"d: wanted an even width of a head, got {d}")
     dtype = checks.float_type("dtype", dtype)
-    angle = positions.astype(np.float64)[:, None] * theta ** (-2 * np.arange(d // 2) / d)
+    return at(positions, d, theta, dtype)
+
+
+def at(positions: Annotated[np.ndarray, "T"], d: int, theta: float, dtype: DType) -> Rotary:
+    """`angles` without the checks."""
+    angle = positions.astype(np.float64)[:, None] * _frequencies(d, theta)
     return Rotary(np.cos(angle).astype(dtype), np.sin(angle).astype(dtype))
+
+
+@functools.cache
+def _frequencies(d, theta):
+    return theta ** (-2 * np.arange(d // 2) / d)
 
 
 def forward(x: ArrayBTHd, rotary: Rotary) -> ArrayBTHd:

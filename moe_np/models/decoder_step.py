@@ -11,7 +11,7 @@ a block of Mixtral's or of a dense model is one call of `moe_np.kernels.decoder_
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -29,6 +29,13 @@ ArrayBS = Annotated[np.ndarray, "B, S"]
 ArrayBV = Annotated[np.ndarray, "B, V"]
 
 
+def weights(params: Tree, config: Config) -> list[Any]:
+    """The parameters of each layer as its compiled loop takes them; None for a layer in NumPy."""
+    if not kernels.compiled(params["embed"]["w"].dtype):
+        return [None] * config.layers
+    return [kernels.decoder_step.weights_of(layer, config) for layer in params["layers"]]
+
+
 def forward(
     params: Tree,
     ids: ArrayB,
@@ -36,11 +43,13 @@ def forward(
     kv: Sequence[KeyValues],
     *,
     valid: ArrayBS | None = None,
+    blocks: Sequence[Any] | None = None,
 ) -> tuple[ArrayBV, tuple[Routing, ...]]:
     """ids (B,) -> the logits (B, V) of the token after them, the routings by layer.
 
     kv      one per layer, as `generation.prefill` makes them; filled further IN PLACE
     valid   (B, S), False at padding before a shorter prompt; S counts this position
+    blocks  `weights(params, config)`, for many steps with the same parameters
 
     Raises InputError for ids outside of the vocabulary, for which NumPy would read another row,
     without room in kv, and for numbers that are not finite.
@@ -53,12 +62,16 @@ def forward(
     if position >= room:
         raise InputError(f"kv: wanted room for {position + 1} positions, got {room}")
     x = w[ids]
-    at = np.array([position])
-    angles = rotary.angles(at, config.d_head, theta=config.theta, dtype=x.dtype)
+    angles = rotary.at(np.array([position]), config.d_head, config.theta, x.dtype)
+    blocks = weights(params, config) if blocks is None else blocks
     routings = []
     for i, layer in enumerate(params["layers"]):
+        block = blocks[i]
         try:
-            x, routing = _block(layer, x, config, i, kv[i], angles, valid, ids)
+            if block is not None and few_tokens.is_few(len(x) * block.k, block.experts[3]):
+                x, routing = _block_compiled(block, x, config, i, kv[i], angles, valid)
+            else:
+                x, routing = block_numpy(layer, x, config, i, kv[i], angles, valid, ids)
         except InputError as error:
             raise InputError(f"layer {i}: {error}") from None
         routings.append(routing)
@@ -70,15 +83,6 @@ def forward(
     for kept in kv:
         kept.length = position + 1
     return logits, tuple(routings)
-
-
-def _block(layer, x, config, i, kv, angles, valid, ids):
-    """-> x after layer i, its routing; compiled where the layer has no more than most have."""
-    if kernels.compiled(x.dtype):
-        weights = kernels.decoder_step.weights_of(layer, config)
-        if weights is not None and few_tokens.is_few(len(x) * weights.k, weights.experts[3]):
-            return _block_compiled(weights, x, config, i, kv, angles, valid)
-    return block_numpy(layer, x, config, i, kv, angles, valid, ids)
 
 
 def _block_compiled(weights, x, config, i, kv, angles, valid):

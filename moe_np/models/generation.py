@@ -22,14 +22,14 @@ token comes first; temperature 0 is the arg-max (errata 34). Top-p (nucleus) sam
 al. 2019, arXiv 1904.09751, eq. 2.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from moe_np.base import checks, numerics
 from moe_np.base.checks import InputError
-from moe_np.base.types import ArrayN, Rng
+from moe_np.base.types import Rng
 from moe_np.layers import key_values, projections
 from moe_np.layers.key_values import KeyValues
 from moe_np.models import decoder, decoder_config, decoder_step
@@ -99,9 +99,16 @@ def prefill(
 
 
 def step(
-    params: dict[str, Any], ids: ArrayB, state: State, config: Config
+    params: dict[str, Any],
+    ids: ArrayB,
+    state: State,
+    config: Config,
+    *,
+    blocks: Sequence[Any] | None = None,
 ) -> tuple[ArrayBV, State]:
     """One token ids (B,) per sequence: -> the logits (B, V) of the token after it, and the State.
+
+    blocks   `decoder_step.weights(params, config)`, which spares many steps to look for it
 
     Raises InputError where there is no room left.
     """
@@ -109,15 +116,17 @@ def step(
     if state.valid is not None:
         grown = np.concatenate([state.valid, np.ones((len(ids), 1), bool)], axis=1)
         state = state._replace(valid=grown)
-    return _advance(params, ids[:, None], state, config)
+    return _advance(params, ids[:, None], state, config, blocks)
 
 
-def _advance(params, ids, state, config):
+def _advance(params, ids, state, config, blocks=None):
     """Compute the positions of ids (B, T) behind those that are kept."""
     end = state.kv[0].length + ids.shape[1]
     valid = None if state.valid is None else state.valid[:, :end]
     if ids.shape[1] == 1 and end > 1:  # behind a prompt, whose pass has checked everything
-        logits, routings = decoder_step.forward(params, ids[:, 0], config, state.kv, valid=valid)
+        logits, routings = decoder_step.forward(
+            params, ids[:, 0], config, state.kv, valid=valid, blocks=blocks
+        )
         return logits, state._replace(routings=routings)
     x, cache = decoder.hidden(params, ids, config, valid=valid, training=False, kv=state.kv)
     routings = tuple(block.mixture.routing for block in cache.blocks)
@@ -272,7 +281,8 @@ def stepper(
     params: dict[str, Any], config: Config
 ) -> Callable[[ArrayB, State], tuple[ArrayBV, State]]:
     """`step` of one model, as `continuation` takes it."""
-    return lambda ids, state: step(params, ids, state, config)
+    blocks = decoder_step.weights(params, config)
+    return lambda ids, state: step(params, ids, state, config, blocks=blocks)
 
 
 def continuation(
@@ -315,9 +325,8 @@ def _tokens(advance, logits, state, settings):
     ended = np.zeros(len(logits), bool)
     ids = np.zeros(len(logits), np.int64)
     for number in range(1, settings.tokens + 1):
-        p = probabilities(logits, **settings.cut)
-        ids = np.where(ended, ids, draw(p, settings.rng))
-        token = Token(ids, p[np.arange(len(p)), ids], None)
+        ids, probability = _next(logits, settings, ended, ids)
+        token = Token(ids, probability, None)
         ended = ended | np.isin(ids, settings.stop) if settings.stop else ended
         last = number == settings.tokens or bool(ended.all())
         if not settings.routing:
@@ -330,12 +339,12 @@ def _tokens(advance, logits, state, settings):
             return
 
 
-def first_experts(token_routings: tuple[Routing, ...], n_tokens: int) -> list[ArrayN]:
-    """The expert of the largest weight of each token, by layer: a list of (N,); −1 for none."""
-    layers = []
-    for routing in token_routings:
-        experts = np.full(n_tokens, -1)
-        rising = np.argsort(-routing.weight, kind="stable")[::-1]
-        experts[routing.token[rising]] = routing.expert[rising]  # the largest is written last
-        layers.append(experts)
-    return layers
+def _next(logits, settings, ended, before):
+    """The next tokens and their probabilities; a sequence that ended repeats the token before."""
+    if settings.rng is None:  # temperature 0: the largest logit has all the probability
+        drawn = checks.array("logits", logits, ("B", "V")).argmax(axis=1)
+        ids = np.where(ended, before, drawn)
+        return ids, (ids == drawn).astype(np.float64)
+    p = probabilities(logits, **settings.cut)
+    ids = np.where(ended, before, draw(p, settings.rng))
+    return ids, p[np.arange(len(p)), ids]

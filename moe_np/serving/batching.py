@@ -71,6 +71,7 @@ class Batch:
         self._kv = [key_values.empty(*shape, dtype=dtype) for _ in range(config.layers)]
         self._params = params
         self._config = config
+        self._blocks = decoder_step.weights(params, config)
         self._starts: list[int] = []
         self._end = 0  # the position after the last one of the frame
 
@@ -98,7 +99,9 @@ class Batch:
         n = len(self)
         kv = [KeyValues(k.keys[:n], k.values[:n], self._end) for k in self._kv]
         valid = np.arange(self._end + 1) >= np.array(self._starts)[:, None]
-        logits, _ = decoder_step.forward(self._params, ids, self._config, kv, valid=valid)
+        logits, _ = decoder_step.forward(
+            self._params, ids, self._config, kv, valid=valid, blocks=self._blocks
+        )
         self._end += 1
         return logits
 

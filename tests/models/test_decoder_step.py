@@ -94,6 +94,22 @@ def test_what_a_compiled_block_does_not_know():
         assert weights_of(params(config)["layers"][-1], config) is None
 
 
+def test_the_weights_of_many_steps(backend):
+    """Found once or in each step, they are the same arrays: a change in place is seen."""
+    ids, _ = text(SMALL, B=2, T=7)
+    p = params(SMALL)
+    blocks = decoder_step.weights(p, SMALL)
+    assert len(blocks) == SMALL.layers
+    assert all((block is None) == (backend == "numpy") for block in blocks)
+    p["layers"][1]["experts"]["w2"] *= 2
+    _, first = generation.prefill(p, ids[:, :5], SMALL)
+    _, second = generation.prefill(p, ids[:, :5], SMALL)
+    for t in (5, 6):
+        logits, _ = generation.step(p, ids[:, t], first, SMALL)
+        given, _ = generation.step(p, ids[:, t], second, SMALL, blocks=blocks)
+        np.testing.assert_array_equal(given, logits)
+
+
 def test_after_an_error_nothing_is_kept(backend):
     ids, _ = text(SMALL, B=2, T=6)
     p = params(SMALL)

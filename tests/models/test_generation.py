@@ -225,12 +225,9 @@ def test_the_routing_of_a_token_is_its_own():
     _, cache = decoder.forward(p, ids, SMALL)
     for i, block in enumerate(cache.blocks):
         whole = block.mixture.routing
-        first = generation.first_experts((whole,), 24)[0].reshape(2, 12)
-        np.testing.assert_array_equal(first, whole.probs.argmax(axis=1).reshape(2, 12))
+        chosen = whole.expert.reshape(2, 12, 2)
         for t, token in enumerate(every):
-            np.testing.assert_array_equal(
-                generation.first_experts(token.routings, 2)[i], first[:, 4 + t]
-            )
+            np.testing.assert_array_equal(token.routings[i].expert.reshape(2, 2), chosen[:, 4 + t])
     assert len(every) == 8
 
 
@@ -238,10 +235,25 @@ def test_no_step_is_wasted(monkeypatch):
     """Without routings, the last token is yielded without a step of its own."""
     counts = []
     step = generation.step
-    monkeypatch.setattr(generation, "step", lambda *a: counts.append(1) or step(*a))
+    monkeypatch.setattr(generation, "step", lambda *a, **o: counts.append(1) or step(*a, **o))
     assert len(list(tokens(temperature=0)[2])) == 8 and len(counts) == 7
     assert len(list(tokens(temperature=0, routing=True)[2])) == 8 and len(counts) == 15
     assert not list(tokens(temperature=0, tokens=0)[2]) and len(counts) == 15
+
+
+def test_the_largest_logit_has_all_the_probability():
+    """Temperature 0 has a path of its own; a repeated token has the probability that is left."""
+    logits = np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    later = np.array([[5.0, 0.0, 0.0], [0.0, 0.0, 7.0]])
+    state = generation.State([], None, ())
+    options = {"tokens": 2, "temperature": 0, "stop": [1]}
+    drawn = list(generation.continuation(lambda *a: (later, state), logits, state, **options))
+    np.testing.assert_array_equal([token.ids for token in drawn], [[1, 0], [1, 2]])
+    np.testing.assert_array_equal([token.probability for token in drawn], [[1, 1], [0, 1]])
+    assert drawn[0].probability.dtype == np.float64
+    later[1, 0] = np.nan
+    with pytest.raises(InputError, match=r"logits: wanted finite .* nan at index \(1, 0\)"):
+        list(generation.continuation(lambda *a: (later, state), logits, state, **options))
 
 
 def test_stop():
@@ -268,11 +280,11 @@ def test_it_is_an_iterator():
     assert len(list(itertools.islice(iterator, 3))) == 3
 
 
-def test_the_prompt_colours_too():
+def test_the_prompt_has_routings_too():
     p, ids, _ = tokens(temperature=0)
     _, state = generation.prefill(p, ids, SMALL)
-    layers = generation.first_experts(state.routings, ids.size)
-    assert len(layers) == 2 and layers[0].shape == (8,) and (layers[0] >= 0).all()
+    assert len(state.routings) == 2
+    assert all(set(routing.token) == set(range(ids.size)) for routing in state.routings)
 
 
 # --- what is refused ------------------------------------------------------------------------------
