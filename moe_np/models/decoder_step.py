@@ -85,13 +85,13 @@ def forward(
     return logits, tuple(routings)
 
 
-def _block_compiled(weights, x, config, i, kv, angles, valid):
+def _block_compiled(block, x, config, i, kv, angles, valid):
     window = window_of(config, i)
-    out, gate = kernels.decoder_step.block(x, weights, kv, angles, window, valid, config.eps)
+    out, gate = kernels.decoder_step.block(x, block, kv, angles, window, valid, config.eps)
     if out is None:
         raise InputError("x: wanted numbers for which the output is finite, got larger ones")
     assignments = weighting.rows(gate.choice, gate.weight, None)
-    logits = gate.logits if weights.router.shape[1] else None
+    logits = gate.logits if block.router.shape[1] else None
     return out, Routing(*assignments, logits, gate.probs, gate.demand)
 
 
