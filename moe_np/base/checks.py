@@ -79,7 +79,8 @@ def array(
         return _int64(name, out)
     if out.dtype.kind != "f":
         out = out.astype(np.float64)
-    out = out.astype(out.dtype.newbyteorder("="), copy=False)
+    if not out.dtype.isnative:
+        out = out.astype(out.dtype.newbyteorder("="))
     if finite and not np.isfinite(out).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
         raise InputError(f"{name}: wanted finite numbers, got {out[bad]} at index {bad}")
@@ -87,8 +88,12 @@ def array(
 
 
 def _fits(wanted, shape):
-    sizes = zip(wanted, shape, strict=False)
-    return len(wanted) == len(shape) and all(isinstance(w, str) or w == n for w, n in sizes)
+    if len(wanted) != len(shape):
+        return False
+    for size, got in zip(wanted, shape, strict=True):
+        if size != got and not isinstance(size, str):
+            return False
+    return True
 
 
 def _int64(name, value):

@@ -16,7 +16,7 @@ from moe_np.base.types import Array
 BLAS_LOCK = threading.RLock()  # the number of BLAS threads belongs to the whole process
 LONGEST_WAIT = 5.0  # seconds that a fork waits for the end of another thread's work
 
-_limits = []  # the limits of `one_blas_thread` that are in force, the first one outermost
+_limits = []  # (library, threads before) of each `one_blas_thread` in force, the outermost first
 _fork = threading.local()
 
 
@@ -58,14 +58,17 @@ def _controller():
     return threadpoolctl.ThreadpoolController()
 
 
+@functools.cache
+def _blas():
+    return [library for library in _controller().lib_controllers if library.user_api == "blas"]
+
+
 def blas_threads() -> int:
     """The number of threads that BLAS may use, as limited by threadpoolctl or OPENBLAS_NUM_THREADS.
 
     The compiled loops of this package use the same number.
     """
-    libraries = _controller().lib_controllers
-    numbers = [library.num_threads for library in libraries if library.user_api == "blas"]
-    return max(numbers, default=0) or cores()
+    return max((library.num_threads for library in _blas()), default=0) or cores()
 
 
 @contextlib.contextmanager
@@ -74,12 +77,21 @@ def one_blas_thread() -> Iterator[None]:
 
     Two threads add up in another order, and for small products they mostly wait for each other.
     """
-    with BLAS_LOCK, _controller().limit(limits=1, user_api="blas") as limit:
-        _limits.append(limit)
+    # threadpoolctl's own `limit` takes twice as long, which small products notice
+    with BLAS_LOCK:
+        before = [(library, library.num_threads) for library in _blas()]
+        _limits.append(before)
         try:
+            for library, _ in before:
+                library.set_num_threads(1)
             yield
         finally:
-            _limits.pop()
+            _restore(_limits.pop())
+
+
+def _restore(threads):
+    for library, number in threads:
+        library.set_num_threads(number)
 
 
 SMALL = 1 << 18  # multiplications below which OpenBLAS takes one thread anyway
@@ -115,7 +127,7 @@ def _after_fork_in_child():
         return
     BLAS_LOCK._at_fork_reinit()  # pyright: ignore[reportAttributeAccessIssue]
     if _limits:
-        _limits[0].restore_original_limits()
+        _restore(_limits[0])
     _limits.clear()
 
 

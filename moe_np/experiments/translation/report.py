@@ -82,7 +82,26 @@ def comparison_table(result: Result) -> str:
 def what_was_seen(result: Result) -> str:
     """The answers by the criterion of `experiment`."""
     lines = [loss_sentence(name, ours) for name, ours in result["against_dense"].items()]
+    lines += filter(None, [floor_sentence(result)])
     return "**What was seen.** " + " ".join(lines) if lines else ""
+
+
+def floor_sentence(result: Result) -> str:
+    """Which systems are no better than a verse that has nothing to do with the English one."""
+    another = result["floors"]["another Spanish verse"].get("chrF")
+    scores = {
+        name: ours["chrF"]["mean"] for name, ours in result["summary"].items() if "chrF" in ours
+    }
+    below = [f"{name} ({score:.1f})" for name, score in scores.items() if score < another]
+    if not scores:
+        return ""
+    if not below:
+        return f"All systems are above the chrF of another verse, {another:.1f}."
+    return (
+        f"{join(below)} {'is' if len(below) == 1 else 'are'} below the chrF of another verse, "
+        f"{another:.1f}: after so little training such a model writes Spanish and hardly reads the "
+        "English, so its loss is rather that of a model of Spanish than of a translation."
+    )
 
 
 def loss_sentence(system: str, ours: dict) -> str:

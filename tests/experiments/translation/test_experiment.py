@@ -6,7 +6,12 @@ import pytest
 
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.translation import experiment, runs, translation_scores, verse_pairs
-from moe_np.experiments.translation.report import loss_sentence, report, systems_table
+from moe_np.experiments.translation.report import (
+    floor_sentence,
+    loss_sentence,
+    report,
+    systems_table,
+)
 from moe_np.layers import cross_entropy
 from moe_np.models.translation import shift_right
 
@@ -127,6 +132,19 @@ def test_the_words_follow_the_numbers(result):
     assert "it is better." in loss_sentence(runs.SWITCH, {"test_loss": better})
     assert "no difference" in loss_sentence(runs.SWITCH, {"test_loss": neither})
     assert "one seed" in loss_sentence(runs.SWITCH, {"test_loss": unknown})
+
+
+def test_systems_below_the_floor_are_named():
+    def sentence(**scores):
+        summary = {name: {"chrF": {"mean": score, "sd": None}} for name, score in scores.items()}
+        return floor_sentence(
+            {"floors": {"another Spanish verse": {"chrF": 20.0}}, "summary": summary}
+        )
+
+    assert sentence(a=21.0, b=30.0) == "All systems are above the chrF of another verse, 20.0."
+    assert sentence(a=21.0, b=9.26).startswith("b (9.3) is below the chrF of another verse, 20.0:")
+    assert sentence(a=1.0, b=2.0).startswith("a (1.0) and b (2.0) are below")
+    assert floor_sentence({"floors": {"another Spanish verse": {}}, "summary": {"a": {}}}) == ""
 
 
 def test_the_loss_is_the_mean_over_targets():
