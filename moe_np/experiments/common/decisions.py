@@ -10,13 +10,14 @@ together. From the cases follows the verdict on the claim, one of four:
     cannot be told            the rest
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power import smallest_difference
 from moe_np.experiments.common.reports import decimal, interval, join, markdown_table
 from moe_np.experiments.common.statistics import (
+    Interval,
     Values,
     d_z,
     describe,
@@ -51,15 +52,20 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
     values   the measure of every run, paired differences where two systems are compared
 
     -> {"case", "verdict", "estimate", "low", "high", "level", "n", "effect", "detectable"}:
-    "effect" is d_z, and "detectable" the difference that as many runs show in 80 % of the cases,
-    both None for a single run.
+    "effect" is d_z, and "detectable" the true value of the measure from which on as many runs find
+    in 80 % of the cases that the claim holds; both are None for a single run.
     """
     values = sample("values", values)
     bounds = t_interval(values, level=rule.level)
     if is_constant(values) and len(values) < FEWEST_EQUAL:
         bounds = bounds._replace(low=None, high=None)
     sd = describe(values).sd
-    detectable = None if sd is None else smallest_difference(len(values), sd, alpha=1 - rule.level)
+    detectable = None
+    if sd is not None:
+        beyond = smallest_difference(len(values), sd, alpha=1 - rule.level)
+        detectable = (
+            rule.smallest + beyond if rule.direction == "greater" else -rule.smallest - beyond
+        )
     decision = {"case": case, "verdict": verdict(rule, bounds), **bounds.record()}
     return {**decision, "n": len(values), "effect": d_z(values), "detectable": detectable}
 
@@ -79,6 +85,37 @@ def whole_verdict(decisions: Sequence[Decision]) -> str:
     return NOT_SUPPORTED if verdicts == {NOT_SUPPORTED} else CANNOT_BE_TOLD
 
 
+def controls_came_out(must_hold: Sequence[Decision], must_fail: Sequence[Decision]) -> bool:
+    """Whether the claim holds in every control in which it must, and is not supported in every one
+    in which it must fail. A control that cannot be told has not come out: with few runs no measure
+    would ever fail it.
+    """
+    return all(decision["verdict"] == HOLDS for decision in must_hold) and all(
+        decision["verdict"] == NOT_SUPPORTED for decision in must_fail
+    )
+
+
+def other_thresholds(
+    rule: Criterion,
+    decisions: Sequence[Decision],
+    whole: Callable[[Sequence[Decision]], str] = whole_verdict,
+) -> str:
+    """A sentence: the verdict with half and with twice the smallest difference of interest.
+
+    whole   the verdict on the claim from the decisions, which keep their other entries
+    """
+    words = []
+    for factor in (0.5, 2):
+        smallest = factor * rule.smallest
+        changed = []
+        for decision in decisions:
+            bounds = Interval(*(decision[key] for key in ("estimate", "low", "high", "level")))
+            other = rule._replace(smallest=smallest, level=bounds.level)
+            changed.append({**decision, "verdict": verdict(other, bounds)})
+        words.append(f"with {smallest:g}, {whole(changed)}")
+    return f"Sensitivity, the verdict with another smallest difference: {join(words)}."
+
+
 def in_words(decisions: Sequence[Decision]) -> str:
     """In which cases the claim holds, in which it is not supported, and which cannot be told."""
     parts = [
@@ -95,7 +132,7 @@ def in_words(decisions: Sequence[Decision]) -> str:
 
 def decisions_table(decisions: Sequence[Decision], digits: int = 3) -> str:
     """The decisions as Markdown: the interval of the measure, the power, and the verdict."""
-    head = ("case", "runs", "mean [interval]", "seen in 80 % of cases", "verdict")
+    head = ("case", "runs", "mean [interval]", "would hold in 80 % of cases from", "verdict")
     rows = [
         (
             decision["case"],

@@ -1,18 +1,16 @@
 """Generalisation in tables and words: the verdicts, then each claim with its cases and controls."""
 
-from moe_np.experiments.common.decisions import VERDICTS, in_words
+from moe_np.experiments.common.decisions import VERDICTS, in_words, other_thresholds
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     basis,
     decimal,
     interval,
-    join,
     markdown_table,
     mean_sd,
     plural,
 )
-from moe_np.experiments.common.statistics import Interval
-from moe_np.experiments.common.verdicts import NOT_SUPPORTED, verdict
+from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.generalisation.article_claims import CASE, CLAIMS, INTERVALS, Claim
 from moe_np.experiments.generalisation.data_sets import HELD_OUT, TESTED
 from moe_np.experiments.generalisation.experiment import whole_verdict_of
@@ -74,22 +72,13 @@ def section(claim: Claim, answer: Result) -> str:
     words = in_words([d for d in answer["decisions"] if d["role"] == CASE])
     if not answer["controls"]:
         words = f"A control did not come out. Without it: {words}"
-    words = f"{words[0].upper()}{words[1:]} {_other_thresholds(claim, answer)}"
+    sensitivity = other_thresholds(claim.criterion, answer["decisions"], _whole)
+    words = f"{words[0].upper()}{words[1:]} {sensitivity}"
     return f"{text}\n\n{markdown_table(head, rows)}\n\n{words}"
 
 
-def _other_thresholds(claim, answer):
-    """The verdict with half and with twice the smallest difference of interest."""
-    words = []
-    for factor in (0.5, 2):
-        smallest = factor * claim.criterion.smallest
-        decisions = []
-        for decision in answer["decisions"]:
-            bounds = Interval(*(decision[key] for key in ("estimate", "low", "high", "level")))
-            rule = claim.criterion._replace(smallest=smallest, level=bounds.level)
-            decisions.append({**decision, "verdict": verdict(rule, bounds)})
-        words.append(f"with {smallest:g}, {whole_verdict_of(decisions)[1]}")
-    return f"Sensitivity, the verdict with another smallest difference: {join(words)}."
+def _whole(decisions):
+    return whole_verdict_of(decisions)[1]
 
 
 def _losses(result):

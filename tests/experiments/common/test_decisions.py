@@ -36,6 +36,39 @@ def test_few_values_without_spread_decide_nothing():
     assert single["verdict"] == "cannot be told" and single["detectable"] is None
 
 
+@pytest.mark.parametrize("direction", ["greater", "less"])
+def test_power_is_that_of_the_verdict(direction):
+    """At the printed value the claim holds in 80 % of the repetitions."""
+    rule = decisions.criterion("difference", 0.1, direction, 2)
+    rng = np.random.default_rng(7)
+    values = np.repeat([-1.0, 1.0], 20)
+    printed = decide("known spread", rule, values)["detectable"]
+    sd = values.std(ddof=1)
+    drawn = printed + sd * rng.normal(size=(2000, 40))
+    holds = np.mean([decide("case", rule, runs)["verdict"] == "holds" for runs in drawn])
+    assert abs(printed) > 0.1 and np.sign(printed) == (1 if direction == "greater" else -1)
+    assert holds == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_control_that_cannot_be_told_has_not_come_out():
+    came_out = decisions.controls_came_out
+    assert came_out(of("holds"), of("not supported", "not supported"))
+    assert not came_out(of("holds"), of("not supported", "cannot be told"))
+    assert not came_out(of("cannot be told"), of("not supported"))
+    assert not came_out(of("holds"), of("holds"))
+
+
+def test_other_thresholds_are_tried():
+    rng = np.random.default_rng(0)
+    cases = [decide("a", RULE, 0.15 + 0.01 * rng.normal(size=20))]
+    assert decisions.other_thresholds(RULE, cases) == (
+        "Sensitivity, the verdict with another smallest difference: "
+        "with 0.05, holds and with 0.2, not supported."
+    )
+    words = decisions.other_thresholds(RULE, cases, lambda changed: changed[0]["case"])
+    assert words.endswith("with 0.05, a and with 0.2, a.")
+
+
 def test_the_verdict_on_a_claim_follows_from_its_cases():
     whole = decisions.whole_verdict
     assert whole(of("holds", "holds")) == "holds"
