@@ -18,7 +18,8 @@
 # | $T$ | `len(ids)` | | tokens so far |
 # | $p$ | `p` | (V,) | probabilities of the next token |
 #
-# (On the left the names in the file `config.json`.)
+# The names in code are those of the file `config.json`. `decoder.Config` says `vocabulary`, `d_model`, `layers`, `heads`,
+# `kv_heads`, `d_head`, `experts`, `options["k"]` and `hidden` for them, in this order.
 
 # %%
 import json
@@ -88,8 +89,8 @@ assert len(arrays) == 3 + 2 * (2 + 4 + 1 + 3 * 4)
 #
 # ## 2. Load it
 #
-# `load` checks that every array of the files is used and every parameter is filled. Nothing is guessed from the
-# shapes that `config.json` can say.
+# `load` checks that every array of the files is used and every parameter is filled. What `config.json` says is read
+# there and never guessed from the shapes of the arrays.
 #
 # **Predict.** We rename one array before loading. What should happen: an error, a random matrix in its place, or
 # zeros?
@@ -124,8 +125,9 @@ else:
 #
 # ## 3. One pass by hand
 #
-# From the arrays and their names alone, with the equations of lesson 17. Two facts are in no shape: query head $h$
-# reads key head $h \mathbin{//} (H_q/H_k)$, and an expert is $w_2(\text{silu}(w_1 x) \odot w_3 x)$.
+# From the arrays and their names alone, with the equations of lesson 17. Four facts are in no shape: query head $h$
+# reads key head $h \mathbin{//} (H_q/H_k)$; an expert is $w_2(\text{silu}(w_1 x) \odot w_3 x)$; the rotation pairs the
+# first half of a head with the second; and the weights of the chosen experts are divided by their sum.
 #
 # **Predict.** Somebody takes $w_1$ for $w_3$ and $w_3$ for $w_1$ in every expert. What comes out: an error, NaN, the
 # same logits, or others?

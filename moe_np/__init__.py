@@ -5,7 +5,7 @@
     moe_np.layers        sparse layer, experts, load-balancing losses, diagnostics, soft mixture
     moe_np.audit         holds somebody else's router or layer against the reference
     moe_np.estimators    scikit-learn's fit and predict in front of mixtures and trees
-    moe_np.models        whole models: the patch networks of Chen et al. 2022, associative memory
+    moe_np.models        whole models: decoders, encoder-decoders, LSTMs, and their checkpoints
     moe_np.training      ways to train a mixture: joint, alternating, EM, hard, evolutionary, ...
     moe_np.data          vowels, clusters, the robot arm, inverse and piecewise problems
     moe_np.experiments   a folder per paper or question: its configuration, runs and report

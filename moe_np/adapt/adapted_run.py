@@ -19,7 +19,7 @@ from moe_np.adapt.model_folder import Source
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.data.text.windows import random_windows
-from moe_np.language import model_files, run_folder, run_pictures, run_state
+from moe_np.language import model_files, run_folder, run_pictures, run_request, run_state
 from moe_np.language.corpus import Corpus
 from moe_np.language.evaluation import Evaluation
 from moe_np.language.run_folder import Parts, Progress, Run
@@ -249,12 +249,12 @@ def _begun(prepared, source, updates, checkpoint_every) -> Run:
         "updates": checks.integer("--steps", updates, minimum=1),
     }
     request = json.loads(json.dumps(request))  # as it is read again: lists for tuples
-    stored = run_folder.stored_request(run.folder)
+    stored = run_request.stored_request(run.folder)
     if stored is None:
         model_files.copy_tokeniser(source.folder, run.folder)
-        run_folder.store_request(run.folder, request)
+        run_request.store_request(run.folder, request)
     else:
-        run_folder.refuse_another(run.folder, request, stored)
+        run_request.refuse_another(run.folder, request, stored)
     options = loop.check(run.options._replace(updates=updates))
     return run._replace(options=options, checkpoint_every=checkpoint_every)
 

@@ -31,6 +31,7 @@ from moe_np.language import (
     objectives,
     run_folder,
     run_pictures,
+    run_state,
     tensorboard,
 )
 from moe_np.language.evaluation import Evaluation
@@ -86,12 +87,16 @@ def train(args: argparse.Namespace) -> int:
         changes=dict(change(text) for text in args.changes),
         checkpoint_every=args.checkpoint_every,
     )
+    finished = run_state.updates(run.folder) == run.options.updates
     records = tensorboard.recorded(run_folder.train(run), run.folder)
     with end_requested() as ended, contextlib.closing(records):
         follow(records, run, ended)
     run_pictures.write(run.folder)
     if ended:
         print(f"ended by {ended[0]}; the same command goes on", file=sys.stderr)
+    elif finished:
+        updates = run.options.updates
+        print(f"{run.folder} has had all of its {updates} updates", file=sys.stderr)
     return 130 if ended else 0
 
 

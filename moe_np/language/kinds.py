@@ -5,14 +5,14 @@ They are small: about four million parameters, of which a mixture uses two fifth
 has the same operations per token as `mixtral`, which is the comparison that papers make.
 """
 
-import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from moe_np.base import checks
 from moe_np.base.checks import InputError
-from moe_np.layers import balance, mixture_layer
+from moe_np.layers import balance
 from moe_np.models import decoder, encoder_decoder, encoder_decoder_config, lstm_moe
 from moe_np.routing.contract import BalanceLoss
 
@@ -109,15 +109,15 @@ def config_of(name: str, vocabulary: int, context: int, changes: dict[str, Any])
     common = {"vocabulary": vocabulary, "context": context}
     common = {name: value for name, value in common.items() if name in fields}
     config = kind.model.Config(**{**common, **kind.values, **changes})
-    check(config)
-    check_routers(config)
+    try:
+        check(config)
+    except InputError as error:  # the person has written --set
+        raise InputError(re.sub(r"^config(\.|: )", "--set ", str(error))) from None
     return config
 
 
 DICTS = ("options", "init_options", "decoder_options", "decoder_init_options")
 LISTS = ("dense_layers", "full_layers", "encoder_dense", "decoder_dense")
-# arguments of routers that come from the layer and the model
-OF_THE_LAYER = ("valid", "training", "rng", "dtype", "ids", "n_experts", "vocabulary")
 
 
 def check_containers(config_type: Any, values: dict[str, Any], where: str = "--set") -> None:
@@ -131,30 +131,6 @@ def check_containers(config_type: Any, values: dict[str, Any], where: str = "--s
             )
         if name in LISTS and not isinstance(value, (list, tuple)):
             raise InputError(f"{where} {name}: wanted a list as [0, 2], got {checks.text(value)}")
-
-
-def check_routers(config: Any, where: str = "--set") -> None:
-    """Raise InputError for options that a router does not have, and for missing ones it needs."""
-    for prefix in ("", "decoder_") if config.experts > 1 else ():
-        if getattr(config, f"{prefix}router", None) is not None:
-            _check_router(config, prefix, where)
-
-
-def _check_router(config, prefix, where):
-    name = getattr(config, f"{prefix}router")
-    router = mixture_layer.router_of(name)
-    for argument, function in (("options", router.route), ("init_options", router.init)):
-        field = f"{prefix}{argument}"
-        given = getattr(config, field) or {}
-        arguments = inspect.signature(function).parameters.values()
-        known = [p for p in arguments if p.kind is p.KEYWORD_ONLY and p.name not in OF_THE_LAYER]
-        needed = [p.name for p in known if p.default is p.empty]
-        if not set(needed) <= set(given) <= {p.name for p in known}:
-            wanted = [f"{p.name} (needed)" if p.name in needed else p.name for p in known]
-            raise InputError(
-                f"{where} {field}: wanted a dict with the options of {name}, "
-                f"{', '.join(wanted) or 'which has none'}; got {checks.text(given)}"
-            )
 
 
 def check(config: Any) -> None:

@@ -74,7 +74,9 @@ def load(folder: str | os.PathLike) -> Model:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder}: wanted a folder with a model, got {error.strerror}") from None
+        begun = (folder / "run.json").exists()
+        got = "a run without a checkpoint yet" if begun else error.strerror
+        raise InputError(f"{folder}: wanted a folder with a model, got {got}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: wanted JSON, got {error}") from None
     if not isinstance(described, dict) or described.get("model_type") != OURS:
@@ -92,8 +94,10 @@ def load(folder: str | os.PathLike) -> Model:
         config = module.Config(**values)
     except TypeError as error:
         raise InputError(f"{path}: config: {error}") from None
-    module.check(config)
-    kinds.check_routers(config, f"{path}: config")
+    try:
+        module.check(config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return Model(module, config, nest(safetensors.Reader(folder / "model.safetensors")))
 
 

@@ -26,7 +26,15 @@ from moe_np.base import checks, files, optim
 from moe_np.base.checks import InputError
 from moe_np.data.text import tokenisers
 from moe_np.data.text.windows import random_windows
-from moe_np.language import folder_lock, kinds, model_files, objectives, run_progress, run_state
+from moe_np.language import (
+    folder_lock,
+    kinds,
+    model_files,
+    objectives,
+    run_progress,
+    run_request,
+    run_state,
+)
 from moe_np.language.corpus import Corpus
 from moe_np.language.evaluation import Evaluation, evaluate
 from moe_np.language.run_progress import Progress
@@ -34,6 +42,7 @@ from moe_np.training import loop
 
 WARM_UP = 3  # updates before the clock of `updates_in` starts
 TIMED = 5  # updates that it times
+OTHER_SETTINGS = "other settings, as a smaller learning_rate, need another folder"
 
 
 class Settings(NamedTuple):
@@ -99,11 +108,11 @@ def open_run(
         "minutes": minutes,
     }
     request = json.loads(json.dumps(request))  # as it is read again: lists for tuples
-    stored = stored_request(folder)
+    stored = run_request.stored_request(folder)
     if stored is not None:
-        refuse_another(folder, request, stored)
+        run_request.refuse_another(folder, request, stored)
         updates = stored["updates"]
-    tokeniser = _tokeniser(folder, settings, corpus.train)
+    tokeniser = _tokeniser(folder, settings, corpus.train, stored is not None)
     run = Run(
         folder,
         model,
@@ -131,8 +140,10 @@ def open_run(
     if minutes is not None and updates == 0 and measure:
         to_time = options._replace(updates=WARM_UP + TIMED)
         updates = updates_in(minutes, loop.train(_initial_state(run), *_functions(run), to_time))
+    if stored is None or not (folder / "tokeniser.json").exists():
+        tokenisers.save(folder / "tokeniser.json", tokeniser)
     if stored is None or stored["updates"] != updates:
-        store_request(folder, {**(stored or request), "updates": updates})
+        run_request.store_request(folder, {**(stored or request), "updates": updates})
     options = options._replace(updates=updates)
     return run._replace(options=loop.check(options) if updates else options)
 
@@ -165,39 +176,12 @@ def sorted_changes(
     return settings, options, of_config
 
 
-def stored_request(folder: pathlib.Path) -> dict[str, Any] | None:
-    """What run.json says, None without one. Raises InputError where it cannot be read."""
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'run.json'} cannot be read: {error}") from None
-
-
-def store_request(folder: pathlib.Path, request: dict[str, Any]) -> None:
-    """Write run.json, whole or not at all."""
-    files.write_atomically(folder / "run.json", json.dumps(request, indent=1) + "\n")
-
-
-def refuse_another(folder: pathlib.Path, request: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Raise InputError where a value of the request differs from that of the stored run."""
-    for name, value in request.items():
-        if stored.get(name) != value:
-            was, now = checks.text(stored.get(name)), checks.text(value)
-            raise InputError(
-                f"{folder} holds another run: its {name} is {was}, not {now}. The same command "
-                "goes on with it; for another run, name another folder"
-            )
-
-
-def _tokeniser(folder, settings, text):
+def _tokeniser(folder, settings, text, has_run):
+    """That of the run. Without one a file may be left of a command that was refused."""
     path = folder / "tokeniser.json"
-    if path.exists():
+    if has_run and path.exists():
         return tokenisers.load(path)
-    tokeniser = tokenisers.train(settings.tokeniser, text, settings.vocabulary)
-    tokenisers.save(path, tokeniser)
-    return tokeniser
+    return tokenisers.train(settings.tokeniser, text, settings.vocabulary)
 
 
 def updates_in(minutes: float, steps: Iterator[Any]) -> int:
@@ -245,7 +229,8 @@ def train(run: Run, parts: Parts | None = None) -> Generator[Progress | Evaluati
         try:
             yield from _train(run, parts or parts_of(run))
         except loop.UpdateError as error:
-            error.args = (f"{error}; {run_state.kept(run.folder)}",)
+            advice = "" if run_state.updates(run.folder) else f": {OTHER_SETTINGS}"
+            error.args = (f"{error}; {run_state.kept(run.folder)}{advice}",)
             raise
 
 

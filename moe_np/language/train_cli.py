@@ -12,7 +12,15 @@ import pathlib
 import sys
 
 from moe_np.base.checks import InputError
-from moe_np.language import cli, corpus, run_folder, run_pictures, run_state, train_over_ranks
+from moe_np.language import (
+    cli,
+    corpus,
+    run_folder,
+    run_pictures,
+    run_request,
+    run_state,
+    train_over_ranks,
+)
 from moe_np.language.run_folder import Run
 from moe_np.language.train_over_ranks import Division
 from moe_np.parallel import cli as parallel_cli
@@ -39,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train a language model in a folder, or go on with it."""
     folder = pathlib.Path(args.folder)
-    stored = run_folder.stored_request(folder) if (folder / "run.json").is_file() else None
+    stored = run_request.stored_request(folder) if (folder / "run.json").is_file() else None
     if args.ranks is None and "pieces" not in (stored or {}):
         for name in ("pieces", "group", "balance_group", "in_process"):
             if getattr(args, name):
@@ -125,7 +133,7 @@ def _finish(opened, ended):
     for.
     """
     run_pictures.write(opened.folder)
-    stored = run_folder.stored_request(opened.folder) or {}
+    stored = run_request.stored_request(opened.folder) or {}
     if run_state.updates(opened.folder) == stored["updates"]:
         return 0
     by = f" by {ended[0]}" if ended else ""

@@ -34,6 +34,7 @@ from moe_np.language import (
     objectives,
     run_folder,
     run_progress,
+    run_request,
     run_state,
 )
 from moe_np.language.evaluation import Evaluation
@@ -63,7 +64,7 @@ class Division(NamedTuple):
 
 def stored_division(run: Run) -> Division | None:
     """The division that run.json has; None for a run of `run_folder.train`."""
-    stored = run_folder.stored_request(run.folder) or {}
+    stored = run_request.stored_request(run.folder) or {}
     if "pieces" not in stored:
         return None
     return Division(*(stored[name] for name in Division._fields))
@@ -87,7 +88,7 @@ def divide(
     wanted = {name: value for name, value in wanted.items() if value is not None}
     stored = stored_division(run)
     if stored is not None:
-        run_folder.refuse_another(run.folder, wanted, stored._asdict())
+        run_request.refuse_another(run.folder, wanted, stored._asdict())
         return stored
     if run_state.updates(run.folder):
         raise InputError(
@@ -102,8 +103,8 @@ def divide(
 
 def _store(run, **values):
     """Add values to run.json."""
-    stored = run_folder.stored_request(run.folder) or {}
-    run_folder.store_request(run.folder, {**stored, **values})
+    stored = run_request.stored_request(run.folder) or {}
+    run_request.store_request(run.folder, {**stored, **values})
 
 
 def _is_decoder(run):
@@ -189,7 +190,7 @@ def measured(run: Run, division: Division, world: World) -> Run:
         stack.enter_context(one_blas_thread())
         held = folder_lock.held(run.folder)
         _on_all(world, "lock of the folder", lambda: stack.enter_context(held))
-        minutes = (run_folder.stored_request(run.folder) or {})["minutes"]
+        minutes = (run_request.stored_request(run.folder) or {})["minutes"]
         state = loop.initial_state(_new_params(run))
         steps = training_over_ranks.train(state, plan, options, world)
         number = run_folder.updates_in(minutes, steps)

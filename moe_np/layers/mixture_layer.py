@@ -24,7 +24,7 @@ in memory together. Such layers have no backward pass.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ from moe_np.routing import top_k
 from moe_np.routing.contract import BalanceLoss, Router, Routing
 
 Tree = dict[str, Any]  # {"experts": {...}, "router": {...}, ...}, or the gradients
-Losses = Iterable[tuple[float, Callable[..., BalanceLoss]]]  # (coefficient, of layers/balance.py)
+Losses = Sequence[tuple[float, Callable[..., BalanceLoss]]]  # (coefficient, of layers/balance.py)
 
 KINDS = {"swiglu": SWIGLU, "relu": RELU, "gelu": GELU}
 
@@ -276,6 +276,9 @@ def balance_loss(losses: Losses, cache: Cache, valid: ArrayN | None = None) -> B
     losses   pairs of a coefficient and a function of moe_np.layers.balance of (routing, valid=);
              `balance.load` is given the cache of the router instead
     """
+    if not isinstance(losses, (tuple, list)) or not all(map(_is_pair, losses)):
+        wanted = "pairs as (0.01, balance.switch)"
+        raise InputError(f"losses: wanted {wanted}, got {checks.text(losses)}")
     if cache.router is None:
         return BalanceLoss(0.0)
     pairs = []
@@ -284,6 +287,10 @@ def balance_loss(losses: Losses, cache: Cache, valid: ArrayN | None = None) -> B
         term = loss(cache.gate) if by_cache else loss(cache.routing, valid=valid)
         pairs.append((coefficient, term))
     return balance.total(pairs)
+
+
+def _is_pair(loss):
+    return isinstance(loss, (tuple, list)) and len(loss) == 2 and callable(loss[1])
 
 
 def _router_backward(dweight, added, cache):

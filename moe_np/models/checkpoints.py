@@ -174,6 +174,7 @@ def _load_native(settings, arrays, dtype, lazy):
     if not isinstance(fields, dict) or not set(fields) <= set(module.Config._fields):
         name = "decoder" if module is decoder_config else "encoder_decoder"
         raise InputError(f"folder: {CONFIG} has no 'config' with the fields of {name}.Config")
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     try:
         config = module.Config(**fields)
     except TypeError as error:

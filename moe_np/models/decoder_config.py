@@ -26,7 +26,7 @@ from moe_np.accounting import Transformer
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType, Options, Rng
-from moe_np.layers import attention, embedding, mixture_layer, norms
+from moe_np.layers import attention, embedding, mixture_layer, norms, router_options
 
 Tree = dict[str, Any]  # nested parameters, or their gradients
 MIXTRAL_GATE: Options = {"k": 2, "renormalise": True}
@@ -85,6 +85,14 @@ def check(config: Config) -> None:
     checks.size("config.context", config.context)
     for name in ("tied", "biases", "shared_gate"):
         checks.boolean(f"config.{name}", getattr(config, name))
+    checks.integer("config.shared", config.shared, minimum=0)
+    for name in ("dense_hidden", "shared_hidden", "window"):
+        if getattr(config, name) is not None:
+            checks.size(f"config.{name}", getattr(config, name))
+    for name in ("dropout", "expert_dropout"):
+        checks.number(f"config.{name}", getattr(config, name), minimum=0, less_than=1)
+    if config.d_head % 2:  # the rotation turns pairs
+        raise InputError(f"config.d_head: wanted an even number, got {config.d_head}")
     if config.heads % config.kv_heads:
         wanted = f"a multiple of {config.kv_heads} key heads"
         raise InputError(f"config.heads: wanted {wanted}, got {config.heads}")
@@ -102,6 +110,7 @@ def check(config: Config) -> None:
         checks.integer("config: the number of a layer", layer, minimum=0, maximum=config.layers - 1)
     if config.experts > 1:
         mixture_layer.causal_router(config.router)
+        router_options.check(config.router, config.options, config.init_options)
 
 
 def architecture(config: Config) -> Transformer:

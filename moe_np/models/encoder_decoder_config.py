@@ -27,7 +27,14 @@ from moe_np.accounting import Transformer
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType, Options, Rng
-from moe_np.layers import attention, embedding, mixture_layer, norms, position_bias
+from moe_np.layers import (
+    attention,
+    embedding,
+    mixture_layer,
+    norms,
+    position_bias,
+    router_options,
+)
 
 Tree = dict[str, Any]  # nested parameters, or their gradients
 STACKS = ("encoder", "decoder")
@@ -111,6 +118,9 @@ def check(config: Config) -> None:
     if config.experts > 1:
         mixture_layer.router_of(config.router)
         mixture_layer.causal_router(router_of(config, "decoder")[0])
+        router_options.check(*router_of(config, "encoder"))
+        if config.decoder_router is not None:
+            router_options.check(*router_of(config, "decoder"), "config.decoder_")
 
 
 def architecture(config: Config) -> Transformer:

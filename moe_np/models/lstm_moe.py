@@ -43,6 +43,7 @@ from moe_np.layers import (
     lstm,
     mixture_layer,
     products,
+    router_options,
 )
 from moe_np.models import recurrent_blocks
 from moe_np.models.recurrent_blocks import Losses
@@ -82,6 +83,8 @@ def check(config: Config) -> None:
     checks.number("config.dropout", config.dropout, minimum=0, less_than=1)
     checks.choice("config.expert", config.expert, tuple(mixture_layer.KINDS))
     mixture_layer.causal_router(config.router)
+    if config.experts > 1:
+        router_options.check(config.router, config.options, config.init_options)
 
 
 def init(rng: Rng, config: Config, *, dtype: DType = np.float32) -> Tree:

@@ -15,7 +15,7 @@ import numpy as np
 from moe_np.base import checks
 from moe_np.base.checks import InputError
 from moe_np.base.types import DType, Options, Rng
-from moe_np.layers import attentive_lstm, embedding, lstm, mixture_layer
+from moe_np.layers import attentive_lstm, embedding, lstm, mixture_layer, router_options
 
 Tree = dict[str, Any]  # nested parameters, or their gradients
 NOISY_GATE: Options = {"k": 4}
@@ -53,6 +53,10 @@ def check(config: Config) -> None:
     checks.choice("config.expert", config.expert, tuple(mixture_layer.KINDS))
     mixture_layer.router_of(config.router)
     mixture_layer.causal_router(config.decoder_router)
+    if config.experts > 1:
+        router_options.check(config.router, config.options, config.init_options)
+        decoder = (config.decoder_router, config.decoder_options, config.decoder_init_options)
+        router_options.check(*decoder, "config.decoder_")
 
 
 def init(rng: Rng, config: Config, *, dtype: DType = np.float32) -> Tree:

@@ -116,6 +116,6 @@ def test_bad_input_is_one_clear_error():
         removing.prune(SPARSE, params, keep=2, by="use")
     with pytest.raises(InputError, match="got a dense one"):
         removing.prune(DENSE, params_of(DENSE), keep=1, by="use", ids=ids_of())
-    hashing = SPARSE._replace(router="hashing", options={"k": 2})
+    hashing = SPARSE._replace(router="hashing", options={})
     with pytest.raises(InputError, match=r"config\.router: wanted one of top_k"):
         removing.prune(hashing, params, keep=2, by="use", ids=ids_of())

@@ -51,7 +51,9 @@ def test_a_finished_run_goes_on_with_nothing(tmp_path, text, capsys):
     )
     assert main(command) == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "has had all" not in capsys.readouterr().err
     assert main(command) == 0
+    assert capsys.readouterr().err.endswith("run has had all of its 2 updates\n")
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
     assert not (tmp_path / "run" / "routing.png").exists()
 

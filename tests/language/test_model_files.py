@@ -51,7 +51,7 @@ def described(**values):
         ('{"model_type": "moe_np", "model": "lstm_moe", "config": 3}', "config: wanted"),
         ('{"model_type": "moe_np", "model": "lstm_moe", "config": {}}', "config: .* missing 4"),
         (described(options=3), "config options: wanted a dict"),
-        (described(options={}), "config options: .* of noisy_top_k, k .needed.*; got {}"),
+        (described(options={}), "config.options: .* of noisy_top_k, k .needed.*; got {}"),
         ("[" * 100_000, "wanted JSON"),
     ],
 )

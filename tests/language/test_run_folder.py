@@ -9,7 +9,8 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
-from moe_np.language import corpus, model_files, run_folder
+from moe_np.data.text import tokenisers
+from moe_np.language import corpus, model_files, run_folder, run_request
 from moe_np.language.evaluation import Evaluation
 from moe_np.models import safetensors
 from moe_np.training import loop
@@ -146,15 +147,34 @@ def test_the_last_line_of_metrics_may_be_cut(finished, tmp_path):
     [
         ({"updates": 13}, "its steps is 12, not 13"),
         ({"model": "dense"}, "its model is 'mixtral', not 'dense'"),
-        ({"changes": {**SMALL, "batch": 5}}, "its settings is"),
-        ({"changes": {**SMALL, "seed": 1}}, "its options is"),
-        ({"changes": {**SMALL, "experts": 8}}, "its config is"),
+        ({"changes": {**SMALL, "batch": 5}}, "its batch is 4, not 5. The same"),
+        ({"changes": {**SMALL, "seed": 1}}, "its seed is 0, not 1. The"),
+        ({"changes": {**SMALL, "experts": 8}}, "its experts is 4, not 8. The"),
         ({"checkpoint_every": 5}, "its checkpoint_every is 4, not 5"),
     ],
 )
 def test_other_settings_for_the_same_folder_are_refused(finished, options, message):
     with pytest.raises(ValueError, match=f"holds another run: {message}"):
         open_run(finished[0], **options)
+
+
+def test_all_that_differs_is_named(finished):
+    changes = {**SMALL, "batch": 5, "seed": 1, "dense_layers": [0]}
+    names = "its batch is 4, not 5, its seed is 0, not 1, its dense_layers is None, not"
+    with pytest.raises(ValueError, match=names):
+        open_run(finished[0], changes=changes)
+
+
+def test_what_a_refused_command_leaves_is_not_believed(tmp_path):
+    """A tokeniser without a run.json may be that of another text or size."""
+    other = CORPUS._replace(train="abc " * 400)
+    tokenisers.save(tmp_path / "tokeniser.json", tokenisers.train("words", other.train, 300))
+    run = open_run(tmp_path)
+    wanted = tokenisers.train("byte_pairs", CORPUS.train, SMALL["vocabulary"])
+    assert run.tokeniser.encode(CORPUS.train).tolist() == wanted.encode(CORPUS.train).tolist()
+    with pytest.raises(ValueError, match="context"):
+        open_run(tmp_path / "refused", changes={**SMALL, "context": 8})
+    assert not list((tmp_path / "refused").iterdir())
 
 
 def test_another_text_for_the_same_folder_is_refused(finished):
@@ -191,7 +211,7 @@ def test_minutes_become_a_number_of_updates_that_is_stored(tmp_path):
 def test_minutes_that_are_not_measured_here_are_measured_by_the_next_command(tmp_path):
     assert open_run(tmp_path, updates=None, minutes=0.002, measure=False).options.updates == 0
     run = open_run(tmp_path, updates=None, minutes=0.002)
-    assert run.options.updates == run_folder.stored_request(tmp_path)["updates"] >= 1
+    assert run.options.updates == run_request.stored_request(tmp_path)["updates"] >= 1
 
 
 def test_nan_in_the_loss_stops_and_the_last_checkpoint_stays(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from moe_np.cli import main
-from moe_np.language import run_folder, run_state, train_over_ranks
+from moe_np.language import run_request, run_state, train_over_ranks
 from moe_np.parallel import launch
 from tests.language.test_cli import train
 from tests.language.test_run_folder import TEXT, bits, open_run
@@ -157,7 +157,7 @@ def test_minutes_and_micro_batches_by_mpi_have_the_bits_of_one_process(
 ):
     by_mpi = train(tmp_path / "mpi", text, "--minutes", "0.002", "--set", "micro_batches=2")
     assert main([*by_mpi, "--ranks", "2"]) == 0, capfd.readouterr().err
-    number = run_folder.stored_request(tmp_path / "mpi")["updates"]
+    number = run_request.stored_request(tmp_path / "mpi")["updates"]
     assert run_state.updates(tmp_path / "mpi") == number
     assert f"{number}/{number}" in capfd.readouterr().err
     alone = train(tmp_path / "one", text, "--steps", str(number), "--set", "micro_batches=2")

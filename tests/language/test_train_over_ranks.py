@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moe_np.base.checks import InputError
-from moe_np.language import folder_lock, run_folder, run_state, train_over_ranks
+from moe_np.language import folder_lock, run_folder, run_request, run_state, train_over_ranks
 from moe_np.language.evaluation import Evaluation
 from moe_np.models import safetensors
 from moe_np.parallel import in_process
@@ -150,7 +150,7 @@ def test_minutes_become_a_number_of_updates_that_other_ranks_keep(tmp_path, rank
     minutes = {"updates": None, "minutes": 0.001}
     asked = []
     trained(tmp_path / "run", ranks, lambda: asked.append(True) or True, **minutes)
-    number = run_folder.stored_request(tmp_path / "run")["updates"]
+    number = run_request.stored_request(tmp_path / "run")["updates"]
     assert run_state.updates(tmp_path / "run") == 1
     assert len(asked) == ranks  # the updates that were timed are none of the run
     trained(tmp_path / "run", 3, **minutes)
@@ -166,12 +166,12 @@ def test_minutes_that_were_not_measured_are_measured_when_the_run_goes_on(tmp_pa
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(run_folder, "updates_in", _killed)
         train_over_ranks.measured(run, division, in_this_process(2))
-    assert run_folder.stored_request(tmp_path)["updates"] == 0
+    assert run_request.stored_request(tmp_path)["updates"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "tokeniser.json"}
     again = open_run(tmp_path, measure=False, **options)
     assert again.options.updates == 0
     again = train_over_ranks.measured(again, division, in_this_process(3))
-    assert again.options.updates == run_folder.stored_request(tmp_path)["updates"] >= 1
+    assert again.options.updates == run_request.stored_request(tmp_path)["updates"] >= 1
     assert train_over_ranks.stored_division(again) == division
 
 

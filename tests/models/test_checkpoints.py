@@ -79,7 +79,9 @@ def test_which_family_says_it(layout, tmp_path):
     assert settings["model_type"] == FAMILY[layout]
     checkpoints.save(tmp_path, config, p, family=checkpoints.NATIVE)
     assert json.loads((tmp_path / "config.json").read_text())["config"]["d_model"] == 12
-    equal(p, checkpoints.load(tmp_path, dtype=np.float64)[1])
+    loaded, arrays = checkpoints.load(tmp_path, dtype=np.float64)
+    assert loaded == config
+    equal(p, arrays)
 
 
 @published

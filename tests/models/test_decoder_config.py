@@ -80,7 +80,7 @@ BAD_CONFIGS = {
     "a window of 0": ({"window": 0}, "window"),
     "k = 1 renormalised": ({"options": {"k": 1, "renormalise": True}}, "renormalise"),
     "a layer that is not there": ({"dense_layers": (2,)}, "number of a layer"),
-    "an odd head": ({"d_head": 3}, "even width"),
+    "an odd head": ({"d_head": 3}, "config.d_head: wanted an even number"),
     "expert": ({"expert": "cubic"}, "config.expert: wanted one of"),
     "tied": ({"tied": 1}, "config.tied"),
     "a gate of nothing": ({"shared_gate": True}, "shared_gate"),
@@ -95,3 +95,20 @@ def test_bad_configs(name):
     with pytest.raises(InputError, match=message):
         p = decoder_config.init(np.random.default_rng(0), config)
         decoder.forward(p, text(SMALL)[0], config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shared": -1}, "config.shared: wanted a whole number of at least 0, got -1"),
+        ({"shared_hidden": 0}, "config.shared_hidden: wanted a whole number of at least 1"),
+        ({"dense_hidden": 2.5}, "config.dense_hidden: wanted a whole number"),
+        ({"window": 0}, "config.window: wanted a whole number of at least 1, got 0"),
+        ({"dropout": 1.5}, "config.dropout: .* below 1, got 1.5"),
+        ({"expert_dropout": -0.1}, "config.expert_dropout: .* at least 0 and"),
+        ({"d_head": 5}, "config.d_head: wanted an even number, got 5"),
+    ],
+)
+def test_values_are_checked_before_there_are_parameters(changes, message):
+    with pytest.raises(InputError, match=message):
+        decoder_config.check(SMALL._replace(**changes))

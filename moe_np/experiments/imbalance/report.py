@@ -1,8 +1,19 @@
 """The uneven load in words and a table."""
 
+import math
+
 from moe_np.experiments.common.experiment import Result
-from moe_np.experiments.common.reports import MISSING, decimal, join, markdown_table, plural
-from moe_np.experiments.imbalance.runs import ONE, RANKS, TWO
+from moe_np.experiments.common.power_words import power_sentence
+from moe_np.experiments.common.reports import (
+    MISSING,
+    decimal,
+    interval,
+    join,
+    markdown_table,
+    plural,
+)
+from moe_np.experiments.common.statistics import Interval, t_interval
+from moe_np.experiments.imbalance.runs import ONE, RANKS, TWO, TWO_PACKED
 
 
 def report(result: Result) -> str:
@@ -63,19 +74,53 @@ def _reading(result):
     """From which skew on two ranks are slower than one, by what was measured, else by the model."""
     if not {ONE, TWO} <= set(result["summary"]):
         return f"{plural(len(result['summary']), 'system')} of {len(RANKS)}."
-    pairs = []
-    for i, row in enumerate(result["summary"][ONE]):
-        times = [
-            result["summary"][system][i].get("measured", result["model"][system][i])
-            for system in (ONE, TWO)
-        ]
-        pairs.append((row["skew"], times[0] / times[1]))
-    slower = [skew for skew, gain in pairs if gain < 1]
+    skews = [row["skew"] for row in result["summary"][ONE]]
+    logs = {s: gains(result, s) for s in (TWO, TWO_PACKED) if s in result["summary"]}
+    first, last = (_times(logs[TWO][i]) for i in (0, -1))
     text = (
-        f"Two ranks do a step {pairs[0][1]:.2f} times as fast as one at skew {pairs[0][0]:g}, and "
-        f"{pairs[-1][1]:.2f} times at skew {pairs[-1][0]:g}: a step takes as long as its busiest "
-        "rank."
+        f"Two ranks do a step {first} times as fast as one at skew {skews[0]:g}, and "
+        f"{last} times at skew {skews[-1]:g}: a step takes as long as its busiest rank."
     )
+    if TWO_PACKED in logs:
+        text += f" With the experts placed by load it is {_times(logs[TWO_PACKED][-1])} times."
+    slower = [
+        skew
+        for skew, gain in zip(skews, logs[TWO], strict=True)
+        if (gain.estimate if gain.high is None else gain.high) < 0
+    ]
     if slower:
         text += f" From skew {slower[0]:g} on, two ranks are slower than one."
-    return text
+    n = len(result["seeds"])
+    if logs[TWO][0].low is None:
+        return text
+    text += f" In brackets: 95 % t interval of the log ratio over {plural(n, 'seed')}."
+    names = {f"{s}, skew {skews[i]:g}": of[i].record() for s, of in logs.items() for i in (0, -1)}
+    return f"{text}\n\n{power_sentence(names, n, 'in the log of the ratio')}"
+
+
+def gains(result: Result, system: str) -> list[Interval]:
+    """Per skew the log of how many times as fast as one rank a system is: the mean over the seeds,
+    paired, with its t interval; by the model, without bounds, where nothing was measured.
+    """
+    by_seed: dict[str, dict] = {ONE: {}, system: {}}
+    for run in result["runs"]:
+        if run["system"] in by_seed:
+            by_seed[run["system"]][run["seed"]] = run["rows"]
+    logs = []
+    for i, times in enumerate(zip(*(result["model"][s] for s in by_seed), strict=True)):
+        steps = [
+            [of_seed[seed][i]["measured"] for of_seed in by_seed.values()]
+            for seed in by_seed[system]
+        ]
+        if all(step for of_seed in steps for step in of_seed):
+            ratios = [alone["seconds"] / several["seconds"] for alone, several in steps]
+            logs.append(t_interval([math.log(ratio) for ratio in ratios]))
+        else:
+            logs.append(Interval(math.log(times[0] / times[1]), None, None, 0.95))
+    return logs
+
+
+def _times(gain):
+    """e to the power of a log ratio and of its bounds, if it has any."""
+    values = [None if value is None else math.exp(value) for value in gain[:3]]
+    return decimal(values[0]) if values[1] is None else interval(values)
