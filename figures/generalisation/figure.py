@@ -2,7 +2,7 @@
 
 What to see: a claim holds in a case where the whole interval lies beyond the dashed line, on the
 shaded side. The two controls, in grey, show whether a panel can tell anything: one has to lie in
-the shade, and the other must not.
+the shade, and the other outside.
 """
 
 import textwrap
@@ -30,7 +30,7 @@ def make(job: Job) -> str:
 
     result = run(sweep=job.sweep, quick=job.quick)
     with plots.style():
-        fig, axes = plt.subplots(4, 2, figsize=(14, 15), layout="constrained")
+        fig, axes = plt.subplots(4, 2, figsize=(19, 22), layout="constrained")
         for ax, (name, answer) in zip(axes.flat, result["claims"].items(), strict=True):
             panel(ax, CLAIMS[name], answer)
         handles = [plt.Line2D([], [], marker="o", color=c, label=v) for v, c in COLOURS.items()]

@@ -9,13 +9,15 @@ from moe_np.experiments.generalisation.runs import steps_to
 Measure = Callable[..., float]  # of the runs of the cells, of one seed
 
 
-def less(key: str, subtracted: str | None = None) -> Measure:
-    """a[key] − b[key]; with `subtracted` the same of a rise: key less subtracted."""
+def less(key: str, subtracted: str | None = None, key_of_b: str | None = None) -> Measure:
+    """a[key] − b[key]; with `subtracted` the same of a rise: key less subtracted. `key_of_b`: where
+    that of b is another.
+    """
 
-    def value(run):
+    def value(run, key):
         return run[key] - (run[subtracted] if subtracted else 0)
 
-    return lambda a, b: value(a) - value(b)
+    return lambda a, b: value(a, key) - value(b, key_of_b or key)
 
 
 def less_twice(key: str) -> Measure:
@@ -51,8 +53,3 @@ def doublings(few: Result, some: Result, many: Result, other: Result) -> float:
             share = (losses[i - 1] - level) / (losses[i - 1] - losses[i])
             return sizes[i - 1] + share * (sizes[i] - sizes[i - 1])
     return sizes[-1]
-
-
-def twice_the_shift(a: Result, b: Result) -> float:
-    """The loss of one system under twice the shift, less that under the shift."""
-    return a["shifted twice"] - b["shifted"]

@@ -21,12 +21,12 @@ from moe_np.base.types import ArrayN, ArrayNC, ArrayND, Options, Params, Rng
 from moe_np.experiments.generalisation.data_sets import Cases
 from moe_np.layers import balance, shared_experts, sparse_layer
 from moe_np.layers.experts import RELU
-from moe_np.routing import expert_choice, hashing, noisy_top_k, top_k
+from moe_np.routing import bias_balanced, expert_choice, hashing, noisy_top_k, top_k
 from moe_np.routing.contract import Routing
 
 NO_OPTIONS: Options = types.MappingProxyType({})
 TOP_2: Options = {"k": 2, "renormalise": True}
-BALANCE = 0.01  # coefficient of Switch's load-balancing loss
+BALANCE = 0.01  # coefficient of the load-balancing loss: Switch's, and for sigmoids the importance
 TABLE = 4096  # entries of the table of the router that looks at nothing
 
 
@@ -46,7 +46,6 @@ class System(NamedTuple):
 
 SYSTEMS = {
     "top-2 of 8": System(top_k, 8, 16, TOP_2),
-    "top-2 of 8, drawn anew": System(top_k, 8, 16, TOP_2),  # another initialisation
     "top-2 of 4": System(top_k, 4, 16, TOP_2),
     "top-2 of 32": System(top_k, 32, 16, TOP_2),
     "dense 32": System(None, 1, 32),  # the active size of the mixtures with 2 experts per case
@@ -55,15 +54,15 @@ SYSTEMS = {
     "dense 512": System(None, 1, 512),  # of 32
     "noisy top-2 of 8": System(noisy_top_k, 8, 16, {"k": 2}),
     "expert choice": System(expert_choice, 8, 16, {"capacity_factor": 2.0}),
+    "sigmoid top-2 of 8": System(bias_balanced, 8, 16, TOP_2),  # with biases of 0: no softmax
     "one shared expert": System(top_k, 7, 16, {"k": 1, "renormalise": False}, shared_expert=True),
     "shared first layer": System(top_k, 8, 16, TOP_2, shared_layer=True),
     # for controls
+    "dense 128, drawn anew": System(None, 1, 128),  # another initialisation
     "at random": System(hashing, 8, 16, active=1),
-    "noise of a hundredth": System(noisy_top_k, 8, 16, {"k": 2}),
     "weight decay": System(top_k, 8, 16, TOP_2, weight_decay=1.0),
     "trained with noise": System(top_k, 8, 16, TOP_2, input_noise=0.5),
 }
-QUIET = -4.6  # softplus(−4.6) = 0.01
 
 
 def init(rng: Rng, name: str, features: int, classes: int) -> dict[str, Params]:
@@ -83,8 +82,8 @@ def init(rng: Rng, name: str, features: int, classes: int) -> dict[str, Params]:
         params["router"] = top_k.init(rng, features, E)  # the same for all gates
     if system.router is noisy_top_k:  # softplus(0) = .69, as in the paper
         params["router"]["w_noise"] = np.zeros((features, E))
-    if name == "noise of a hundredth":
-        params["router"]["w_noise"][-1] = QUIET  # of the constant input
+    if system.router is bias_balanced:
+        params["router"]["bias"] = np.zeros(E)
     if system.shared_expert:
         params["shared"] = RELU.init(rng, features, 1, H, classes)
     return {
@@ -162,11 +161,21 @@ def gradients(
     if shared_cache is not None:
         grads["shared"] = sparse_layer.backward(dscores, shared_cache)[1]
     if system.router not in (None, hashing):
-        dlogits = None
-        if system.router is not expert_choice:  # its experts are equally full as it is
-            dlogits = balance.total([(BALANCE, balance.switch(routing))]).dlogits
-        grads["router"] = system.router.route_backward(dweight, dlogits, router_cache)[1]
+        balanced = balance.total(_balance(system, routing))
+        if balanced.dweight is not None:
+            dweight = dweight + balanced.dweight
+        grads["router"] = system.router.route_backward(dweight, balanced.dlogits, router_cache)[1]
     return float(losses.mean()), grads
+
+
+def _balance(system, routing):
+    """The load-balancing losses with their coefficients; none for expert choice, whose experts are
+    equally full as it is.
+    """
+    if system.router is expert_choice:
+        return []
+    loss = balance.importance if system.router is bias_balanced else balance.switch
+    return [(BALANCE, loss(routing))]
 
 
 def _cross_entropy(out, y):

@@ -7,7 +7,9 @@
     smooth    one cloud of inputs and one smooth rule for all; the rest as in regions
 
 Inputs have mean 0 and variance 1 over the training set. The last input is a constant 1, so that the
-gating network has a bias. Data are drawn anew from every seed, and all systems see the same.
+gating network has a bias. All systems see the same data of a seed. A seed draws regions and smooth
+anew, with their rules; of the vowels, which are one table, it draws only which adults are in which
+set, and the children are the same for every seed.
 """
 
 from collections.abc import Callable

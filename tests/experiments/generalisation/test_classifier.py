@@ -42,7 +42,8 @@ def test_gradients_are_those_of_the_loss(name):
         log_p = top - np.log(np.exp(top).sum(axis=1, keepdims=True))
         loss = -log_p[np.arange(len(part.y)), part.y].mean()
         if "router" in params and name not in ("expert choice", "at random"):
-            loss += classifier.BALANCE * balance.switch(routing).value
+            balanced = balance.importance if name.startswith("sigmoid") else balance.switch
+            loss += classifier.BALANCE * balanced(routing).value
         return loss
 
     _, grads = classifier.gradients(system, params, part, np.random.default_rng(3))
@@ -85,9 +86,20 @@ def test_equal_operations_and_equal_size():
 
 
 def test_an_initialisation_that_is_drawn_anew_differs():
-    usual, anew = (made(name)[0] for name in ("top-2 of 8", "top-2 of 8, drawn anew"))
-    assert not np.array_equal(usual["experts"]["w1"], anew["experts"]["w1"])
-    assert np.array_equal(usual["router"]["w"], made("top-2 of 8")[0]["router"]["w"])
+    usual, again, anew = (
+        made(name)[0]["experts"]["w1"] for name in (*2 * ("dense 128",), "dense 128, drawn anew")
+    )
+    assert not np.array_equal(usual, anew) and usual.shape == anew.shape
+    assert np.array_equal(usual, again)
+
+
+def test_the_weights_of_the_gate_of_sigmoids_are_shares_of_sigmoids():
+    params, part = made("sigmoid top-2 of 8")
+    routed, _ = classifier.route(SYSTEMS["sigmoid top-2 of 8"], params, part.x)
+    gate = 1 / (1 + np.exp(-part.x @ params["router"]["w"]))
+    largest = -np.sort(-gate, axis=1)[:, :2]
+    shares = largest / largest.sum(axis=1, keepdims=True)
+    assert routed.weight.reshape(-1, 2) == pytest.approx(shares, abs=1e-5)
 
 
 def test_expert_choice_is_evaluated_in_batches_and_other_routers_are_not():
