@@ -1,13 +1,14 @@
 """When a mixture helps, when it overfits, and where its experts go: three pictures of data.
 
 What to see: left, test error of four linear experts over that of a net of equal size, one dot per
-task. A rule for each region puts the mixture ahead (below 1), clouds in the inputs do not. Middle:
+task. A straight rule for each region puts the mixture ahead (below 1), clouds in the inputs or
+rules that no expert has do not. Middle:
 with four regions and few cases the training likelihood goes on rising with the number of experts,
 the test likelihood does not. Right: six experts on a curve whose right half gets harder; they move
 there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from figures import Job
 from moe_np import plots
 from moe_np.experiments import why_it_works
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.reports import join
 from moe_np.experiments.why_it_works.when_it_helps import CELLS
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ ORDER = 140
 SHORT = {"straight": "straight\nrules", "waves": "wavy\nrules", "smooth": "one\nrule"}
 NAMES = [f"{'clouds' if clouds else 'one cloud'},\n{SHORT[rule]}" for clouds, rule in CELLS]
 QUESTIONS = ("help", "learns", "more", "harder")
+
+
+def runs_in_words(counts: Iterable[int]) -> str:
+    """Of how many runs a mean is: "20 or 100 runs"."""
+    return f"{join(sorted(set(counts)), 'or')} runs"
 
 
 def ratios(ax: "Axes", values: Sequence[Sequence[float]]) -> None:
@@ -40,6 +47,7 @@ def ratios(ax: "Axes", values: Sequence[Sequence[float]]) -> None:
         ax.plot([i - 0.3, i + 0.3], [mean] * 2, color=colour, linewidth=4)
     ax.axhline(1, color=plots.BLACK, linewidth=1.2, linestyle="--")
     ax.set(yscale="log", ylabel="test error, mixture / net of equal size")
+    ax.set_xlabel(f"a dot per run, {runs_in_words(map(len, values))}; bar: geometric mean", size=11)
     ax.set_xlim(-0.6, len(NAMES) - 0.4)
     ax.set_xticks(range(len(NAMES)), NAMES, size=10)
     low, high = ax.get_ylim()
@@ -63,7 +71,9 @@ def likelihoods(ax: "Axes", summary: Sequence[Result]) -> None:
     ax.axvline(4, color=plots.GREY, linewidth=1.2, linestyle=":")
     text = {"transform": ax.get_xaxis_transform(), "color": plots.GREY, "size": 11}
     ax.text(4.15, 0.03, "as many as regions", **text)
-    ax.set(xlabel="experts", ylabel="log likelihood per case", xticks=experts)
+    runs = runs_in_words(cell["n"] for cell in summary)
+    ax.set(xlabel=f"experts (mean ± sample SD of {runs})", xticks=experts)
+    ax.set_ylabel("log likelihood per case")
 
 
 def halves(ax: "Axes", summary: Sequence[Result]) -> None:
@@ -76,7 +86,9 @@ def halves(ax: "Axes", summary: Sequence[Result]) -> None:
     ):
         mean, sd = np.array([cell[key] for cell in summary]).T
         ax.bar(x + shift, mean, 0.34, yerr=sd, color=colour, label=name, error_kw=line)
-    ax.set(xlabel="amplitude of the waves", ylabel="experts in use", ylim=(0, 7.2))
+    runs = runs_in_words(cell["n"] for cell in summary)
+    ax.set(xlabel=f"amplitude of the waves (mean ± sample SD of {runs})", ylim=(0, 7.2))
+    ax.set_ylabel("experts in use")
     ax.set_xticks(x, [f"{cell['amplitude']:g}" for cell in summary])
     ax.legend(frameon=False, loc="upper left", ncols=2, handlelength=1, columnspacing=1)
 

@@ -14,6 +14,7 @@ from moe_np.base.types import Params
 from moe_np.data.speech.vowels import VowelTask
 from moe_np.experiments.why_it_works.tasks import (
     LEARNING_RATES,
+    MEAN_SUM,
     VARIANTS,
     is_front,
     patches,
@@ -62,10 +63,14 @@ def train_patches(
     noise_seed: int | None,
     *,
     gate_scale: float = 0.0,
+    bias: float = 0.0,
     n: int = 2000,
     epochs: int = 120,
 ) -> Iterator[patch_cnn_training.TrainingPass]:
-    """Chen et al.'s code from three seeds; noise_seed None is no noise."""
+    """Chen et al.'s code from three seeds; noise_seed None is no noise.
+
+    bias   the mean logit of the first expert at the beginning
+    """
     data = patches(n)
     batch = data.train_batch
     rng = np.random.default_rng(expert_seed)
@@ -74,6 +79,7 @@ def train_patches(
         gate_rng = np.random.default_rng([gate_seed, 1])
         theta = gate_scale * gate_rng.normal(size=params["theta"].shape)
         params["theta"] = theta.astype(np.float32)
+    params["theta"][0] += bias / MEAN_SUM * data.train.centers.sum(axis=0)
     draw = None
     if noise_seed is not None:
         draw = patch_cnn_training.uniform_noise(np.random.default_rng([noise_seed, 2]))

@@ -12,14 +12,20 @@ from moe_np.base.types import ArrayNC, ArrayNE, ArrayNEC
 from moe_np.data import regimes
 from moe_np.experiments.common.decisions import (
     Decision,
-    criterion,
     decide,
     in_words,
-    whole_verdict,
 )
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
+from moe_np.experiments.why_it_works.questions import (
+    Config,
+    Question,
+    criterion_of_table,
+    first_seeds,
+    grouped,
+    means,
+    verdict_of,
+)
 from moe_np.experiments.why_it_works.tasks import EQUATIONS, LEARNING_RATES, vowels
 from moe_np.mixtures import jacobs1991
 
@@ -37,7 +43,7 @@ def errors_specs(config: Config, quick: bool) -> list[Spec]:
         {"task": task, "error": error, "seed": seed, "epochs": epochs}
         for task, n in seeds.items()
         for error in LEARNING_RATES
-        for seed in range(n)
+        for seed in first_seeds(n)
     ]
 
 
@@ -161,8 +167,8 @@ def errors_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Res
 
 
 TASKS = ("vowels", "regression")
-ERRORS_CRITERION = criterion(
-    "share of the experts' errors that averaging cancels, eq. 1 less the other", 0.05, "greater", 4
+ERRORS_CRITERION = criterion_of_table(
+    "share of the experts' errors that averaging cancels, eq. 1 less the other", 0.05, "greater"
 )
 ERRORS_REASON = (
     "Experts that cooperate make errors that cancel. A twentieth of their errors is the least that "
@@ -217,7 +223,7 @@ def errors_verdict(summary: list[Result]) -> tuple[str, str]:
         )
     blend = {error: cells["regression", error]["blend"] for error in LEARNING_RATES}
     lowest = min(blend, key=blend.get)
-    return whole_verdict(decisions), (
+    return verdict_of(decisions), (
         f"{'. '.join(sentences)}. The lowest median error of the blend on the regression is that "
         f"of {EQUATIONS[lowest]} ({blend[lowest]:.3f}). That eq. 1 makes experts which need each "
         f"other more: {in_words(decisions)} Under other choices of ours: "

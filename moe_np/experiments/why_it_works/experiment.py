@@ -25,7 +25,7 @@ from moe_np.experiments.why_it_works import (
     who_gets_what,
     why_experts_differ,
 )
-from moe_np.experiments.why_it_works.questions import Config
+from moe_np.experiments.why_it_works.questions import Config, first_seeds
 
 QUESTIONS = {
     "help": when_it_helps.HELP,
@@ -46,7 +46,9 @@ SYSTEMS = tuple(QUESTIONS)
 OPTIONS = ()
 # the other questions take seconds
 SMOKE = {"only": ("collapse", "k", "errors", "time", "random", "start"), "quick": True}
-SIZES = ("seeds", "few", "fits", "pairs", "blocks", "bases")  # of the configuration
+SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases")
+
+LARGEST_EFFECT = 100  # d_z: the mean is a hundred times the spread
 
 
 def run_one(spec: Spec) -> Result:
@@ -104,7 +106,7 @@ def run(
         "name": "why_it_works",
         "config": dataclasses.asdict(config),
         "quick": quick,
-        "seeds": list(range(config.seeds)),
+        "seeds": list(first_seeds(config.seeds)),
         "questions": {
             name: summarise(name, *zip(*answered, strict=True)) for name, answered in pairs.items()
         },
@@ -123,5 +125,14 @@ def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Re
     summary = question.summarise(specs, results)
     holds, sentences = question.verdict(summary)
     result = {"claim": question.claim, "runs": len(results), "summary": summary}
-    result["decisions"] = question.decisions(summary)
+    result["decisions"] = [_checked_effect(decision) for decision in question.decisions(summary)]
     return {**result, "holds": holds, "verdict": sentences}
+
+
+def _checked_effect(decision):
+    """The decision without its effect size where the runs hardly differ: it would be that of the
+    rounding.
+    """
+    effect = decision.get("effect")
+    is_of_rounding = effect is not None and abs(effect) > LARGEST_EFFECT
+    return {**decision, "effect": None} if is_of_rounding else decision

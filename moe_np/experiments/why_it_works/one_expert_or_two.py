@@ -9,12 +9,24 @@ import numpy as np
 from moe_np.base import optim
 from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.data import regimes
-from moe_np.experiments.common.decisions import CONDITION, Decision, criterion, decide
+from moe_np.experiments.common.decisions import CONDITION, Decision, decide
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import interval, plural
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
 from moe_np.experiments.why_it_works.gate_collapse import length
-from moe_np.experiments.why_it_works.questions import Config, Question, grouped, means
+from moe_np.experiments.why_it_works.questions import (
+    BESIDE,
+    MUST_HOLD,
+    Config,
+    Question,
+    criterion_of_table,
+    first_seeds,
+    grouped,
+    means,
+    of_role,
+    with_role,
+    words_of_controls,
+)
 from moe_np.layers import diagnostics, sparse_layer
 from moe_np.layers.experts import LINEAR
 from moe_np.routing import top_k
@@ -31,11 +43,10 @@ CHOICES = {  # k, renormalise
 def k_specs(config: Config, quick: bool) -> list[Spec]:
     """Choices × seeds."""
     steps = 60 if quick else 800
-    seeds = 2 if quick else config.fits
     return [
         {"choice": choice, "seed": seed, "steps": steps}
         for choice in CHOICES
-        for seed in range(seeds)
+        for seed in first_seeds(2 if quick else config.pairs)
     ]
 
 
@@ -107,61 +118,77 @@ def k_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
 
 
 STUCK = "k = 1, renormalised"
-# single expert -> the router that it is compared with
+LEARNED = "k = 1, renormalised, against k = 1"  # the deciding case: what learning gains
+# case -> the router whose error is taken, that with which it is compared, and the role
 RIVALS = {
-    "k = 1, renormalised, against k = 2, renormalised": (STUCK, "k = 2, renormalised"),
-    "k = 1 against k = 2, renormalised": ("k = 1", "k = 2, renormalised"),
-    "k = 1 against k = 2": ("k = 1", "k = 2"),
+    "k = 1, renormalised, against k = 2, renormalised": (STUCK, "k = 2, renormalised", MUST_HOLD),
+    LEARNED: (STUCK, "k = 1", None),
+    "k = 1 against k = 2, renormalised": ("k = 1", "k = 2, renormalised", BESIDE),
+    "k = 1 against k = 2": ("k = 1", "k = 2", BESIDE),
 }
-CRITERION = criterion("log of the test errors' ratio, one expert over two", 0.1, "greater", 3)
+CRITERION = criterion_of_table(
+    "log of the test errors' ratio, first router over second", 0.1, "greater"
+)
 REASON = (
-    "If two experts are needed, a router with one has a higher error than a router with two. That "
-    "k = 1 with renormalised weights has no gradient is arithmetic and certain before any run; it "
-    "is the control in which the claim must hold. A router with two experts also does twice the "
-    "operations, so a small advantage of it is no evidence for the claim."
+    "Two experts are needed if a router cannot learn with one. So the case that decides is k = 1 "
+    "with its weight left as it is against the router that cannot learn, k = 1 with renormalised "
+    "weights: where the first has the lower error, one expert is enough, and the claim holds only "
+    "under the condition of renormalised weights. That these leave no gradient is arithmetic and "
+    "certain before any run; against k = 2 it is the control in which the claim must hold. Whether "
+    "two experts are better is tested beside the claim: a router with two also does twice the "
+    "operations. The deciding case used to stand outside this table, and 15 seeds could not show "
+    "a difference below 1.4; their spread gave the number of seeds, which are new ones."
 )
 
 
 def k_decisions(summary: list[Result]) -> list[Decision]:
-    """One expert against two, seed by seed, in both forms of the weight."""
+    """What learning gains with one expert, and one against two, seed by seed."""
     errors = {cell["choice"]: np.array(cell["log errors"]) for cell in summary}
-    return [
-        decide(case, CRITERION, errors[single] - errors[double])
-        for case, (single, double) in RIVALS.items()
-    ]
+    decisions = []
+    for case, (router, rival, role) in RIVALS.items():
+        decision = decide(case, CRITERION, errors[router] - errors[rival])
+        decisions.append(with_role(role, decision) if role else decision)
+    return decisions
 
 
-def k_verdict(summary: list[Result]) -> tuple[str, str]:
+def k_whole(decisions: Sequence[Decision]) -> str:
     """Needed is more than better: the claim fails for a weight left as it is where that router
     learns, that is, has a lower error than the one without a gradient.
     """
+    (learned,) = of_role(decisions)
+    if words_of_controls(decisions):
+        return CANNOT_BE_TOLD
+    return {HOLDS: CONDITION, NOT_SUPPORTED: HOLDS}.get(learned["verdict"], CANNOT_BE_TOLD)
+
+
+def k_verdict(summary: list[Result]) -> tuple[str, str]:
+    """The verdict of `k_whole`, with the errors and what follows."""
     cells = {cell["choice"]: cell for cell in summary}
-    stuck, single = cells[STUCK], cells["k = 1"]
-    control, *left_as_it_is = k_decisions(summary)
-    gain = np.subtract(stuck["log errors"], single["log errors"])
-    learned = decide("k = 1 against k = 1, renormalised", CRITERION, gain)
+    stuck = cells[STUCK]
+    decisions = k_decisions(summary)
+    holds = k_whole(decisions)
     texts = [
         f"{decision['case']}: {interval([decision[key] for key in ('estimate', 'low', 'high')])}"
-        for decision in (learned, *left_as_it_is)
+        for decision in decisions
     ]
     key = "error"
     text = (
+        f"{words_of_controls(decisions)}"
         "With renormalised weights k = 1 gives the router a gradient of exactly 0 in "
         f"{stuck['zero']} of {plural(stuck['n'], 'run')}, which is arithmetic. Test errors: "
-        f"{'; '.join(f'{name} {c[key]:.4f}' for name, c in cells.items())}. Log ratios "
-        f"of the gain by learning and of the loss against two experts: {'; '.join(texts)}. "
+        f"{'; '.join(f'{name} {c[key]:.4f}' for name, c in cells.items())}. Log ratios: "
+        f"{'; '.join(texts)}."
     )
-    if control["verdict"] != HOLDS:
-        return CANNOT_BE_TOLD, f"{text}The control did not come out."
-    if learned["verdict"] == HOLDS:
-        return CONDITION, (
-            f"{text}So two experts are needed if the weights are renormalised, and one is enough "
-            "to learn if its weight is left as it is: renormalising takes the gradient away, not "
-            "the single expert. Whether two are better is another question, and they cost twice "
-            "the operations."
+    if holds == CONDITION:
+        text += (
+            " So two experts are needed if the weights are renormalised, and one is enough to "
+            "learn if its weight is left as it is: renormalising takes the gradient away, not the "
+            "single expert. Whether two are better is another question, and they cost twice the "
+            "operations."
         )
-    is_refuted = learned["verdict"] == NOT_SUPPORTED
-    return HOLDS if is_refuted else CANNOT_BE_TOLD, f"{text}A single expert did not learn here."
+    if holds == HOLDS:
+        text += " A single expert did not learn here."
+    return holds, text
 
 
 ONE_OR_TWO = Question(
@@ -174,4 +201,5 @@ ONE_OR_TWO = Question(
     CRITERION,
     REASON,
     k_decisions,
+    k_whole,
 )

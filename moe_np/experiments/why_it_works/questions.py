@@ -18,10 +18,35 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from moe_np.experiments.common.decisions import Decision
+from moe_np.experiments.common.decisions import (
+    Decision,
+    controls_came_out,
+    criterion,
+    in_words,
+    whole_verdict,
+)
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
-from moe_np.experiments.common.verdicts import Criterion
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, Criterion
+
+# Criteria, controls and numbers of runs were changed after runs with seeds up to 1199 were looked
+# at, so these seeds are new ones.
+FIRST_SEED = 5000
+INTERVALS = {  # of the cases, the controls and what is tested beside them
+    "help": 9,
+    "learns": 6,
+    "more": 3,
+    "harder": 8,
+    "collapse": 25,
+    "k": 4,
+    "equal": 6,
+    "errors": 4,
+    "time": 2,
+    "random": 5,
+    "start": 15,
+}
+ALL_INTERVALS = sum(INTERVALS.values())
+MUST_HOLD, MUST_FAIL, BESIDE = "must hold", "must fail", "beside the claim"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +54,57 @@ class Config:
     """How many runs there are; what is run stands in the questions' files. All are our choices."""
 
     seeds: int = 25
-    few: int = 8  # where a run is long, or hardly differs from the next
-    fits: int = 15  # of fits to their minimum
+    few: int = 12  # where a run is long, or hardly differs from the next
+    fits: int = 20  # of fits to their minimum
     experts: tuple = (1, 2, 3, 4, 6, 8, 12)
-    pairs: int = 100  # of a mixture and a network, each fitted to its minimum
+    pairs: int = 100  # of two fits whose difference varies much from seed to seed
+    smooth: int = 30  # of a mixture and a network where the difference is large beside its spread
+    straight: int = 130  # of the curve without waves, where two counts must be shown to be alike
     blocks: int = 40  # of 25 runs, for the allocation
-    bases: int = 30  # runs whose allocation is compared with that of other runs
+    bases: int = 60  # runs whose allocation is compared with that of other runs
+
+
+def first_seeds(n: int) -> range:
+    """n seeds that no earlier run had."""
+    return range(FIRST_SEED, FIRST_SEED + n)
+
+
+# --- Decisions ------------------------------------------------------------------------------------
+
+
+def criterion_of_table(measure: str, smallest: float, direction: str) -> Criterion:
+    """A criterion whose intervals hold, with those of all other questions, in 95 of 100 tables."""
+    return criterion(measure, smallest, direction, ALL_INTERVALS)
+
+
+def with_role(role: str, decision: Decision) -> Decision:
+    """The decision on a control, or on what is tested beside the claim."""
+    return {**decision, "role": role}
+
+
+def of_role(decisions: Sequence[Decision], role: str | None = None) -> list[Decision]:
+    """The decisions with this role; None: those on the cases of the claim."""
+    return [decision for decision in decisions if decision.get("role") == role]
+
+
+def verdict_of(decisions: Sequence[Decision]) -> str:
+    """The verdict on the cases; nothing can be told where a control did not come out."""
+    if not controls_came_out(of_role(decisions, MUST_HOLD), of_role(decisions, MUST_FAIL)):
+        return CANNOT_BE_TOLD
+    return whole_verdict(of_role(decisions))
+
+
+def words_of_controls(decisions: Sequence[Decision]) -> str:
+    """A sentence with a blank after it where a control did not come out; otherwise empty."""
+    must_hold, must_fail = (of_role(decisions, role) for role in (MUST_HOLD, MUST_FAIL))
+    if controls_came_out(must_hold, must_fail):
+        return ""
+    parts = [
+        f"where the claim {role}, {in_words(controls)[:-1]}"
+        for role, controls in ((MUST_HOLD, must_hold), (MUST_FAIL, must_fail))
+        if controls
+    ]
+    return f"A control did not come out: {'; '.join(parts)}. "
 
 
 class Question(NamedTuple):
@@ -46,7 +116,10 @@ class Question(NamedTuple):
     verdict     (summary) -> (one of `decisions.VERDICTS`, sentences): whether the claim holds
     criterion   what decides in every case, fixed before the runs
     reason      why this measure, and this smallest difference
-    decisions   (summary) -> the decision on every case
+    decisions   (summary) -> the decision on every case and, with a "role", on every control
+    whole       (decisions) -> the verdict on the claim
+    sensitivity (summary) -> a sentence: the verdict with another choice of what the measure holds;
+                None: the smallest difference is varied
     """
 
     title: str
@@ -58,6 +131,8 @@ class Question(NamedTuple):
     criterion: Criterion
     reason: str
     decisions: Callable[[Any], list[Decision]]
+    whole: Callable[[Sequence[Decision]], str] = verdict_of
+    sensitivity: Callable[[Any], str] | None = None
 
 
 def grouped(

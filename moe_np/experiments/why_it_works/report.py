@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from moe_np.experiments.common.decisions import VERDICTS, decisions_table
+from moe_np.experiments.common.decisions import VERDICTS, decisions_table, other_thresholds
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     DEVIATIONS,
@@ -15,18 +15,21 @@ from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.why_it_works.allocation import E
 from moe_np.experiments.why_it_works.cooperation import errors_sensitivity
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
+from moe_np.experiments.why_it_works.questions import ALL_INTERVALS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
-from moe_np.experiments.why_it_works.what_the_gate_learns import CELLS
 from moe_np.experiments.why_it_works.when_experts_specialise import TIMES
-from moe_np.experiments.why_it_works.when_it_helps import INPUTS, RULES
+from moe_np.experiments.why_it_works.when_it_helps import cell_name
 from moe_np.experiments.why_it_works.who_gets_what import REGIONS
 
 WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
 CORRECTION = (
-    "Every question has a criterion that was fixed before the runs. Its intervals hold for all "
-    "cases of the question together in 95 of 100 tables (Bonferroni), not for all questions "
-    "together. “Seen in 80 % of cases” is the difference that as many runs with this spread would "
-    "show so often; where it is large, a table that cannot tell says little."
+    "Every question has a criterion that was fixed before the runs. The "
+    f"{ALL_INTERVALS} intervals of all cases and controls of all questions hold together in 95 of "
+    "100 tables (Bonferroni). “Would hold in 80 % of cases from” is the true value of the measure "
+    "from which on as many runs with this spread find so often that the claim holds; where it is "
+    "far from the smallest difference, a table that cannot tell says little. Controls are in "
+    "italics: the claim must hold in the first kind and be not supported in the second, or nothing "
+    "can be told; what stands beside the claim has no part in its verdict."
 )
 
 
@@ -51,15 +54,28 @@ def section(name: str, answer: Result) -> str:
     parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
-    parts += [_criterion(QUESTIONS[name]), decisions_table(answer["decisions"])]
+    parts += [_criterion(QUESTIONS[name]), decisions_table(_with_roles(answer["decisions"]))]
     if name == "errors":
         parts.append(decisions_table(errors_sensitivity(answer["summary"])))
-    return "\n\n".join([*parts, answer["verdict"]])
+    return "\n\n".join([*parts, f"{answer['verdict']} {_sensitivity(QUESTIONS[name], answer)}"])
+
+
+def _with_roles(decisions):
+    """The decisions with the role of a control before its case."""
+    return [{**d, "case": f"*{d['role']}: {d['case']}*"} if d.get("role") else d for d in decisions]
+
+
+def _sensitivity(question, answer):
+    """The verdict with other choices of what decides."""
+    if question.sensitivity is not None:
+        return question.sensitivity(answer["summary"])
+    return other_thresholds(question.criterion, answer["decisions"], question.whole)
 
 
 def _criterion(question):
     """The criterion and its reason, before the table of decisions."""
-    return f"*Criterion.* {question.criterion.text()} {question.reason}"
+    rule = question.criterion._replace(level=round(question.criterion.level, 4))
+    return f"*Criterion.* {rule.text()} {question.reason}"
 
 
 def _caption(answer, deviation):
@@ -79,7 +95,7 @@ def help_table(summary: Result) -> str:
     """Test errors of the regressions, and percent right on the patches."""
     rows = [
         (
-            f"{INPUTS[cell['clouds']]}, {RULES[cell['rule']]}",
+            cell_name(cell["clouds"], cell["rule"]),
             *(decimal(cell[name], 4) for name in ("mixture", "net")),
             mean_sd(cell["log ratio"]),
             f"{cell['wins']} of {cell['n']}",
@@ -100,7 +116,11 @@ def help_table(summary: Result) -> str:
 def learns_table(summary: Sequence[Result]) -> str:
     """Bits of the gate and of k-means."""
     rows = [
-        (CELLS[cell["clouds"], cell["rules"]], mean_sd(cell["gate"]), mean_sd(cell["k-means"]))
+        (
+            cell_name(cell["clouds"], cell["rule"]),
+            mean_sd(cell["gate"]),
+            mean_sd(cell["k-means"]),
+        )
         for cell in summary
     ]
     bits = "bits about the nearest of four centres (2 at most)"
@@ -148,11 +168,11 @@ def harder_table(summary: Result) -> str:
 
 
 def collapse_table(summary: Sequence[Result]) -> str:
-    """Gradients at the release and escapes per kind and bias."""
+    """Gradients at the release and escapes per kind and bias; without one, the largest."""
     rows = [
         (
             EQUATIONS.get(cell["kind"], f"sparse, {cell['kind']}"),
-            f"{cell['bias']:g}",
+            f"{cell['bias']:g}" if cell["bias"] else "none, where the gate's is largest",
             decimal(cell["share"][0], 1, factor=100),
             f"{cell['gate gradient'][0]:.2g}",
             f"{cell['first gradient'][0]:.2g}",

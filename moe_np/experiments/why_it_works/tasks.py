@@ -26,6 +26,7 @@ VARIANTS = {
     "paper": {"gate": "softmax", "loss": "once", "norm": "joint"},
     "code": {"gate": "raw", "loss": "twice", "norm": "sum"},
 }
+MEAN_SUM = 15  # θ·Σ_p x_p for θ = Σ_k c_k: β c_k with mean β = 1.5, times 10
 
 
 def vowels() -> VowelTask:

@@ -8,15 +8,30 @@ from moe_np.base.checks import InputError
 from moe_np.base.machine import one_blas_thread
 from moe_np.experiments import why_it_works
 from moe_np.experiments.common.sweep import Sweep, to_json
+from moe_np.experiments.why_it_works import (
+    cooperation,
+    gate_collapse,
+    more_experts,
+    one_expert_or_two,
+    when_it_helps,
+    who_gets_what,
+)
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
-from moe_np.experiments.why_it_works.report import DEVIATIONS_OF, TABLES, WORDS
+from moe_np.experiments.why_it_works.questions import INTERVALS, Config
+from moe_np.experiments.why_it_works.report import DEVIATIONS_OF, TABLES, WORDS, section
+from moe_np.experiments.why_it_works.tasks import LEARNING_RATES
 from moe_np.mixtures import jacobs1991
 
 CAPS = {
     **{"epochs": 60, "n": 160, "steps": 10, "runs": 2},
     **{"single_epochs": 3, "restarts": 1, "max_iter": 30},
 }
-CONFIG = why_it_works.Config(seeds=2, few=2, fits=2, pairs=2, experts=(1, 3), blocks=1, bases=2)
+CONFIG = why_it_works.Config(
+    **{"seeds": 2, "few": 2, "fits": 2, "pairs": 2, "smooth": 2, "straight": 2},
+    experts=(1, 3),
+    blocks=1,
+    bases=2,
+)
 LONG = ("help", "learns", "more", "harder")  # fits by EM or L-BFGS
 
 
@@ -54,6 +69,7 @@ def test_every_question_runs_and_decides(name, quick_vowels):
     words = answer["verdict"]
     assert question.reason.endswith(".") and question.criterion.level >= 0.95
     assert len(answer["decisions"]) >= 1
+    assert section(name, answer).count("Sensitivity, the verdict with") == 1
     assert answer["holds"] in WORDS and words.endswith(".") and "nan" not in words
     table = TABLES[name](answer["summary"])
     assert len({line.count("|") for line in table.split("\n\n")[0].splitlines()}) == 1, table
@@ -63,7 +79,7 @@ def test_a_result_has_what_the_contract_says(quick_vowels):
     with Sweep(jobs=1, progress=False) as sweep:
         result = why_it_works.run(CONFIG, sweep=sweep, quick=True, only=("k", "time"))
         assert json.loads(to_json(result)) == json.loads(to_json(result))
-        assert list(result["questions"]) == ["k", "time"] and result["seeds"] == [0, 1]
+        assert list(result["questions"]) == ["k", "time"] and result["seeds"] == [5000, 5001]
         report = why_it_works.report(result)
         assert "*Criterion.* The claim holds if the whole" in report and "Bonferroni" in report
         assert all(question["decisions"] for question in result["questions"].values())
@@ -78,6 +94,30 @@ def test_the_specs_of_all_questions():
     assert len({json.dumps(spec, sort_keys=True) for spec in full}) == len(full)
     assert {spec["question"] for spec in full} == set(QUESTIONS) == set(why_it_works.PAPER)
     assert len(why_it_works.specs(seeds=1)) < len(full) / 5
+
+
+def test_the_intervals_of_the_table_are_counted():
+    """Those of the cases and controls, of the effect of clouds, of both rises of the error, and of
+    the runs in which regions have an expert in common.
+    """
+    scales = who_gets_what.SCALES.items()
+    kinds = {(s["kind"], s["bias"]) for s in gate_collapse.collapse_specs(Config(), False)}
+    unbiased = sum(bias == 0 for _, bias in kinds)
+    assert {
+        "help": len(when_it_helps.CELLS) + len(when_it_helps.RULES),
+        "learns": len(when_it_helps.CELLS),
+        "more": 1 + 2,
+        "harder": len(more_experts.AMPLITUDES) + 2 * len(more_experts.VOWEL_EXPERTS),
+        "collapse": len(kinds) - unbiased + unbiased * len(gate_collapse.CONTROLS),
+        "k": len(one_expert_or_two.RIVALS),
+        "equal": 2 * len(LEARNING_RATES),
+        "errors": 2 * len(cooperation.TASKS),
+        "time": 2,
+        "random": 2 * len(who_gets_what.REGIONS) - 1,
+        "start": sum(len(s) * len(who_gets_what.SOURCES[task]) for task, s in scales),
+    } == INTERVALS
+    levels = {question.criterion.level for question in QUESTIONS.values()}
+    assert levels == {1 - 0.05 / sum(INTERVALS.values())}
 
 
 def test_every_question_has_a_table_and_says_what_its_deviation_is():

@@ -53,7 +53,8 @@ def test_the_verdict_on_harder_regions_changes_with_the_numbers():
     assert more_experts.harder_verdict(harder_cells(0.0, 2.0, 1, 2))[0] == "holds"
     assert more_experts.harder_verdict(harder_cells(0.0, 0.0, 0, 0))[0] == "not supported"
     holds, words = more_experts.harder_verdict(harder_cells(2.0, 2.0, 1, 2))
-    assert holds == "cannot be told" and words.startswith("The control")
+    assert holds == "cannot be told" and words.startswith("A control did not come out")
+    assert more_experts.harder_verdict(harder_cells(0.5, 2.0, 1, 2))[0] == "cannot be told"
 
 
 def test_a_single_run_with_a_second_expert_does_not_decide():

@@ -3,8 +3,13 @@
 import numpy as np
 
 from moe_np.experiments.why_it_works.questions import (
+    BESIDE,
+    MUST_FAIL,
+    MUST_HOLD,
     grouped,
     mean_and_sd,
+    verdict_of,
+    words_of_controls,
 )
 
 
@@ -13,3 +18,16 @@ def test_groups_and_means():
     groups = grouped(specs, [{"v": 1}, {"v": 5}, {"v": 3}], "task")
     assert list(groups.items()) == [(("b",), [{"v": 1}, {"v": 3}]), (("a",), [{"v": 5}])]
     assert mean_and_sd([1, 3]) == [2.0, np.sqrt(2)] and mean_and_sd([4]) == [4.0, 0.0]
+
+
+def test_a_control_that_cannot_be_told_has_not_come_out():
+    def decision(verdict, role=None):
+        return {"case": role or "a case", "verdict": verdict, "role": role}
+
+    cases = [decision("holds"), decision("not supported")]
+    controls = [decision("holds", MUST_HOLD), decision("not supported", MUST_FAIL)]
+    assert verdict_of([*cases, *controls, decision("holds", BESIDE)]) == "holds under a condition"
+    assert words_of_controls([*cases, *controls]) == ""
+    open_control = [*cases, controls[0], decision("cannot be told", MUST_FAIL)]
+    assert verdict_of(open_control) == "cannot be told"
+    assert words_of_controls(open_control).startswith("A control did not come out: where the claim")

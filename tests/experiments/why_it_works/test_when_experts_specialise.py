@@ -19,13 +19,17 @@ def verdict(half, learned):
     noise = np.random.default_rng(0).normal(size=10)
     shared = {"a tenth": 10, "nine tenths": 90, "epochs": 100, "bits": 1.0, "curve": [0, 1]}
     specs = [{"task": task} for task in ("vowels", "patches") for _ in noise]
-    results = [{**shared, "half": half + v, "learned": learned} for _ in range(2) for v in noise]
+    fallen = {"a tenth": 20, "half": learned, "nine tenths": 30}
+    shared |= {"learned": learned, "fallen": fallen}
+    results = [{**shared, "half": half + v} for _ in range(2) for v in noise]
     summary = when_experts_specialise.time_summary(specs, results)
-    return when_experts_specialise.time_verdict(summary)
+    holds, _ = when_experts_specialise.time_verdict(summary)
+    return holds, when_experts_specialise.time_sensitivity(summary)
 
 
 def test_the_verdict_is_about_learning_and_not_about_the_length_of_the_run():
-    assert verdict(60, 30)[0] == "holds"
+    holds, words = verdict(60, 30)
+    assert holds == "holds" and "with 0.11, holds and with 0.44, holds" in words
     assert verdict(90, 90)[0] == "not supported", "late in the run, but not later than the task"
     assert verdict(30, 60)[0] == "not supported"
 

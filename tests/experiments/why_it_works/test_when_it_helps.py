@@ -33,17 +33,18 @@ def verdict(ratios):
 
 
 def test_the_verdict_changes_with_the_numbers():
-    holds, words = verdict([-1, -1, -1, 1, 1, 1])
-    assert holds == "holds" and "not enough" not in words and "not needed" not in words
+    holds, words = verdict([-1, -1, -1, -1, 1, 1])
+    assert holds == "holds" and "not enough" not in words and "they are not needed" in words
+    assert verdict([1, 1, 1, -1, 1, 1])[0] == "not supported", "no case is a control"
     holds, words = verdict([-1, 0.8, 1, -1, 0.3, 1])
     assert holds == "holds under a condition" and "one that an expert can have" in words
     assert "they are not needed" in words and "by 0.00 [0.00, 0.00] (a straight rule" in words
 
 
 def test_nothing_is_told_where_a_control_fails():
-    for ratios in ([1, 1, 1, 1, 1, 1], [-1, -1, -1, -1, -1, -1]):
+    for ratios in ([-1, 1, 1, 1, 1, 1], [-1, -1, -1, -1, -1, -1], [-1, -1, -1, -1, 1, -0.1]):
         holds, words = verdict(ratios)
-        assert holds == "cannot be told" and words.startswith("A control did not come out.")
+        assert holds == "cannot be told" and words.startswith("A control did not come out:")
 
 
 def test_a_task_of_waves_has_the_inputs_of_a_task_of_straight_rules():

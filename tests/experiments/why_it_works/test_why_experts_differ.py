@@ -44,6 +44,8 @@ def test_the_verdict_on_equal_experts_is_not_that_of_arithmetic():
     assert words.endswith("So bad performance alone does part experts, for eq. 1, gate held.")
     holds, words = why_experts_differ.equal_verdict(equal_cells(dict.fromkeys(rates, 0.006)))
     assert holds == "holds" and "as arithmetic demands" in words
+    doubled = equal_cells(dict.fromkeys(rates, 0.0003))
+    assert why_experts_differ.equal_verdict(doubled)[0] == "not supported", "2e-8 is not apart"
 
 
 @pytest.mark.slow
