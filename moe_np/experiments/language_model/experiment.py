@@ -14,10 +14,9 @@ from moe_np.experiments.common.sweep import Sweep
 from moe_np.experiments.language_model.equal_quality import equal_quality
 from moe_np.experiments.language_model.overfitting import overfitting
 from moe_np.experiments.language_model.runs import (
-    DENSE,
+    DENSE_OF,
     PAPER,
     SYSTEMS,
-    TWO_BOOKS,
     Config,
     reached,
     run_one,
@@ -90,14 +89,13 @@ def run(
 
 
 def against_dense(by_system: dict[str, list[Result]]) -> dict:
-    """{system: its comparisons with the dense model, seed by seed}, of those that read the same
-    text; {} without the dense model.
+    """{system: its comparisons with the dense model of equal text and width, seed by seed}, as far
+    as that was run.
     """
-    dense = by_system.get(DENSE, [])
     return {
-        system: _compare(runs, dense)
-        for system, runs in by_system.items()
-        if system != DENSE and system not in TWO_BOOKS and runs and dense
+        system: _compare(by_system[system], by_system[dense])
+        for system, dense in DENSE_OF.items()
+        if by_system.get(system) and by_system.get(dense)
     }
 
 

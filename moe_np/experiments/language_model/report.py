@@ -13,7 +13,14 @@ from moe_np.experiments.common.reports import (
 from moe_np.experiments.common.verdicts import side_of_0
 from moe_np.experiments.language_model.equal_quality import equal_quality_table
 from moe_np.experiments.language_model.overfitting import overfitting_table, what_overfits
-from moe_np.experiments.language_model.runs import DENSE, EIGHT, LARGE, MANY, PAPER
+from moe_np.experiments.language_model.runs import (
+    DENSE,
+    EIGHT,
+    LARGE,
+    MANY,
+    PAPER,
+    WIDE_EIGHT,
+)
 
 
 def report(result: Result) -> str:
@@ -28,7 +35,8 @@ def _caption(result):
     tokens = config["updates"] * config["batch"] * config["length"]
     caption = basis(len(result["seeds"]), "seed", deviation="sample")
     return (
-        f"Decoders with {config['layers']} layers of width {config['d_model']}, trained on "
+        f"Decoders with {config['layers']} layers of width {config['d_model']} (two of twice the "
+        "width), trained on "
         f"{tokens / 1e6:.1f} million tokens ({result['runs'][0]['epochs']:.1f} epochs) of the King "
         "James Bible, whole books held out, and, to overfit, on "
         f"{join(config['two_books'])} alone; {caption}. Loss in nats per token, the task's alone. "
@@ -77,7 +85,7 @@ def what_was_seen(result: Result) -> str:
     """The answers to what articles claim, by the criteria of `experiment`."""
     ours = result["against_dense"]
     lines = []
-    for system in (EIGHT, MANY):
+    for system in (EIGHT, MANY, WIDE_EIGHT):
         if system in ours:
             lines.append(loss_sentence(system, ours[system]))
             lines.append(_faster(system, ours[system], len(result["seeds"])))

@@ -7,6 +7,7 @@ Systems, of which each mixture uses two experts per token:
     32 experts             the same operations per token, sixteen times the feed-forward parameters
     dense, half the size   one feed-forward network with half of the parameters of 8 experts
     dense, equal size      one feed-forward network with the parameters of 8 experts
+    ..., width 128         the first two, twice as wide
     ..., two books         the first three, on so little text that they overfit
 
 The first three differ in parameters alone, which is the comparison of papers on sparse models;
@@ -37,7 +38,11 @@ MANY = "32 experts"
 HALF = "dense, half the size"
 LARGE = "dense, equal size"
 TWO_BOOKS = {f"{system}, two books": system for system in (DENSE, EIGHT, MANY)}
-SYSTEMS = (DENSE, EIGHT, MANY, HALF, LARGE, *TWO_BOOKS)
+WIDE = {f"{system}, width 128": system for system in (DENSE, EIGHT)}
+WIDE_DENSE, WIDE_EIGHT = WIDE
+SYSTEMS = (DENSE, EIGHT, MANY, HALF, LARGE, *WIDE, *TWO_BOOKS)
+# the dense model of equal text and width, with which a system is compared
+DENSE_OF = {EIGHT: DENSE, MANY: DENSE, HALF: DENSE, LARGE: DENSE, WIDE_EIGHT: WIDE_DENSE}
 EXPERTS = {DENSE: 1, EIGHT: 8, MANY: 32, HALF: 1, LARGE: 1}
 ACTIVE = 2  # experts per token
 
@@ -77,9 +82,11 @@ class Config:
 
 def spec_of(config: Config, system: str, seed: int) -> Spec:
     """One system from one seed."""
-    layer = TWO_BOOKS.get(system, system)
+    layer = {**TWO_BOOKS, **WIDE}.get(system, system)
+    times = 2 if system in WIDE else 1
+    d_model = times * config.d_model
     as_many_as = {DENSE: ACTIVE, HALF: EXPERTS[EIGHT] // 2, LARGE: EXPERTS[EIGHT]}  # experts
-    hidden = config.hidden * as_many_as.get(layer, 1)
+    hidden = times * config.hidden * as_many_as.get(layer, 1)
     few = system in TWO_BOOKS
     model = pretrained.spec_of(
         "mixtral",
@@ -87,11 +94,11 @@ def spec_of(config: Config, system: str, seed: int) -> Spec:
         seed=seed,
         checkpoint_every=config.checkpoint_every,
         books=config.two_books if few else config.books,
-        d_model=config.d_model,
+        d_model=d_model,
         layers=config.layers,
         heads=config.heads,
         kv_heads=config.kv_heads,
-        d_head=config.d_model // config.heads,
+        d_head=d_model // config.heads,
         hidden=hidden,
         experts=EXPERTS[layer],
         vocabulary=config.vocabulary,

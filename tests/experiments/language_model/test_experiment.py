@@ -24,12 +24,15 @@ def test_systems_have_equal_operations_or_equal_size(result):
     assert summary[runs.EIGHT]["active"] == dense + 8 * router
     assert summary[runs.MANY]["active"] == dense + 32 * router
     assert summary[runs.LARGE]["parameters"] == summary[runs.EIGHT]["parameters"] - 8 * router
+    wide = summary[runs.WIDE_DENSE]["active"]
+    assert summary[runs.WIDE_EIGHT]["active"] == wide + 8 * 2 * router
+    assert 2 * dense < wide < 4 * dense, "matrices have four times as many numbers"
 
 
 def test_the_same_seed_gives_the_same_minibatches(result):
     """So the first losses of all systems are near each other, and differ between seeds."""
     first = {(r["system"], r["seed"]): r["training"][0] for r in result[0]["runs"]}
-    assert len(first) == 16
+    assert len(first) == 20
     assert all(loss == pytest.approx(np.log(300), rel=0.1) for loss in first.values())
 
 
@@ -37,7 +40,7 @@ def test_the_same_seed_gives_the_same_minibatches(result):
 def test_models_are_stored_and_found_again(result):
     numbers, store = result
     models = sorted((store / "models").iterdir())
-    assert len(models) == 16
+    assert len(models) == 20
     times = [path.stat().st_mtime_ns for path in (store / "models").rglob("state.safetensors")]
     with Sweep(jobs=1, progress=False) as sweep:
         sweep.store = store / "elsewhere"
@@ -75,7 +78,10 @@ def test_the_comparison_is_by_seed():
         runs.DENSE: [run_of(runs.DENSE, s, [5.0, 4.0], [1.0, 2.0], loss=3 + s) for s in (0, 1)],
         runs.EIGHT: [run_of(runs.EIGHT, s, [4.0, 3.0], [2.0, 4.0], 2.0, 2.5 + s) for s in (0, 1)],
     }
-    (ours,) = experiment.against_dense(by_system).values()
+    by_system[runs.WIDE_EIGHT] = by_system[runs.EIGHT]
+    by_system[runs.WIDE_DENSE] = [run_of("", s, [5.0, 4.0], [1.0, 2.0], loss=4 + s) for s in (0, 1)]
+    ours, wide = experiment.against_dense(by_system).values()
+    assert wide["test loss"]["estimate"] == pytest.approx(-1.5), "with the dense one of its width"
     assert ours["test loss"]["estimate"] == ours["test loss"]["low"] == pytest.approx(-0.5)
     assert ours["tokens"]["estimate"] == pytest.approx(2)
     assert ours["seconds"]["estimate"] == pytest.approx(1)
