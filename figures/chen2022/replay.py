@@ -45,7 +45,7 @@ def accuracies(ax: "Axes", result: Result) -> None:
 
 
 def curves(ax: "Axes", result: Result) -> None:
-    """Dispatch entropy of every run per epoch, and the recorded mean ± SD of the last epoch."""
+    """Dispatch entropy of every run per epoch, and the recorded mean and SD of the last."""
     ax.axhline(np.log(4), color=plots.GREY, linewidth=1, linestyle=":")
     diamond = {"fmt": "D", "markersize": 6, "capsize": 4, "clip_on": False, "zorder": 5}
     for kind, (_, colour) in KINDS.items():
@@ -90,7 +90,8 @@ def add_labels(upper: "Axes", lower: "Axes", last: "Axes", whisker: float) -> No
     upper.annotate("ring: recorded\ndot: replayed", (3, 88.94), (4.4, 87.4), **style)
     text = "ln 4: clusters not divided"
     lower.text(545, 1.395, text, size=11, color="#606060", ha="right", va="bottom")
-    last.annotate("recorded\nmean ± SD", (535, whisker), (400, 0.72), ha="center", **style)
+    text = f"recorded\nmean ± SD\n(population,\nn = {replay.RUNS})"
+    last.annotate(text, (535, whisker), (400, 0.52), ha="center", **style)
 
 
 def specs(job: Job) -> tuple:

@@ -3,10 +3,10 @@
 Accuracy is in percent of the test samples, the dispatch entropy in nats: mean and standard
 deviation, in Table 1 of ten runs.
 
-Table 1 is second-hand, read in accounts of the paper. The authors' notebooks (`recorded.py`) agree
-with it for the mixtures of settings 1, 3 and 4. The notebook of setting 2 is another run than that
-of the table. No notebook has the numbers of the single networks. The other numbers were read in a
-public copy of the paper.
+All of them are second-hand, read in accounts of the paper. The authors' notebooks (`recorded.py`)
+agree with Table 1 for the mixtures of settings 1, 3 and 4. The notebook of setting 2 is another run
+than that of the table. No notebook has the numbers of the single networks, and none those of the
+images, of the sentences and of the load-balancing loss.
 """
 
 from moe_np.experiments.common.reports import mean_sd
@@ -40,7 +40,8 @@ NOTEBOOK = {
     1: {"single_linear": 68.31, "single_nonlinear": 79.57},
     2: {"single_linear": 68.22, "single_nonlinear": 77.38},
 }
-# setting 1 with a load-balancing loss, which the runs of Table 1 do not have
+# setting 1 with a load-balancing loss, which the runs of Table 1 do not have; of how many runs the
+# deviations are is not known
 WITH_BALANCE_LOSS = {
     "moe_linear": {"accuracy": (93.81, 1.10), "entropy": (1.272, None)},
     "moe_nonlinear": {"accuracy": (99.39, 0.33), "entropy": (0.083, None)},
@@ -93,11 +94,12 @@ def other_evidence() -> str:
     linear, cubic = (WITH_BALANCE_LOSS[f"moe_{kind}"] for kind in ("linear", "nonlinear"))
     return (
         "The paper's own evidence that clusters matter is more than this table; none of it is run "
-        "here. In CIFAR-10-Rotate the class is whether an image is rotated by 30 degrees, and what "
-        "it shows is the cluster; the experiment `images` has the like with digits. Percent right, "
-        f"a single network and a mixture: {images}. On sentences in four languages: "
-        f"{SENTENCES[0]:.2f} and {SENTENCES[1]:.2f}. With a load-balancing loss in setting 1, mean "
-        "± standard deviation as printed there, linear experts have "
+        "here, and its numbers are second-hand. In CIFAR-10-Rotate the class is whether an image "
+        "is rotated by 30 degrees, and what it shows is the cluster; the experiment `images` has "
+        f"the like with digits. Percent right, a single network and a mixture: {images}. On "
+        f"sentences in four languages: {SENTENCES[0]:.2f} and {SENTENCES[1]:.2f}. With a "
+        "load-balancing loss in setting 1, mean ± standard deviation of runs whose number is not "
+        "known, linear experts have "
         f"{mean_sd(linear['accuracy'])} % and an entropy of {mean_sd(linear['entropy'], 3)}, "
         f"cubic ones {mean_sd(cubic['accuracy'])} % and {mean_sd(cubic['entropy'], 3)}: a balanced "
         "load does not bring linear experts to the clusters."

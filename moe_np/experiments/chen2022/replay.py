@@ -249,12 +249,13 @@ def report(result: Result) -> str:
         (i + 1, *(f"{column[i]:.4f}" if i < len(column) else "–" for column in columns))
         for i in range(RUNS)
     ]
-    rows.append(("mean ± SD", *(_mean_sd(column, 2) for column in columns)))
+    rows.append(("mean ± population SD", *(_mean_sd(column, 2) for column in columns)))
     rows.append(("dispatch entropy", *entropies))
     head = ("run", "cubic, recorded", "replayed", "linear, recorded", "replayed")
     setting = f"Setting {result['setting']}"
     parts = [
-        f"{setting}: test accuracy of the recorded runs and of their replay, percent.",
+        f"{setting}: test accuracy of the {RUNS} recorded runs and of their replay, percent. The "
+        "deviation is that of the notebooks, the population SD of the runs of the column.",
         markdown_table(head, rows),
         agreement(result),
     ]

@@ -1,6 +1,6 @@
 """Table 1 of Chen et al. (2022) as Markdown, published numbers beside ours."""
 
-from moe_np.experiments.chen2022.published_numbers import mark, second_hand
+from moe_np.experiments.chen2022.published_numbers import mark, other_evidence, second_hand
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import basis, markdown_table, mean_sd
@@ -38,6 +38,7 @@ def report(result: Result) -> str:
             for model, lists in result["models"].items()
         ),
         second_hand(),
+        other_evidence(),
     ]
     if result["variant"] == "paper":
         parts.append(

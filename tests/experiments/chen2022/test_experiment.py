@@ -167,5 +167,6 @@ def test_second_hand_numbers_are_marked_and_stand_beside_the_notebooks(result):
 
 def test_the_papers_other_evidence_is_quoted():
     text = published_numbers.other_evidence()
+    assert text.count("second-hand") == 1 and "number is not known" in text
     for number in ("93.81 ± 1.10", "99.39 ± 0.33", "CNN 76.78 and 79.60", "74.13 and 76.22"):
         assert number in text
