@@ -7,7 +7,7 @@ import pytest
 
 from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.imbalance import experiment, runs, timed_steps
-from moe_np.experiments.imbalance.report import report
+from moe_np.experiments.imbalance.report import gains, report
 from moe_np.parallel import in_process, launch, layer_step
 from moe_np.parallel.cost import Machine
 
@@ -76,6 +76,21 @@ def test_the_report_says_from_where_two_ranks_are_slower(result):
         result["model"][system] = times
     assert "2.00 times as fast as one at skew 0, and 0.80 times at skew 8" in report(result)
     assert "From skew 8 on, two ranks are slower than one." in report(result)
+
+
+def test_measured_gains_are_paired_by_seed_and_have_an_interval(result):
+    for run in result["runs"]:
+        speed = {runs.ONE: 1, runs.TWO: 2, runs.TWO_PACKED: 1}.get(run["system"])
+        for row in run["rows"]:
+            seconds = 4.0 * 10 ** run["seed"] * (1 + 0.1 * (run["seed"] if speed == 2 else 0))
+            row["measured"] = speed and {"seconds": seconds / speed}
+    gain = gains(result, runs.TWO)[0]
+    assert gain.estimate == pytest.approx(np.log(2) - np.log(1.1) / 2)
+    assert gain.low < gain.estimate < gain.high
+    assert gains(result, runs.FOUR)[0].low is None
+    text = report(result)
+    assert "Two ranks do a step 1.91 [" in text and "95 % t interval" in text
+    assert "**Power.**" in text
 
 
 @pytest.mark.mpi
