@@ -1,16 +1,19 @@
 """Training methods compared: quality, specialisation, time and failures on three problems.
 
-Nine ways to train a mixture of experts, each from 25 initialisations on the same data; one expert
-alone and separate training on the true regions are there for comparison. There is no publication to
-compare with: `PAPER` holds what popular articles say of each method, and `claims.py` what was
-measured of it. The runs are in `runs.py`, with the budget that every method gets.
+Nine ways to train a mixture of experts, each from 60 initialisations on the same data; one expert
+alone and separate training on the true regions are there for comparison, and three controls for the
+claims. There is no publication to compare with: `PAPER` holds what popular articles say of each
+method, and `claims.py` what was measured of it. The runs are in `runs.py`, with the budget that
+every method gets.
 """
 
 import ast
 import dataclasses
 import inspect
 import itertools
+import math
 import time
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -19,8 +22,9 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.experiments.common.experiment import Result, Spec, seed_count, selected
 from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.training_methods import problems
-from moe_np.experiments.training_methods.claims import claims
+from moe_np.experiments.training_methods.claims import claims, control_cells, decidable
 from moe_np.experiments.training_methods.runs import (
+    FIRST_SEED,
     METHODS,
     PAPER,
     PROBLEMS,
@@ -49,11 +53,24 @@ def specs(
     only: tuple | None = None,
     quick: bool = False,
 ) -> list[Spec]:
-    """The runs of `run`, arguments as there: problems × methods × seeds."""
+    """The runs of `run`, arguments as there: problems × methods × seeds, then the controls."""
     config = _checked(config, quick)
     n = seed_count(seeds, QUICK_SEEDS if quick else config.seeds)
-    cells = itertools.product(PROBLEMS, selected(SYSTEMS, only), range(n))
-    return [spec_of(config, *cell) for cell in cells]
+    return [
+        spec_of(config, problem, system, seed)
+        for problem, system in cells_of(selected(SYSTEMS, only))
+        for seed in seeds_of(n)
+    ]
+
+
+def cells_of(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(problem, system): all methods on all problems, and the controls of what they decide."""
+    return [*itertools.product(PROBLEMS, names), *control_cells(decidable(names))]
+
+
+def seeds_of(n: int) -> range:
+    """The first n seeds."""
+    return range(FIRST_SEED, FIRST_SEED + n)
 
 
 def _checked(config, quick):
@@ -70,27 +87,30 @@ def run(
     sweep: Sweep,
     quick: bool = False,
 ) -> Result:
-    """Every method on every problem from `seeds` initialisations (25; 2 if quick).
+    """Every method on every problem from `seeds` initialisations (60; 2 if quick).
 
     -> what is written as training_methods.json. All but `seconds`, their range and what is made
     of them is the same on every call. Seed s is the same run however many seeds are asked for.
     quick: a tenth of the passes. only: some of the methods; levels, failures and claims need "one
-    expert" and the methods that they compare.
+    expert" and the methods that they compare, and claims bring their controls.
     """
     chosen = specs(config, seeds=seeds, only=only, quick=quick)
     config = _checked(config, quick)
     names = selected(SYSTEMS, only)
     n = seed_count(seeds, QUICK_SEEDS if quick else config.seeds)
     results = iter(sweep.map(run_one, chosen, "ways to train"))
-    systems = {p: {s: list(itertools.islice(results, n)) for s in names} for p in PROBLEMS}
+    cells = cells_of(names)
+    systems = {problem: {} for problem in PROBLEMS}
+    for problem, system in cells:
+        systems[problem][system] = list(itertools.islice(results, n))
     result = {
         "name": "training_methods",
         "config": dataclasses.asdict(config),
-        "seeds": list(range(n)),
-        "checkpoints": {name: checkpoints(passes_of(config, name)) for name in names},
+        "seeds": list(seeds_of(n)),
+        "checkpoints": {name: checkpoints(passes_of(config, name)) for _, name in cells},
         "systems": systems,
         "seconds": {problem: {} for problem in PROBLEMS},
-        "seconds_range": seconds_per_pass(config, names, 1 if quick else 3),
+        "seconds_range": seconds_per_pass(config, cells, *((1, 1) if quick else (3, 3))),
         "lines": {name: lines_of_code(METHODS[name].module) for name in names},
         "measures": {problem: problems.task(problem).measure for problem in PROBLEMS},
         "paper": PAPER,
@@ -134,23 +154,25 @@ def explore(config: Config, sweep: Sweep) -> list[Result]:
 
 
 def seconds_per_pass(
-    config: Config, systems: tuple[str, ...] = SYSTEMS, seeds: int = 3
+    config: Config, cells: Sequence[tuple[str, str]], seeds: int = 3, repeats: int = 3
 ) -> dict[str, dict[str, list[float]]]:
-    """{problem: {system: [least, greatest]}}: seconds per pass of the runs of the first seeds, on
-    one thread.
+    """{problem: {system: [least, greatest]}} of the cells (problem, system): processor seconds per
+    pass of the runs of the first seeds, on one thread.
 
-    The range holds the error of the timing, and what runs from other initialisations differ by.
+    Of each run the least of several times, which are taken far apart. The range holds the error of
+    the timing, and what runs from other initialisations differ by.
     """
-    out = {problem: {} for problem in PROBLEMS}
+    times = {cell: dict.fromkeys(seeds_of(seeds), math.inf) for cell in cells}
     with one_blas_thread():
-        for problem, system in itertools.product(PROBLEMS, systems):
-            seconds = []
-            for seed in range(seeds):
-                spec = {**spec_of(config, problem, system, seed), "passes": config.passes}
-                before = time.perf_counter()
-                *_, end = until(begin(spec).steps, spec["passes"])
-                seconds.append((time.perf_counter() - before) / end.passes)
-            out[problem][system] = [min(seconds), max(seconds)]
+        for _, cell, seed in itertools.product(range(repeats), cells, seeds_of(seeds)):
+            spec = {**spec_of(config, *cell, seed), "passes": config.passes}
+            before = time.process_time()
+            *_, end = until(begin(spec).steps, spec["passes"])
+            per_pass = (time.process_time() - before) / end.passes
+            times[cell][seed] = min(times[cell][seed], per_pass)
+    out = {problem: {} for problem in PROBLEMS}
+    for (problem, system), by_seed in times.items():
+        out[problem][system] = [min(by_seed.values()), max(by_seed.values())]
     return out
 
 

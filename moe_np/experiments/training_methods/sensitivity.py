@@ -11,10 +11,6 @@ THRESHOLDS = {  # in words -> thresholds of which one is not the default
         best="median of equal budget"
     ),
     "the way begins at the single best run": DEFAULT._replace(best="single run"),
-    "stuck below half the gain": DEFAULT._replace(gain=0.005),
-    "stuck below twice the gain": DEFAULT._replace(gain=0.02),
-    "the last tenth": DEFAULT._replace(late=0.9),
-    "the last two fifths": DEFAULT._replace(late=0.6),
 }
 
 
@@ -22,21 +18,21 @@ def sensitivity(result: Result) -> list[Result]:
     """The claims whose verdict changes under each of the other thresholds.
 
     result   of `experiment.run`, with its claims
-    -> [{"thresholds": in words, "cells": how many cells of the table change their answer, "of":
-    how many there are, "changed": [{"about", "claim", "verdict"}]}]
+    -> [{"thresholds": in words, "cells": how many decisions change their verdict, "of": how many
+    there are, "changed": [{"claim", "verdict"}]}]
     """
     rows = []
     for words, thresholds in THRESHOLDS.items():
         summaries = {p: summarise(result, p, thresholds) for p in result["systems"]}
         under = claims({**result, "summary": summaries})
-        pairs = list(zip(result["claims"], under, strict=True))
+        pairs = [(claim, under[key]) for key, claim in result["claims"].items()]
         cells = [
-            claim["found"][problem] != other["found"][problem]
+            before["verdict"] != after["verdict"]
             for claim, other in pairs
-            for problem in claim["found"]
+            for before, after in zip(claim["decisions"], other["decisions"], strict=True)
         ]
         changed = [
-            {key: other[key] for key in ("about", "claim", "verdict")}
+            {name: other[name] for name in ("claim", "verdict")}
             for claim, other in pairs
             if claim["verdict"] != other["verdict"]
         ]

@@ -9,7 +9,8 @@
     failed      test quality not even half-way from one expert alone to the best method's median
 
 The fractions are our choices, `Thresholds`; `sensitivity.py` has the verdicts under other ones.
-Without runs of one expert alone there is no level, and nothing that is measured by it.
+Without runs of one expert alone there is no level, and nothing that is measured by it. The controls
+of the claims take no part in the level, and none in what counts as failed.
 """
 
 import math
@@ -21,7 +22,7 @@ import numpy as np
 from moe_np.base.checks import choice
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.statistics import describe
-from moe_np.experiments.training_methods.runs import KNOB_OF, LONGER, SINGLE
+from moe_np.experiments.training_methods.runs import CONTROLS, KNOB_OF, LONGER, SINGLE
 
 
 class Thresholds(NamedTuple):
@@ -43,17 +44,19 @@ MEASURES = ("loss", "quality", "quality_hard", "specialisation", "idle", "variet
 def summarise(result: Result, problem: str, thresholds: Thresholds = DEFAULT) -> Result:
     """{"level", "failure", "best", "alone", "systems": {system: {...}}} of one problem.
 
-    Per system: means and sample standard deviations, and where there is a level "stuck",
+    Per system: means and sample standard deviations, in TUNED "gains" (nats that the experts gain
+    when they go on), and where there is a level "stuck",
     "unfinished", "failed", "reached" (passes to the level of each run, or None), their median
     "passes", and "seconds". "whole" is the seconds of a run.
     """
     systems = result["systems"][problem]
-    best = _best(systems, choice("thresholds.best", thresholds.best, BEST))
+    methods = {name: runs for name, runs in systems.items() if name not in CONTROLS}
+    best = _best(methods, choice("thresholds.best", thresholds.best, BEST))
     summary = {"level": None, "failure": None, "best": best, "alone": None, "systems": {}}
     if SINGLE in systems:
         alone = float(_values(systems[SINGLE], "loss").mean())
         summary |= {"level": best + thresholds.level * (alone - best), "alone": alone}
-        summary["failure"] = _failure(systems, thresholds.half)
+        summary["failure"] = _failure(methods, thresholds.half)
     for system, runs in systems.items():
         seconds = result["seconds"][problem][system]
         out = {"whole": float(np.mean([run["passes"] for run in runs])) * seconds}
@@ -65,7 +68,7 @@ def summarise(result: Result, problem: str, thresholds: Thresholds = DEFAULT) ->
         for key in MEASURES:
             out[key] = describe(_values(runs, key), single=0.0).record("mean", "sd")
         if "tuned_loss" in runs[0]:
-            out |= _after_joint_training(runs)
+            out["gains"] = [run["loss"] - run["tuned_loss"] for run in runs]
         summary["systems"][system] = out
     return summary
 
@@ -124,13 +127,6 @@ def median_of_reached(reached: Sequence[float | None]) -> float | None:
     values = sorted(math.inf if passes is None else passes for passes in reached)
     median = values[(len(values) - 1) // 2]
     return None if math.isinf(median) else median
-
-
-def _after_joint_training(runs):
-    """What joint training still gains from the ends of the runs."""
-    gains = [run["loss"] - run["tuned_loss"] for run in runs]
-    quality = np.mean([run["tuned_quality"] - run["quality"] for run in runs])
-    return {"gains": gains, "tuned": {"loss": float(np.median(gains)), "quality": float(quality)}}
 
 
 def above_level(summary: Result) -> int:

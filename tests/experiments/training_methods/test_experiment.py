@@ -11,7 +11,15 @@ from moe_np.base.checks import InputError
 from moe_np.experiments import training_methods
 from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.training_methods import experiment, problems
-from moe_np.experiments.training_methods.runs import PAPER, SYSTEMS, Config, run_one, spec_of
+from moe_np.experiments.training_methods.claims import CLAIMS, WITHDRAWN, control_cells
+from moe_np.experiments.training_methods.runs import (
+    CONTROLS,
+    FIRST_SEED,
+    SYSTEMS,
+    Config,
+    run_one,
+    spec_of,
+)
 
 pytestmark = pytest.mark.seconds
 
@@ -25,23 +33,30 @@ def result():
 
 
 def test_the_result_and_its_report(result):
-    assert result["seeds"] == [0, 1] and set(result["systems"]) == set(problems.NAMES)
+    assert result["seeds"] == [FIRST_SEED, FIRST_SEED + 1] and set(result["systems"]) == set(
+        problems.NAMES
+    )
     for problem, systems in result["systems"].items():
-        assert list(systems) == list(SYSTEMS)
+        assert [name for name in systems if name not in CONTROLS] == list(SYSTEMS)
         assert all(len(runs) == 2 for runs in systems.values())
         ranges = result["seconds_range"][problem]
         assert all(0 < ranges[system][0] <= ranges[system][1] for system in systems)
         assert {name: least for name, (least, _) in ranges.items()} == result["seconds"][problem]
     text = training_methods.report(result)
-    claims = result["claims"]
     for system in SYSTEMS:
-        count = 3 + sum(claim["about"] == system for claim in claims)
-        assert text.count(f"\n| {system} | ") == count
-    for claim in claims:
-        assert f"| {claim['about']} | {claim['claim']} |" in text
-        assert set(claim["found"].values()) <= {"yes", "no", "reverse"}
-    assert {claim["about"] for claim in claims} == set(PAPER)
+        assert text.count(f"\n| {system} | ") == 3
+    assert list(result["claims"]) == list(CLAIMS)
+    for key, answer in result["claims"].items():
+        claim = CLAIMS[key]
+        assert f"| {claim.title} | {claim.claim} | " in text and f"**{claim.title}** " in text
+        assert [d["case"] for d in answer["decisions"]] == [case.name for case in claim.cases]
+        for decision in answer["decisions"]:
+            assert decision["n"] == 2 and decision["detectable"] is not None
+    assert all(f"| {sentence} | {subject} | " in text for subject, sentence, _ in WITHDRAWN)
+    assert text.count("would hold in 80 % of cases from") == len(CLAIMS)
+    assert text.count("Sensitivity, the verdict") == len(CLAIMS)
     assert "**Sensitivity.**" in text and text.count("answers that change") == 1
+    assert "None was chosen for speed" in text
     lines = result["lines"]
     assert lines["joint"] < lines["alternating"] < lines["CMA-ES"]
 
@@ -52,8 +67,7 @@ def test_a_report_of_some_methods_leaves_out_what_needs_the_missing_ones():
         result = training_methods.run(TINY, seeds=2, only=only, sweep=sweep)
         text = training_methods.report(json.loads(to_json(result)))
         assert "passes to the level" in text and text.count("\n| joint | ") == 3
-        claims = [(claim["about"], claim["claim"]) for claim in result["claims"]]
-        assert claims == [] and "What articles say" not in text
+        assert result["claims"] == {} and "What articles say" not in text
         assert "What they leave out" not in text
         result = training_methods.run(TINY, seeds=1, only="EM", sweep=sweep)
         text = training_methods.report(json.loads(to_json(result)))
@@ -61,7 +75,7 @@ def test_a_report_of_some_methods_leaves_out_what_needs_the_missing_ones():
 
 
 def test_a_seed_is_the_same_run_however_many_there_are(result):
-    spec = spec_of(TINY, "clusters", "EM", 1)
+    spec = spec_of(TINY, "clusters", "EM", FIRST_SEED + 1)
     assert json.loads(to_json(run_one(spec))) == result["systems"]["clusters"]["EM"][1]
 
 
@@ -103,8 +117,8 @@ def test_the_figure(result):
 
 def test_quick_is_shorter():
     quick = training_methods.specs(quick=True)
-    assert len(quick) == 2 * 3 * len(SYSTEMS)
-    assert len(training_methods.specs()) == 25 * 3 * len(SYSTEMS)
+    cells = 3 * len(SYSTEMS) + len(control_cells(list(CLAIMS)))
+    assert len(quick) == 2 * cells and len(training_methods.specs()) == 60 * cells
     assert quick[0]["passes"] == Config().passes // 10
     with pytest.raises(InputError, match="seeds: wanted a whole number"):
         training_methods.specs(seeds=0)

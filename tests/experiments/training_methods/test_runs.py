@@ -8,7 +8,7 @@ import pytest
 
 from moe_np.base.checks import InputError
 from moe_np.experiments.common.sweep import to_json
-from moe_np.experiments.training_methods import runs
+from moe_np.experiments.training_methods import problems, runs
 
 TINY = runs.Config(passes=24, longer=2)
 
@@ -43,7 +43,33 @@ def test_a_run_is_its_spec(system):
     assert to_json(result) == to_json(runs.run_one(json.loads(json.dumps(spec))))
     assert result["loss"] != runs.run_one({**spec, "seed": 4})["loss"]
     assert len(result["losses"]) == runs.POINTS and result["losses"][-1] == result["loss"]
-    assert result["passes"] <= 24 and ("tuned_loss" in result) == (system in runs.TUNED)
+    assert result["passes"] <= 24
+    assert ("tuned_loss" in result) == (system in runs.TUNED)
+
+
+def test_what_the_experts_gain_is_theirs_alone(monkeypatch):
+    gates = []
+    train = runs.alternating.train
+
+    def watched(*args, initial, **options):
+        for step in train(*args, initial=initial, **options):
+            gates.append(step.params["gate"] is initial["gate"])
+            yield step
+
+    monkeypatch.setattr(runs.alternating, "train", watched)
+    result = runs.run_one(runs.spec_of(TINY, "piecewise", runs.PERMUTED, 3))
+    assert len(gates) == 13 and all(gates) and result["tuned_loss"] < result["loss"]
+
+
+def test_controls_are_the_methods_that_they_vary():
+    joint, anew, slow = (
+        runs.spec_of(TINY, "vowels", system, 3) for system in ("joint", runs.ANEW, runs.SLOW)
+    )
+    assert anew == {**joint, "system": runs.ANEW, "seed": 3 + runs.ANEW_FROM}
+    assert slow == {**joint, "system": runs.SLOW, "knob": pytest.approx(joint["knob"] / 10)}
+    permuted = runs.METHODS[runs.PERMUTED].options(problems.task("piecewise"), 24)["labels"]
+    region = problems.task("piecewise").region
+    assert (np.sort(permuted) == np.sort(region)).all() and (permuted != region).mean() > 0.5
 
 
 def test_budgets():

@@ -3,9 +3,10 @@
 import pytest
 
 from moe_np.experiments.training_methods import claims
+from moe_np.experiments.training_methods.runs import ANEW, PROBLEMS, SLOW
 from moe_np.experiments.training_methods.sensitivity import THRESHOLDS, sensitivity
 from moe_np.experiments.training_methods.summary import DEFAULT
-from tests.support.training_runs import summarised
+from tests.support.training_runs import everywhere, with_summary
 
 
 @pytest.fixture
@@ -14,10 +15,9 @@ def result():
     twentieth neither does but at the end.
     """
     ends = {"joint": [(0.08, 0.0)] * 9, "alternating": [(0.5, 0.0)] * 9}
-    result = summarised(**{"one expert": [(1, 1)] * 9, **ends})
-    result["lines"] = dict.fromkeys(result["systems"]["p"], 1)
-    result["claims"] = claims.claims(result)
-    return result
+    ends |= {"one expert": [(1, 1)] * 9, ANEW: ends["joint"], SLOW: [(0.6, 0.0)] * 9}
+    result = with_summary(everywhere(PROBLEMS, ends))
+    return {**result, "claims": claims.claims(result)}
 
 
 def test_every_threshold_is_varied_and_in_both_directions():
@@ -26,17 +26,17 @@ def test_every_threshold_is_varied_and_in_both_directions():
         for t in THRESHOLDS.values()
     ]
     assert all(len(values) == 1 for values in changed)
-    for name in ("level", "gain", "late"):
-        values = [v[name] for v in changed if name in v]
-        assert min(values) < getattr(DEFAULT, name) < max(values)
+    levels = [v["level"] for v in changed if "level" in v]
+    assert min(levels) < DEFAULT.level < max(levels)
 
 
 def test_a_verdict_that_hangs_on_a_threshold_is_named(result):
-    assert [claim["verdict"] for claim in result["claims"]] == ["holds"]
+    assert [answer["verdict"] for answer in result["claims"].values()] == ["holds"]
     rows = {row["thresholds"]: row for row in sensitivity(result)}
     assert list(rows) == list(THRESHOLDS)
     at_a_twentieth = rows["level at a twentieth of the way"]
-    assert at_a_twentieth["cells"] == at_a_twentieth["of"] == 1
+    # of six cases and two controls the one that must fail stays as it was
+    assert (at_a_twentieth["cells"], at_a_twentieth["of"]) == (7, 8)
     (changed,) = at_a_twentieth["changed"]
-    assert changed["claim"] == "slower" and changed["verdict"] == "cannot be told"
-    assert rows["stuck below twice the gain"]["cells"] == 0
+    assert changed == {"claim": claims.SLOWER.claim, "verdict": "cannot be told"}
+    assert rows["level at a fifth"]["cells"] == 0
