@@ -122,5 +122,6 @@ def gains(result: Result, system: str) -> list[Interval]:
 
 def _times(gain):
     """e to the power of a log ratio and of its bounds, if it has any."""
-    values = [None if value is None else math.exp(value) for value in gain[:3]]
-    return decimal(values[0]) if values[1] is None else interval(values)
+    low, high = (None if bound is None else math.exp(bound) for bound in (gain.low, gain.high))
+    estimate = math.exp(gain.estimate)
+    return decimal(estimate) if low is None else interval((estimate, low, high))
