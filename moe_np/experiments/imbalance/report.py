@@ -122,6 +122,7 @@ def gains(result: Result, system: str) -> list[Interval]:
 
 def _times(gain):
     """e to the power of a log ratio and of its bounds, if it has any."""
-    low, high = (None if bound is None else math.exp(bound) for bound in (gain.low, gain.high))
     estimate = math.exp(gain.estimate)
-    return decimal(estimate) if low is None else interval((estimate, low, high))
+    if gain.low is None or gain.high is None:
+        return decimal(estimate)
+    return interval((estimate, math.exp(gain.low), math.exp(gain.high)))
