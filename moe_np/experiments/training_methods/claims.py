@@ -82,7 +82,7 @@ WHY_TWICE = (
 
 def _ratio(units, slow, fast):
     """The criterion of passes or seconds."""
-    return Criterion(f"log of the ratio of the {units} to the level, {slow} over {fast}", TWICE)
+    return Criterion(f"log of the ratio of the {units} to the level ({slow} over {fast})", TWICE)
 
 
 def _against(rivals, against, units):
@@ -157,7 +157,7 @@ WHY_NATS = (
 
 def _gains(a, b):
     """The criterion on what the experts of a gain more than those of b, the cases, the controls."""
-    measure = f"nats that the experts still gain, {a} less {b}"
+    measure = f"nats that the experts still gain (“{a}” less “{b}”)"
     cases = [Case(problem, problem, (a, b), extra_gain) for problem in PROBLEMS]
     cases += [
         Case(f"piecewise ({PERMUTED})", "piecewise", (PERMUTED, b), extra_gain, MUST_HOLD),
@@ -218,7 +218,7 @@ WITHDRAWN = (  # (a key of PAPER, the claim, why these runs cannot decide it)
     (
         "separate",
         "other techniques for each expert",
-        "not tested: all experts of a mixture are of one kind here, with one learning rate",
+        "no run tests it: all experts of a mixture are of one kind here, with one learning rate",
     ),
     (
         "gradient",
