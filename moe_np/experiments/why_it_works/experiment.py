@@ -46,6 +46,7 @@ SYSTEMS = tuple(QUESTIONS)
 OPTIONS = ()
 # the other questions take seconds
 SMOKE = {"only": ("collapse", "k", "errors", "time", "random", "start"), "quick": True}
+# of the configuration: numbers of runs
 SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases")
 
 LARGEST_EFFECT = 100  # d_z: the mean is a hundred times the spread

@@ -266,7 +266,10 @@ def harder_decisions(summary: Result) -> list[Decision]:
         case = f"waves of {waves:g}" if waves else "no waves"
         decision = decide(case, HARDER_CRITERION, cell["more"])
         decisions.append(decision if waves else with_role(MUST_FAIL, decision))
-    for key, words in (("more", "back pair, {} experts"), ("idle", "not in use of {} experts")):
+    for key, words in (
+        ("more", "back pair, {} experts"),
+        ("idle", "those not in use of {} experts"),
+    ):
         decisions += [
             decide(words.format(cell["experts"]), HARDER_CRITERION, cell[key])
             for cell in summary["vowels"]

@@ -96,6 +96,18 @@ def test_the_specs_of_all_questions():
     assert len(why_it_works.specs(seeds=1)) < len(full) / 5
 
 
+def test_an_effect_size_is_left_out_where_the_runs_hardly_differ():
+    specs = [{"choice": choice} for choice in one_expert_or_two.CHOICES for _ in range(3)]
+    run = {"gradient": 1.0, "largest": 1.0, "bits": 1.0}
+    errors = [i // 3 + 1 + 1e-9 * i**2 for i in range(len(specs))]
+    results = [{**run, "error": error} for error in errors]
+    decisions = why_it_works.summarise("k", specs, results)["decisions"]
+    assert {decision["effect"] for decision in decisions} == {None}
+    results = [{**run, "error": error**i} for i, error in enumerate(errors)]
+    decisions = why_it_works.summarise("k", specs, results)["decisions"]
+    assert all(decision["effect"] is not None for decision in decisions)
+
+
 def test_the_intervals_of_the_table_are_counted():
     """Those of the cases and controls, of the effect of clouds, of both rises of the error, and of
     the runs in which regions have an expert in common.
