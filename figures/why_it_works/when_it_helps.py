@@ -72,7 +72,7 @@ def likelihoods(ax: "Axes", summary: Sequence[Result]) -> None:
     text = {"transform": ax.get_xaxis_transform(), "color": plots.GREY, "size": 11}
     ax.text(4.15, 0.03, "as many as regions", **text)
     runs = runs_in_words(cell["n"] for cell in summary)
-    ax.set(xlabel=f"experts (mean ± sample SD of {runs})", xticks=experts)
+    ax.set(xlabel=f"experts\n(mean ± sample SD of {runs})", xticks=experts)
     ax.set_ylabel("log likelihood per case")
 
 
@@ -87,7 +87,7 @@ def halves(ax: "Axes", summary: Sequence[Result]) -> None:
         mean, sd = np.array([cell[key] for cell in summary]).T
         ax.bar(x + shift, mean, 0.34, yerr=sd, color=colour, label=name, error_kw=line)
     runs = runs_in_words(cell["n"] for cell in summary)
-    ax.set(xlabel=f"amplitude of the waves (mean ± sample SD of {runs})", ylim=(0, 7.2))
+    ax.set(xlabel=f"amplitude of the waves\n(mean ± sample SD of {runs})", ylim=(0, 7.2))
     ax.set_ylabel("experts in use")
     ax.set_xticks(x, [f"{cell['amplitude']:g}" for cell in summary])
     ax.legend(frameon=False, loc="upper left", ncols=2, handlelength=1, columnspacing=1)

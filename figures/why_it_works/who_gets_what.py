@@ -84,7 +84,8 @@ def explained(ax: "Axes", summary: Sequence[Result]) -> None:
     ax.axhline(0, color=plots.BLACK, linewidth=1)
     names = [f"{cell['task']}\n{cell['scale']:g}" for cell in summary]
     ax.set_xticks(range(len(summary)), names, size=11)
-    ax.set(ylabel="% of the allocation explained", xlabel="scale of the gate's start")
+    runs = f"± standard error of {summary[0]['n']} runs"
+    ax.set(ylabel="% of the allocation explained", xlabel=f"scale of the gate's start\n({runs})")
     ax.set(ylim=(-15, 125), yticks=range(0, 101, 25))
 
 
