@@ -174,7 +174,8 @@ ERRORS_REASON = (
     "Experts that cooperate make errors that cancel. A twentieth of their errors is the least that "
     "matters. Eq. 1 is compared with eq. 2 and with eq. 3 from the same seeds. The number of "
     f"epochs on the vowels and σ = {SIGMA:.2g} of eq. 3 on the regression are our choices: the "
-    "second table of decisions has others."
+    "second table of decisions has others. The level is now that of the whole table, and the seeds "
+    "are new."
 )
 
 
