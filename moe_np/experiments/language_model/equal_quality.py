@@ -58,7 +58,7 @@ def equal_quality(by_system: dict[str, list[Result]]) -> dict:
 
 
 def equal_quality_table(result: Result) -> str:
-    """A row per mixture."""
+    """A row per mixture; empty where the dense models were not run."""
     rows = [
         (
             system,
@@ -69,5 +69,7 @@ def equal_quality_table(result: Result) -> str:
         )
         for system, ours in result["equal_quality"].items()
     ]
+    if not rows:
+        return ""
     head = ("at equal quality", "inference faster by", "seeds between the dense models")
     return markdown_table((*head, "better than all of them", "worse than all of them"), rows)

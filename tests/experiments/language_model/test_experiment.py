@@ -128,6 +128,7 @@ def test_the_dense_model_of_equal_quality_lies_between_two_that_were_measured():
         "ratio": None, "inside": 0, "better than all": 1, "worse than all": 0
     }  # fmt: skip
     assert equal_quality.equal_quality({runs.EIGHT: by_system[runs.EIGHT]}) == {}
+    assert equal_quality.equal_quality_table({"equal_quality": {}}) == ""
 
 
 def test_the_rise_of_the_held_out_loss():
