@@ -16,7 +16,7 @@ from moe_np.base.types import Array
 BLAS_LOCK = threading.RLock()  # the number of BLAS threads belongs to the whole process
 LONGEST_WAIT = 5.0  # seconds that a fork waits for the end of another thread's work
 
-_limits = []  # (library, threads before) of each `one_blas_thread` in force, the outermost first
+_limits = []  # the limits of `one_blas_thread` that are in force, the first one outermost
 _fork = threading.local()
 
 
@@ -58,17 +58,14 @@ def _controller():
     return threadpoolctl.ThreadpoolController()
 
 
-@functools.cache
-def _blas():
-    return [library for library in _controller().lib_controllers if library.user_api == "blas"]
-
-
 def blas_threads() -> int:
     """The number of threads that BLAS may use, as limited by threadpoolctl or OPENBLAS_NUM_THREADS.
 
     The compiled loops of this package use the same number.
     """
-    return max((library.num_threads for library in _blas()), default=0) or cores()
+    libraries = _controller().lib_controllers
+    numbers = [library.num_threads for library in libraries if library.user_api == "blas"]
+    return max(numbers, default=0) or cores()
 
 
 @contextlib.contextmanager
@@ -77,21 +74,12 @@ def one_blas_thread() -> Iterator[None]:
 
     Two threads add up in another order, and for small products they mostly wait for each other.
     """
-    # threadpoolctl's own `limit` takes twice as long, which small products notice
-    with BLAS_LOCK:
-        before = [(library, library.num_threads) for library in _blas()]
-        _limits.append(before)
+    with BLAS_LOCK, _controller().limit(limits=1, user_api="blas") as limit:
+        _limits.append(limit)
         try:
-            for library, _ in before:
-                library.set_num_threads(1)
             yield
         finally:
-            _restore(_limits.pop())
-
-
-def _restore(threads):
-    for library, number in threads:
-        library.set_num_threads(number)
+            _limits.pop()
 
 
 SMALL = 1 << 18  # multiplications below which OpenBLAS takes one thread anyway
@@ -127,7 +115,7 @@ def _after_fork_in_child():
         return
     BLAS_LOCK._at_fork_reinit()  # pyright: ignore[reportAttributeAccessIssue]
     if _limits:
-        _restore(_limits[0])
+        _limits[0].restore_original_limits()
     _limits.clear()
 
 
