@@ -10,6 +10,7 @@ and values of the position are written in place, and count only at the end of th
 a block of Mixtral's or of a dense model is one call of `moe_np.kernels.decoder_step`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -20,7 +21,6 @@ from moe_np.base.checks import InputError
 from moe_np.layers import attention_step, few_tokens, mixture_layer, norms, projections, rotary
 from moe_np.layers.key_values import KeyValues
 from moe_np.models.decoder_config import Config, Tree, window_of
-from moe_np.routing import weighting
 from moe_np.routing.contract import Routing
 
 ArrayB = Annotated[np.ndarray, "B"]
@@ -90,9 +90,18 @@ def _block_compiled(block, x, config, i, kv, angles, valid):
     out, gate = kernels.decoder_step.block(x, block, kv, angles, window, valid, config.eps)
     if out is None:
         raise InputError("x: wanted numbers for which the output is finite, got larger ones")
-    assignments = weighting.rows(gate.choice, gate.weight, None)
+    token = _tokens(len(x), block.k)
     logits = gate.logits if block.router.shape[1] else None
-    return out, Routing(*assignments, logits, gate.probs, gate.demand)
+    chosen = (gate.choice.ravel(), gate.weight.ravel())
+    return out, Routing(token, *chosen, logits, gate.probs, gate.demand)
+
+
+@functools.lru_cache
+def _tokens(n_tokens, k):
+    """The tokens of all assignments, for every block and step; nobody may write to it."""
+    token = np.repeat(np.arange(n_tokens), k)
+    token.setflags(write=False)
+    return token
 
 
 def block_numpy(
