@@ -9,8 +9,9 @@ import textwrap
 
 from figures import Job
 from moe_np import plots
+from moe_np.experiments.common.controlled_claims import CASE
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
-from moe_np.experiments.generalisation.article_claims import CASE, CLAIMS
+from moe_np.experiments.generalisation.article_claims import CLAIMS
 from moe_np.experiments.generalisation.experiment import run
 from moe_np.experiments.generalisation.report import report
 

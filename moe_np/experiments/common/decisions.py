@@ -63,9 +63,7 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
     detectable = None
     if sd is not None:
         beyond = smallest_difference(len(values), sd, alpha=1 - rule.level)
-        detectable = (
-            rule.smallest + beyond if rule.direction == "greater" else -rule.smallest - beyond
-        )
+        detectable = (1 if rule.direction == "greater" else -1) * (rule.smallest + beyond)
     decision = {"case": case, "verdict": verdict(rule, bounds), **bounds.record()}
     return {**decision, "n": len(values), "effect": d_z(values), "detectable": detectable}
 

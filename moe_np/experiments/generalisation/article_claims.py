@@ -10,6 +10,7 @@ runs, and the intervals of all cases of all claims hold together.
 
 from typing import NamedTuple
 
+from moe_np.experiments.common.controlled_claims import CASE, MUST_FAIL, MUST_HOLD, Claim
 from moe_np.experiments.common.verdicts import Criterion
 from moe_np.experiments.generalisation.case_measures import (
     Measure,
@@ -21,7 +22,6 @@ from moe_np.experiments.generalisation.case_measures import (
 from moe_np.experiments.generalisation.data_sets import PROBLEMS
 from moe_np.experiments.generalisation.runs import Cell
 
-CASE, MUST_HOLD, MUST_FAIL = "case", "must hold", "must fail"
 TOP_2 = "top-2 of 8"
 EQUAL_OPERATIONS = "dense 32"
 EQUAL_SIZE = "dense 128"
@@ -37,25 +37,6 @@ class Case(NamedTuple):
     cells: tuple[Cell, ...]
     measure: Measure
     role: str = CASE
-
-
-class Claim(NamedTuple):
-    """What is said, and what decides about it.
-
-    claim       in our words
-    source      where it is said
-    case        the case in which it is said, and the factors that are kept apart
-    criterion   with the level of a single claim; `criteria` gives the level of all together
-    reason      why this measure, and why this smallest difference
-    """
-
-    title: str
-    claim: str
-    source: str
-    case: str
-    criterion: Criterion
-    reason: str
-    cases: tuple[Case, ...]
 
 
 # --- The cases of the claims ----------------------------------------------------------------------

@@ -11,19 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_np.experiments.common.decisions import controls_came_out, decide, whole_verdict
+from moe_np.experiments.common.controlled_claims import Claim, came_out, verdict_with_controls
+from moe_np.experiments.common.decisions import decide
 from moe_np.experiments.common.experiment import Option, Result, Spec, seed_count, selected
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.sweep import Sweep, versions
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, bonferroni_level
-from moe_np.experiments.generalisation.article_claims import (
-    CASE,
-    CLAIMS,
-    INTERVALS,
-    MUST_FAIL,
-    MUST_HOLD,
-    Claim,
-)
+from moe_np.experiments.common.verdicts import bonferroni_level
+from moe_np.experiments.generalisation.article_claims import CLAIMS, INTERVALS
 from moe_np.experiments.generalisation.runs import Cell, Config, run_one, spec_of
 
 SYSTEMS = tuple(CLAIMS)
@@ -112,15 +106,5 @@ def decided(claim: Claim, runs: dict[Cell, list[Result]]) -> Result:
         by_seed = zip(*(runs[cell] for cell in case.cells), strict=True)
         decision = decide(case.name, criterion, [case.measure(*values) for values in by_seed])
         decisions.append({**decision, "role": case.role})
-    controls, holds = whole_verdict_of(decisions)
-    values = {"claim": claim.claim, "decisions": decisions}
-    return {**values, "controls": controls, "verdict": holds}
-
-
-def whole_verdict_of(decisions: Sequence[Result]) -> tuple[bool, str]:
-    """Whether both controls came out, and the verdict on the claim: without them none."""
-    cases, must_hold, must_fail = (
-        [d for d in decisions if d["role"] == role] for role in (CASE, MUST_HOLD, MUST_FAIL)
-    )
-    came_out = controls_came_out(must_hold, must_fail)
-    return came_out, whole_verdict(cases) if came_out else CANNOT_BE_TOLD
+    values = {"claim": claim.claim, "decisions": decisions, "controls": came_out(decisions)}
+    return {**values, "verdict": verdict_with_controls(decisions)}

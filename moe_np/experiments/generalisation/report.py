@@ -1,30 +1,19 @@
 """Generalisation in tables and words: the verdicts, then each claim with its cases and controls."""
 
-from moe_np.experiments.common.decisions import VERDICTS, in_words, other_thresholds
+from moe_np.experiments.common import controlled_claims
+from moe_np.experiments.common.controlled_claims import MUST_FAIL, MUST_HOLD, WORDS, Claim, of_role
+from moe_np.experiments.common.decisions import in_words
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     basis,
-    decimal,
-    interval,
     join,
     markdown_table,
     mean_sd,
     plural,
 )
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
-from moe_np.experiments.generalisation.article_claims import (
-    CASE,
-    CLAIMS,
-    INTERVALS,
-    LONG,
-    MUST_FAIL,
-    MUST_HOLD,
-    Claim,
-)
+from moe_np.experiments.generalisation.article_claims import CLAIMS, INTERVALS, LONG
 from moe_np.experiments.generalisation.data_sets import HELD_OUT, INPUTS, NOISE, SHIFT, TESTED
-from moe_np.experiments.generalisation.experiment import whole_verdict_of
-
-WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
 
 
 def report(result: Result) -> str:
@@ -65,31 +54,12 @@ def _how_to_read(result):
 
 
 def section(claim: Claim, answer: Result) -> str:
-    """One claim: where it is from, the case, the criterion, the decisions, the verdict."""
-    rule = claim.criterion._replace(level=answer["decisions"][0]["level"])
-    rule = rule._replace(level=round(rule.level, 4))
-    head = ("case", "mean [interval]", "d", "would hold in 80 % of cases from", "verdict")
-    rows = [
-        (
-            d["case"] if d["role"] == CASE else f"*{d['role']}: {d['case']}*",
-            interval([d[key] for key in ("estimate", "low", "high")], 3),
-            decimal(d["effect"], 1),
-            decimal(d["detectable"], 3),
-            d["verdict"],
-        )
-        for d in answer["decisions"]
-    ]
-    text = (
-        f"**{claim.title}** Claimed: {claim.claim} ({claim.source}). "
-        f"Verdict: {WORDS[answer['verdict']]}.\n\n"
-        f"{claim.case}\n\n*Criterion.* {rule.text()} {claim.reason}"
-    )
-    words = in_words([d for d in answer["decisions"] if d["role"] == CASE])
+    """One claim, with the controls that did not come out."""
+    decisions = answer["decisions"]
+    words = in_words(of_role(decisions))
     if not answer["controls"]:
-        words = f"{_controls(answer['decisions'])} Whatever the controls say: {words}"
-    sensitivity = other_thresholds(claim.criterion, answer["decisions"], _whole)
-    words = f"{words[0].upper()}{words[1:]} {sensitivity}"
-    return f"{text}\n\n{markdown_table(head, rows)}\n\n{words}"
+        words = f"{_controls(decisions)} Whatever the controls say: {words}"
+    return controlled_claims.section(claim, decisions, words)
 
 
 def _controls(decisions):
@@ -102,10 +72,6 @@ def _controls(decisions):
         for d in failed
     )
     return f"Nothing can be told, since a control did not come out: {join(parts)}."
-
-
-def _whole(decisions):
-    return whole_verdict_of(decisions)[1]
 
 
 def _losses(result):

@@ -13,9 +13,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from moe_np.experiments.common.decisions import Decision, controls_came_out, whole_verdict
+from moe_np.experiments.common.controlled_claims import (
+    CASE,
+    MUST_FAIL,
+    MUST_HOLD,
+    Claim,
+    came_out,
+    verdict_with_controls,
+)
 from moe_np.experiments.common.experiment import Result
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, Criterion, bonferroni_level
+from moe_np.experiments.common.verdicts import Criterion, bonferroni_level
 from moe_np.experiments.training_methods.runs import (
     ANEW,
     CONTROLS,
@@ -33,7 +40,6 @@ from moe_np.experiments.training_methods.seed_ranges import (
     seconds_ratio,
 )
 
-CASE, MUST_HOLD, MUST_FAIL = "case", "must hold", "must fail"
 EVOLUTIONARY = ("evolution strategy", "CMA-ES")
 RATIOS: dict[str, Measure] = {"passes": passes_ratio, "seconds": seconds_ratio}
 
@@ -46,27 +52,6 @@ class Case(NamedTuple):
     systems: tuple[str, str]
     measure: Measure
     role: str = CASE
-
-
-class Claim(NamedTuple):
-    """What is said, and what decides about it.
-
-    subject     a key of PAPER
-    claim       in our words
-    source      where it is said
-    case        the case in which it is said, and the factors that are kept apart
-    criterion   with the level of a single claim; `claims` has the level of all together
-    reason      why this measure, and why this smallest difference
-    """
-
-    subject: str
-    title: str
-    claim: str
-    source: str
-    case: str
-    criterion: Criterion
-    reason: str
-    cases: tuple[Case, ...]
 
 
 # --- Passes and seconds ---------------------------------------------------------------------------
@@ -101,7 +86,6 @@ def _against(rivals, against, units):
 
 
 JOINT = Claim(
-    "joint",
     "Is joint training efficient?",
     "joint training is efficient",
     "popular articles; no paper is named",
@@ -111,9 +95,9 @@ JOINT = Claim(
     _ratio("passes or seconds", "EM", "joint training"),
     WHY_TWICE,
     _against(("EM",), "joint", ("passes", "seconds")),
+    subject="joint",
 )
 SLOWER = Claim(
-    "alternating",
     "Is alternating training slower?",
     "alternating training is slower than joint training",
     "popular articles; no paper is named",
@@ -122,9 +106,9 @@ SLOWER = Claim(
     _ratio("passes or seconds", "alternating", "joint training"),
     WHY_TWICE,
     _against(("alternating",), "joint", ("passes", "seconds")),
+    subject="alternating",
 )
 GRADIENT = Claim(
-    "gradient",
     "Are gradients efficient?",
     "gradient descent is common and efficient",
     "popular articles; no paper is named",
@@ -133,9 +117,9 @@ GRADIENT = Claim(
     _ratio("passes", "evolution", "joint training"),
     WHY_TWICE,
     _against(EVOLUTIONARY, "joint", ("passes",)),
+    subject="gradient",
 )
 SLOW_EVOLUTION = Claim(
-    "evolutionary",
     "Is evolution slow?",
     "evolutionary methods are slow",
     "popular articles; no paper is named",
@@ -143,6 +127,7 @@ SLOW_EVOLUTION = Claim(
     _ratio("seconds", "evolution", "joint training"),
     WHY_TWICE,
     _against(EVOLUTIONARY, "joint", ("seconds",)),
+    subject="evolutionary",
 )
 
 # --- Experts that fit together --------------------------------------------------------------------
@@ -167,7 +152,6 @@ def _gains(a, b):
 
 
 INCOMPATIBLE = Claim(
-    "separate",
     "Are experts that are trained apart incompatible?",
     "separate training may leave experts incompatible with each other",
     "popular articles; no paper is named",
@@ -175,14 +159,15 @@ INCOMPATIBLE = Claim(
     "not where the regions are. So separate training is told the true regions. Joint training "
     "from the same seed says what experts gain that were never trained apart.",
     *_gains(TRUE, "joint"),
+    subject="separate",
 )
 COMPATIBLE = Claim(
-    "alternating",
     "Does alternating training make experts more compatible?",
     "alternating training makes experts more compatible than separate training",
     "popular articles; no paper is named",
     "Separate training is told the true regions here too, so that its cuts are not what differs.",
     *_gains(TRUE, "alternating"),
+    subject="alternating",
 )
 
 CLAIMS = {
@@ -277,20 +262,4 @@ def decided(claim: Claim, result: Result) -> Result:
         values = case.measure(result, case.problem, *case.systems)
         decisions.append({**decide_range(case.name, rule, values), "role": case.role})
     values = {"subject": claim.subject, "claim": claim.claim, "decisions": decisions}
-    return {**values, "controls": came_out(decisions), "verdict": whole(decisions)}
-
-
-def with_role(decisions: Sequence[Decision], role: str) -> list[Decision]:
-    """The decisions on cases of one role."""
-    return [decision for decision in decisions if decision["role"] == role]
-
-
-def came_out(decisions: Sequence[Decision]) -> bool:
-    """Whether the controls of a claim came out."""
-    must_hold, must_fail = (with_role(decisions, role) for role in (MUST_HOLD, MUST_FAIL))
-    return controls_came_out(must_hold, must_fail)
-
-
-def whole(decisions: Sequence[Decision]) -> str:
-    """The verdict on a claim; without its controls nothing can be told."""
-    return whole_verdict(with_role(decisions, CASE)) if came_out(decisions) else CANNOT_BE_TOLD
+    return {**values, "controls": came_out(decisions), "verdict": verdict_with_controls(decisions)}

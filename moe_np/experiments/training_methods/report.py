@@ -2,34 +2,24 @@
 what follows from them.
 """
 
-from moe_np.experiments.common.decisions import VERDICTS, in_words, other_thresholds
+from moe_np.experiments.common import controlled_claims
+from moe_np.experiments.common.controlled_claims import WORDS, Claim, of_role
+from moe_np.experiments.common.decisions import in_words
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     basis,
     decimal,
-    interval,
     join,
     markdown_table,
     mean_sd,
     plural,
 )
-from moe_np.experiments.common.verdicts import NOT_SUPPORTED
-from moe_np.experiments.training_methods.claims import (
-    CASE,
-    CLAIMS,
-    INTERVALS,
-    LEVEL,
-    WITHDRAWN,
-    Claim,
-    whole,
-    with_role,
-)
+from moe_np.experiments.training_methods.claims import CLAIMS, INTERVALS, WITHDRAWN
 from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
 from moe_np.experiments.training_methods.seed_ranges import CEILING
 from moe_np.experiments.training_methods.summary import above_level
 
 COUNTS = {"failed": "failed", "stuck": "still", "unfinished": "unfinished"}  # key -> its word
-WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
 
 
 def report(result: Result) -> str:
@@ -131,30 +121,11 @@ def claims_table(result: Result) -> str:
 
 
 def section(claim: Claim, answer: Result) -> str:
-    """One claim: where it is from, the case, the criterion, the decisions, the verdict."""
-    rule = claim.criterion._replace(level=round(LEVEL, 4))
-    head = ("case", "mean [interval]", "d", "would hold in 80 % of cases from", "verdict")
-    decisions = answer["decisions"]
-    rows = [
-        (
-            d["case"] if d["role"] == CASE else f"*{d['role']}: {d['case']}*",
-            interval(d, 3),
-            decimal(d["effect"], 1),
-            decimal(d["detectable"], 3),
-            d["verdict"],
-        )
-        for d in decisions
-    ]
-    words = in_words(with_role(decisions, CASE))
+    """One claim; whether its controls came out."""
+    words = in_words(of_role(answer["decisions"]))
     if not answer["controls"]:
         words = f"A control did not come out. Without it: {words}"
-    return (
-        f"**{claim.title}** Claimed: {claim.claim} ({claim.source}). "
-        f"Verdict: {WORDS[answer['verdict']]}.\n\n"
-        f"{claim.case}\n\n*Criterion.* {rule.text()} {claim.reason}\n\n"
-        f"{markdown_table(head, rows)}\n\n{words[0].upper()}{words[1:]} "
-        f"{other_thresholds(claim.criterion, decisions, whole)}"
-    )
+    return controlled_claims.section(claim, answer["decisions"], words)
 
 
 def withdrawn() -> str:

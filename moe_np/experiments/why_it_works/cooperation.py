@@ -10,11 +10,8 @@ import numpy as np
 
 from moe_np.base.types import ArrayNC, ArrayNE, ArrayNEC
 from moe_np.data import regimes
-from moe_np.experiments.common.decisions import (
-    Decision,
-    decide,
-    in_words,
-)
+from moe_np.experiments.common.controlled_claims import verdict_with_controls
+from moe_np.experiments.common.decisions import Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
 from moe_np.experiments.why_it_works.questions import (
@@ -24,7 +21,6 @@ from moe_np.experiments.why_it_works.questions import (
     first_seeds,
     grouped,
     means,
-    verdict_of,
 )
 from moe_np.experiments.why_it_works.tasks import EQUATIONS, LEARNING_RATES, vowels
 from moe_np.mixtures import jacobs1991
@@ -224,7 +220,7 @@ def errors_verdict(summary: list[Result]) -> tuple[str, str]:
         )
     blend = {error: cells["regression", error]["blend"] for error in LEARNING_RATES}
     lowest = min(blend, key=blend.get)
-    return verdict_of(decisions), (
+    return verdict_with_controls(decisions), (
         f"{'. '.join(sentences)}. The lowest median error of the blend on the regression is that "
         f"of {EQUATIONS[lowest]} ({blend[lowest]:.3f}). That eq. 1 makes experts which need each "
         f"other more: {in_words(decisions)} Under other choices of ours: "

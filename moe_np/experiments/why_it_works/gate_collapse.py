@@ -17,26 +17,24 @@ import numpy as np
 from moe_np.base.optim import gradient_descent
 from moe_np.base.types import Array, Params
 from moe_np.data.speech.vowels import VowelTask
-from moe_np.experiments.common.decisions import (
-    Decision,
-    decide,
-    in_words,
+from moe_np.experiments.common.controlled_claims import (
+    MUST_FAIL,
+    MUST_HOLD,
+    of_role,
+    verdict_with_controls,
+    with_role,
 )
+from moe_np.experiments.common.decisions import Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
 from moe_np.experiments.common.verdicts import HOLDS, NOT_SUPPORTED
 from moe_np.experiments.why_it_works.questions import (
-    MUST_FAIL,
-    MUST_HOLD,
     Config,
     Question,
     criterion_of_table,
     first_seeds,
     grouped,
     means,
-    of_role,
-    verdict_of,
-    with_role,
     words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import (
@@ -325,7 +323,7 @@ def collapse_verdict(summary: list[Result]) -> tuple[str, str]:
         moves = any(cell.get("unused moves") for cell in biased)
         words = "do move" if moves else "have a gradient of exactly 0, so they cannot improve"
         text += f"Sparse, experts without samples {words}. "
-    return verdict_of(all_decisions), (
+    return verdict_with_controls(all_decisions), (
         f"{text}This is about a gate that begins with a bias. It does not say why gates without "
         "one collapse or not: lesson 09 shows one that does."
     )

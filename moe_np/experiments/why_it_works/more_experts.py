@@ -9,26 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.data import regimes
-from moe_np.experiments.common.decisions import (
-    Decision,
-    decide,
-    in_words,
+from moe_np.experiments.common.controlled_claims import (
+    MUST_FAIL,
+    of_role,
+    verdict_with_controls,
+    with_role,
 )
+from moe_np.experiments.common.decisions import Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import interval
 from moe_np.experiments.common.statistics import t_interval
 from moe_np.experiments.jacobs1991 import runs as vowel_runs
 from moe_np.experiments.why_it_works.questions import (
-    MUST_FAIL,
     Config,
     Question,
     criterion_of_table,
     first_seeds,
     grouped,
     means,
-    of_role,
-    verdict_of,
-    with_role,
     words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, is_front, vowels
@@ -129,7 +127,7 @@ def more_verdict(summary: list[Result]) -> tuple[str, str]:
     )
     best = max(summary, key=lambda cell: cell["median test"])
     last = summary[-1]
-    return verdict_of(decisions), (
+    return verdict_with_controls(decisions), (
         f"From {REGIONS} to {last['experts']} experts the log of the test error changes by "
         f"{mixture}, and that of a network with as many parameters by {net}; that the mixture's "
         f"rises by more: {in_words(decisions)} With {REGIONS} regions and {CASES} "
@@ -290,7 +288,7 @@ def harder_verdict(summary: Result) -> tuple[str, str]:
         "others the squared error changes by "
         f"{four['without the idle'][0]:+.4f} and {eight['without the idle'][0]:+.4f}."
     )
-    return verdict_of(decisions), text
+    return verdict_with_controls(decisions), text
 
 
 HARDER = Question(

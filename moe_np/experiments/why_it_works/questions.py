@@ -18,16 +18,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from moe_np.experiments.common.decisions import (
-    Decision,
-    controls_came_out,
-    criterion,
-    in_words,
-    whole_verdict,
+from moe_np.experiments.common.controlled_claims import (
+    MUST_FAIL,
+    MUST_HOLD,
+    came_out,
+    of_role,
+    verdict_with_controls,
 )
+from moe_np.experiments.common.decisions import Decision, criterion, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, Criterion
+from moe_np.experiments.common.verdicts import Criterion
 
 # Criteria, controls and numbers of runs were changed after runs with seeds up to 1199 were looked
 # at, so these seeds are new ones.
@@ -46,7 +47,6 @@ INTERVALS = {  # of the cases, the controls and what is tested beside them
     "start": 15,
 }
 ALL_INTERVALS = sum(INTERVALS.values())
-MUST_HOLD, MUST_FAIL, BESIDE = "must hold", "must fail", "beside the claim"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,32 +77,14 @@ def criterion_of_table(measure: str, smallest: float, direction: str) -> Criteri
     return criterion(measure, smallest, direction, ALL_INTERVALS)
 
 
-def with_role(role: str, decision: Decision) -> Decision:
-    """The decision on a control, or on what is tested beside the claim."""
-    return {**decision, "role": role}
-
-
-def of_role(decisions: Sequence[Decision], role: str | None = None) -> list[Decision]:
-    """The decisions with this role; None: those on the cases of the claim."""
-    return [decision for decision in decisions if decision.get("role") == role]
-
-
-def verdict_of(decisions: Sequence[Decision]) -> str:
-    """The verdict on the cases; nothing can be told where a control did not come out."""
-    if not controls_came_out(of_role(decisions, MUST_HOLD), of_role(decisions, MUST_FAIL)):
-        return CANNOT_BE_TOLD
-    return whole_verdict(of_role(decisions))
-
-
 def words_of_controls(decisions: Sequence[Decision]) -> str:
     """A sentence with a blank after it where a control did not come out; otherwise empty."""
-    must_hold, must_fail = (of_role(decisions, role) for role in (MUST_HOLD, MUST_FAIL))
-    if controls_came_out(must_hold, must_fail):
+    if came_out(decisions):
         return ""
     parts = [
         f"where the claim {role}, {in_words(controls)[:-1]}"
-        for role, controls in ((MUST_HOLD, must_hold), (MUST_FAIL, must_fail))
-        if controls
+        for role in (MUST_HOLD, MUST_FAIL)
+        if (controls := of_role(decisions, role))
     ]
     return f"A control did not come out: {'; '.join(parts)}. "
 
@@ -131,7 +113,7 @@ class Question(NamedTuple):
     criterion: Criterion
     reason: str
     decisions: Callable[[Any], list[Decision]]
-    whole: Callable[[Sequence[Decision]], str] = verdict_of
+    whole: Callable[[Sequence[Decision]], str] = verdict_with_controls
     sensitivity: Callable[[Any], str] | None = None
 
 

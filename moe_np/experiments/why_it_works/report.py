@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from moe_np.experiments.common.decisions import VERDICTS, decisions_table, other_thresholds
+from moe_np.experiments.common.controlled_claims import WORDS, case_in_words
+from moe_np.experiments.common.decisions import decisions_table, other_thresholds
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     DEVIATIONS,
@@ -11,7 +12,6 @@ from moe_np.experiments.common.reports import (
     markdown_table,
     mean_sd,
 )
-from moe_np.experiments.common.verdicts import NOT_SUPPORTED
 from moe_np.experiments.why_it_works.allocation import E
 from moe_np.experiments.why_it_works.cooperation import errors_sensitivity
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
@@ -21,7 +21,6 @@ from moe_np.experiments.why_it_works.when_experts_specialise import TIMES
 from moe_np.experiments.why_it_works.when_it_helps import cell_name
 from moe_np.experiments.why_it_works.who_gets_what import REGIONS
 
-WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
 CORRECTION = (
     "Every question has a criterion that was fixed before the runs. The "
     f"{ALL_INTERVALS} intervals of all cases and controls of all questions hold together in 95 of "
@@ -54,15 +53,15 @@ def section(name: str, answer: Result) -> str:
     parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
-    parts += [_criterion(QUESTIONS[name]), decisions_table(_with_roles(answer["decisions"]))]
+    parts += [_criterion(QUESTIONS[name]), decisions_table(_named(answer["decisions"]))]
     if name == "errors":
         parts.append(decisions_table(errors_sensitivity(answer["summary"])))
     return "\n\n".join([*parts, f"{answer['verdict']} {_sensitivity(QUESTIONS[name], answer)}"])
 
 
-def _with_roles(decisions):
+def _named(decisions):
     """The decisions with the role of a control before its case."""
-    return [{**d, "case": f"*{d['role']}: {d['case']}*"} if d.get("role") else d for d in decisions]
+    return [{**decision, "case": case_in_words(decision)} for decision in decisions]
 
 
 def _sensitivity(question, answer):

@@ -9,27 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.data import regimes
-from moe_np.experiments.common.decisions import (
-    CONDITION,
-    Decision,
-    decide,
-    in_words,
+from moe_np.experiments.common.controlled_claims import (
+    BESIDE,
+    MUST_FAIL,
+    of_role,
+    verdict_with_controls,
+    with_role,
 )
+from moe_np.experiments.common.decisions import CONDITION, Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
 from moe_np.experiments.common.verdicts import HOLDS
 from moe_np.experiments.why_it_works.questions import (
-    BESIDE,
-    MUST_FAIL,
     Config,
     Question,
     criterion_of_table,
     first_seeds,
     grouped,
     means,
-    of_role,
-    verdict_of,
-    with_role,
     words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import fit_em
@@ -117,7 +114,7 @@ def learns_verdict(summary: list[Result]) -> tuple[str, str]:
     """The claim is on the cells with clouds; the last control has to fail."""
     decisions = learns_decisions(summary)
     cases = of_role(decisions)
-    holds = verdict_of(decisions)
+    holds = verdict_with_controls(decisions)
     shown = "; ".join(
         f"{cell_name(cell['clouds'], cell['rule'])}: {cell['gate'][0]:.2f} and "
         f"{cell['k-means'][0]:.2f}"
@@ -141,7 +138,8 @@ def learns_verdict(summary: list[Result]) -> tuple[str, str]:
 def learns_sensitivity(summary: list[Result]) -> str:
     """The verdict with other shares of the bits of k-means."""
     words = [
-        f"with {share:g}, {verdict_of(learns_decisions(summary, share))}" for share in OTHER_SHARES
+        f"with {share:g}, {verdict_with_controls(learns_decisions(summary, share))}"
+        for share in OTHER_SHARES
     ]
     return f"Sensitivity, the verdict with another share of the bits of k-means: {join(words)}."
 

@@ -8,12 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.types import ArrayN
-from moe_np.experiments.common.decisions import (
-    Decision,
-    decide,
-    in_words,
-    other_thresholds,
-)
+from moe_np.experiments.common.controlled_claims import verdict_with_controls
+from moe_np.experiments.common.decisions import Decision, decide, in_words, other_thresholds
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
 from moe_np.experiments.why_it_works.allocation import train_patches, train_vowels
@@ -24,7 +20,6 @@ from moe_np.experiments.why_it_works.questions import (
     first_seeds,
     grouped,
     means,
-    verdict_of,
 )
 from moe_np.experiments.why_it_works.tasks import is_front, patches
 from moe_np.experiments.why_it_works.who_gets_what import information
@@ -133,11 +128,11 @@ def time_decisions(summary: list[Result], share: str = "half") -> list[Decision]
 def time_sensitivity(summary: list[Result]) -> str:
     """The verdict with other shares than half, and with other smallest differences."""
     words = [
-        f"with {share} of both, {verdict_of(time_decisions(summary, share))}"
+        f"with {share} of both, {verdict_with_controls(time_decisions(summary, share))}"
         for share in TIMES
         if share != "half"
     ]
-    thresholds = other_thresholds(CRITERION, time_decisions(summary), verdict_of)
+    thresholds = other_thresholds(CRITERION, time_decisions(summary), verdict_with_controls)
     return f"{thresholds} With another share than half: {join(words)}."
 
 
@@ -150,7 +145,7 @@ def time_verdict(summary: list[Result]) -> tuple[str, str]:
         f"{cell['learned'][0]:.0f} (means of {cell['n']})"
         for cell in summary
     ]
-    return verdict_of(decisions), (
+    return verdict_with_controls(decisions), (
         f"In the mean {'; '.join(parts)}. That specialisation comes later: {in_words(decisions)}"
     )
 

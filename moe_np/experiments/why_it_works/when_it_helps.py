@@ -13,21 +13,21 @@ import numpy as np
 from moe_np.base.types import ArrayNC, ArrayND, Params, Rng
 from moe_np.data import regimes
 from moe_np.data.clusters import Clusters, clusters
-from moe_np.experiments.common.decisions import (
-    Decision,
-    cases_with,
-    decide,
-    in_words,
+from moe_np.experiments.common.controlled_claims import (
+    BESIDE,
+    MUST_FAIL,
+    MUST_HOLD,
+    of_role,
+    verdict_with_controls,
+    with_role,
 )
+from moe_np.experiments.common.decisions import Decision, cases_with, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
 from moe_np.experiments.common.reports import interval, join, plural
 from moe_np.experiments.common.statistics import paired_interval
 from moe_np.experiments.common.verdicts import HOLDS
 from moe_np.experiments.why_it_works.questions import (
-    BESIDE,
-    MUST_FAIL,
-    MUST_HOLD,
     Config,
     Question,
     criterion_of_table,
@@ -35,9 +35,6 @@ from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
     means,
-    of_role,
-    verdict_of,
-    with_role,
     words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import fit_em
@@ -235,7 +232,7 @@ def cell_name(clouds: bool, rule: str) -> str:
 def help_verdict(summary: Result) -> tuple[str, str]:
     """The claim is on the cells with clouds; both controls have to come out."""
     decisions = help_decisions(summary)
-    holds = verdict_of(decisions)
+    holds = verdict_with_controls(decisions)
     text = words_of_controls(decisions)
     text += (
         "That the mixture of linear experts is better than a network of equal size: "

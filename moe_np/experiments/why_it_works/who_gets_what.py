@@ -10,11 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.types import ArrayN
-from moe_np.experiments.common.decisions import (
-    Decision,
-    decide,
-    in_words,
+from moe_np.experiments.common.controlled_claims import (
+    BESIDE,
+    MUST_FAIL,
+    of_role,
+    verdict_with_controls,
+    with_role,
 )
+from moe_np.experiments.common.decisions import Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.power import POWER
 from moe_np.experiments.common.reports import interval, join
@@ -28,9 +31,7 @@ from moe_np.experiments.why_it_works.allocation import (
     train_vowels,
 )
 from moe_np.experiments.why_it_works.questions import (
-    BESIDE,
     FIRST_SEED,
-    MUST_FAIL,
     Config,
     Question,
     criterion_of_table,
@@ -38,9 +39,6 @@ from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
     means,
-    of_role,
-    verdict_of,
-    with_role,
     words_of_controls,
 )
 from moe_np.layers import diagnostics
@@ -169,7 +167,7 @@ def random_verdict(summary: list[Result]) -> tuple[str, str]:
     ways = join(f"{cell['ways']} in {cell['n']} runs ({cell['task']})" for cell in free)
     bits = join(f"{cell['bits']:.2f} bits ({cell['task']})" for cell in free)
     by_chance = join(f"{(E - 1) ** 2 / (2 * np.log(2) * cell['n']):.2f}" for cell in free)
-    return verdict_of(decisions), (
+    return verdict_with_controls(decisions), (
         f"{words_of_controls(decisions)}"
         "That no expert takes a region twice as often as by chance: "
         f"{in_words(of_role(decisions))} Different allocations: {ways}. The expert of one region "
@@ -198,7 +196,7 @@ def _avoidance(cell):
 def random_sensitivity(summary: list[Result]) -> str:
     """The verdict with other bounds than twice the share by chance."""
     words = [
-        f"with {words} that by chance, {verdict_of(random_decisions(summary, bound))}"
+        f"with {words} that by chance, {verdict_with_controls(random_decisions(summary, bound))}"
         for words, bound in OTHER_BOUNDS.items()
     ]
     return f"Sensitivity, the verdict with another bound than twice: {join(words)}."
@@ -315,7 +313,7 @@ def start_verdict(summary: list[Result]) -> tuple[str, str]:
     for cell in summary:
         shares = ", ".join(f"{s} {100 * v:.0f} %" for s, v in cell["explained"].items())
         parts.append(f"{cell['task']} at {cell['scale']:g}: {shares}")
-    return verdict_of(decisions), (
+    return verdict_with_controls(decisions), (
         "The share of the allocation that is kept when one source of chance is kept and the others "
         f"are drawn anew, beyond what is kept with none: {'; '.join(parts)}. That the gate's "
         f"beginning decides some of it: {in_words(of_role(decisions))} That it decides more than "

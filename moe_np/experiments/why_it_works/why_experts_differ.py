@@ -12,12 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_np.base.optim import gradient_descent
-from moe_np.experiments.common.decisions import (
-    Decision,
-    cases_with,
-    decide,
-    in_words,
-)
+from moe_np.experiments.common.controlled_claims import verdict_with_controls
+from moe_np.experiments.common.decisions import Decision, cases_with, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join, plural
 from moe_np.experiments.common.verdicts import HOLDS
@@ -29,7 +25,6 @@ from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
     means,
-    verdict_of,
 )
 from moe_np.experiments.why_it_works.tasks import EQUATIONS, LEARNING_RATES, vowels
 from moe_np.mixtures import jacobs1991
@@ -174,7 +169,7 @@ def equal_verdict(summary: list[Result]) -> tuple[str, str]:
     held = cases_with([d for d in decisions if "held" in d["case"]], HOLDS)
     if held:
         text += f" So bad performance alone does part experts, for {join(held)}."
-    return verdict_of(decisions), text
+    return verdict_with_controls(decisions), text
 
 
 EQUAL = Question(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moe_np.experiments.common.controlled_claims import of_role
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
 from moe_np.experiments.training_methods import claims
 from moe_np.experiments.training_methods.runs import (
@@ -38,7 +39,7 @@ def verdict_on(key, systems, gains=None):
 def test_a_claim_on_passes_and_seconds(rival, verdict):
     answer = verdict_on("slower", {**ENDS, "alternating": rival})
     assert answer["controls"] and answer["verdict"] == verdict
-    assert {d["verdict"] for d in claims.with_role(answer["decisions"], claims.CASE)} == {verdict}
+    assert {d["verdict"] for d in of_role(answer["decisions"])} == {verdict}
 
 
 def test_a_claim_that_holds_on_some_problems_holds_under_a_condition():
@@ -52,7 +53,7 @@ def test_a_claim_that_holds_on_some_problems_holds_under_a_condition():
 def test_runs_that_never_arrive_cannot_tell_which_method_is_faster():
     other = {**ENDS, "EM": EARLY, "joint": NEVER, "evolution strategy": NEVER, "CMA-ES": NEVER}
     answer = verdict_on("gradients", other)
-    cases = claims.with_role(answer["decisions"], claims.CASE)
+    cases = of_role(answer["decisions"])
     assert {d["verdict"] for d in cases} == {CANNOT_BE_TOLD} == {answer["verdict"]}
 
 

@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from moe_np.experiments.why_it_works.questions import (
+from moe_np.experiments.common.controlled_claims import (
     BESIDE,
     MUST_FAIL,
     MUST_HOLD,
+    verdict_with_controls,
+)
+from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
-    verdict_of,
     words_of_controls,
 )
 
@@ -26,8 +28,11 @@ def test_a_control_that_cannot_be_told_has_not_come_out():
 
     cases = [decision("holds"), decision("not supported")]
     controls = [decision("holds", MUST_HOLD), decision("not supported", MUST_FAIL)]
-    assert verdict_of([*cases, *controls, decision("holds", BESIDE)]) == "holds under a condition"
+    assert (
+        verdict_with_controls([*cases, *controls, decision("holds", BESIDE)])
+        == "holds under a condition"
+    )
     assert words_of_controls([*cases, *controls]) == ""
     open_control = [*cases, controls[0], decision("cannot be told", MUST_FAIL)]
-    assert verdict_of(open_control) == "cannot be told"
+    assert verdict_with_controls(open_control) == "cannot be told"
     assert words_of_controls(open_control).startswith("A control did not come out: where the claim")

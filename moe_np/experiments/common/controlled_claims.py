@@ -1,0 +1,100 @@
+"""A claim on which several cases and controls decide: what it is, its verdict, its section.
+
+Every case has a decision (`moe_np.experiments.common.decisions`), and so has every control; a
+decision without a "role" is on a case. Where a control does not come out, nothing can be told.
+
+    of_role, with_role        the decisions on the cases, or on the controls
+    came_out                  whether the controls did as they must
+    verdict_with_controls     the verdict on the claim
+    section                   the claim in words and with its table
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from moe_np.experiments.common.decisions import (
+    VERDICTS,
+    Decision,
+    controls_came_out,
+    other_thresholds,
+    whole_verdict,
+)
+from moe_np.experiments.common.reports import decimal, interval, markdown_table
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, NOT_SUPPORTED, Criterion
+
+CASE, MUST_HOLD, MUST_FAIL = "case", "must hold", "must fail"
+BESIDE = "beside the claim"  # tested, with no part in the verdict
+WORDS = {word: f"**{word}**" if word == NOT_SUPPORTED else word for word in VERDICTS}
+
+
+class Claim(NamedTuple):
+    """What is said, and what decides about it.
+
+    claim       in our words
+    source      where it is said
+    case        the case in which it is said, and the factors that are kept apart
+    criterion   with the level of a single claim; the experiment has that of all together
+    reason      why this measure, and why this smallest difference
+    cases       of the experiment, each with a name and a role: the cases and the controls
+    subject     what it is about, where an experiment has several
+    """
+
+    title: str
+    claim: str
+    source: str
+    case: str
+    criterion: Criterion
+    reason: str
+    cases: tuple[Any, ...]
+    subject: str = ""
+
+
+def with_role(role: str, decision: Decision) -> Decision:
+    """The decision on a control, or on what is tested beside the claim."""
+    return {**decision, "role": role}
+
+
+def of_role(decisions: Sequence[Decision], role: str = CASE) -> list[Decision]:
+    """The decisions with this role."""
+    return [decision for decision in decisions if (decision.get("role") or CASE) == role]
+
+
+def came_out(decisions: Sequence[Decision]) -> bool:
+    """Whether the controls came out, by `decisions.controls_came_out`."""
+    return controls_came_out(of_role(decisions, MUST_HOLD), of_role(decisions, MUST_FAIL))
+
+
+def verdict_with_controls(decisions: Sequence[Decision]) -> str:
+    """The verdict on the cases; nothing can be told where a control did not come out."""
+    return whole_verdict(of_role(decisions)) if came_out(decisions) else CANNOT_BE_TOLD
+
+
+def case_in_words(decision: Decision) -> str:
+    """The case; in italics and with its role where it is none of the claim."""
+    role = decision.get("role") or CASE
+    return decision["case"] if role == CASE else f"*{role}: {decision['case']}*"
+
+
+def section(claim: Claim, decisions: Sequence[Decision], words: str) -> str:
+    """One claim: where it is from, the case, the criterion, the decisions, what they say in
+    `words`, and the verdict with other thresholds.
+    """
+    verdict = WORDS[verdict_with_controls(decisions)]
+    rule = claim.criterion._replace(level=round(decisions[0]["level"], 4))
+    head = ("case", "mean [interval]", "d", "would hold in 80 % of cases from", "verdict")
+    rows = [
+        (
+            case_in_words(decision),
+            interval([decision[key] for key in ("estimate", "low", "high")], 3),
+            decimal(decision["effect"], 1),
+            decimal(decision["detectable"], 3),
+            decision["verdict"],
+        )
+        for decision in decisions
+    ]
+    sensitivity = other_thresholds(claim.criterion, decisions, verdict_with_controls)
+    return (
+        f"**{claim.title}** Claimed: {claim.claim} ({claim.source}). Verdict: {verdict}.\n\n"
+        f"{claim.case}\n\n*Criterion.* {rule.text()} {claim.reason}\n\n"
+        f"{markdown_table(head, rows)}\n\n{words[0].upper()}{words[1:]} {sensitivity}"
+    )
