@@ -90,8 +90,8 @@ def add_labels(upper: "Axes", lower: "Axes", last: "Axes", whisker: float) -> No
     upper.annotate("ring: recorded\ndot: replayed", (3, 88.94), (4.4, 87.4), **style)
     text = "ln 4: clusters not divided"
     lower.text(545, 1.395, text, size=11, color="#606060", ha="right", va="bottom")
-    text = f"recorded\nmean ± SD\n(population,\nn = {replay.RUNS})"
-    last.annotate(text, (535, whisker), (400, 0.52), ha="center", **style)
+    text = f"recorded mean ± SD\n(population, n = {replay.RUNS})"
+    last.annotate(text, (535, whisker), (385, 0.66), ha="center", **style)
 
 
 def specs(job: Job) -> tuple:

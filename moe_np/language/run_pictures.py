@@ -48,7 +48,7 @@ def _curves(plt, updates, validations):
         at = [record["step"] for record in validations]
         held_out = [record["validation_loss"] for record in validations]
         axes[0].plot(at, held_out, "o-", color=plots.BLUE, label="held-out text")
-    axes[0].legend()
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))  # no loss lies below the axis
     axes[0].set(xlabel="update", ylabel="nats per token", title="loss")
     norms = [record["gradient_norm"] for record in updates]
     axes[1].plot(steps, norms, color=plots.BLACK, linewidth=0.8)
@@ -57,9 +57,9 @@ def _curves(plt, updates, validations):
         for layer, values in enumerate(balance.T):
             if values.any():
                 axes[2].plot(steps, values, linewidth=0.9, label=f"layer {layer}")
-        axes[2].legend(loc="upper right")
-        label = "nats, with the coefficient"
-        axes[2].set(xlabel="update", ylabel=label, title="load-balancing loss")
+        axes[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        title = "load-balancing loss, with its coefficient"
+        axes[2].set(xlabel="update", ylabel="nats", title=title)
     return figure
 
 
