@@ -213,7 +213,8 @@ def make(job: Job) -> str:
         "has no upper bound, cubic outputs are large at that time, and the router's steps, unlike "
         "those of the experts, have no fixed length, so that a few samples sent to the wrong "
         "expert can move the router far. The code's second softmax keeps the loss of every sample "
-        "under 1.32.",
+        "under 1.32. How far such a run falls changes with the last bits, and so from processor to "
+        "processor.",
         both_halves(results),
         second_hand(),
         other_evidence(),

@@ -1,13 +1,14 @@
 """The sparse layer in three frameworks: processor time beside ours, where they are installed.
 
 What to see: the time of a step, forward and backward, as a multiple of ours in the same turn. Left
-of the line a framework takes less than ours. One that is not installed has no bar.
+of the line a framework takes less than ours; black is the 95 % interval over the rounds. One that
+is not installed has no bar.
 """
 
 from figures import Job
 from moe_np import plots
 from moe_np.experiments.frameworks.experiment import run
-from moe_np.experiments.frameworks.report import report
+from moe_np.experiments.frameworks.report import ratio, report
 
 TITLE = "Frameworks: the sparse layer beside ours"
 ORDER = 450
@@ -25,7 +26,10 @@ def make(job: Job) -> str:
             if measured is None:
                 ax.text(0.02, row, "not installed", va="center", color=plots.GREY)
             else:
-                ax.barh(row, measured["ratio"], 0.6, color=plots.COLOURS[row])
+                estimate, low, high = ratio(measured)
+                ax.barh(row, estimate, 0.6, color=plots.COLOURS[row])
+                if low is not None:
+                    ax.plot((low, high), (row, row), color=plots.BLACK, linewidth=1.5)
         ax.axvline(1, color=plots.BLACK, linewidth=1)
         ax.set_yticks(range(len(times)), list(times))
         ax.set_ylim(len(times) - 0.5, -0.5)

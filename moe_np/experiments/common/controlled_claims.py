@@ -6,6 +6,7 @@ decision without a "role" is on a case. Where a control does not come out, nothi
     of_role, with_role        the decisions on the cases, or on the controls
     came_out                  whether the controls did as they must
     verdict_with_controls     the verdict on the claim
+    words_of_controls         which controls did not come out
     section                   the claim in words and with its table
 """
 
@@ -16,11 +17,13 @@ from moe_np.experiments.common.decisions import (
     VERDICTS,
     Decision,
     controls_came_out,
+    decisions_table,
+    in_words,
     other_thresholds,
     whole_verdict,
 )
-from moe_np.experiments.common.reports import decimal, interval, markdown_table
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, NOT_SUPPORTED, Criterion
+from moe_np.experiments.common.reports import join
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED, Criterion
 
 CASE, MUST_HOLD, MUST_FAIL = "case", "must hold", "must fail"
 BESIDE = "beside the claim"  # tested, with no part in the verdict
@@ -69,32 +72,39 @@ def verdict_with_controls(decisions: Sequence[Decision]) -> str:
     return whole_verdict(of_role(decisions)) if came_out(decisions) else CANNOT_BE_TOLD
 
 
-def case_in_words(decision: Decision) -> str:
-    """The case; in italics and with its role where it is none of the claim."""
-    role = decision.get("role") or CASE
-    return decision["case"] if role == CASE else f"*{role}: {decision['case']}*"
+def words_of_controls(decisions: Sequence[Decision]) -> str:
+    """A sentence with a blank after it, which controls did not come out; empty where all did."""
+    missed = [
+        f"{role}: {decision['case']} ({decision['verdict']})"
+        for role, wanted in ((MUST_HOLD, HOLDS), (MUST_FAIL, NOT_SUPPORTED))
+        for decision in of_role(decisions, role)
+        if decision["verdict"] != wanted
+    ]
+    return f"A control did not come out: {join(missed)}. " if missed else ""
 
 
-def section(claim: Claim, decisions: Sequence[Decision], words: str) -> str:
-    """One claim: where it is from, the case, the criterion, the decisions, what they say in
-    `words`, and the verdict with other thresholds.
+def table(decisions: Sequence[Decision]) -> str:
+    """The decisions as Markdown; what is no case of the claim in italics, with its role."""
+    named = []
+    for decision in decisions:
+        role = decision.get("role") or CASE
+        case = decision["case"] if role == CASE else f"*{role}: {decision['case']}*"
+        named.append({**decision, "case": case})
+    return decisions_table(named)
+
+
+def section(claim: Claim, decisions: Sequence[Decision]) -> str:
+    """One claim: where it is from, the case, the criterion, the decisions, what they say, and the
+    verdict with other thresholds.
     """
     verdict = WORDS[verdict_with_controls(decisions)]
     rule = claim.criterion._replace(level=round(decisions[0]["level"], 4))
-    head = ("case", "mean [interval]", "d", "would hold in 80 % of cases from", "verdict")
-    rows = [
-        (
-            case_in_words(decision),
-            interval([decision[key] for key in ("estimate", "low", "high")], 3),
-            decimal(decision["effect"], 1),
-            decimal(decision["detectable"], 3),
-            decision["verdict"],
-        )
-        for decision in decisions
-    ]
+    words = in_words(of_role(decisions))
+    if without := words_of_controls(decisions):
+        words = f"{without}Without it {words}"
     sensitivity = other_thresholds(claim.criterion, decisions, verdict_with_controls)
     return (
         f"**{claim.title}** Claimed: {claim.claim} ({claim.source}). Verdict: {verdict}.\n\n"
         f"{claim.case}\n\n*Criterion.* {rule.text()} {claim.reason}\n\n"
-        f"{markdown_table(head, rows)}\n\n{words[0].upper()}{words[1:]} {sensitivity}"
+        f"{table(decisions)}\n\n{words[0].upper()}{words[1:]} {sensitivity}"
     )

@@ -37,6 +37,7 @@ from moe_np.experiments.common.verdicts import (
 CONDITION = "holds under a condition"
 VERDICTS = (HOLDS, CONDITION, NOT_SUPPORTED, CANNOT_BE_TOLD)
 FEWEST_EQUAL = 8  # values without any spread: fewer say too little about values that were not seen
+LARGEST_EFFECT = 100  # of d_z: beyond it the spread is one of rounding, and so is the effect
 
 Decision: TypeAlias = Result  # what `decide` returns
 
@@ -52,8 +53,9 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
     values   the measure of every run, paired differences where two systems are compared
 
     -> {"case", "verdict", "estimate", "low", "high", "level", "n", "effect", "detectable"}:
-    "effect" is d_z, and "detectable" the true value of the measure from which on as many runs find
-    in 80 % of the cases that the claim holds; both are None for a single run.
+    "effect" is d_z, None above LARGEST_EFFECT, and "detectable" the true value of the measure from
+    which on as many runs find in 80 % of the cases that the claim holds; both are None for a single
+    run.
     """
     values = sample("values", values)
     bounds = t_interval(values, level=rule.level)
@@ -64,8 +66,11 @@ def decide(case: str, rule: Criterion, values: Values) -> Decision:
     if sd is not None:
         beyond = smallest_difference(len(values), sd, alpha=1 - rule.level)
         detectable = (1 if rule.direction == "greater" else -1) * (rule.smallest + beyond)
+    effect = d_z(values)
+    if effect is not None and abs(effect) > LARGEST_EFFECT:
+        effect = None
     decision = {"case": case, "verdict": verdict(rule, bounds), **bounds.record()}
-    return {**decision, "n": len(values), "effect": d_z(values), "detectable": detectable}
+    return {**decision, "n": len(values), "effect": effect, "detectable": detectable}
 
 
 def cases_with(decisions: Sequence[Decision], *verdicts: str) -> list[str]:
@@ -129,13 +134,16 @@ def in_words(decisions: Sequence[Decision]) -> str:
 
 
 def decisions_table(decisions: Sequence[Decision], digits: int = 3) -> str:
-    """The decisions as Markdown: the interval of the measure, the power, and the verdict."""
-    head = ("case", "runs", "mean [interval]", "would hold in 80 % of cases from", "verdict")
+    """The decisions as Markdown: the interval of the measure, its effect size, the power, and the
+    verdict.
+    """
+    head = ("case", "runs", "mean [interval]", "d", "would hold in 80 % of cases from", "verdict")
     rows = [
         (
             decision["case"],
             decision["n"],
             interval([decision[key] for key in ("estimate", "low", "high")], digits),
+            decimal(decision.get("effect"), 1),
             decimal(decision["detectable"], digits),
             decision["verdict"],
         )

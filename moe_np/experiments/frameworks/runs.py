@@ -15,6 +15,7 @@ from moe_np.base.checks import choice
 from moe_np.base.machine import one_blas_thread
 from moe_np.experiments.common import extras
 from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.statistics import t_interval
 from moe_np.experiments.frameworks import (
     built_in,
     jax_layer,
@@ -91,8 +92,9 @@ def run_one(spec: Spec) -> Result:
 def times(config: Config, system: str) -> Result | None:
     """Milliseconds of processor time of a step, forward and backward, ours and theirs in turn.
 
-    The medians over the rounds, and the median of the ratios of a round; None where the framework
-    is not installed. Ours runs on one thread; the time of all threads of theirs is added up.
+    The medians over the rounds, and the ratio, theirs to ours: "log ratio" is the mean of its
+    logarithm over the rounds with its 95 % t interval. None where the framework is not installed.
+    Ours runs on one thread; the time of all threads of theirs is added up.
     """
     if version(system) is None:
         return None
@@ -109,11 +111,11 @@ def times(config: Config, system: str) -> Result | None:
                 used.append(1e3 * (time.process_time() - begin))
             if number >= 2:  # the first ones compile
                 rounds.append(used)
-    ours, framework = np.array(rounds).T
+    ours, framework = np.maximum(np.array(rounds).T, 1e-6)  # a clock may be coarse
     return {
         "ours": float(np.median(ours)),
         "theirs": float(np.median(framework)),
-        "ratio": float(np.median(framework / np.maximum(ours, 1e-6))),
+        "log ratio": t_interval(np.log(framework / ours)).record(),
     }
 
 

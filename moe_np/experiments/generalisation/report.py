@@ -1,17 +1,13 @@
 """Generalisation in tables and words: the verdicts, then each claim with its cases and controls."""
 
-from moe_np.experiments.common import controlled_claims
-from moe_np.experiments.common.controlled_claims import MUST_FAIL, MUST_HOLD, WORDS, Claim, of_role
-from moe_np.experiments.common.decisions import in_words
+from moe_np.experiments.common.controlled_claims import WORDS, section
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     basis,
-    join,
     markdown_table,
     mean_sd,
     plural,
 )
-from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
 from moe_np.experiments.generalisation.article_claims import CLAIMS, INTERVALS, LONG
 from moe_np.experiments.generalisation.data_sets import HELD_OUT, INPUTS, NOISE, SHIFT, TESTED
 
@@ -24,7 +20,7 @@ def report(result: Result) -> str:
         for name, answer in answers.items()
     ]
     parts = [markdown_table(("question", "claimed", "verdict"), rows), _how_to_read(result)]
-    parts += [section(CLAIMS[name], answer) for name, answer in answers.items()]
+    parts += [section(CLAIMS[name], answer["decisions"]) for name, answer in answers.items()]
     parts += [_losses(result)]
     if "sharing" in answers:
         parts.append(_memory(result))
@@ -51,27 +47,6 @@ def _how_to_read(result):
         f"{factor:g} times as long, {config['steps']} steps, and the learning rate "
         f"{max(config['rates'])}, at which the rise to the end is read off."
     )
-
-
-def section(claim: Claim, answer: Result) -> str:
-    """One claim, with the controls that did not come out."""
-    decisions = answer["decisions"]
-    words = in_words(of_role(decisions))
-    if not answer["controls"]:
-        words = f"{_controls(decisions)} Whatever the controls say: {words}"
-    return controlled_claims.section(claim, decisions, words)
-
-
-def _controls(decisions):
-    """The controls that did not come out, and whether they failed or could not be told."""
-    expected = {MUST_HOLD: HOLDS, MUST_FAIL: NOT_SUPPORTED}
-    failed = [d for d in decisions if d["verdict"] != expected.get(d["role"], d["verdict"])]
-    parts = (
-        f"{d['role']}: {d['case']} "
-        f"({'could not be told' if d['verdict'] == CANNOT_BE_TOLD else 'failed: ' + d['verdict']})"
-        for d in failed
-    )
-    return f"Nothing can be told, since a control did not come out: {join(parts)}."
 
 
 def _losses(result):

@@ -2,7 +2,14 @@
 
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.power_words import power_sentence
-from moe_np.experiments.common.reports import basis, decimal, markdown_table, mean_sd, p_value
+from moe_np.experiments.common.reports import (
+    basis,
+    decimal,
+    interval,
+    markdown_table,
+    mean_sd,
+    p_value,
+)
 from moe_np.experiments.jacobs1991.runs import PAPER, SYSTEMS, Config, holds
 from moe_np.experiments.jacobs1991.sensitivity import cells
 
@@ -56,14 +63,16 @@ def _power(result):
 
 def tests_table(result: Result) -> str:
     """The paper's claims with our t-tests."""
-    head = ("claim of the paper", "t-test", "t", "p, two-sided", "p < .05")
+    head = ("claim of the paper", "t-test", "fewer epochs", "g", "t", "p, two-sided", "p < .05")
     rows = []
     for test in result["tests"]:
         claim = result["paper"]["claims"][test["claim"]]
         names = f"{test['fast']} < {test['slow']}, df {test['df']}"
-        verdict = "yes" if holds(test) else "**no**"
-        rows.append((claim, names, decimal(test["t"]), p_value(test["p"], 1), verdict))
-    return markdown_table(head, rows)
+        fewer = interval([test[name] for name in ("difference", "low", "high")], 0)
+        numbers = (fewer, decimal(test["g"], 1), decimal(test["t"]), p_value(test["p"], 1))
+        rows.append((claim, names, *numbers, "yes" if holds(test) else "**no**"))
+    words = "In brackets the 95 % interval of the difference; g is Hedges', in standard deviations."
+    return f"{markdown_table(head, rows)}\n\n{words}"
 
 
 def what_does_not_reproduce(result: Result) -> str:

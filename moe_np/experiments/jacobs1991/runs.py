@@ -13,7 +13,6 @@ The paper leaves the target coding, the range of the initial weights and the lea
 import dataclasses
 import functools
 import itertools
-import math
 
 import numpy as np
 
@@ -22,6 +21,12 @@ from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.data import vowel_task
 from moe_np.data.speech.vowels import VowelTask
 from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.statistics import (
+    describe,
+    hedges_g,
+    two_sample_interval,
+    two_sample_t_test,
+)
 from moe_np.experiments.common.sweep import Sweep
 from moe_np.mixtures import jacobs1991
 
@@ -198,35 +203,31 @@ def summarise(runs: Result) -> Result:
     """Mean, sample standard deviation (n − 1) and standard error of one system's runs."""
     out = {"system": runs["system"], "failures": runs["failures"]}
     for key in ("epochs", "train", "test"):
-        values = np.array(runs[key], dtype=float)
-        sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        out[key] = {"mean": float(values.mean()), "sd": sd, "se": sd / math.sqrt(len(values))}
+        out[key] = describe(runs[key], single=0.0).record("mean", "sd", "se")
     return out
 
 
 def compare(systems: list[Result]) -> list[Result]:
-    """The paper's two-sample t-tests on epochs: pooled variance, two-sided p.
+    """The paper's two-sample t-tests on epochs, slow less fast: pooled variance, two-sided p, with
+    the 95 % interval of the difference and Hedges' g.
 
-    t > 0 where the difference has the paper's sign. t and p are None where there is nothing to
+    t > 0 where the difference has the paper's sign. t, p and g are None where there is nothing to
     test: one seed, or no variance. A failed run counts as `max_epochs`, which understates a slow
     system. Tests of systems that were not run are left out.
     """
-    from scipy import stats
-
-    epochs = {runs["system"]: np.array(runs["epochs"], float) for runs in systems}
+    epochs = {runs["system"]: runs["epochs"] for runs in systems}
     out = []
     for claim, fast, slow in TESTS:
         if fast not in epochs or slow not in epochs:
             continue
-        a = epochs[slow]
-        b = epochs[fast]
-        t = p = None
-        if len(a) > 1 and a.var() + b.var() > 0:
-            sizes = (a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b))
-            t, p = (float(v) for v in stats.ttest_ind_from_stats(*sizes, equal_var=True))
-        test = {"df": len(a) + len(b) - 2, "t": t, "p": p}
-        difference = float(a.mean() - b.mean())
-        out.append({"claim": claim, "fast": fast, "slow": slow, **test, "difference": difference})
+        a, b = epochs[slow], epochs[fast]
+        test = two_sample_t_test(a, b, pooled=True)
+        bounds = two_sample_interval(a, b, pooled=True)
+        out.append(
+            {"claim": claim, "fast": fast, "slow": slow}
+            | {name: getattr(test, name) for name in ("df", "t", "p", "difference")}
+            | {"low": bounds.low, "high": bounds.high, "g": hedges_g(a, b)}
+        )
     return out
 
 

@@ -2,9 +2,7 @@
 what follows from them.
 """
 
-from moe_np.experiments.common import controlled_claims
-from moe_np.experiments.common.controlled_claims import WORDS, Claim, of_role
-from moe_np.experiments.common.decisions import in_words
+from moe_np.experiments.common.controlled_claims import WORDS, section
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
     basis,
@@ -31,7 +29,9 @@ def report(result: Result) -> str:
     parts += [problem_table(result, problem) for problem in result["systems"]]
     if result["claims"]:
         parts += [claims_table(result)]
-        parts += [section(CLAIMS[key], answer) for key, answer in result["claims"].items()]
+        parts += [
+            section(CLAIMS[key], answer["decisions"]) for key, answer in result["claims"].items()
+        ]
         parts += [sensitivity_table(result)]
     if len(result["lines"]) == len(SYSTEMS):
         parts += [omissions(result), how_to_read(result)]
@@ -118,14 +118,6 @@ def claims_table(result: Result) -> str:
         "many seeds find that the claim holds. Controls are in italics; where one does not come "
         f"out, nothing can be told.\n\n{table}\n\n{withdrawn()}"
     )
-
-
-def section(claim: Claim, answer: Result) -> str:
-    """One claim; whether its controls came out."""
-    words = in_words(of_role(answer["decisions"]))
-    if not answer["controls"]:
-        words = f"A control did not come out. Without it: {words}"
-    return controlled_claims.section(claim, answer["decisions"], words)
 
 
 def withdrawn() -> str:

@@ -49,8 +49,6 @@ SMOKE = {"only": ("collapse", "k", "errors", "time", "random", "start"), "quick"
 # of the configuration: numbers of runs
 SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases")
 
-LARGEST_EFFECT = 100  # d_z: the mean is a hundred times the spread
-
 
 def run_one(spec: Spec) -> Result:
     """One run of one question."""
@@ -126,14 +124,5 @@ def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Re
     summary = question.summarise(specs, results)
     holds, sentences = question.verdict(summary)
     result = {"claim": question.claim, "runs": len(results), "summary": summary}
-    result["decisions"] = [_checked_effect(decision) for decision in question.decisions(summary)]
+    result["decisions"] = question.decisions(summary)
     return {**result, "holds": holds, "verdict": sentences}
-
-
-def _checked_effect(decision):
-    """The decision without its effect size where the runs hardly differ: it would be that of the
-    rounding.
-    """
-    effect = decision.get("effect")
-    is_of_rounding = effect is not None and abs(effect) > LARGEST_EFFECT
-    return {**decision, "effect": None} if is_of_rounding else decision

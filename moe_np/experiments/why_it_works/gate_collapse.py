@@ -23,6 +23,7 @@ from moe_np.experiments.common.controlled_claims import (
     of_role,
     verdict_with_controls,
     with_role,
+    words_of_controls,
 )
 from moe_np.experiments.common.decisions import Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
@@ -35,7 +36,6 @@ from moe_np.experiments.why_it_works.questions import (
     first_seeds,
     grouped,
     means,
-    words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import (
     EQUATIONS,

@@ -9,7 +9,13 @@ import numpy as np
 from moe_np.base import optim
 from moe_np.base.types import ArrayNC, ArrayND, Params
 from moe_np.data import regimes
-from moe_np.experiments.common.controlled_claims import BESIDE, MUST_HOLD, of_role, with_role
+from moe_np.experiments.common.controlled_claims import (
+    BESIDE,
+    MUST_HOLD,
+    of_role,
+    with_role,
+    words_of_controls,
+)
 from moe_np.experiments.common.decisions import CONDITION, Decision, decide
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import interval, plural
@@ -22,7 +28,6 @@ from moe_np.experiments.why_it_works.questions import (
     first_seeds,
     grouped,
     means,
-    words_of_controls,
 )
 from moe_np.layers import diagnostics, sparse_layer
 from moe_np.layers.experts import LINEAR

@@ -19,13 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from moe_np.experiments.common.controlled_claims import (
-    MUST_FAIL,
-    MUST_HOLD,
-    came_out,
-    of_role,
     verdict_with_controls,
 )
-from moe_np.experiments.common.decisions import Decision, criterion, in_words
+from moe_np.experiments.common.decisions import Decision, criterion
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.verdicts import Criterion
@@ -75,18 +71,6 @@ def first_seeds(n: int) -> range:
 def criterion_of_table(measure: str, smallest: float, direction: str) -> Criterion:
     """A criterion whose intervals hold, with those of all other questions, in 95 of 100 tables."""
     return criterion(measure, smallest, direction, ALL_INTERVALS)
-
-
-def words_of_controls(decisions: Sequence[Decision]) -> str:
-    """A sentence with a blank after it where a control did not come out; otherwise empty."""
-    if came_out(decisions):
-        return ""
-    parts = [
-        f"where the claim {role}, {in_words(controls)[:-1]}"
-        for role in (MUST_HOLD, MUST_FAIL)
-        if (controls := of_role(decisions, role))
-    ]
-    return f"A control did not come out: {'; '.join(parts)}. "
 
 
 class Question(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from moe_np.experiments.common.controlled_claims import WORDS, case_in_words
+from moe_np.experiments.common.controlled_claims import WORDS, table
 from moe_np.experiments.common.decisions import decisions_table, other_thresholds
 from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.reports import (
@@ -24,7 +24,8 @@ from moe_np.experiments.why_it_works.who_gets_what import REGIONS
 CORRECTION = (
     "Every question has a criterion that was fixed before the runs. The "
     f"{ALL_INTERVALS} intervals of all cases and controls of all questions hold together in 95 of "
-    "100 tables (Bonferroni). “Would hold in 80 % of cases from” is the true value of the measure "
+    "100 tables (Bonferroni). d is the mean divided by the deviation of the runs, or a dash where "
+    "they hardly differ. “Would hold in 80 % of cases from” is the true value of the measure "
     "from which on as many runs with this spread find so often that the claim holds; where it is "
     "far from the smallest difference, a table that cannot tell says little. Controls are in "
     "italics: the claim must hold in the first kind and be not supported in the second, or nothing "
@@ -53,15 +54,10 @@ def section(name: str, answer: Result) -> str:
     parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
-    parts += [_criterion(QUESTIONS[name]), decisions_table(_named(answer["decisions"]))]
+    parts += [_criterion(QUESTIONS[name]), table(answer["decisions"])]
     if name == "errors":
         parts.append(decisions_table(errors_sensitivity(answer["summary"])))
     return "\n\n".join([*parts, f"{answer['verdict']} {_sensitivity(QUESTIONS[name], answer)}"])
-
-
-def _named(decisions):
-    """The decisions with the role of a control before its case."""
-    return [{**decision, "case": case_in_words(decision)} for decision in decisions]
 
 
 def _sensitivity(question, answer):

@@ -15,6 +15,7 @@ from moe_np.experiments.common.controlled_claims import (
     of_role,
     verdict_with_controls,
     with_role,
+    words_of_controls,
 )
 from moe_np.experiments.common.decisions import CONDITION, Decision, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
@@ -27,7 +28,6 @@ from moe_np.experiments.why_it_works.questions import (
     first_seeds,
     grouped,
     means,
-    words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import fit_em
 from moe_np.experiments.why_it_works.when_it_helps import CELLS, cell_name, rules_of

@@ -20,6 +20,7 @@ from moe_np.experiments.common.controlled_claims import (
     of_role,
     verdict_with_controls,
     with_role,
+    words_of_controls,
 )
 from moe_np.experiments.common.decisions import Decision, cases_with, decide, in_words
 from moe_np.experiments.common.experiment import Result, Spec
@@ -35,7 +36,6 @@ from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
     means,
-    words_of_controls,
 )
 from moe_np.experiments.why_it_works.tasks import fit_em
 from moe_np.mixtures.jacobs1991_net import init_net, net_backward, net_forward, net_predict

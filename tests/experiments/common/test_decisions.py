@@ -82,5 +82,6 @@ def test_words_and_table():
     cases = [decide("a", RULE, [1.0, 1.1, 0.9, 1.0, 1.05]), decide("b", RULE, [0.0])]
     assert decisions.in_words(cases) == "it holds for a; it cannot be told for b."
     table = decisions.decisions_table(cases, digits=2)
-    assert "| b | 1 | 0.00 [–, –] | – | cannot be told |" in table
+    assert "| b | 1 | 0.00 [–, –] | – | – | cannot be told |" in table
+    assert "| a | 5 | 1.01 [" in table and "| 13.6 |" in table  # 1.01 / .0742
     assert table.count("\n") == markdown_table(("x",), [(1,), (2,)]).count("\n")

@@ -1,9 +1,11 @@
 """The frameworks: without any of them the table says so; with them they are the same layer."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from moe_np.base.checks import InputError
 from moe_np.base.params import leaves
@@ -18,7 +20,7 @@ from moe_np.experiments.frameworks import (
     torch_layer,
     weights,
 )
-from moe_np.experiments.frameworks.report import report
+from moe_np.experiments.frameworks.report import ratio, report
 
 STATEMENTS = {"torch": torch_layer, "jax": jax_layer, "tensorflow": keras_layer}
 
@@ -42,6 +44,21 @@ def test_a_difference_is_a_share_of_the_largest_value():
     theirs = {"y": np.array([1.0, -3.0]), "x": np.array([2.5]), "router.w": np.array([10.0])}
     differences = layer_problem.largest_difference(ours, theirs)
     assert differences == {"outputs": 0.25, "gradients": 0.25}
+
+
+def test_a_ratio_of_times_has_an_interval(monkeypatch):
+    ticks = iter(np.cumsum([0, 1, 0, 2] * 2 + [0, 1, 0, 2, 0, 1, 0, 4, 0, 1, 0, 8]) / 1e3)
+    monkeypatch.setattr(runs, "version", lambda system: "1")
+    monkeypatch.setattr(runs.layer_problem, "step_of", lambda problem: lambda: None)
+    monkeypatch.setattr(runs.FRAMEWORKS["PyTorch"].statement, "step_of", lambda p: lambda: None)
+    monkeypatch.setattr(runs.time, "process_time", lambda: next(ticks))
+    config = dataclasses.replace(experiment.SMOKE["config"], rounds=3)
+    measured = runs.times(config, "PyTorch")
+    assert measured["ours"] == pytest.approx(1) and measured["theirs"] == pytest.approx(4)
+    half = stats.t.ppf(0.975, 2) * np.log(2) / np.sqrt(3)
+    wanted = (4, np.exp(np.log(4) - half), np.exp(np.log(4) + half))
+    assert ratio(measured) == pytest.approx(wanted)
+    assert ratio(None) is None
 
 
 def test_words_of_experts_are_found_in_a_module():

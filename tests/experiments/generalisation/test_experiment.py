@@ -121,7 +121,7 @@ def test_a_control_that_must_fail_has_to_be_not_supported():
 
 
 def test_the_report_says_which_control_did_not_come_out():
-    values = {"effect": 0.0, "detectable": 0.1, "level": 0.95, "estimate": 0.0}
+    values = {"n": 9, "effect": 0.0, "detectable": 0.1, "level": 0.95, "estimate": 0.0}
     bounds = {CASE: (-0.01, 0.01), MUST_HOLD: (-0.01, 0.01), MUST_FAIL: (-0.2, 0.2)}
     decisions = [
         {**decision(role, word), **values, "low": bounds[role][0], "high": bounds[role][1]}
@@ -131,10 +131,10 @@ def test_the_report_says_which_control_did_not_come_out():
             (MUST_FAIL, "cannot be told"),
         )
     ]
-    answer = {"claim": "", "decisions": decisions, "controls": False, "verdict": "cannot be told"}
-    text = section(CLAIMS["against dense"], answer)
-    assert "must hold: a must hold (failed: not supported)" in text
-    assert "must fail: a must fail (could not be told)" in text
+    text = section(CLAIMS["against dense"], decisions)
+    assert "Verdict: cannot be told." in text
+    assert "must hold: a must hold (not supported) and" in text
+    assert "must fail: a must fail (cannot be told). Without it it is not supported for a c" in text
 
 
 def test_claims_share_their_runs():
@@ -172,4 +172,4 @@ def test_the_report_says_what_another_smallest_difference_would_change():
     }
     answer = experiment.decided(claim, made)
     assert answer["verdict"] == "not supported"
-    assert "with 0.025, holds and with 0.1, not supported." in section(claim, answer)
+    assert "with 0.025, holds and with 0.1, not supported." in section(claim, answer["decisions"])

@@ -72,6 +72,9 @@ def test_t_tests_are_the_pooled_ones():
     pooled = np.sqrt((np.var([10, 12, 14], ddof=1) + np.var([9, 8, 10], ddof=1)) / 3)
     assert test["t"] == pytest.approx(3 / pooled) and test["df"] == 4 and test["difference"] == 3
     assert test["p"] == pytest.approx(2 * stats.t.sf(3 / pooled, 4))
+    half = stats.t.ppf(0.975, 4) * pooled
+    assert (test["low"], test["high"]) == pytest.approx((3 - half, 3 + half))
+    assert test["g"] == pytest.approx(np.sqrt(2 / 3) * 3 / pooled * (1 - 3 / 15), rel=0.01)
     assert runs.claims(tests) == {
         "mixtures faster": True,
         "8 faster than 4": False,

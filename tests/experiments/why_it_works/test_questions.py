@@ -7,11 +7,11 @@ from moe_np.experiments.common.controlled_claims import (
     MUST_FAIL,
     MUST_HOLD,
     verdict_with_controls,
+    words_of_controls,
 )
 from moe_np.experiments.why_it_works.questions import (
     grouped,
     mean_and_sd,
-    words_of_controls,
 )
 
 
@@ -35,4 +35,6 @@ def test_a_control_that_cannot_be_told_has_not_come_out():
     assert words_of_controls([*cases, *controls]) == ""
     open_control = [*cases, controls[0], decision("cannot be told", MUST_FAIL)]
     assert verdict_with_controls(open_control) == "cannot be told"
-    assert words_of_controls(open_control).startswith("A control did not come out: where the claim")
+    assert words_of_controls(open_control) == (
+        "A control did not come out: must fail: must fail (cannot be told). "
+    )
