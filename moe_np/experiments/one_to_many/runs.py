@@ -17,7 +17,6 @@ from moe_np.base.types import Params, Rng
 from moe_np.data import inverse
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.minimise import minimise
-from moe_np.experiments.common.statistics import describe
 from moe_np.mixtures import em, jacobs1991, nowlan1991
 
 LINE = "straight line"
@@ -225,16 +224,17 @@ def spec_of(config: Config, seed: int) -> Spec:
 
 
 def summarise(runs: list[Result]) -> Result:
-    """Mean and sample standard deviation (n − 1) of every number: {"systems": {name: {measure:
-    [mean, sd]}}, ...}.
+    """Median and quartiles of every number: {"systems": {name: {measure: [median, lower quartile,
+    upper quartile]}}, ...}. A mean would be that of the few nets that run away just beyond
+    the training inputs.
     """
     systems = {}
     for name, measures in runs[0]["systems"].items():
         values = {key: [run["systems"][name][key] for run in runs] for key in measures}
-        systems[name] = {key: _mean_and_sd(v) for key, v in values.items()}
+        systems[name] = {key: _quartiles(v) for key, v in values.items()}
     keys = ("exact", "starts at the best", "forward", "inverse")
-    return {"systems": systems, **{key: _mean_and_sd([run[key] for run in runs]) for key in keys}}
+    return {"systems": systems, **{key: _quartiles([run[key] for run in runs]) for key in keys}}
 
 
-def _mean_and_sd(values):
-    return list(describe(values, single=0.0)[:2])
+def _quartiles(values):
+    return np.quantile(values, (0.5, 0.25, 0.75)).tolist()

@@ -50,7 +50,11 @@ def test_verdicts_come_from_the_numbers(result):
         systems = run["systems"]
         systems[NET], systems[BEST] = systems[BEST], systems[NET]
     swapped["summary"] = one_to_many.summarise(swapped["runs"])
-    assert "likelier model in 0 of 2 seeds" in one_to_many.report(swapped)
+    text = one_to_many.report(swapped)
+    assert "likelier model in 0 of 2 seeds" in text and "run away" not in text
+    swapped["runs"][0]["systems"][NET]["mean, error"] = 1234.0
+    text = one_to_many.report(swapped)
+    assert "In 1 of 2 seeds the net's test error is above twice that of a line (up to 1" in text
 
 
 def test_seeds_are_checked_and_there_are_no_systems_to_select():
