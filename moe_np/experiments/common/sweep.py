@@ -42,10 +42,16 @@ def _as_list(value):
     raise TypeError(f"not JSON-able: {type(value).__name__}")
 
 
-def _guarded(run_one, spec):
+def _settings():
+    """The environment variables of the package, as they are now."""
+    return {name: value for name, value in os.environ.items() if name.startswith("MOE_NP_")}
+
+
+def _guarded(run_one, spec, settings=()):
     """Run one spec with one BLAS thread. Two would change the order of sums, and take the cores of
-    the other processes.
+    the other processes. `settings`: a worker that is older than the submission does not have them.
     """
+    os.environ.update(settings)
     with one_blas_thread():
         return run_one(spec)
 
@@ -198,7 +204,7 @@ class Sweep:
             except BaseException as error:
                 stored.set_exception(error)
 
-        self._pool().submit(_guarded, run_one, spec).add_done_callback(store)
+        self._pool().submit(_guarded, run_one, spec, _settings()).add_done_callback(store)
         return stored
 
     def map(

@@ -14,6 +14,10 @@ SMALL = {
 }
 
 
+def folder_of(spec):
+    return {"folder": os.environ.get(pretrained.FOLDER), "seed": spec["seed"]}
+
+
 def spec(**changes):
     options = {"updates": 4, "seed": 0, "checkpoint_every": 2, "books": ("Jonah",)}
     return pretrained.spec_of("mixtral", **{**options, **SMALL, **changes})
@@ -75,3 +79,12 @@ def test_the_folder_is_removed_where_nothing_is_stored():
         assert os.path.isdir(folder)
     assert not os.path.exists(folder)
     assert os.environ.get(pretrained.FOLDER) == before
+
+
+def test_workers_that_are_older_find_the_folder(tmp_path):
+    with Sweep(tmp_path, jobs=2, progress=False) as sweep:
+        before = sweep.map(folder_of, [{"seed": seed} for seed in range(2)])  # starts the workers
+        with pretrained.stored_with(sweep):
+            inside = sweep.map(folder_of, [{"seed": seed} for seed in range(2, 6)])
+    assert {run["folder"] for run in before} == {os.environ.get(pretrained.FOLDER)}
+    assert {run["folder"] for run in inside} == {str(tmp_path / "models")}
