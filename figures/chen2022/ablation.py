@@ -17,7 +17,9 @@ from moe_np.experiments import chen2022
 from moe_np.experiments.chen2022 import ablation
 from moe_np.experiments.chen2022.ablation import Case
 from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import markdown_table, mean_sd, plural
+from moe_np.experiments.common.statistics import describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,6 +105,13 @@ def make(job: Job) -> str:
         "Setting 1, cubic experts, variant `code` with one change, "
         f"{plural(seeds, 'seed')} per row (mean ± population standard deviation):",
         ablation_table(rows),
+        power_sentence(
+            {row["row"]: describe(row["accuracy"])[:2] for row in rows},
+            seeds,
+            "points of accuracy",
+            digits=2,
+            paired=False,
+        ),
         "From the published code to the paper's algorithm, accuracy / entropy, means of "
         f"{plural(gate_seeds, 'seed')}. With a single softmax there is no stop rule, since the "
         "rule was made for the smallest loss that two softmaxes allow:",

@@ -19,7 +19,9 @@ from moe_np.experiments.chen2022.published_numbers import mark, other_evidence, 
 from moe_np.experiments.chen2022.report import NAMES
 from moe_np.experiments.chen2022.runs import SINGLE_SETTINGS
 from moe_np.experiments.common.experiment import Result
+from moe_np.experiments.common.power_words import power_sentence
 from moe_np.experiments.common.reports import markdown_table, mean_sd, plural
+from moe_np.experiments.common.statistics import describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,6 +151,23 @@ def both_halves(results: Sequence[Pair]) -> str:
     )
 
 
+def power(results: Sequence[Pair]) -> str:
+    """Which differences of the mixtures' accuracy the runs of either variant can show."""
+    parts = []
+    for variant in ("code", "paper"):
+        of_variant = [getattr(pair, variant) for pair in results]
+        accuracies = {
+            f"`{variant}`, setting {result['setting']}, {kind} experts": describe(
+                result["models"][model]["accuracy"]
+            )[:2]
+            for result in of_variant
+            for kind, model in (("linear", "moe_linear"), ("cubic", "moe_nonlinear"))
+        }
+        n = len(of_variant[0]["seeds"])
+        parts.append(power_sentence(accuracies, n, "points", digits=2, runs="run", paired=False))
+    return "\n\n".join(parts)
+
+
 # --- the section of the report --------------------------------------------------------------------
 
 
@@ -216,6 +235,7 @@ def make(job: Job) -> str:
         "under 1.32. How far such a run falls changes with the last bits, and so from processor to "
         "processor.",
         both_halves(results),
+        power(results),
         second_hand(),
         other_evidence(),
     ]
