@@ -12,7 +12,8 @@ to figures/out/runs: a second call, or one after a kill, makes only what is miss
 A script lies in the folder of its paper. It has a docstring that says what to see, TITLE, ORDER
 (its place in the report; from 100 on it is made with --full or by name only) and
 make(job) -> Markdown, where `job` is a `figures.Job`. It may have specs(job) -> (run_one, specs):
-these runs start early, so that no core waits while a picture is drawn.
+these runs start early, so that no core waits while a picture is drawn; and TIMED = True, if it
+measures times: no other run starts early then before it is made.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -82,24 +83,28 @@ def report(out: pathlib.Path, quick: bool) -> None:
     write_atomically(out / "REPORT.md", "\n".join(parts))
 
 
-def start_ahead(job: Job, scripts: Iterable[ModuleType]) -> None:
-    """Start the runs that these scripts name, in their order."""
-    for script in scripts:
+def start_ahead(job: Job, scripts: Sequence[ModuleType]) -> int:
+    """Start the runs that these scripts name, in their order, up to the first script that measures
+    times. Returns how many scripts need not be looked at again.
+    """
+    for i, script in enumerate(scripts):
+        if getattr(script, "TIMED", False):
+            return i or 1
         if hasattr(script, "specs"):
             job.sweep.submit(*script.specs(job))
+    return len(scripts)
 
 
 def make(job: Job, names: Sequence[str]) -> None:
     """Make these scripts, one section each; the report is written after every one."""
     scripts = [importlib.import_module(SCRIPTS[name].module) for name in names]
     start = time.perf_counter()
-    started = False
+    started = 0
     for i, (name, script) in enumerate(zip(names, scripts, strict=True)):
         before = time.perf_counter()
         # not sooner: the scripts before this one want the cores
-        if hasattr(script, "specs") and not started:
-            started = True
-            start_ahead(job, scripts[i:])
+        if i >= started and hasattr(script, "specs"):
+            started = i + start_ahead(job, scripts[i:])
         section = f"## {script.TITLE}\n\n{script.make(job).strip()}\n"
         write_atomically(job.out / "sections" / f"{name}.md", section)
         report(job.out, job.quick)

@@ -12,6 +12,7 @@ from moe_np.experiments.batch_curve.report import report
 
 TITLE = "When a sparse layer is faster than a dense one"
 ORDER = 180
+TIMED = True
 
 
 def make(job: Job) -> str:

@@ -12,6 +12,7 @@ from moe_np.experiments.frameworks.report import ratio, report
 
 TITLE = "Frameworks: the sparse layer beside ours"
 ORDER = 450
+TIMED = True
 
 
 def make(job: Job) -> str:

@@ -13,6 +13,7 @@ from moe_np.experiments.imbalance.report import report
 
 TITLE = "A step takes as long as its busiest rank"
 ORDER = 186
+TIMED = True
 
 
 def make(job: Job) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TITLE = "The sparse layer: time against tokens, experts, k and width"
 ORDER = 110
+TIMED = True
 
 BASE = Shape(1024, 64, 16)
 SWEEPS = {

@@ -14,6 +14,7 @@ from moe_np.experiments.offloading.runs import POLICIES, TRAINED
 
 TITLE = "Experts on disk: what a cache finds"
 ORDER = 182
+TIMED = True
 LABELS = {"lru": "LRU", "lfu": "LFU", "belady": "Belady's bound"}
 
 

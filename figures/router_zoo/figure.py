@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TITLE = "The router zoo: every router on the same associative memory"
 ORDER = 100
+TIMED = True
 # colour and marker of each group of systems
 STYLES = {
     "learned, one token at a time": (plots.BLUE, "o"),

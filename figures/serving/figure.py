@@ -15,6 +15,7 @@ from moe_np.experiments.serving.runs import ARRIVALS, POISSON
 
 TITLE = "Serving: latency against load"
 ORDER = 183
+TIMED = True
 
 
 def make(job: Job) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "Ways to train a mixture, and what articles say of them"
 ORDER = 135
+TIMED = True
 LOOKS = {  # colour and line
     "one expert": (plots.GREY, "-"),
     "joint": (plots.BLUE, "-"),

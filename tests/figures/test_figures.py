@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from figures import Job
 from figures import __main__ as main
 from figures.chen2022 import fig1
+from moe_np.experiments.common.sweep import Sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -25,6 +27,35 @@ def test_every_script_is_listed_and_keeps_the_contract():
     for script in main.SCRIPTS.values():
         module = importlib.import_module(script.module)
         assert module.__doc__ and module.TITLE and callable(module.make)
+
+
+class Script:
+    """A script that keeps a diary of what is started and made."""
+
+    TITLE = ""
+
+    def __init__(self, name, diary, timed):
+        self.name, self.diary, self.TIMED = name, diary, timed
+
+    def specs(self, job):
+        self.diary.append(f"start {self.name}")
+        return (dict, [])
+
+    def make(self, job):
+        self.diary.append(f"make {self.name}")
+        return ""
+
+
+def test_nothing_starts_early_beside_a_script_that_measures_times(tmp_path, monkeypatch):
+    diary = []
+    timed = {"a": False, "b": False, "c": True, "d": True, "e": False, "f": False}
+    scripts = {name: Script(name, diary, is_timed) for name, is_timed in timed.items()}
+    monkeypatch.setattr(main, "SCRIPTS", {name: main.Script(name, 1) for name in scripts})
+    monkeypatch.setattr(main.importlib, "import_module", scripts.__getitem__)
+    with Sweep(jobs=1, progress=False) as sweep:
+        main.make(Job(sweep, tmp_path), list(scripts))
+    wanted = ["start a", "start b", "make a", "make b", "make c", "make d"]
+    assert diary == [*wanted, "start e", "start f", "make e", "make f"]
 
 
 @pytest.mark.slow

@@ -60,12 +60,13 @@ def run(
     sweep: Sweep,
     quick: bool = False,
 ) -> Result:
-    """All systems: what is written as batch_curve.json. Times are those of an idle machine, and of
-    one run at a time (`--jobs 1`), or they are noise.
+    """All systems: what is written as batch_curve.json. Runs are made one at a time, and
+    their times are those of an idle machine, or they are noise.
     """
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
-    runs = sweep.map(run_one, chosen, "batch_curve")
+    with system_runs.one_at_a_time(sweep) as single:
+        runs = single.map(run_one, chosen, "batch_curve")
     summary = {
         system: summarise(of_system)
         for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()

@@ -45,11 +45,13 @@ def run(
     sweep: Sweep,
     quick: bool = False,
 ) -> Result:
-    """All systems: what is written as imbalance.json. Times are those of an idle machine with two
-    processors, and of one run at a time (`--jobs 1`), or they are noise.
+    """All systems: what is written as imbalance.json. Runs are made one at a time, and their
+    times are those of an idle machine with two processors, or they are noise.
     """
     config = config or (QUICK if quick else Config())
-    runs = sweep.map(run_one, specs(config, seeds=seeds, only=only), "imbalance")
+    chosen = specs(config, seeds=seeds, only=only)
+    with system_runs.one_at_a_time(sweep) as single:
+        runs = single.map(run_one, chosen, "imbalance")
     summary = {
         system: summarise(of_system)
         for system, of_system in system_runs.by_system(runs, SYSTEMS, only).items()

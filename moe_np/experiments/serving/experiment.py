@@ -71,13 +71,13 @@ def run(
     quick: bool = False,
 ) -> Result:
     """All systems: what is written as serving.json. The models that say what equal quality is are
-    those of `language_model`; what is not stored is trained, which takes hours. Times are those of
-    an idle machine, and of one run at a time (`--jobs 1`), or they are noise.
+    those of `language_model`; what is not stored is trained, which takes hours. Runs are
+    made one at a time, and their times are those of an idle machine, or they are noise.
     """
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
-    with pretrained.stored_with(sweep):
-        runs = sweep.map(run_one, chosen, "serving")
+    with pretrained.stored_with(sweep), system_runs.one_at_a_time(sweep) as single:
+        runs = single.map(run_one, chosen, "serving")
     return system_runs.result_of(
         "serving",
         config,
