@@ -1,12 +1,16 @@
 """One command for everything: it makes its own environment first, then runs.
 
-    python3 run.py figures [NAME ...] [--quick]   every figure and table, into figures/out
-    python3 run.py test [--quick] [--with EXTRA]  the tests; further arguments go to pytest
+    python3 run.py figures [NAME ...] [--quick]   figures and tables of the papers, into figures/out
+    python3 run.py figures --full                 all of them, with all runs: hours, to be gone on
+                                                  with by the same command
+    python3 run.py test [--quick]                 the tests; further arguments go to pytest
     python3 run.py lab [NAME] [OPTION ...]        the lessons, in JupyterLab, as copies of your own
                                                   in the folder work: lab 04, lab --port 8899
     python3 run.py progress                       what you have predicted and written in them
     python3 run.py site                           lessons and reference as web pages
     python3 run.py moe-np ARGUMENTS ...           the command line of the package
+
+`--with EXTRA` installs an extra of pyproject.toml too, for figures, test and moe-np.
 
 Needs Python 3.11 or newer and nothing else; the same on Linux, macOS and Windows, from any folder.
 The environment is the folder .venv beside this file, made anew when pyproject.toml changes. Delete
@@ -41,6 +45,10 @@ COMMANDS = {
     # its paths are meant from where it is called; -P: no module is taken from that folder
     "moe-np": (["-P", "-m", "moe_np"], False),
 }
+
+# of `figures --full`; without mpi and translation a table says what is missing, without estimators
+# two experiments cannot be made
+EXTRAS_OF_ALL_FIGURES = ("estimators", "mpi", "translation")
 
 # settings of a person's pip that would install elsewhere than into .venv
 PIP_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PYTHONPATH")
@@ -205,17 +213,26 @@ def megabytes(folder):
     return total // 1_000_000
 
 
-def test_arguments(arguments):
-    """Ours is `--with EXTRA` (install it as well); all others go to pytest."""
-    extras = ["test"]
+def extras_of(command, arguments):
+    """What the command needs beside the package itself, and its other arguments. `--with EXTRA` is
+    ours.
+    """
     rest = list(arguments)
-    while "--with" in rest[:-1]:
+    extras = {"test": ["test"], "lab": ["lessons"], "site": ["site"]}.get(command, [])
+    while command in ("figures", "test", "moe-np") and "--with" in rest[:-1]:
         at = rest.index("--with")
         extras.append(rest[at + 1])
         del rest[at : at + 2]
-    if not any(argument.startswith("-n") for argument in rest):
-        rest = ["-n", str(min(4, os.cpu_count() or 1)), *rest]
+    if command == "figures" and "--full" in rest:
+        extras += EXTRAS_OF_ALL_FIGURES
     return extras, rest
+
+
+def test_arguments(arguments):
+    """The arguments of pytest."""
+    if any(argument.startswith("-n") for argument in arguments):
+        return arguments
+    return ["-n", str(min(4, os.cpu_count() or 1)), *arguments]
 
 
 # --- the learner's copies of the lessons ----------------------------------------------------------
@@ -269,14 +286,12 @@ def main(arguments):
         return 2 if arguments else 0
     if sys.version_info < (3, 11):  # noqa: UP036 - this file meets whatever Python is there
         sys.exit(f"run.py: wanted Python 3.11 or newer, got {sys.version.split()[0]}")
-    command, rest = arguments[0], arguments[1:]
-    extras = []
+    command = arguments[0]
+    extras, rest = extras_of(command, arguments[1:])
     if command == "test":
-        extras, rest = test_arguments(rest)
+        rest = test_arguments(rest)
     elif command == "lab":
-        extras, rest = ["lessons"], lab_arguments(rest)
-    elif command == "site":
-        extras = ["site"]
+        rest = lab_arguments(rest)
     try:
         ensure(extras)
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
     python -m figures                    Jacobs et al. 1991 and Chen et al. 2022, about four
                                          minutes on two cores
-    python -m figures --full             all figures, with the published number of runs
+    python -m figures --full             all figures, with the published number of runs: some four
+                                         hours, and the same command goes on after an interruption
     python -m figures jacobs1991_fig2    only these
     python -m figures --quick            few seeds and short runs, to see that everything works
 
@@ -13,7 +14,8 @@ A script lies in the folder of its paper. It has a docstring that says what to s
 (its place in the report; from 100 on it is made with --full or by name only) and
 make(job) -> Markdown, where `job` is a `figures.Job`. It may have specs(job) -> (run_one, specs):
 these runs start early, so that no core waits while a picture is drawn; and TIMED = True, if it
-measures times: no other run starts early then before it is made.
+measures times: no other run starts early then before it is made; and NEEDS = {module: extra},
+without which it cannot be made: this is seen before anything is run.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from moe_np.base.checks import InputError, integer
 from moe_np.base.files import writable_folder, write_atomically
 from moe_np.base.machine import cores
 from moe_np.cli import guarded
+from moe_np.experiments.common import extras
 from moe_np.experiments.common.reports import plural
 from moe_np.experiments.common.sweep import Sweep, versions
 
@@ -98,6 +101,9 @@ def start_ahead(job: Job, scripts: Sequence[ModuleType]) -> int:
 def make(job: Job, names: Sequence[str]) -> None:
     """Make these scripts, one section each; the report is written after every one."""
     scripts = [importlib.import_module(SCRIPTS[name].module) for name in names]
+    for script in scripts:
+        for module, extra in getattr(script, "NEEDS", {}).items():
+            extras.require(module, extra)
     start = time.perf_counter()
     started = 0
     for i, (name, script) in enumerate(zip(names, scripts, strict=True)):

@@ -1,5 +1,6 @@
 """The launcher: what it makes of its arguments, and when it makes its environment anew."""
 
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -7,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 
 import pytest
+
+from figures.__main__ import SCRIPTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -31,12 +35,25 @@ def launcher(tmp_path, monkeypatch):
 
 
 def test_arguments_for_pytest(launcher):
-    assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == (
-        ["test"],
-        ["--quick", "-k", "em", "-n0"],
-    )
-    extras, rest = launcher.test_arguments(["--with", "parity", "-m", "parity"])
-    assert extras == ["test", "parity"] and rest[0] == "-n" and rest[2:] == ["-m", "parity"]
+    assert launcher.test_arguments(["--quick", "-k", "em", "-n0"]) == ["--quick", "-k", "em", "-n0"]
+    rest = launcher.test_arguments(["-m", "parity"])
+    assert rest[0] == "-n" and rest[2:] == ["-m", "parity"]
+
+
+def test_what_a_command_needs(launcher):
+    extras_of = launcher.extras_of
+    assert extras_of("test", ["--with", "parity", "-m", "x"]) == (["test", "parity"], ["-m", "x"])
+    assert extras_of("site", []) == (["site"], [])
+    assert extras_of("lab", ["--with", "x"]) == (["lessons"], ["--with", "x"])  # JupyterLab's
+    assert extras_of("figures", ["--quick"]) == ([], ["--quick"])
+    assert extras_of("moe-np", ["--with", "mpi", "run"]) == (["mpi"], ["run"])
+    extras, rest = extras_of("figures", ["--full"])
+    assert rest == ["--full"]
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(extras) < set(known["project"]["optional-dependencies"])
+    scripts = [importlib.import_module(script.module) for script in SCRIPTS.values()]
+    needed = {extra for script in scripts for extra in getattr(script, "NEEDS", {}).values()}
+    assert needed and needed <= set(extras)
 
 
 @pytest.fixture

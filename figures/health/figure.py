@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TITLE = "Health: breast cancer and diabetes, with calibration"
 ORDER = 440
+NEEDS = {"sklearn": "estimators"}
 AT_LEAST = 8  # cases in a bin that is drawn
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "Images: digits, rotated digits, and digits drawn pixel by pixel"
 ORDER = 410
+NEEDS = {"sklearn": "estimators"}
 COLOURS = dict(zip(MODELS, (plots.GREY, plots.BLUE, plots.ORANGE), strict=True))
 
 

@@ -10,6 +10,7 @@ import pytest
 from figures import Job
 from figures import __main__ as main
 from figures.chen2022 import fig1
+from moe_np.base.checks import InputError
 from moe_np.experiments.common.sweep import Sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -56,6 +57,13 @@ def test_nothing_starts_early_beside_a_script_that_measures_times(tmp_path, monk
         main.make(Job(sweep, tmp_path), list(scripts))
     wanted = ["start a", "start b", "make a", "make b", "make c", "make d"]
     assert diary == [*wanted, "start e", "start f", "make e", "make f"]
+
+
+def test_what_is_not_installed_is_said_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(main.extras, "installed", lambda module: module != "sklearn")
+    with Sweep(jobs=1, progress=False) as sweep, pytest.raises(InputError, match="`estimators`"):
+        main.make(Job(sweep, tmp_path), ["jacobs1991_fig1", "health"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
