@@ -83,6 +83,13 @@ def test_pictures_sections_and_report_and_the_same_bytes_again(tmp_path):
     assert not list((tmp_path / "a").glob(".*")), "no unfinished picture stays"
 
 
+@pytest.mark.nightly
+def test_all_scripts_are_made_by_one_command(tmp_path):
+    made = figures(*main.SCRIPTS, "--quick", "--jobs", "2", "--out", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    assert {path.stem for path in (tmp_path / "sections").iterdir()} == set(main.SCRIPTS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -12,10 +12,13 @@ import dataclasses
 from collections.abc import Sequence
 
 from moe_np.base.checks import choice, integer
+from moe_np.experiments.common.controlled_claims import came_out, words_of_controls
 from moe_np.experiments.common.experiment import Result, Spec, selected
 from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD
 from moe_np.experiments.why_it_works import (
     cooperation,
+    further_controls,
     gate_collapse,
     more_experts,
     one_expert_or_two,
@@ -52,8 +55,12 @@ SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases
 
 def run_one(spec: Spec) -> Result:
     """One run of one question."""
-    question = QUESTIONS[choice("question", spec["question"], QUESTIONS)]
-    return question.run({k: v for k, v in spec.items() if k != "question"})
+    question_name = choice("question", spec["question"], QUESTIONS)
+    question = QUESTIONS[question_name]
+    spec = {k: v for k, v in spec.items() if k != "question"}
+    if "control" in spec:
+        return further_controls.run(question_name, spec)
+    return question.run(spec)
 
 
 def _checked(config, seeds):
@@ -78,7 +85,10 @@ def specs(
     return [
         {"question": name, **spec}
         for name in selected(SYSTEMS, only)
-        for spec in QUESTIONS[name].specs(config, quick)
+        for spec in (
+            *QUESTIONS[name].specs(config, quick),
+            *further_controls.specs(name, seeds, quick),
+        )
     ]
 
 
@@ -121,8 +131,13 @@ def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Re
     `decisions.VERDICTS`, "verdict": sentences}.
     """
     question = QUESTIONS[choice("question", name, QUESTIONS)]
-    summary = question.summarise(specs, results)
+    pairs = list(zip(specs, results, strict=True))
+    controls = [pair for pair in pairs if "control" in pair[0]]
+    summary = question.summarise(*zip(*(p for p in pairs if "control" not in p[0]), strict=True))
     holds, sentences = question.verdict(summary)
+    further = further_controls.decisions(name, *zip(*controls, strict=True)) if controls else []
+    if not came_out(further):
+        holds, sentences = CANNOT_BE_TOLD, words_of_controls(further) + sentences
     result = {"claim": question.claim, "runs": len(results), "summary": summary}
-    result["decisions"] = question.decisions(summary)
+    result["decisions"] = question.decisions(summary) + further
     return {**result, "holds": holds, "verdict": sentences}

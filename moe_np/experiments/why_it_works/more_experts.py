@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from moe_np.base.types import ArrayND
 from moe_np.data import regimes
 from moe_np.experiments.common.controlled_claims import (
     MUST_FAIL,
@@ -31,7 +32,7 @@ from moe_np.experiments.why_it_works.questions import (
 )
 from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, is_front, vowels
 from moe_np.experiments.why_it_works.when_it_helps import fit_net
-from moe_np.mixtures import jacobs1991
+from moe_np.mixtures import em, jacobs1991
 from moe_np.mixtures.jacobs1991_net import net_predict
 
 # --- More and more experts ------------------------------------------------------------------------
@@ -100,8 +101,9 @@ MORE_CRITERION = criterion_of_table(
 MORE_REASON = (
     "Any model that grows overfits so few cases at some size. So the claim says something of "
     "mixtures only if their error rises by more than that of a network which grows alike, by a "
-    "tenth at least. Fifteen seeds could show only a difference of more than a half, and their "
-    "spread gave the number of seeds, which are new ones."
+    "tenth at least. It must hold against a network that stays as it is, and fail against one that "
+    "grows ten times as far. Fifteen seeds could show only a difference of more than a half, and "
+    "their spread gave the number of seeds, which are new ones."
 )
 
 
@@ -183,15 +185,20 @@ def _harder_curve(spec):
     """
     rng = np.random.default_rng(spec["seed"])
     x = rng.uniform(-1, 1, (300, 1))
-    right = x[:, 0] > 0
     waves = np.where(x > 0, np.sin(3 * np.pi * x), 0)
     d = 0.5 * x + spec["amplitude"] * waves + 0.1 * rng.normal(size=x.shape)
-    fit = fit_em(rng, x, d, CURVE_EXPERTS, spec["restarts"])
+    easy, hard = experts_by_half(fit_em(rng, x, d, CURVE_EXPERTS, spec["restarts"]), x)
+    return {"easy": easy, "hard": hard}
+
+
+def experts_by_half(fit: em.Fit, x: ArrayND) -> tuple[int, int]:
+    """How many experts have a `SHARE` of the cases of the left half, and of the right one."""
     expert = fit.gate(x).argmax(axis=1)
-    return {
-        name: int((np.bincount(expert[half]) >= SHARE * half.sum()).sum())
-        for name, half in (("easy", ~right), ("hard", right))
-    }
+    right = x[:, 0] > 0
+    left, right = (
+        int((np.bincount(expert[half]) >= SHARE * half.sum()).sum()) for half in (~right, right)
+    )
+    return left, right
 
 
 def _harder_vowels(spec):
@@ -248,11 +255,12 @@ HARDER_CRITERION = criterion_of_table(
 )
 HARDER_REASON = (
     "Half an expert in the mean is the least that can be called more. On the curve the harder half "
-    "is the one with waves, which takes more pieces of a line; nothing else makes it hard. A curve "
-    "without waves is the control in which the claim must fail. On the vowels the harder pair is "
-    "the one of which more tokens are wrong. An expert that contributes nothing is one that is not "
-    "in use: which those are is counted, and what is lost without them is told beside it. The "
-    "control has as many seeds as it takes to exclude half an expert; the seeds are new."
+    "is the one with waves, which takes more pieces of a line; nothing else makes it hard. On a "
+    "curve without waves the claim must fail, and on one with four steps it must hold. On the "
+    "vowels the harder pair is the one of which more tokens are wrong. An expert that contributes "
+    "nothing is one that is not in use: which those are is counted, and what is lost without them "
+    "is told beside it. The control has as many seeds as it takes to exclude half an expert; the "
+    "seeds are new."
 )
 
 

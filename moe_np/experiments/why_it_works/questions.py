@@ -31,16 +31,16 @@ from moe_np.experiments.common.verdicts import Criterion
 FIRST_SEED = 5000
 INTERVALS = {  # of the cases, the controls and what is tested beside them
     "help": 9,
-    "learns": 6,
-    "more": 3,
-    "harder": 8,
+    "learns": 7,
+    "more": 5,
+    "harder": 9,
     "collapse": 25,
-    "k": 4,
-    "equal": 6,
-    "errors": 4,
-    "time": 2,
-    "random": 5,
-    "start": 15,
+    "k": 5,
+    "equal": 8,
+    "errors": 6,
+    "time": 4,
+    "random": 6,
+    "start": 17,
 }
 ALL_INTERVALS = sum(INTERVALS.values())
 

@@ -89,8 +89,9 @@ REASON = (
     "expert can have or one that none has. In the third case with clouds the rule gives no reason "
     "to cut there. The cases of one cloud have nothing to cluster: there the question is whether "
     f"the gate is ahead of k-means by more than {AHEAD.smallest:g} bits, which clustering of the "
-    "inputs cannot explain. With one smooth rule it must not be, which is the control. The rules "
-    "that no expert has were added later; the seeds are new."
+    "inputs cannot explain. With one smooth rule it must not be, which is one control; k-means "
+    "from another start in place of the gate is the other one, in which the claim must hold. The "
+    "rules that no expert has were added later; the seeds are new."
 )
 
 

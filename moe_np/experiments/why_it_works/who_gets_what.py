@@ -13,6 +13,7 @@ from moe_np.base.types import ArrayN
 from moe_np.experiments.common.controlled_claims import (
     BESIDE,
     MUST_FAIL,
+    MUST_HOLD,
     of_role,
     verdict_with_controls,
     with_role,
@@ -49,7 +50,11 @@ BLOCK = 25  # runs per spec, where runs are many and short
 
 CLUSTERS = ("cluster 1", "cluster 2", "cluster 3", "cluster 4")
 BIASED = "patches, a gate with a bias"
-REGIONS = {"vowels": ("[i] [ɪ]", "[ɑ] [ʌ]"), "patches": CLUSTERS, BIASED: CLUSTERS}
+FAIR = "a fair draw"
+REGIONS = {"vowels": ("[i] [ɪ]", "[ɑ] [ʌ]"), "patches": CLUSTERS} | dict.fromkeys(
+    (BIASED, FAIR), CLUSTERS
+)
+ROLES = {BIASED: MUST_FAIL, FAIR: MUST_HOLD}  # of the controls
 BIAS = 10.0  # the mean logit of the first expert at the beginning, against noise between 0 and 1
 BIASED_BLOCKS = 8
 
@@ -69,6 +74,9 @@ def random_specs(config: Config, quick: bool) -> list[Spec]:
 def random_run(spec: Spec) -> Result:
     """{"taken": [the expert that took each region] of every run of the block}."""
     taken = []
+    if spec["task"] == FAIR:
+        rng = np.random.default_rng(spec["first"])
+        return {"taken": rng.integers(E, size=(spec["runs"], len(CLUSTERS))).tolist()}
     for seed in range(spec["first"], spec["first"] + spec["runs"]):
         if spec["task"] == "vowels":
             data, run = train_vowels(seed)
@@ -123,16 +131,16 @@ RANDOM_REASON = (
     "Experts start alike, so an even allocation has to come out; it is a check of the program. A "
     "test that finds nothing would be no evidence, so the bound is the other way: no expert may "
     "take a region in twice as many runs as by chance. A gate that begins with a bias towards the "
-    "first expert has to give it more than its part, so there the claim must fail: that is the "
-    "control. An earlier control, routing without noise, was none: its allocation varies as well. "
-    "The seeds are new."
+    "first expert has to give it more than its part, so there the claim must fail: that is one "
+    "control. In draws with equal chances it must hold. An earlier control, routing without noise, "
+    "was none: its allocation varies as well. The seeds are new."
 )
 
 
 def random_decisions(summary: list[Result], bound: float = TWICE) -> list[Decision]:
     """One per task: the largest share of any expert and region, with Wilson's interval."""
     decisions = [_share_decision(cell, bound) for cell in summary]
-    return [with_role(MUST_FAIL, d) if d["case"] == BIASED else d for d in decisions]
+    return [with_role(ROLES[d["case"]], d) if d["case"] in ROLES else d for d in decisions]
 
 
 def _share_decision(cell, bound):
@@ -163,7 +171,7 @@ def _detectable(n, level, bound):
 def random_verdict(summary: list[Result]) -> tuple[str, str]:
     """The claim holds where no expert is preferred; with a bias of the gate it must not."""
     decisions = random_decisions(summary)
-    free = [cell for cell in summary if cell["task"] != BIASED]
+    free = [cell for cell in summary if cell["task"] not in ROLES]
     ways = join(f"{cell['ways']} in {cell['n']} runs ({cell['task']})" for cell in free)
     bits = join(f"{cell['bits']:.2f} bits ({cell['task']})" for cell in free)
     by_chance = join(f"{(E - 1) ** 2 / (2 * np.log(2) * cell['n']):.2f}" for cell in free)
@@ -284,9 +292,11 @@ START_CRITERION = criterion_of_table(
 START_REASON = (
     "What chance gives is measured in the same runs and not taken to be 1/8. A tenth of the "
     "regions is the least that matters. In the papers that the claim is about the gate begins at "
-    "0: it has no beginning to follow, so the claim can be true only for the scales that are "
-    "tried here. Beside the claim the gate's beginning is compared with every other source of "
-    "chance, by the same measure with that source kept in place of nothing. The seeds are new."
+    "0: it has no beginning to follow, so the claim can be true only for the scales that are tried "
+    "here. Before any training the choice is the gate's beginning, so there it must hold, and "
+    "after training with a gate that begins at 0 it must fail. Beside the claim the gate's "
+    "beginning is compared with every other source of chance, by the same measure with that source "
+    "kept in place of nothing. The seeds are new."
 )
 
 

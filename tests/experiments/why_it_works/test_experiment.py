@@ -17,6 +17,7 @@ from moe_np.experiments.why_it_works import (
     who_gets_what,
 )
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
+from moe_np.experiments.why_it_works.further_controls import CONTROLS
 from moe_np.experiments.why_it_works.questions import INTERVALS, Config
 from moe_np.experiments.why_it_works.report import DEVIATIONS_OF, TABLES, WORDS, section
 from moe_np.experiments.why_it_works.tasks import LEARNING_RATES
@@ -115,7 +116,7 @@ def test_the_intervals_of_the_table_are_counted():
     scales = who_gets_what.SCALES.items()
     kinds = {(s["kind"], s["bias"]) for s in gate_collapse.collapse_specs(Config(), False)}
     unbiased = sum(bias == 0 for _, bias in kinds)
-    assert {
+    own = {
         "help": len(when_it_helps.CELLS) + len(when_it_helps.RULES),
         "learns": len(when_it_helps.CELLS),
         "more": 1 + 2,
@@ -125,9 +126,11 @@ def test_the_intervals_of_the_table_are_counted():
         "equal": 2 * len(LEARNING_RATES),
         "errors": 2 * len(cooperation.TASKS),
         "time": 2,
-        "random": 2 * len(who_gets_what.REGIONS) - 1,
+        "random": 2 * len(who_gets_what.REGIONS) - len(who_gets_what.ROLES),
         "start": sum(len(s) * len(who_gets_what.SOURCES[task]) for task, s in scales),
-    } == INTERVALS
+    }
+    further = {name: len(CONTROLS.get(name, ())) for name in own}
+    assert {name: own[name] + further[name] for name in own} == INTERVALS
     levels = {question.criterion.level for question in QUESTIONS.values()}
     assert levels == {1 - 0.05 / sum(INTERVALS.values())}
 

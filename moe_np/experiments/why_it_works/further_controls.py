@@ -1,0 +1,309 @@
+"""Controls of the questions that have runs of their own.
+
+In a control the claim must hold, or must fail, whatever the articles say: if it does not, the
+measure cannot tell, and neither can the question. A question whose own cells hold a control has it
+in its file; here is the other one, or both. A run gives one value of the question's measure.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_np.base import optim
+from moe_np.data import regimes
+from moe_np.experiments.common.controlled_claims import MUST_FAIL, MUST_HOLD, with_role
+from moe_np.experiments.common.decisions import Decision, decide
+from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.why_it_works import more_experts as more
+from moe_np.experiments.why_it_works import one_expert_or_two as one_or_two
+from moe_np.experiments.why_it_works import what_the_gate_learns as gate_learns
+from moe_np.experiments.why_it_works import when_experts_specialise as times
+from moe_np.experiments.why_it_works import who_gets_what as allocation
+from moe_np.experiments.why_it_works.allocation import E, taken_patches, taken_vowels, train_patches
+from moe_np.experiments.why_it_works.cooperation import (
+    ERRORS_CRITERION,
+    SIGMA,
+    dependence,
+    train_on_regression,
+    train_on_vowels,
+)
+from moe_np.experiments.why_it_works.questions import FIRST_SEED
+from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, vowels
+from moe_np.experiments.why_it_works.when_it_helps import fit_net
+from moe_np.experiments.why_it_works.why_experts_differ import EPOCHS, EQUAL_CRITERION, equal_run
+from moe_np.layers import diagnostics, sparse_layer
+from moe_np.layers.experts import LINEAR
+from moe_np.mixtures import jacobs1991
+from moe_np.mixtures.jacobs1991_net import net_predict
+from moe_np.routing import kmeans
+from moe_np.routing.contract import Routing
+
+FIRST = FIRST_SEED + 10_000  # seeds that no run of a question has
+
+
+# --- What the gate learns -------------------------------------------------------------------------
+
+
+def other_kmeans(seed: int, quick: bool) -> float:
+    """Bits about the cloud of k-means from one start, less 90 % of those from another."""
+    rng = np.random.default_rng(seed)
+    cases = regimes.draw(regimes.make_task(rng), 400, rng)
+    bits = []
+    for start in (0, 1):
+        centroids, _ = kmeans.fit(np.random.default_rng([seed, start]), cases.x, 4, rounds=20)
+        expert = kmeans.route(centroids, cases.x, k=1, weights="one")[0].expert
+        bits.append(diagnostics.mutual_information(expert, cases.region, rng).bits)
+    return bits[0] - gate_learns.SHARE * bits[1]
+
+
+# --- More experts ---------------------------------------------------------------------------------
+
+MOST = 12  # experts
+TIMES_AS_LARGE = 10  # the network that overfits more than any mixture
+
+
+def _data_of_more(seed):
+    rng = np.random.default_rng(seed)
+    task = regimes.make_task(rng, n_regions=more.REGIONS, noise=0.3)
+    return rng, *(regimes.draw(task, n, rng, clouds=False) for n in (more.CASES, 1000))
+
+
+def _rise_of_mixture(seed):
+    rng, train, test = _data_of_more(seed)
+    fits = [fit_em(rng, train.x, train.d, n, 4) for n in (more.REGIONS, MOST)]
+    few, many = (np.log(((test.d - fit.predict(test.x)) ** 2).mean()) for fit in fits)
+    return float(many - few)
+
+
+def network_that_stays(seed: int, quick: bool) -> float:
+    """Rise of the mixture's log test error, less the 0 of a network that does not grow."""
+    return _rise_of_mixture(seed)
+
+
+def network_that_grows_more(seed: int, quick: bool) -> float:
+    """Rise of the mixture's log test error, less that of a network that grows ten times as far."""
+    _, train, test = _data_of_more(seed)
+    errors = []
+    few = more.units_of_equal_size(more.REGIONS)
+    many = TIMES_AS_LARGE * more.units_of_equal_size(MOST)
+    for hidden in (few, few if quick else many):
+        options = {"hidden": hidden, "restarts": 4, "max_iter": 2000}
+        net = fit_net(np.random.default_rng([seed, 1]), train.x, train.d, **options)
+        errors.append(np.log(((test.d - net_predict(net, test.x, "linear")) ** 2).mean()))
+    return _rise_of_mixture(seed) - float(errors[1] - errors[0])
+
+
+STEPS = (0.0, 2.0, -1.0, 1.0)  # levels on the right half, which no expert can have in common
+
+
+def steps_on_the_right(seed: int, quick: bool) -> float:
+    """Experts of the half with four steps, less those of the half with one straight line."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (300, 1))
+    step = np.minimum((4 * np.maximum(x[:, 0], 0)).astype(int), 3)
+    levels = np.where(x[:, 0] > 0, np.array(STEPS)[step], 0)
+    d = 0.5 * x + levels[:, None] + 0.1 * rng.normal(size=x.shape)
+    easy, hard = more.experts_by_half(fit_em(rng, x, d, more.CURVE_EXPERTS, 4), x)
+    return hard - easy
+
+
+# --- One expert or two ----------------------------------------------------------------------------
+
+
+def told_the_regions(seed: int, quick: bool) -> float:
+    """Log of the test errors' ratio: experts that are told the regions, over k = 1 that learns.
+
+    Nobody has to learn the routing, so that nothing is gained by it.
+    """
+    steps = 60 if quick else 800
+    learned = one_or_two.k_run({"choice": "k = 1", "seed": seed, "steps": steps})["error"]
+    rng = np.random.default_rng(seed)
+    task = regimes.make_task(rng)
+    train, test = (regimes.draw(task, n, rng) for n in (400, 1000))
+    experts, state = LINEAR.init(rng, 3, 4, 1, scale=0.5), None
+    for i in range(steps):
+        x, routing = _told(train)
+        out, cache = sparse_layer.forward(experts, x, routing, LINEAR)
+        _, grads, _ = sparse_layer.backward((out - train.d) / len(x), cache)
+        experts, state = optim.adam(experts, grads, state, lr=0.05 * (1 - i / steps))
+    x, routing = _told(test)
+    out, _ = sparse_layer.forward(experts, x, routing, LINEAR)
+    return float(np.log(((out - test.d) ** 2).mean() / learned))
+
+
+def _told(cases):
+    """The inputs with a 1, and every case with the expert of its region."""
+    n = len(cases.x)
+    zeros = np.zeros((n, 4))
+    demand = np.arange(4) == cases.region[:, None]
+    routing = Routing(np.arange(n), cases.region, np.ones(n), zeros, zeros, demand)
+    return np.hstack([cases.x, np.ones((n, 1))]), routing
+
+
+# --- What keeps experts apart ---------------------------------------------------------------------
+
+PUSH, PULL = 0.02, -0.01  # growth per epoch that is added to every difference from the mean
+
+
+def pushed_apart(seed: int, quick: bool) -> float:
+    """Growth under eq. 2 with the gate held, where none was seen, and a push away from the mean."""
+    return _growth(seed, quick, "competitive", PUSH)
+
+
+def pulled_together(seed: int, quick: bool) -> float:
+    """Growth under eq. 1 with the gate held, where some was seen, and a pull to the mean. (A gate
+    that learns parts experts in spite of it.)
+    """
+    return _growth(seed, quick, "cooperative", PULL)
+
+
+def _growth(seed, quick, error, force):
+    spec = {"error": error, "start": "1e-8 apart", "gate learns": False, "seed": seed}
+    return equal_run({**spec, "force": force, "epochs": 400 if quick else EPOCHS})["rate"]
+
+
+def even_gate(seed: int, quick: bool) -> float:
+    """Share of the experts' errors that averaging cancels on the regression: eq. 1 with the gate
+    held at ¼, less eq. 3. Such experts are fitted as a sum and never alone.
+    """
+    spec = {"seed": seed, "epochs": 300 if quick else 2500}
+    held = train_on_regression({**spec, "error": "cooperative"}, SIGMA, hold_gate=True)
+    free = train_on_regression({**spec, "error": "mixture"}, SIGMA)
+    return dependence(*held)["cancelled"] - dependence(*free)["cancelled"]
+
+
+def other_initialisation(seed: int, quick: bool) -> float:
+    """The same share on the vowels: eq. 3, less eq. 3 from another initialisation."""
+    shares = []
+    for start in (seed, seed + 1000):
+        spec = {"seed": start, "error": "mixture", "epochs": 300 if quick else 2500}
+        shares.append(dependence(*train_on_vowels(spec)[1])["cancelled"])
+    return shares[0] - shares[1]
+
+
+# --- When experts specialise, and in what ---------------------------------------------------------
+
+
+def half_the_pace(seed: int, quick: bool) -> float:
+    """Log of the epochs to half of the specialisation, each counted twice, over those to half of
+    the fall of the error, on the patches.
+    """
+    sizes = {"n": 500, "epochs": 60} if quick else {"n": 2000, "epochs": 120}
+    bits, errors = times.on_patches({"seed": seed, **sizes})
+    return times.later(np.repeat(bits, 2), errors, every=1)
+
+
+def trained_gate(seed: int, quick: bool) -> float:
+    """The same on the vowels, with each epoch counted once: the gate begins as another run ended,
+    and has nothing to learn.
+    """
+    epochs = 300 if quick else 3000
+    data, run = allocation.train_vowels(seed, keep=True, stop=1e-9, max_epochs=epochs)
+    params = jacobs1991.init_mixture(np.random.default_rng(seed), E)
+    params |= {name: run.params[name] for name in ("U", "c")}
+    options = {"lr": LEARNING_RATES["mixture"], "max_epochs": epochs, "stop": 1e-9, "keep": True}
+    run = jacobs1991.train_to_stop(params, data.x_train, data.d_train, **options)
+    return times.later(*times.curves_of(data, run), every=times.EVERY)
+
+
+def before_training(seed: int, quick: bool) -> float:
+    """Share of regions with the same expert on the vowels, the gate's beginning kept less nothing
+    kept, before any training: the choice is the gate's beginning.
+    """
+    taken = []
+    for experts, gate in ((seed, seed), (seed + 1000, seed), (seed + 2000, seed + 2000)):
+        params = jacobs1991.init_mixture(np.random.default_rng(experts), E)
+        rng = np.random.default_rng([gate, 1])
+        params |= {name: rng.uniform(-2, 2, params[name].shape) for name in ("U", "c")}
+        taken.append(np.array(taken_vowels(vowels(), params)))
+    base, kept, fresh = taken
+    return float((base == kept).mean() - (base == fresh).mean())
+
+
+def no_beginning(seed: int, quick: bool) -> float:
+    """The same on the patches after training, with a gate that begins at 0: nothing is kept."""
+    sizes = {"n": 500, "epochs": 40} if quick else {"n": 2000, "epochs": 120}
+    taken = [
+        np.array(taken_patches(train_patches(run, 0, run, **sizes), sizes["n"]))
+        for run in (seed, seed + 1000, seed + 2000)
+    ]
+    base, kept, fresh = taken
+    return float((base == kept).mean() - (base == fresh).mean())
+
+
+# --- All of them ----------------------------------------------------------------------------------
+
+
+class Control(NamedTuple):
+    """value(seed, quick) -> the measure of one run; `runs` of them."""
+
+    role: str
+    case: str
+    value: Callable[[int, bool], float]
+    runs: int
+
+
+CONTROLS = {
+    "learns": (Control(MUST_HOLD, "k-means from another start", other_kmeans, 20),),
+    "more": (
+        Control(MUST_HOLD, "against a network that stays", network_that_stays, 200),
+        Control(
+            MUST_FAIL, "against a network that grows ten times as far", network_that_grows_more, 40
+        ),
+    ),
+    "harder": (Control(MUST_HOLD, "four steps on the right", steps_on_the_right, 20),),
+    "k": (Control(MUST_FAIL, "told the regions, against k = 1", told_the_regions, 40),),
+    "equal": (
+        Control(MUST_HOLD, "eq. 2, gate held, experts pushed apart", pushed_apart, 12),
+        Control(MUST_FAIL, "eq. 1, gate held, experts pulled together", pulled_together, 12),
+    ),
+    "errors": (
+        Control(MUST_HOLD, "regression, eq. 1 with an even gate against eq. 3", even_gate, 20),
+        Control(MUST_FAIL, "vowels, eq. 3 from another start", other_initialisation, 12),
+    ),
+    "time": (
+        Control(MUST_HOLD, "patches, specialisation at half the pace", half_the_pace, 25),
+        Control(MUST_FAIL, "vowels, the gate of a trained mixture", trained_gate, 25),
+    ),
+    "start": (
+        Control(MUST_HOLD, "vowels at 2, before training", before_training, 60),
+        Control(MUST_FAIL, "patches, a gate that begins at 0", no_beginning, 240),
+    ),
+}
+CRITERIA = {
+    "learns": gate_learns.CLUSTERS,
+    "more": more.MORE_CRITERION,
+    "harder": more.HARDER_CRITERION,
+    "k": one_or_two.CRITERION,
+    "equal": EQUAL_CRITERION,
+    "errors": ERRORS_CRITERION,
+    "time": times.CRITERION,
+    "start": allocation.START_CRITERION,
+}
+
+
+def specs(question: str, most: int | None, quick: bool) -> list[Spec]:
+    """The runs of the controls of a question; `most` caps the number of each."""
+    return [
+        {"control": control.case, "seed": seed, "quick": quick}
+        for control in CONTROLS.get(question, ())
+        for seed in range(FIRST, FIRST + min(2 if quick else control.runs, most or control.runs))
+    ]
+
+
+def run(question: str, spec: Spec) -> Result:
+    """{"value"}: the measure of the question in one run of a control."""
+    control = next(c for c in CONTROLS[question] if c.case == spec["control"])
+    return {"value": float(control.value(spec["seed"], spec["quick"]))}
+
+
+def decisions(question: str, specs: Sequence[Spec], results: Sequence[Result]) -> list[Decision]:
+    """One per control, with its role."""
+    decided = []
+    for control in CONTROLS.get(question, ()):
+        pairs = zip(specs, results, strict=True)
+        values = [result["value"] for spec, result in pairs if spec["control"] == control.case]
+        decision = decide(control.case, CRITERIA[question], values)
+        decided.append(with_role(control.role, decision))
+    return decided
