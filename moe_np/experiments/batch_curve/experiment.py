@@ -65,7 +65,7 @@ def run(
     """
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
-    with system_runs.one_at_a_time(sweep) as single:
+    with sweep.one_at_a_time() as single:
         runs = single.map(run_one, chosen, "batch_curve")
     summary = {
         system: summarise(of_system)

@@ -111,6 +111,15 @@ class Sweep:
                     process.terminate()
             self._processes = None
 
+    def one_at_a_time(self) -> contextlib.AbstractContextManager["Sweep"]:
+        """A sweep with the same store that makes one run after the other: for runs that are timed
+        by the clock, which would be slower beside each other. They have a process of their own,
+        unless this sweep makes its runs in this process.
+        """
+        if self._in_process():
+            return contextlib.nullcontext(self)
+        return _OneWorker(self.store, progress=self.progress)
+
     def _pool(self):
         if self._executor is not None:
             return self._executor
@@ -252,6 +261,13 @@ class Sweep:
             self._pending[key].result() if key in self._pending else self.load(run_one, spec)
             for key, spec in zip(keys, specs, strict=True)
         ]
+
+
+class _OneWorker(Sweep):
+    """A sweep of one job in a process of its own."""
+
+    def _in_process(self):
+        return False
 
 
 def versions() -> dict[str, str]:

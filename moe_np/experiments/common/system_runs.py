@@ -4,13 +4,12 @@ A run is a dict with "system" and "seed"; a spec has the same two. The specs are
 systems for seed 0, then for seed 1, and so on.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from moe_np.experiments.common.experiment import Result, Spec, seed_count, selected
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import versions
 
 
 def specs_of(
@@ -28,23 +27,6 @@ def specs_of(
     n = seed_count(seeds, config.seeds)
     names = selected(systems, only)
     return [spec_of(config, system, seed) for seed in range(n) for system in names]
-
-
-class _OneWorker(Sweep):
-    """A sweep of one job in a process of its own."""
-
-    def _in_process(self):
-        return False
-
-
-def one_at_a_time(sweep: Sweep) -> contextlib.AbstractContextManager[Sweep]:
-    """A sweep with the same store that makes one run after the other: for runs that are timed by
-    the clock, which would be slower beside each other. They have a process of their own, unless the
-    given sweep has one job and no other process.
-    """
-    if sweep._in_process():
-        return contextlib.nullcontext(sweep)
-    return _OneWorker(sweep.store, progress=sweep.progress)
 
 
 def by_system(

@@ -53,7 +53,7 @@ def run(
     """All seeds (3; 1 if quick): what is written as offloading.json."""
     config = config or (QUICK if quick else Config())
     chosen = specs(config, seeds=seeds, only=only)
-    with pretrained.stored_with(sweep), system_runs.one_at_a_time(sweep) as single:
+    with pretrained.stored_with(sweep), sweep.one_at_a_time() as single:
         runs = single.map(run_one, chosen, "offloading")
     return system_runs.result_of(
         "offloading",

@@ -27,24 +27,22 @@ from moe_np.models import patch_cnn, patch_cnn_training
 E = 8
 
 
-def train_vowels(
-    expert_seed: int,
-    gate_seed: int | None = None,
-    gate_range: float = 0.0,
-    *,
-    keep: bool = False,
-    stop: float = 0.08,
-    max_epochs: int = 6000,
-) -> tuple[VowelTask, jacobs1991.Run]:
-    """Eight experts under eq. 3 to an error of `stop`: (data, run).
-
-    The gate begins at 0, or uniform in ±gate_range if it has a seed.
-    """
-    data = vowels()
+def start_of_vowels(
+    expert_seed: int, gate_seed: int | None = None, gate_range: float = 0.0
+) -> Params:
+    """Eight experts. The gate begins at 0, or uniform in ±gate_range if it has a seed."""
     params = jacobs1991.init_mixture(np.random.default_rng(expert_seed), E)
     if gate_seed is not None:
         rng = np.random.default_rng([gate_seed, 1])
         params |= {k: rng.uniform(-gate_range, gate_range, params[k].shape) for k in ("U", "c")}
+    return params
+
+
+def train_vowels(
+    params: Params, *, keep: bool = False, stop: float = 0.08, max_epochs: int = 6000
+) -> tuple[VowelTask, jacobs1991.Run]:
+    """A mixture under eq. 3 to an error of `stop`: (data, run)."""
+    data = vowels()
     options = {"lr": LEARNING_RATES["mixture"], "max_epochs": max_epochs, "keep": keep}
     options["stop"] = stop
     return data, jacobs1991.train_to_stop(params, data.x_train, data.d_train, **options)

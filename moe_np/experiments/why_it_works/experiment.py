@@ -55,12 +55,10 @@ SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases
 
 def run_one(spec: Spec) -> Result:
     """One run of one question."""
-    question_name = choice("question", spec["question"], QUESTIONS)
-    question = QUESTIONS[question_name]
-    spec = {k: v for k, v in spec.items() if k != "question"}
+    name = choice("question", spec["question"], QUESTIONS)
     if "control" in spec:
-        return further_controls.run(question_name, spec)
-    return question.run(spec)
+        return further_controls.run(name, spec)
+    return QUESTIONS[name].run({k: v for k, v in spec.items() if k != "question"})
 
 
 def _checked(config, seeds):
@@ -135,7 +133,10 @@ def summarise(name: str, specs: Sequence[Spec], results: Sequence[Result]) -> Re
     controls = [pair for pair in pairs if "control" in pair[0]]
     summary = question.summarise(*zip(*(p for p in pairs if "control" not in p[0]), strict=True))
     holds, sentences = question.verdict(summary)
-    further = further_controls.decisions(name, *zip(*controls, strict=True)) if controls else []
+    further = []
+    if controls:
+        rule = question.criterion
+        further = further_controls.decisions(name, rule, *zip(*controls, strict=True))
     if not came_out(further):
         holds, sentences = CANNOT_BE_TOLD, words_of_controls(further) + sentences
     result = {"claim": question.claim, "runs": len(results), "summary": summary}

@@ -15,26 +15,30 @@ from moe_np.data import regimes
 from moe_np.experiments.common.controlled_claims import MUST_FAIL, MUST_HOLD, with_role
 from moe_np.experiments.common.decisions import Decision, decide
 from moe_np.experiments.common.experiment import Result, Spec
+from moe_np.experiments.common.verdicts import Criterion
 from moe_np.experiments.why_it_works import more_experts as more
 from moe_np.experiments.why_it_works import one_expert_or_two as one_or_two
 from moe_np.experiments.why_it_works import what_the_gate_learns as gate_learns
 from moe_np.experiments.why_it_works import when_experts_specialise as times
-from moe_np.experiments.why_it_works import who_gets_what as allocation
-from moe_np.experiments.why_it_works.allocation import E, taken_patches, taken_vowels, train_patches
+from moe_np.experiments.why_it_works.allocation import (
+    start_of_vowels,
+    taken_patches,
+    taken_vowels,
+    train_patches,
+    train_vowels,
+)
 from moe_np.experiments.why_it_works.cooperation import (
-    ERRORS_CRITERION,
     SIGMA,
     dependence,
     train_on_regression,
     train_on_vowels,
 )
 from moe_np.experiments.why_it_works.questions import FIRST_SEED
-from moe_np.experiments.why_it_works.tasks import LEARNING_RATES, fit_em, vowels
+from moe_np.experiments.why_it_works.tasks import fit_em, vowels
 from moe_np.experiments.why_it_works.when_it_helps import fit_net
-from moe_np.experiments.why_it_works.why_experts_differ import EPOCHS, EQUAL_CRITERION, equal_run
+from moe_np.experiments.why_it_works.why_experts_differ import EPOCHS, equal_run
 from moe_np.layers import diagnostics, sparse_layer
 from moe_np.layers.experts import LINEAR
-from moe_np.mixtures import jacobs1991
 from moe_np.mixtures.jacobs1991_net import net_predict
 from moe_np.routing import kmeans
 from moe_np.routing.contract import Routing
@@ -63,35 +67,28 @@ MOST = 12  # experts
 TIMES_AS_LARGE = 10  # the network that overfits more than any mixture
 
 
-def _data_of_more(seed):
-    rng = np.random.default_rng(seed)
-    task = regimes.make_task(rng, n_regions=more.REGIONS, noise=0.3)
-    return rng, *(regimes.draw(task, n, rng, clouds=False) for n in (more.CASES, 1000))
-
-
-def _rise_of_mixture(seed):
-    rng, train, test = _data_of_more(seed)
-    fits = [fit_em(rng, train.x, train.d, n, 4) for n in (more.REGIONS, MOST)]
-    few, many = (np.log(((test.d - fit.predict(test.x)) ** 2).mean()) for fit in fits)
-    return float(many - few)
-
-
 def network_that_stays(seed: int, quick: bool) -> float:
     """Rise of the mixture's log test error, less the 0 of a network that does not grow."""
-    return _rise_of_mixture(seed)
+    rng, train, test = more.few_cases(seed)
+    few, many = (fit_em(rng, train.x, train.d, n, 4).predict for n in (more.REGIONS, MOST))
+    return _log_error(many(test.x), test) - _log_error(few(test.x), test)
 
 
 def network_that_grows_more(seed: int, quick: bool) -> float:
     """Rise of the mixture's log test error, less that of a network that grows ten times as far."""
-    _, train, test = _data_of_more(seed)
+    _, train, test = more.few_cases(seed)
     errors = []
     few = more.units_of_equal_size(more.REGIONS)
     many = TIMES_AS_LARGE * more.units_of_equal_size(MOST)
     for hidden in (few, few if quick else many):
         options = {"hidden": hidden, "restarts": 4, "max_iter": 2000}
         net = fit_net(np.random.default_rng([seed, 1]), train.x, train.d, **options)
-        errors.append(np.log(((test.d - net_predict(net, test.x, "linear")) ** 2).mean()))
-    return _rise_of_mixture(seed) - float(errors[1] - errors[0])
+        errors.append(_log_error(net_predict(net, test.x, "linear"), test))
+    return network_that_stays(seed, quick) - (errors[1] - errors[0])
+
+
+def _log_error(y, test):
+    return float(np.log(((test.d - y) ** 2).mean()))
 
 
 STEPS = (0.0, 2.0, -1.0, 1.0)  # levels on the right half, which no expert can have in common
@@ -122,8 +119,8 @@ def told_the_regions(seed: int, quick: bool) -> float:
     task = regimes.make_task(rng)
     train, test = (regimes.draw(task, n, rng) for n in (400, 1000))
     experts, state = LINEAR.init(rng, 3, 4, 1, scale=0.5), None
+    x, routing = _told(train)
     for i in range(steps):
-        x, routing = _told(train)
         out, cache = sparse_layer.forward(experts, x, routing, LINEAR)
         _, grads, _ = sparse_layer.backward((out - train.d) / len(x), cache)
         experts, state = optim.adam(experts, grads, state, lr=0.05 * (1 - i / steps))
@@ -191,7 +188,7 @@ def half_the_pace(seed: int, quick: bool) -> float:
     """
     sizes = {"n": 500, "epochs": 60} if quick else {"n": 2000, "epochs": 120}
     bits, errors = times.on_patches({"seed": seed, **sizes})
-    return times.later(np.repeat(bits, 2), errors, every=1)
+    return times.later(times.epochs_to(np.repeat(bits, 2), errors, every=1), "half", least=1)
 
 
 def trained_gate(seed: int, quick: bool) -> float:
@@ -199,37 +196,35 @@ def trained_gate(seed: int, quick: bool) -> float:
     and has nothing to learn.
     """
     epochs = 300 if quick else 3000
-    data, run = allocation.train_vowels(seed, keep=True, stop=1e-9, max_epochs=epochs)
-    params = jacobs1991.init_mixture(np.random.default_rng(seed), E)
-    params |= {name: run.params[name] for name in ("U", "c")}
-    options = {"lr": LEARNING_RATES["mixture"], "max_epochs": epochs, "stop": 1e-9, "keep": True}
-    run = jacobs1991.train_to_stop(params, data.x_train, data.d_train, **options)
-    return times.later(*times.curves_of(data, run), every=times.EVERY)
+    params = start_of_vowels(seed)
+    trained = train_vowels(params, stop=1e-9, max_epochs=epochs)[1].params
+    params |= {name: trained[name] for name in ("U", "c")}
+    bits, errors = times.on_vowels(params, epochs)
+    run = times.epochs_to(bits, errors, times.EVERY)
+    return times.later(run, "half", least=times.EVERY)
 
 
 def before_training(seed: int, quick: bool) -> float:
     """Share of regions with the same expert on the vowels, the gate's beginning kept less nothing
     kept, before any training: the choice is the gate's beginning.
     """
-    taken = []
-    for experts, gate in ((seed, seed), (seed + 1000, seed), (seed + 2000, seed + 2000)):
-        params = jacobs1991.init_mixture(np.random.default_rng(experts), E)
-        rng = np.random.default_rng([gate, 1])
-        params |= {name: rng.uniform(-2, 2, params[name].shape) for name in ("U", "c")}
-        taken.append(np.array(taken_vowels(vowels(), params)))
-    base, kept, fresh = taken
-    return float((base == kept).mean() - (base == fresh).mean())
+    data = vowels()
+    starts = ((seed, seed), (seed + 1000, seed), (seed + 2000, seed + 2000))  # of experts and gate
+    return _share_kept(*(taken_vowels(data, start_of_vowels(*two, 2.0)) for two in starts))
 
 
 def no_beginning(seed: int, quick: bool) -> float:
     """The same on the patches after training, with a gate that begins at 0: nothing is kept."""
     sizes = {"n": 500, "epochs": 40} if quick else {"n": 2000, "epochs": 120}
-    taken = [
-        np.array(taken_patches(train_patches(run, 0, run, **sizes), sizes["n"]))
-        for run in (seed, seed + 1000, seed + 2000)
-    ]
-    base, kept, fresh = taken
-    return float((base == kept).mean() - (base == fresh).mean())
+    runs = (seed, seed + 1000, seed + 2000)
+    return _share_kept(
+        *(taken_patches(train_patches(run, 0, run, **sizes), sizes["n"]) for run in runs)
+    )
+
+
+def _share_kept(base, kept, fresh):
+    """Of three allocations: where the second is as the first, less where the third is."""
+    return float(np.equal(base, kept).mean() - np.equal(base, fresh).mean())
 
 
 # --- All of them ----------------------------------------------------------------------------------
@@ -271,16 +266,6 @@ CONTROLS = {
         Control(MUST_FAIL, "patches, a gate that begins at 0", no_beginning, 240),
     ),
 }
-CRITERIA = {
-    "learns": gate_learns.CLUSTERS,
-    "more": more.MORE_CRITERION,
-    "harder": more.HARDER_CRITERION,
-    "k": one_or_two.CRITERION,
-    "equal": EQUAL_CRITERION,
-    "errors": ERRORS_CRITERION,
-    "time": times.CRITERION,
-    "start": allocation.START_CRITERION,
-}
 
 
 def specs(question: str, most: int | None, quick: bool) -> list[Spec]:
@@ -298,12 +283,13 @@ def run(question: str, spec: Spec) -> Result:
     return {"value": float(control.value(spec["seed"], spec["quick"]))}
 
 
-def decisions(question: str, specs: Sequence[Spec], results: Sequence[Result]) -> list[Decision]:
-    """One per control, with its role."""
+def decisions(
+    question: str, rule: Criterion, specs: Sequence[Spec], results: Sequence[Result]
+) -> list[Decision]:
+    """One per control, with its role, by the criterion of the question."""
     decided = []
     for control in CONTROLS.get(question, ()):
         pairs = zip(specs, results, strict=True)
         values = [result["value"] for spec, result in pairs if spec["control"] == control.case]
-        decision = decide(control.case, CRITERIA[question], values)
-        decided.append(with_role(control.role, decision))
+        decided.append(with_role(control.role, decide(control.case, rule, values)))
     return decided

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_np.base.types import ArrayND
+from moe_np.base.types import ArrayND, Rng
 from moe_np.data import regimes
 from moe_np.experiments.common.controlled_claims import (
     MUST_FAIL,
@@ -39,6 +39,7 @@ from moe_np.mixtures.jacobs1991_net import net_predict
 
 REGIONS = 4
 CASES = 100  # in training
+NOISE = 0.3
 
 
 def more_specs(config: Config, quick: bool) -> list[Spec]:
@@ -46,7 +47,7 @@ def more_specs(config: Config, quick: bool) -> list[Spec]:
     counts = (1, 4, 8) if quick else config.experts
     runs = {E: config.pairs if E in (REGIONS, counts[-1]) else config.fits for E in counts}
     return [
-        {"experts": E, "seed": seed, "n": CASES, "noise": 0.3, "restarts": 4}
+        {"experts": E, "seed": seed, "n": CASES, "noise": NOISE, "restarts": 4}
         for E in counts
         for seed in first_seeds(2 if quick else runs[E])
     ]
@@ -58,9 +59,7 @@ def more_run(spec: Spec) -> Result:
     -> {"train" and "test": log likelihood per case of the mixture, "error" and "net": squared
     errors of the test data}. Both have equally many starts.
     """
-    rng = np.random.default_rng(spec["seed"])
-    task = regimes.make_task(rng, n_regions=REGIONS, noise=spec["noise"])
-    train, test = (regimes.draw(task, n, rng, clouds=False) for n in (spec["n"], 1000))
+    rng, train, test = few_cases(spec["seed"], spec["n"], spec["noise"])
     starts = spec["restarts"]
     fit = fit_em(rng, train.x, train.d, spec["experts"], starts)
     hidden = units_of_equal_size(spec["experts"])
@@ -72,6 +71,16 @@ def more_run(spec: Spec) -> Result:
         "error": float(((test.d - fit.predict(test.x)) ** 2).mean()),
         "net": float(((test.d - net_predict(net, test.x, "linear")) ** 2).mean()),
     }
+
+
+def few_cases(
+    seed: int, n: int = CASES, noise: float = NOISE
+) -> tuple[Rng, regimes.Cases, regimes.Cases]:
+    """(generator, n training cases, test cases) of `REGIONS` regions in one cloud."""
+    rng = np.random.default_rng(seed)
+    task = regimes.make_task(rng, n_regions=REGIONS, noise=noise)
+    train, test = (regimes.draw(task, size, rng, clouds=False) for size in (n, 1000))
+    return rng, train, test
 
 
 def units_of_equal_size(n_experts: int) -> int:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_np.base.types import ArrayN
-from moe_np.data.speech.vowels import VowelTask
+from moe_np.base.types import ArrayN, Params
 from moe_np.experiments.common.controlled_claims import verdict_with_controls
 from moe_np.experiments.common.decisions import Decision, decide, in_words, other_thresholds
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
-from moe_np.experiments.why_it_works.allocation import train_patches, train_vowels
+from moe_np.experiments.why_it_works.allocation import start_of_vowels, train_patches, train_vowels
 from moe_np.experiments.why_it_works.questions import (
     Config,
     Question,
@@ -51,24 +50,19 @@ def time_run(spec: Spec) -> Result:
     """
     dense = spec["task"] == "vowels"
     every = EVERY if dense else 1
-    bits, errors = _on_vowels(spec) if dense else on_patches(spec)
-    end = bits[-1]
-    result = {name: every * for_good(bits, share * end) for name, share in TIMES.items()}
-    fall = errors[0] - errors[-1]
-    fallen = {
-        name: every * for_good(-errors, share * fall - errors[0]) for name, share in TIMES.items()
-    }
-    result |= {"learned": fallen["half"], "fallen": fallen, "bits": float(end)}
+    if dense:
+        bits, errors = on_vowels(start_of_vowels(spec["seed"]), spec["epochs"])
+    else:
+        bits, errors = on_patches(spec)
+    result = epochs_to(bits, errors, every)
+    result |= {"learned": result["fallen"]["half"], "bits": float(bits[-1])}
     curve = bits[:: 1 if dense else 2].round(4).tolist()
     return {**result, "epochs": spec["epochs"], "curve": curve}
 
 
-def _on_vowels(spec):
-    return curves_of(*train_vowels(spec["seed"], keep=True, stop=1e-9, max_epochs=spec["epochs"]))
-
-
-def curves_of(data: VowelTask, run: jacobs1991.Run) -> tuple[ArrayN, ArrayN]:
-    """Bits about the pair of vowels and the error of a run that was kept, every `EVERY` epochs."""
+def on_vowels(params: Params, epochs: int) -> tuple[ArrayN, ArrayN]:
+    """Bits about the pair of vowels and the error, every `EVERY` epochs of training from here."""
+    data, run = train_vowels(params, keep=True, stop=1e-9, max_epochs=epochs)
     front = is_front(data.vowel_train).astype(int)
     bits = []
     errors = []
@@ -95,14 +89,23 @@ def for_good(curve: ArrayN, level: float) -> int:
     return int(below[-1]) + 1 if len(below) else 0
 
 
-def later(bits: ArrayN, errors: ArrayN, every: int, share: float = 0.5) -> float:
-    """Log of the epochs to a share of the specialisation over those to the same share of the fall
-    of the error, each at least one look.
+def epochs_to(bits: ArrayN, errors: ArrayN, every: int) -> Result:
+    """From both curves, with so many epochs between two looks: the epochs until every share of
+    `TIMES` of the bits at the end is there for good, and as "fallen" of the fall of the error.
     """
     fall = errors[0] - errors[-1]
-    looks = for_good(bits, share * bits[-1]), for_good(-errors, share * fall - errors[0])
-    first, second = (max(every * look, every) for look in looks)
-    return float(np.log(first / second))
+    fallen = {
+        name: every * for_good(-errors, share * fall - errors[0]) for name, share in TIMES.items()
+    }
+    known = {name: every * for_good(bits, share * bits[-1]) for name, share in TIMES.items()}
+    return {**known, "fallen": fallen}
+
+
+def later(run: Result, share: str, least: int) -> float:
+    """Log of the epochs to a share of the specialisation over those to the same share of the fall
+    of the error, each at least `least`.
+    """
+    return float(np.log(max(run[share], least) / max(run["fallen"][share], least)))
 
 
 def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Result]:
@@ -114,10 +117,7 @@ def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Resul
     for (task,), runs in grouped(specs, results, "task").items():
         least = EVERY if task == "vowels" else 1
         cell = {"task": task, "n": len(runs), **means(runs, *TIMES, "learned", "epochs", "bits")}
-        cell["later"] = {}
-        for name in TIMES:
-            times = np.maximum([[run[name], run["fallen"][name]] for run in runs], least)
-            cell["later"][name] = np.log(times[:, 0] / times[:, 1]).tolist()
+        cell["later"] = {share: [later(run, share, least) for run in runs] for share in TIMES}
         cells.append({**cell, "curves": [run["curve"] for run in runs]})
     return cells
 

@@ -27,6 +27,7 @@ from moe_np.experiments.common.statistics import Interval, wilson_interval
 from moe_np.experiments.common.verdicts import bonferroni_level, verdict
 from moe_np.experiments.why_it_works.allocation import (
     E,
+    start_of_vowels,
     taken_patches,
     taken_vowels,
     train_patches,
@@ -79,7 +80,7 @@ def random_run(spec: Spec) -> Result:
         return {"taken": rng.integers(E, size=(spec["runs"], len(CLUSTERS))).tolist()}
     for seed in range(spec["first"], spec["first"] + spec["runs"]):
         if spec["task"] == "vowels":
-            data, run = train_vowels(seed)
+            data, run = train_vowels(start_of_vowels(seed))
             taken.append(taken_vowels(data, run.params))
         else:
             bias = BIAS if spec["task"] == BIASED else 0.0
@@ -260,7 +261,8 @@ def start_run(spec: Spec) -> Result:
 def allocation(spec: Spec, seeds: dict[str, int]) -> list[int]:
     """The expert that takes each region, in a run with a seed per source of chance."""
     if spec["task"] == "vowels":
-        data, run = train_vowels(seeds["experts"], seeds["gate"], spec["scale"])
+        params = start_of_vowels(seeds["experts"], seeds["gate"], spec["scale"])
+        data, run = train_vowels(params)
         return taken_vowels(data, run.params)
     options = {"gate_scale": spec["scale"], "n": spec["n"], "epochs": spec["epochs"]}
     steps = train_patches(seeds["experts"], seeds["gate"], seeds["noise"], **options)

@@ -1,5 +1,6 @@
 """Stored at once, never run twice, the same bits for any number of jobs, nothing lost to a kill."""
 
+import itertools
 import json
 import os
 import signal
@@ -32,6 +33,12 @@ def fail_on_two(spec):
     if spec["seed"] == 2:
         raise RuntimeError("two")
     return noise(spec)
+
+
+def timed(spec):
+    start = time.monotonic()
+    time.sleep(0.02)
+    return {"process": os.getpid(), "start": start, "end": time.monotonic()}
 
 
 def specs(n, **more):
@@ -249,3 +256,20 @@ def test_workers_end_with_their_parent(tmp_path, how):
     process.communicate(timeout=LONGEST_WAIT)  # workers that live on would hold the pipe open
     assert wait_for(lambda: not living(process.pid)), "workers outlive their parent"
     assert len(list(tmp_path.rglob("*.json"))) >= 3
+
+
+def test_timed_runs_are_made_one_at_a_time_and_stored(tmp_path):
+    specs = [{"seed": seed} for seed in range(4)]
+    with Sweep(tmp_path, jobs=2, progress=False) as sweep:
+        with sweep.one_at_a_time() as single:
+            runs = single.map(timed, specs)
+        assert sweep.map(timed, specs) == runs
+    (process,) = {run["process"] for run in runs}
+    assert process != os.getpid()
+    runs.sort(key=lambda run: run["start"])
+    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(runs))
+
+
+def test_one_job_needs_no_other_process(tmp_path):
+    with Sweep(tmp_path, progress=False) as sweep, sweep.one_at_a_time() as single:
+        assert single.map(timed, [{"seed": 0}])[0]["process"] == os.getpid()

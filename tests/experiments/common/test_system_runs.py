@@ -1,14 +1,11 @@
 """Experiments of several systems: the order of their specs, their runs by system, their result."""
 
 import dataclasses
-import itertools
-import os
-import time
 
 import pytest
 
 from moe_np.experiments.common import system_runs
-from moe_np.experiments.common.sweep import Sweep, versions
+from moe_np.experiments.common.sweep import versions
 
 NAMES = ("dense", "sparse", "large")
 
@@ -21,12 +18,6 @@ class Config:
 
 def spec_of(config, system, seed):
     return {"system": system, "seed": seed, "width": config.width}
-
-
-def timed(spec):
-    start = time.monotonic()
-    time.sleep(0.02)
-    return {"process": os.getpid(), "start": start, "end": time.monotonic()}
 
 
 def order(specs):
@@ -66,21 +57,3 @@ def test_the_result_has_what_all_have_and_the_numbers_of_this_one():
     assert result["seeds"] == [0, 1]
     assert result["runs"] is runs
     assert result["versions"] == versions()
-
-
-@pytest.mark.seconds
-def test_timed_runs_are_made_one_at_a_time_and_stored(tmp_path):
-    specs = [{"seed": seed} for seed in range(4)]
-    with Sweep(tmp_path, jobs=2, progress=False) as sweep:
-        with system_runs.one_at_a_time(sweep) as single:
-            runs = single.map(timed, specs)
-        assert sweep.map(timed, specs) == runs
-    (process,) = {run["process"] for run in runs}
-    assert process != os.getpid()
-    runs.sort(key=lambda run: run["start"])
-    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(runs))
-
-
-def test_one_job_needs_no_other_process(tmp_path):
-    with Sweep(tmp_path, progress=False) as sweep, system_runs.one_at_a_time(sweep) as single:
-        assert single.map(timed, [{"seed": 0}])[0]["process"] == os.getpid()

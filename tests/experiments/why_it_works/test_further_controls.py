@@ -11,7 +11,7 @@ from moe_np.experiments.common.controlled_claims import MUST_FAIL, MUST_HOLD, of
 from moe_np.experiments.common.sweep import to_json
 from moe_np.experiments.why_it_works import further_controls
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
-from moe_np.experiments.why_it_works.further_controls import CONTROLS, CRITERIA
+from moe_np.experiments.why_it_works.further_controls import CONTROLS
 from moe_np.experiments.why_it_works.questions import FIRST_SEED
 
 FAST = ("learns", "k", "equal", "errors", "time", "start")
@@ -33,16 +33,16 @@ def test_every_question_has_a_control_of_either_kind():
         "k": {MUST_HOLD},
         "random": {MUST_HOLD, MUST_FAIL},
     }
-    for name, question in QUESTIONS.items():
+    for name in QUESTIONS:
         roles = [control.role for control in CONTROLS.get(name, ())]
         assert {*roles, *own.get(name, ())} == {MUST_HOLD, MUST_FAIL}, name
         if roles:
-            assert CRITERIA[name] is question.criterion and len(roles) == len(set(roles))
+            assert len(roles) == len(set(roles))
 
 
 @pytest.mark.parametrize("question", FAST)
 def test_values_lie_where_they_must(question):
-    rule = CRITERIA[question]
+    rule = QUESTIONS[question].criterion
     for control in CONTROLS[question]:
         found = np.mean(values(question, control.role, 30 if question == "start" else 3))
         assert (found > rule.smallest) == (control.role == MUST_HOLD), control.case
