@@ -463,7 +463,7 @@ assert reached["EM"] < reached["joint"] / 3
 # that was chosen after the numbers were seen.
 #
 # **Why does it work?** The same holds for the larger questions about mixtures. The experiment `why_it_works` asks
-# eleven, each with a criterion, a smallest difference that matters, and cases that were fixed before the runs.
+# twelve, each with a criterion, a smallest difference that matters, and cases that were fixed before the runs.
 
 # %%
 for name, question in QUESTIONS.items():

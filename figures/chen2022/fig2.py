@@ -101,6 +101,6 @@ def make(job: Job) -> str:
         "other notebooks, which divide each array by its own norm and draw the routing noise once; "
         "here are the algorithm and the runs of Table 1. At the last pass, mean ± population "
         "standard deviation:",
-        markdown_table(("setting", "experts", "ours", "published, Table 1"), rows),
+        markdown_table(("setting", "experts", "ours", "published, Table 1 (second-hand)"), rows),
     ]
     return "\n\n".join(parts)

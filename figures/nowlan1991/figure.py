@@ -3,9 +3,9 @@ beside ours.
 
 What to see in the first picture: each tint is the region in which the gate prefers one expert. With
 five experts and a width that begins large, neighbouring vowels share an expert, which tells them
-apart. With twenty experts and the paper's σ = .25 from the first step on, the competition is so
-hard that each expert in use answers with one vowel: the gate does all the work. In the second
-picture: test errors of all rows, ours as dots (one per run), published ones as diamonds.
+apart. With twenty experts and σ = .25 from the first step on, the competition is so hard that each
+expert in use answers with one vowel: the gate does all the work. In the second picture: test errors
+of all rows, ours as dots (one per run), published ones as diamonds.
 """
 
 from typing import TYPE_CHECKING

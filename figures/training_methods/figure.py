@@ -1,9 +1,8 @@
 """Ways to train the same mixture: how the loss falls (top), and where each run ends (bottom).
 
-What to see: no method is best on all three problems. EM is at the lowest loss of the pieces within
-a hundred passes, where gradient methods stop half-way in some runs and clusters of x alone mislead
-in all; on the patches it fits the training data as well as the other methods, and generalises less
-well than joint training. Evolution needs ten times the passes.
+What to see: at the top how soon the median run of each method comes to the level, the dashed line,
+or does not; at the bottom how far its runs lie from each other, and those that end far below the
+others. What follows for the sentences of articles stands in the table of claims.
 """
 
 from collections.abc import Callable

@@ -2,9 +2,9 @@
 
 What to see: left, the gradient of a gate with a bias towards one expert, at the moment at which it
 is let go after the experts were trained under it, and at 0 the largest of a usual run. Middle:
-when training leaves the bias, and where it does not in the time given. Right:
-with k = 1 and renormalised weights the router's gradient is exactly 0 and the error stays where it
-was; with the weight left as it is one expert per case is enough.
+when training leaves the bias, and where it does not in the time given. Right: with k = 1 and
+renormalised weights the router's gradient is exactly 0 and the router stays where it was; with the
+weight left as it is the router learns from one expert per case.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from moe_np.experiments.why_it_works.tasks import EQUATIONS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLE = "Why it works: why the gate does not collapse"
+TITLE = "Why it works: does the gate collapse?"
 ORDER = 145
 QUESTIONS = ("collapse", "k")
 COLOURS = {"cooperative": plots.ORANGE, "competitive": plots.GREEN, "mixture": plots.BLUE}

@@ -27,7 +27,7 @@ TITLE = "Why it works: when a mixture helps, and when there are too many experts
 ORDER = 140
 SHORT = {"straight": "straight\nrules", "waves": "wavy\nrules", "smooth": "one\nrule"}
 NAMES = [f"{'clouds' if clouds else 'one cloud'},\n{SHORT[rule]}" for clouds, rule in CELLS]
-QUESTIONS = ("help", "learns", "more", "harder")
+QUESTIONS = ("help", "learns", "more", "harder", "idle")
 
 
 def runs_in_words(counts: Iterable[int]) -> str:

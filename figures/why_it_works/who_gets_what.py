@@ -17,7 +17,7 @@ from figures import Job
 from moe_np import plots
 from moe_np.experiments import why_it_works
 from moe_np.experiments.common.experiment import Result
-from moe_np.experiments.why_it_works.who_gets_what import REGIONS
+from moe_np.experiments.why_it_works.allocation_at_random import REGIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ SOURCES = {  # of chance: colour, words
 def learning(ax: "Axes", summary: Sequence[Result]) -> None:
     """Bits about the region, as a share of those at the end, against the share of the epochs."""
     share = np.linspace(0, 100, 101)
-    for cell in summary:
+    for cell in summary[: len(TASKS)]:  # not the controls
         colour = TASKS[cell["task"]]
         curves = [
             np.interp(share, np.linspace(0, 100, len(bits)), bits) / bits[-1]
@@ -57,7 +57,7 @@ def counts(ax: "Axes", summary: Sequence[Result]) -> None:
     """One group of bars per region, one bar per expert."""
     place = 0.0
     ticks = {}
-    for cell in summary[:2]:  # not the controls
+    for cell in summary[: len(TASKS)]:  # not the controls
         colour = TASKS[cell["task"]]
         for region, runs in zip(REGIONS[cell["task"]], cell["counts"], strict=True):
             ax.bar(place + 0.1 * np.arange(len(runs)), runs, 0.09, color=colour)

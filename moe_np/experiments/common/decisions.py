@@ -1,8 +1,8 @@
 """Decisions on a claim, case by case, by a criterion that was fixed before the runs.
 
 A claim is looked at in several cases. In each one the interval of the measure is held against the
-criterion (`moe_np.experiments.common.verdicts`), at a level that holds for all cases of the claim
-together. From the cases follows the verdict on the claim, one of four:
+criterion (`moe_np.experiments.common.verdicts`), at a level that holds for all cases together that
+the experiment counts. From the cases follows the verdict on the claim, one of four:
 
     holds                     it holds in every case
     holds under a condition   it holds in some cases and not in all: the cases are the condition
@@ -43,7 +43,7 @@ Decision: TypeAlias = Result  # what `decide` returns
 
 
 def criterion(measure: str, smallest: float, direction: str, cases: int) -> Criterion:
-    """A criterion whose intervals hold for all `cases` of a claim together in 95 of 100 tables."""
+    """A criterion whose intervals hold for all `cases` together in 95 of 100 tables."""
     return Criterion(measure, smallest, direction, bonferroni_level(0.95, cases))
 
 

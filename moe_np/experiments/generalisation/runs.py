@@ -139,7 +139,7 @@ def _part(sets, name):
 
 def steps_to(run: Result, level: float) -> float:
     """Steps until the validation loss is at a level for the first time, on the straight line
-    between two points, and from chance at 0 steps. The last step where it never is.
+    between two points. The first point where it is there already, the last one where it never is.
     """
     losses = np.asarray(run["validation"])
     reached = np.flatnonzero(losses <= level)

@@ -17,6 +17,7 @@ from moe_np.experiments.common.statistics import Summary, describe, two_sample_t
 from moe_np.experiments.nowlan1991.runs import BY_NAME, PAPER, ROWS, SYSTEMS, summarise
 
 PARTS = {"train": "training", "test": "generalisation"}  # name here -> name in PAPER
+UNCONFIRMED = "from notes on the paper that could not be checked in a copy of it"
 CHOSEN = (
     "which formants the experts see (both F1, F2 and F1, F2, F3 are run)",
     "what is the test set (the other repetition of each word, since for new speakers a speaker's "
@@ -25,11 +26,11 @@ CHOSEN = (
     "20 experts and 20 hidden units, softmax outputs with one-hot targets for both, squared error "
     "for the net",
     "that the gate sees the formants beside the context (rows without them are run as well)",
-    "that σ is .25 from the first step on (rows in which it narrows from 2 are run as well)",
+    f"that σ is .25 (a value {UNCONFIRMED}) from the first step on (rows in which it narrows from "
+    "2 are run as well)",
     "initialisation, method (Adam on all cases) and number of steps, and the learning rate of each "
     "published row and system by its training error on separate seeds",
 )
-UNCONFIRMED = "from notes on the paper that could not be checked in a copy of it"
 NEAR = 2.0  # percentage points
 
 
@@ -186,9 +187,9 @@ def front_vowels(result: Result) -> str:
     often = "in " if shared > n / 2 else "does **not** come out as a rule: they do in "
     head = ("runs in which all four share", "two front vowels", "front and other", "experts in use")
     return (
-        f"**{PAPER['claim'].capitalize()}**: {often}{shared} of {plural(n, 'run')}. Two front "
-        "vowels go to the same expert more often than a front and another vowel in "
-        f"{closer} of {plural(len(rows), 'row')}. In percent of pairs of tokens of different "
+        f"**{PAPER['claim'].capitalize()}** ({UNCONFIRMED}): {often}{shared} of "
+        f"{plural(n, 'run')}. Two front vowels go to the same expert more often than a front and "
+        f"another vowel in {closer} of {plural(len(rows), 'row')}. In percent of pairs of tokens of different "
         "vowels; experts in use have at least 5 % of all tokens:\n\n"
         + markdown_table(("", *head), rows)
     )

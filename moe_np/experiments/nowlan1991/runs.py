@@ -32,7 +32,7 @@ ArrayNZ = Annotated[np.ndarray, "N, Z"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """σ is the paper's, the other values are chosen."""
+    """σ is the paper's, from notes that could not be checked; the other values are chosen."""
 
     sigma: float = 0.25
     sigma_start: float = 2.0  # in the rows in which σ narrows during the first 60 % of the steps

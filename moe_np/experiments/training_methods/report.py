@@ -14,8 +14,7 @@ from moe_np.experiments.common.reports import (
 )
 from moe_np.experiments.training_methods.claims import CLAIMS, INTERVALS, WITHDRAWN
 from moe_np.experiments.training_methods.runs import LONGER, SINGLE, SYSTEMS
-from moe_np.experiments.training_methods.seed_ranges import CEILING
-from moe_np.experiments.training_methods.summary import above_level
+from moe_np.experiments.training_methods.summary import DEFAULT, above_level
 
 COUNTS = {"failed": "failed", "stuck": "still", "unfinished": "unfinished"}  # key -> its word
 
@@ -110,10 +109,10 @@ def claims_table(result: Result) -> str:
         f"are new. The intervals of all {INTERVALS} cases and controls hold together in 95 of 100 "
         "tables (Bonferroni). There is one set of data per problem, so they are about "
         "initialisations only. A run that is not at the level when its budget ends is taken to "
-        f"need at least the budget and at most {CEILING} times as many passes, and an interval "
-        "goes from the bound for the least to that for the greatest ratio: with many such runs it "
-        "is wide, and nothing can be told. The range of the seconds per pass widens it in the same "
-        "way. d is the mean difference (of the middle of each range) divided by its deviation over "
+        f"need at least the budget and at most {DEFAULT.ceiling} times as many passes, and an "
+        "interval goes from the bound for the least to that for the greatest ratio: with many such "
+        "runs it is wide, and nothing can be told. The range of the seconds per pass widens it in "
+        "the same way. d is the mean difference (of the middle of each range) divided by its deviation over "
         "seeds. “Would hold in 80 % of cases from” is the power: the true value from which on as "
         "many seeds find that the claim holds. Controls are in italics; where one does not come "
         f"out, nothing can be told.\n\n{table}\n\n{withdrawn()}"
@@ -135,8 +134,9 @@ def sensitivity_table(result: Result) -> str:
         rows.append((row["thresholds"], cells, "; ".join(changed) or "none"))
     table = markdown_table(("threshold", "answers that change", "verdicts that change"), rows)
     return (
-        "**Sensitivity.** That the level is a tenth of the way, and where the way begins, are our "
-        f"choices. The same runs with others, cases and controls:\n\n{table}"
+        "**Sensitivity.** That the level is a tenth of the way, where the way begins, and how many "
+        "passes a run needs at most that misses the level are our choices. The same runs with "
+        f"others, cases and controls:\n\n{table}"
     )
 
 

@@ -2,7 +2,7 @@
 
 Two runs are compared from the same seed, that is from the same initialisation. A run that is not at
 the level when its budget ends needs more passes than that, and nobody knows how many more: up to
-CEILING times the budget, and a run that needs more than this counts as if it needed just as much.
+the ceiling times the budget, and a run that needs more counts as if it needed just as much.
 So its number is a range, and so is the ratio of two. Seconds per pass are a range as well.
 
 The interval of a case goes from the lower bound for the least of all these values to the upper
@@ -20,8 +20,6 @@ from moe_np.experiments.common.experiment import Result
 from moe_np.experiments.common.statistics import Interval
 from moe_np.experiments.common.verdicts import Criterion, verdict
 
-CEILING = 10  # times the budget
-
 
 class Range(NamedTuple):
     """The least and the greatest value that each run may have, by seed."""
@@ -36,8 +34,9 @@ Measure = Callable[[Result, str, str, str], Range]  # of a result, a problem, an
 def passes(result: Result, problem: str, system: str) -> Range:
     """The passes to the level of the runs of a system."""
     budget = result["checkpoints"][system][-1]
-    reached = result["summary"][problem]["systems"][system]["reached"]
-    ends = [(budget, CEILING * budget) if p is None else (p, p) for p in reached]
+    summary = result["summary"][problem]
+    reached = summary["systems"][system]["reached"]
+    ends = [(budget, summary["ceiling"] * budget) if p is None else (p, p) for p in reached]
     return Range(*np.array(ends, float).T)
 
 

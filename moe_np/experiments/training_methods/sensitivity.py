@@ -11,6 +11,8 @@ THRESHOLDS = {  # in words -> thresholds of which one is not the default
         best="median of equal budget"
     ),
     "the way begins at the single best run": DEFAULT._replace(best="single run"),
+    "a run that misses the level needs at most 3 times its budget": DEFAULT._replace(ceiling=3),
+    "at most 30 times": DEFAULT._replace(ceiling=30),
 }
 
 

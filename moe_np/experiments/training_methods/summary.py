@@ -8,9 +8,11 @@
     unfinished  above the level, and still gaining
     failed      test quality not even half-way from one expert alone to the best method's median
 
-The fractions are our choices, `Thresholds`; `sensitivity.py` has the verdicts under other ones.
-Without runs of one expert alone there is no level, and nothing that is measured by it. The controls
-of the claims take no part in the level, and none in what counts as failed.
+These numbers are our choices, `Thresholds`. No claim is decided by what is stuck, unfinished or
+failed: these are columns of the tables. `sensitivity.py` has the verdicts with other levels and
+another `ceiling`, the passes that a run which is not there at the end may need at most. Without
+runs of one expert alone there is no level, and nothing that is measured by it. The controls of the
+claims take no part in the level, and none in what counts as failed.
 """
 
 import math
@@ -33,6 +35,7 @@ class Thresholds(NamedTuple):
     late: float = 0.8  # of the passes: the last fifth begins
     half: float = 0.5  # of the way in quality
     best: str = "median"  # where the way begins, a key of BEST
+    ceiling: float = 10  # times the budget, that a run which misses the level needs at most
 
 
 DEFAULT = Thresholds()
@@ -42,7 +45,7 @@ MEASURES = ("loss", "quality", "quality_hard", "specialisation", "idle", "variet
 
 
 def summarise(result: Result, problem: str, thresholds: Thresholds = DEFAULT) -> Result:
-    """{"level", "failure", "best", "alone", "systems": {system: {...}}} of one problem.
+    """{"level", "failure", "best", "alone", "ceiling", "systems": {system: {...}}} of one problem.
 
     Per system: means and sample standard deviations, in TUNED "gains" (nats that the experts gain
     when they go on), and where there is a level "stuck",
@@ -53,6 +56,7 @@ def summarise(result: Result, problem: str, thresholds: Thresholds = DEFAULT) ->
     methods = {name: runs for name, runs in systems.items() if name not in CONTROLS}
     best = _best(methods, choice("thresholds.best", thresholds.best, BEST))
     summary = {"level": None, "failure": None, "best": best, "alone": None, "systems": {}}
+    summary["ceiling"] = thresholds.ceiling
     if SINGLE in systems:
         alone = float(_values(systems[SINGLE], "loss").mean())
         summary |= {"level": best + thresholds.level * (alone - best), "alone": alone}

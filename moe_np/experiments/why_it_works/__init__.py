@@ -1,4 +1,4 @@
-"""Why a mixture of experts works: eleven claims of articles and papers, each against numbers."""
+"""Why a mixture of experts works: twelve claims of articles and papers, each against numbers."""
 
 from moe_np.experiments.why_it_works.experiment import (
     OPTIONS,
@@ -13,4 +13,4 @@ from moe_np.experiments.why_it_works.experiment import (
 from moe_np.experiments.why_it_works.questions import Config
 from moe_np.experiments.why_it_works.report import report
 
-SUMMARY = "why a mixture works: eleven claims of articles and papers, each against numbers"
+SUMMARY = "why a mixture works: twelve claims of articles and papers, each against numbers"

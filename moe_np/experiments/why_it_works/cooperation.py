@@ -237,7 +237,10 @@ def errors_verdict(summary: list[Result]) -> tuple[str, str]:
 
 ERRORS = Question(
     "Which error makes experts cooperate, which compete?",
-    "eq. 1 couples the experts, eq. 2 and eq. 3 make each answer alone (Jacobs et al. 1991)",
+    "eq. 1 couples the experts, eq. 2 and eq. 3 make each answer alone",
+    "Jacobs et al. 1991",
+    "Vowels, and a regression of four regions, from the same initial parameters under each error: "
+    "how long is trained, and σ of eq. 3, are varied.",
     errors_specs,
     errors_run,
     errors_summary,

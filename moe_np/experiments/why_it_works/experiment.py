@@ -17,9 +17,11 @@ from moe_np.experiments.common.experiment import Result, Spec, selected
 from moe_np.experiments.common.sweep import Sweep, versions
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD
 from moe_np.experiments.why_it_works import (
+    allocation_at_random,
     cooperation,
     further_controls,
     gate_collapse,
+    idle_experts,
     more_experts,
     one_expert_or_two,
     what_the_gate_learns,
@@ -35,12 +37,13 @@ QUESTIONS = {
     "learns": what_the_gate_learns.LEARNS,
     "more": more_experts.MORE,
     "harder": more_experts.HARDER,
+    "idle": idle_experts.IDLE,
     "collapse": gate_collapse.COLLAPSE,
     "k": one_expert_or_two.ONE_OR_TWO,
     "equal": why_experts_differ.EQUAL,
     "errors": cooperation.ERRORS,
     "time": when_experts_specialise.TIME,
-    "random": who_gets_what.RANDOM,
+    "random": allocation_at_random.RANDOM,
     "start": who_gets_what.START,
 }
 # what is claimed; there are no published numbers

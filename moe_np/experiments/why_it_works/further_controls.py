@@ -18,14 +18,11 @@ from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.verdicts import Criterion
 from moe_np.experiments.why_it_works import more_experts as more
 from moe_np.experiments.why_it_works import one_expert_or_two as one_or_two
-from moe_np.experiments.why_it_works import what_the_gate_learns as gate_learns
-from moe_np.experiments.why_it_works import when_experts_specialise as times
 from moe_np.experiments.why_it_works.allocation import (
     start_of_vowels,
     taken_patches,
     taken_vowels,
     train_patches,
-    train_vowels,
 )
 from moe_np.experiments.why_it_works.cooperation import (
     SIGMA,
@@ -33,33 +30,14 @@ from moe_np.experiments.why_it_works.cooperation import (
     train_on_regression,
     train_on_vowels,
 )
-from moe_np.experiments.why_it_works.questions import FIRST_SEED
+from moe_np.experiments.why_it_works.questions import OTHER_SEED
 from moe_np.experiments.why_it_works.tasks import fit_em, vowels
 from moe_np.experiments.why_it_works.when_it_helps import fit_net
 from moe_np.experiments.why_it_works.why_experts_differ import EPOCHS, equal_run
-from moe_np.layers import diagnostics, sparse_layer
+from moe_np.layers import sparse_layer
 from moe_np.layers.experts import LINEAR
 from moe_np.mixtures.jacobs1991_net import net_predict
-from moe_np.routing import kmeans
 from moe_np.routing.contract import Routing
-
-FIRST = FIRST_SEED + 10_000  # seeds that no run of a question has
-
-
-# --- What the gate learns -------------------------------------------------------------------------
-
-
-def other_kmeans(seed: int, quick: bool) -> float:
-    """Bits about the cloud of k-means from one start, less 90 % of those from another."""
-    rng = np.random.default_rng(seed)
-    cases = regimes.draw(regimes.make_task(rng), 400, rng)
-    bits = []
-    for start in (0, 1):
-        centroids, _ = kmeans.fit(np.random.default_rng([seed, start]), cases.x, 4, rounds=20)
-        expert = kmeans.route(centroids, cases.x, k=1, weights="one")[0].expert
-        bits.append(diagnostics.mutual_information(expert, cases.region, rng).bits)
-    return bits[0] - gate_learns.SHARE * bits[1]
-
 
 # --- More experts ---------------------------------------------------------------------------------
 
@@ -179,29 +157,7 @@ def other_initialisation(seed: int, quick: bool) -> float:
     return shares[0] - shares[1]
 
 
-# --- When experts specialise, and in what ---------------------------------------------------------
-
-
-def half_the_pace(seed: int, quick: bool) -> float:
-    """Log of the epochs to half of the specialisation, each counted twice, over those to half of
-    the fall of the error, on the patches.
-    """
-    sizes = {"n": 500, "epochs": 60} if quick else {"n": 2000, "epochs": 120}
-    bits, errors = times.on_patches({"seed": seed, **sizes})
-    return times.later(times.epochs_to(np.repeat(bits, 2), errors, every=1), "half", least=1)
-
-
-def trained_gate(seed: int, quick: bool) -> float:
-    """The same on the vowels, with each epoch counted once: the gate begins as another run ended,
-    and has nothing to learn.
-    """
-    epochs = 300 if quick else 3000
-    params = start_of_vowels(seed)
-    trained = train_vowels(params, stop=1e-9, max_epochs=epochs)[1].params
-    params |= {name: trained[name] for name in ("U", "c")}
-    bits, errors = times.on_vowels(params, epochs)
-    run = times.epochs_to(bits, errors, times.EVERY)
-    return times.later(run, "half", least=times.EVERY)
+# --- Whether the allocation follows the gate's beginning ------------------------------------------
 
 
 def before_training(seed: int, quick: bool) -> float:
@@ -240,7 +196,6 @@ class Control(NamedTuple):
 
 
 CONTROLS = {
-    "learns": (Control(MUST_HOLD, "k-means from another start", other_kmeans, 20),),
     "more": (
         Control(MUST_HOLD, "against a network that stays", network_that_stays, 200),
         Control(
@@ -257,10 +212,6 @@ CONTROLS = {
         Control(MUST_HOLD, "regression, eq. 1 with an even gate against eq. 3", even_gate, 20),
         Control(MUST_FAIL, "vowels, eq. 3 from another start", other_initialisation, 12),
     ),
-    "time": (
-        Control(MUST_HOLD, "patches, specialisation at half the pace", half_the_pace, 25),
-        Control(MUST_FAIL, "vowels, the gate of a trained mixture", trained_gate, 25),
-    ),
     "start": (
         Control(MUST_HOLD, "vowels at 2, before training", before_training, 60),
         Control(MUST_FAIL, "patches, a gate that begins at 0", no_beginning, 240),
@@ -273,7 +224,8 @@ def specs(question: str, most: int | None, quick: bool) -> list[Spec]:
     return [
         {"control": control.case, "seed": seed, "quick": quick}
         for control in CONTROLS.get(question, ())
-        for seed in range(FIRST, FIRST + min(2 if quick else control.runs, most or control.runs))
+        for runs in (2 if quick else control.runs,)
+        for seed in range(OTHER_SEED, OTHER_SEED + min(runs, most or runs))
     ]
 
 

@@ -20,7 +20,7 @@ from moe_np.experiments.common.decisions import CONDITION, Decision, decide
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import interval, plural
 from moe_np.experiments.common.verdicts import CANNOT_BE_TOLD, HOLDS, NOT_SUPPORTED
-from moe_np.experiments.why_it_works.gate_collapse import length
+from moe_np.experiments.why_it_works.biased_gate import length
 from moe_np.experiments.why_it_works.questions import (
     Config,
     Question,
@@ -197,6 +197,9 @@ def k_verdict(summary: list[Result]) -> tuple[str, str]:
 ONE_OR_TWO = Question(
     "Are two experts needed for the router to learn?",
     "at least two experts are needed for the router to learn",
+    "popular articles; Shazeer et al. 2017 suspected it, by Fedus et al. 2022",
+    "One expert per case. Whether there is one or two, and whether the weights that are kept are "
+    "divided by their sum, are kept apart.",
     k_specs,
     k_run,
     k_summary,

@@ -10,8 +10,10 @@ that is computed from these numbers. Questions lie in
     why_experts_differ    what keeps experts apart
     cooperation           which error makes experts cooperate
     when_experts_specialise   whether specialisation takes time
-    who_gets_what         whether it is random, and follows the gate
+    allocation_at_random  whether it is random who gets what
+    who_gets_what         whether it follows the gate's beginning
     more_experts          more and more experts; harder regions
+    idle_experts          whether some contribute nothing
 """
 
 import dataclasses
@@ -26,14 +28,16 @@ from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.statistics import describe
 from moe_np.experiments.common.verdicts import Criterion
 
-# Criteria, controls and numbers of runs were changed after runs with seeds up to 1199 were looked
-# at, so these seeds are new ones.
-FIRST_SEED = 5000
+# Cases, criteria, controls and numbers of runs were changed after runs with seeds up to 20,000 were
+# looked at, so these seeds are new ones.
+FIRST_SEED = 40_000
+OTHER_SEED = FIRST_SEED + 10_000  # of controls with runs of their own
 INTERVALS = {  # of the cases, the controls and what is tested beside them
     "help": 9,
-    "learns": 7,
+    "learns": 8,
     "more": 5,
-    "harder": 9,
+    "harder": 7,
+    "idle": 4,
     "collapse": 25,
     "k": 5,
     "equal": 8,
@@ -76,6 +80,9 @@ def criterion_of_table(measure: str, smallest: float, direction: str) -> Criteri
 class Question(NamedTuple):
     """A question, what is claimed, and how it is answered.
 
+    claim       in our words
+    source      where it is said
+    case        the case in which it is said, and the factors that are kept apart
     specs       (config, quick) -> the specs of its runs, without the name of the question
     run         (spec) -> the JSON-able result of one run
     summarise   (specs, results) -> what they show, JSON-able
@@ -90,6 +97,8 @@ class Question(NamedTuple):
 
     title: str
     claim: str
+    source: str
+    case: str
     specs: Callable[[Config, bool], list[Spec]]
     run: Callable[[Spec], Result]
     summarise: Callable[[Sequence[Spec], Sequence[Result]], Any]

@@ -13,13 +13,13 @@ from moe_np.experiments.common.reports import (
     mean_sd,
 )
 from moe_np.experiments.why_it_works.allocation import E
+from moe_np.experiments.why_it_works.allocation_at_random import REGIONS
 from moe_np.experiments.why_it_works.cooperation import errors_sensitivity
 from moe_np.experiments.why_it_works.experiment import QUESTIONS
 from moe_np.experiments.why_it_works.questions import ALL_INTERVALS
 from moe_np.experiments.why_it_works.tasks import EQUATIONS
 from moe_np.experiments.why_it_works.when_experts_specialise import TIMES
 from moe_np.experiments.why_it_works.when_it_helps import cell_name
-from moe_np.experiments.why_it_works.who_gets_what import REGIONS
 
 CORRECTION = (
     "Every question has a criterion that was fixed before the runs. The "
@@ -50,14 +50,15 @@ def report(result: Result) -> str:
 
 def section(name: str, answer: Result) -> str:
     """One question: claim, table, verdict."""
-    claim = f"Claimed: {answer['claim']}. Verdict: {WORDS[answer['holds']]}."
-    parts = [f"**{QUESTIONS[name].title}** {claim}", TABLES[name](answer["summary"])]
+    question = QUESTIONS[name]
+    claim = f"Claimed: {answer['claim']} ({question.source}). Verdict: {WORDS[answer['holds']]}."
+    parts = [f"**{question.title}** {claim}", question.case, TABLES[name](answer["summary"])]
     if name in DEVIATIONS_OF:
         parts.append(_caption(answer, DEVIATIONS_OF[name]))
-    parts += [_criterion(QUESTIONS[name]), table(answer["decisions"])]
+    parts += [_criterion(question), table(answer["decisions"])]
     if name == "errors":
         parts.append(decisions_table(errors_sensitivity(answer["summary"])))
-    return "\n\n".join([*parts, f"{answer['verdict']} {_sensitivity(QUESTIONS[name], answer)}"])
+    return "\n\n".join([*parts, f"{answer['verdict']} {_sensitivity(question, answer)}"])
 
 
 def _sensitivity(question, answer):
@@ -145,18 +146,21 @@ def harder_table(summary: Result) -> str:
     ]
     amplitude = "waves on the right, amplitude"
     curve = markdown_table((amplitude, "experts on the straight half", "on the wavy half"), rows)
-    names = ("in use", "front", "back", "front wrong", "back wrong")
+    names = ("front", "back", "front wrong", "back wrong")
     rows = [
-        (
-            cell["experts"],
-            *(mean_sd(cell[name], 1) for name in names),
-            f"{cell['without the idle'][0]:+.4f}",
-        )
-        for cell in summary["vowels"]
+        (cell["experts"], *(mean_sd(cell[name], 1) for name in names)) for cell in summary["vowels"]
     ]
-    head = ("vowels: experts", "in use", "for [i] [ɪ]", "for [ɑ] [ʌ]")
-    head += ("% wrong there", "and there", "idle taken away")
+    head = ("vowels: experts", "in use for [i] [ɪ]", "for [ɑ] [ʌ]", "% wrong there", "and there")
     return f"{curve}\n\n{markdown_table(head, rows)}"
+
+
+def idle_table(summary: Sequence[Result]) -> str:
+    """Experts in use, and what the error loses without the others."""
+    rows = [
+        (cell["task"], mean_sd(cell["in use"], 1), f"{cell['without the idle'][0]:+.4f}")
+        for cell in summary
+    ]
+    return markdown_table(("", "in use", "squared error, the idle taken away"), rows)
 
 
 # --- The gate -------------------------------------------------------------------------------------
@@ -293,6 +297,7 @@ TABLES = {
     "learns": learns_table,
     "more": more_table,
     "harder": harder_table,
+    "idle": idle_table,
     "collapse": collapse_table,
     "k": k_table,
     "equal": equal_table,

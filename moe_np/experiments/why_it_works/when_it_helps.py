@@ -274,6 +274,10 @@ def _sign_matters(patches):
 HELP = Question(
     "When does a mixture help?",
     "when the data have natural clusters",
+    "popular articles; no paper is named",
+    "The articles' clusters are clusters of inputs that have a rule of their own. Whether inputs "
+    "form clusters, and whether a rule is one that an expert can have, are kept apart: three kinds "
+    "of rules, in clouds and in one cloud. The rival is a network of equal size.",
     help_specs,
     help_run,
     help_summary,

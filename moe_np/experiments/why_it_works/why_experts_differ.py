@@ -180,6 +180,9 @@ def equal_verdict(summary: list[Result]) -> tuple[str, str]:
 EQUAL = Question(
     "What stops experts from becoming equal?",
     "if they were, they would perform badly and large gradients would part them",
+    "popular articles; no paper is named",
+    "Experts that are nearly equal. The bad performance, and a gate that learns, are kept apart, "
+    "under each of the three errors of 1991.",
     equal_specs,
     equal_run,
     equal_summary,

@@ -9,10 +9,15 @@ from moe_np.base.machine import one_blas_thread
 from moe_np.experiments import why_it_works
 from moe_np.experiments.common.sweep import Sweep, to_json
 from moe_np.experiments.why_it_works import (
+    allocation_at_random,
+    biased_gate,
     cooperation,
     gate_collapse,
+    idle_experts,
     more_experts,
     one_expert_or_two,
+    what_the_gate_learns,
+    when_experts_specialise,
     when_it_helps,
     who_gets_what,
 )
@@ -69,6 +74,7 @@ def test_every_question_runs_and_decides(name, quick_vowels):
     assert answer["claim"] == question.claim and answer["runs"] == len(runs)
     words = answer["verdict"]
     assert question.reason.endswith(".") and question.criterion.level >= 0.95
+    assert question.source and question.case.endswith(".")
     assert len(answer["decisions"]) >= 1
     assert section(name, answer).count("Sensitivity, the verdict with") == 1
     assert answer["holds"] in WORDS and words.endswith(".") and "nan" not in words
@@ -80,7 +86,7 @@ def test_a_result_has_what_the_contract_says(quick_vowels):
     with Sweep(jobs=1, progress=False) as sweep:
         result = why_it_works.run(CONFIG, sweep=sweep, quick=True, only=("k", "time"))
         assert json.loads(to_json(result)) == json.loads(to_json(result))
-        assert list(result["questions"]) == ["k", "time"] and result["seeds"] == [5000, 5001]
+        assert list(result["questions"]) == ["k", "time"] and result["seeds"] == [40_000, 40_001]
         report = why_it_works.report(result)
         assert "*Criterion.* The claim holds if the whole" in report and "Bonferroni" in report
         assert all(question["decisions"] for question in result["questions"].values())
@@ -111,22 +117,23 @@ def test_an_effect_size_is_left_out_where_the_runs_hardly_differ():
 
 def test_the_intervals_of_the_table_are_counted():
     """Those of the cases and controls, of the effect of clouds, of both rises of the error, and of
-    the runs in which regions have an expert in common.
+    the evenness of the allocation.
     """
     scales = who_gets_what.SCALES.items()
-    kinds = {(s["kind"], s["bias"]) for s in gate_collapse.collapse_specs(Config(), False)}
+    kinds = {(s["kind"], s["bias"]) for s in biased_gate.collapse_specs(Config(), False)}
     unbiased = sum(bias == 0 for _, bias in kinds)
     own = {
         "help": len(when_it_helps.CELLS) + len(when_it_helps.RULES),
-        "learns": len(when_it_helps.CELLS),
+        "learns": len(when_it_helps.CELLS) + len(what_the_gate_learns.CONTROLS),
         "more": 1 + 2,
-        "harder": len(more_experts.AMPLITUDES) + 2 * len(more_experts.VOWEL_EXPERTS),
+        "harder": len(more_experts.AMPLITUDES) + len(more_experts.VOWEL_EXPERTS),
+        "idle": len(idle_experts.EXPERTS),
         "collapse": len(kinds) - unbiased + unbiased * len(gate_collapse.CONTROLS),
         "k": len(one_expert_or_two.RIVALS),
         "equal": 2 * len(LEARNING_RATES),
         "errors": 2 * len(cooperation.TASKS),
-        "time": 2,
-        "random": 2 * len(who_gets_what.REGIONS) - len(who_gets_what.ROLES),
+        "time": 2 + len(when_experts_specialise.ROLES),
+        "random": 2 * len(allocation_at_random.REGIONS) - len(allocation_at_random.ROLES),
         "start": sum(len(s) * len(who_gets_what.SOURCES[task]) for task, s in scales),
     }
     further = {name: len(CONTROLS.get(name, ())) for name in own}
