@@ -189,7 +189,7 @@ def front_vowels(result: Result) -> str:
     return (
         f"**{PAPER['claim'].capitalize()}** ({UNCONFIRMED}): {often}{shared} of "
         f"{plural(n, 'run')}. Two front vowels go to the same expert more often than a front and "
-        f"another vowel in {closer} of {plural(len(rows), 'row')}. In percent of pairs of tokens of different "
-        "vowels; experts in use have at least 5 % of all tokens:\n\n"
+        f"another vowel in {closer} of {plural(len(rows), 'row')}. In percent of pairs of tokens "
+        "of different vowels; experts in use have at least 5 % of all tokens:\n\n"
         + markdown_table(("", *head), rows)
     )

@@ -112,9 +112,10 @@ def claims_table(result: Result) -> str:
         f"need at least the budget and at most {DEFAULT.ceiling} times as many passes, and an "
         "interval goes from the bound for the least to that for the greatest ratio: with many such "
         "runs it is wide, and nothing can be told. The range of the seconds per pass widens it in "
-        "the same way. d is the mean difference (of the middle of each range) divided by its deviation over "
-        "seeds. “Would hold in 80 % of cases from” is the power: the true value from which on as "
-        "many seeds find that the claim holds. Controls are in italics; where one does not come "
+        "the same way. d is the mean difference (of the middle of each range) divided by its "
+        "deviation over seeds. “Would hold in 80 % of cases from” is the power: the true value "
+        "from which on as many seeds find that the claim holds. Controls are in italics; where one "
+        "does not come "
         f"out, nothing can be told.\n\n{table}\n\n{withdrawn()}"
     )
 

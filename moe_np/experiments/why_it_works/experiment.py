@@ -53,7 +53,7 @@ OPTIONS = ()
 # the other questions take seconds
 SMOKE = {"only": ("collapse", "k", "errors", "time", "random", "start"), "quick": True}
 # of the configuration: numbers of runs
-SIZES = ("seeds", "few", "fits", "pairs", "smooth", "straight", "blocks", "bases")
+SIZES = ("seeds", "few", "fits", "pairs", "smooth", "blocks", "bases")
 
 
 def run_one(spec: Spec) -> Result:

@@ -59,7 +59,6 @@ class Config:
     experts: tuple = (1, 2, 3, 4, 6, 8, 12)
     pairs: int = 100  # of two fits whose difference varies much from seed to seed
     smooth: int = 30  # of a mixture and a network where the difference is large beside its spread
-    straight: int = 130  # of the curve without waves, where two counts must be shown to be alike
     blocks: int = 40  # of 25 runs, for the allocation
     bases: int = 60  # runs whose allocation is compared with that of other runs
 
