@@ -89,10 +89,13 @@ def _initial(rng, distance):
 def growth_rate(curve: Sequence[float], low: float = 1e-7, high: float = 1e-3) -> float | None:
     """Growth of the log difference per epoch, while the difference is between low and high.
 
-    If it never is, in the last half of the epochs. None where the experts are exactly equal.
+    If it never is, in the last half of the epochs. Until the experts are exactly equal, if they
+    become so; None where they are so within three looks.
     """
     curve = np.asarray(curve)
-    if not curve.all():
+    if (equal := np.flatnonzero(curve == 0)).size:
+        curve = curve[: equal[0]]
+    if len(curve) < 4:
         return None
     epochs = EVERY * np.arange(len(curve))
     inside = (curve > low) & (curve < high)

@@ -22,6 +22,8 @@ def test_the_growth_rate_is_that_of_the_logarithm():
     assert growth_rate(1e-9 * np.exp(0.01 * epochs)) == pytest.approx(0.01)
     assert growth_rate(1e-8 * np.exp(-0.002 * epochs)) == pytest.approx(-0.002)
     assert growth_rate(np.zeros(100)) is None
+    shrinking = 1e-8 * np.exp(-0.002 * epochs)
+    assert growth_rate(np.append(shrinking, [0, 0])) == pytest.approx(-0.002)
 
 
 def equal_cells(rates):
