@@ -103,10 +103,11 @@ MORE_CRITERION = criterion_of_table(
 MORE_REASON = (
     "Any model that grows overfits so few cases at some size. So the claim says something of "
     "mixtures only if their error rises by more than that of a network which grows alike, by a "
-    "tenth at least. It must hold against a network that stays as it is, and fail for a mixture "
-    "that does so. Against a network that grew ten times as far, an earlier control, the spread "
-    "was so large that 40 seeds could not tell. Fifteen seeds could show only a difference of more "
-    "than a half, and their spread gave the number of seeds, which are new ones."
+    "tenth at least. Against a network that stays as it is it must hold where experts are added, "
+    "and fail where they are taken away. Two earlier controls that had to fail, against a network "
+    "that grew ten times as far and for a mixture that stayed, had so much spread that they could "
+    "not tell. Fifteen seeds could show only a difference of more than a half, and their spread "
+    "gave the number of seeds, which are new ones."
 )
 
 
