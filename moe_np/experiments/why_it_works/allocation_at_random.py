@@ -165,7 +165,8 @@ def _alone_decision(cell, factor):
     by_chance = in_common(len(cell["counts"]))
     share = wilson_interval(cell["shared"], cell["n"], level=RANDOM_CRITERION.level)
     low, middle, high = (
-        math.log(max(v, 1e-9) / by_chance) for v in (share.low, share.estimate, share.high)
+        math.log(max(v, 0.5 / cell["n"]) / by_chance)  # no run at all counts as half of one
+        for v in (share.low, share.estimate, share.high)
     )
     least = 0 if low < 0 < high else min(abs(low), abs(high))
     bounds = (v - math.log(factor) for v in (abs(middle), least, max(abs(low), abs(high))))
