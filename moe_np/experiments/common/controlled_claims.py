@@ -3,14 +3,14 @@
 Every case has a decision (`moe_np.experiments.common.decisions`), and so has every control; a
 decision without a "role" is on a case. Where a control does not come out, nothing can be told.
 
-    of_role, with_role        the decisions on the cases, or on the controls
-    came_out                  whether the controls did as they must
-    verdict_with_controls     the verdict on the claim
-    words_of_controls         which controls did not come out
-    section                   the claim in words and with its table
+    of_role, with_role, with_roles  the decisions on the cases, or on the controls
+    came_out                        whether the controls did as they must
+    verdict_with_controls           the verdict on the claim
+    words_of_controls               which controls did not come out
+    section                         the claim in words and with its table
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from moe_np.experiments.common.decisions import (
@@ -55,6 +55,11 @@ class Claim(NamedTuple):
 def with_role(role: str, decision: Decision) -> Decision:
     """The decision on a control, or on what is tested beside the claim."""
     return {**decision, "role": role}
+
+
+def with_roles(roles: Mapping[str, str], decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions; those whose case has a role in {case: role} with it."""
+    return [with_role(roles[d["case"]], d) if d["case"] in roles else d for d in decisions]
 
 
 def of_role(decisions: Sequence[Decision], role: str = CASE) -> list[Decision]:

@@ -10,7 +10,7 @@ the experiment counts. From the cases follows the verdict on the claim, one of f
     cannot be told            the rest
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from moe_np.experiments.common.experiment import Result
@@ -107,7 +107,7 @@ def other_thresholds(
 
     whole   the verdict on the claim from the decisions, which keep their other entries
     """
-    words = []
+    verdicts = {}
     for factor in (0.5, 2):
         smallest = factor * rule.smallest
         changed = []
@@ -115,8 +115,14 @@ def other_thresholds(
             bounds = Interval(*(decision[key] for key in ("estimate", "low", "high", "level")))
             other = rule._replace(smallest=smallest, level=bounds.level)
             changed.append({**decision, "verdict": verdict(other, bounds)})
-        words.append(f"with {smallest:g}, {whole(changed)}")
-    return f"Sensitivity, the verdict with another smallest difference: {join(words)}."
+        verdicts[smallest] = whole(changed)
+    return sensitivity_in_words("smallest difference", verdicts)
+
+
+def sensitivity_in_words(choice: str, verdicts: Mapping[float, str]) -> str:
+    """A sentence: the verdict with other values of what we chose, {value: verdict}."""
+    words = join(f"with {value:g}, {verdict}" for value, verdict in verdicts.items())
+    return f"Sensitivity, the verdict with another {choice}: {words}."
 
 
 def in_words(decisions: Sequence[Decision]) -> str:

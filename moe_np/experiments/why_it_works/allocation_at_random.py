@@ -19,9 +19,10 @@ from moe_np.experiments.common.controlled_claims import (
     of_role,
     verdict_with_controls,
     with_role,
+    with_roles,
     words_of_controls,
 )
-from moe_np.experiments.common.decisions import Decision, in_words
+from moe_np.experiments.common.decisions import Decision, in_words, sensitivity_in_words
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.power import POWER
 from moe_np.experiments.common.reports import interval, join
@@ -147,8 +148,7 @@ RANDOM_REASON = (
 
 def random_decisions(summary: list[Result], factor: float = FACTOR) -> list[Decision]:
     """One per task, that of a control with its role; then the evenness of the cases."""
-    decisions = [_alone_decision(cell, factor) for cell in summary]
-    decisions = [with_role(ROLES[d["case"]], d) if d["case"] in ROLES else d for d in decisions]
+    decisions = with_roles(ROLES, [_alone_decision(cell, factor) for cell in summary])
     free = [cell for cell in summary if cell["task"] not in ROLES]
     return [*decisions, *(with_role(BESIDE, _even_decision(cell)) for cell in free)]
 
@@ -255,11 +255,8 @@ def _avoidance(cell):
 
 def random_sensitivity(summary: list[Result]) -> str:
     """The verdict with other factors."""
-    words = [
-        f"with {factor:g}, {verdict_with_controls(random_decisions(summary, factor))}"
-        for factor in OTHER_FACTORS
-    ]
-    return f"Sensitivity, the verdict with another factor than {FACTOR:g}: {join(words)}."
+    verdicts = {f: verdict_with_controls(random_decisions(summary, f)) for f in OTHER_FACTORS}
+    return sensitivity_in_words(f"factor than {FACTOR:g}", verdicts)
 
 
 RANDOM = Question(

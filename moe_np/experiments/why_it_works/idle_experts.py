@@ -11,7 +11,7 @@ from moe_np.experiments.common.controlled_claims import (
     MUST_HOLD,
     of_role,
     verdict_with_controls,
-    with_role,
+    with_roles,
     words_of_controls,
 )
 from moe_np.experiments.common.decisions import Decision, decide, in_words
@@ -93,7 +93,7 @@ REASON = (
 def idle_decisions(summary: list[Result]) -> list[Decision]:
     """One per task, that of a control with its role."""
     decisions = [decide(cell["task"], CRITERION, cell["idle"]) for cell in summary]
-    return [with_role(ROLES[d["case"]], d) if d["case"] in ROLES else d for d in decisions]
+    return with_roles(ROLES, decisions)
 
 
 def idle_verdict(summary: list[Result]) -> tuple[str, str]:

@@ -18,7 +18,13 @@ from moe_np.experiments.common.controlled_claims import (
     with_role,
     words_of_controls,
 )
-from moe_np.experiments.common.decisions import CONDITION, Decision, decide, in_words
+from moe_np.experiments.common.decisions import (
+    CONDITION,
+    Decision,
+    decide,
+    in_words,
+    sensitivity_in_words,
+)
 from moe_np.experiments.common.experiment import Result, Spec
 from moe_np.experiments.common.reports import join
 from moe_np.experiments.common.verdicts import HOLDS
@@ -157,11 +163,8 @@ def learns_verdict(summary: list[Result]) -> tuple[str, str]:
 
 def learns_sensitivity(summary: list[Result]) -> str:
     """The verdict with other shares of the bits of k-means."""
-    words = [
-        f"with {share:g}, {verdict_with_controls(learns_decisions(summary, share))}"
-        for share in OTHER_SHARES
-    ]
-    return f"Sensitivity, the verdict with another share of the bits of k-means: {join(words)}."
+    verdicts = {s: verdict_with_controls(learns_decisions(summary, s)) for s in OTHER_SHARES}
+    return sensitivity_in_words("share of the bits of k-means", verdicts)
 
 
 LEARNS = Question(

@@ -13,7 +13,7 @@ from moe_np.experiments.common.controlled_claims import (
     MUST_HOLD,
     of_role,
     verdict_with_controls,
-    with_role,
+    with_roles,
     words_of_controls,
 )
 from moe_np.experiments.common.decisions import Decision, decide, in_words, other_thresholds
@@ -39,16 +39,21 @@ EVERY = 10  # epochs between two looks at the vowels
 SLOWED = "patches, specialisation at half the pace"
 TRAINED = "vowels, the gate of a trained mixture"
 ROLES = {SLOWED: MUST_HOLD, TRAINED: MUST_FAIL}  # of the controls, which have seeds of their own
+DENSE = ("vowels", TRAINED)
 
 
 def time_specs(config: Config, quick: bool) -> list[Spec]:
     """Tasks × seeds; the length of a run is fixed and does not depend on what it reaches."""
     sizes = {"n": 500} if quick else {"n": 2000}
-    epochs = {"vowels": 300, "patches": 60} if quick else {"vowels": 3000, "patches": 120}
+    dense, sparse = (300, 60) if quick else (3000, 120)
     return [
-        {"task": task, "seed": first + i, "epochs": epochs[task.split(",")[0]], **sizes}
+        {
+            "task": task,
+            "seed": (OTHER_SEED if task in ROLES else FIRST_SEED) + i,
+            "epochs": dense if task in DENSE else sparse,
+            **sizes,
+        }
         for task in ("vowels", "patches", *ROLES)
-        for first in (OTHER_SEED if task in ROLES else FIRST_SEED,)
         for i in range(2 if quick else config.seeds)
     ]
 
@@ -60,7 +65,7 @@ def time_run(spec: Spec) -> Result:
     there for good, "learned": those until half of the fall of the error is, "fallen": those until
     these shares of it are, "epochs", "curve"}.
     """
-    dense = spec["task"] in ("vowels", TRAINED)
+    dense = spec["task"] in DENSE
     every = EVERY if dense else 1
     if dense:
         params = start_of_vowels(spec["seed"])
@@ -138,7 +143,7 @@ def time_summary(specs: Sequence[Spec], results: Sequence[Result]) -> list[Resul
     """
     cells = []
     for (task,), runs in grouped(specs, results, "task").items():
-        least = EVERY if task in ("vowels", TRAINED) else 1
+        least = EVERY if task in DENSE else 1
         cell = {"task": task, "n": len(runs), **means(runs, *TIMES, "learned", "epochs", "bits")}
         cell["later"] = {share: [later(run, share, least) for run in runs] for share in TIMES}
         cells.append({**cell, "curves": [run["curve"] for run in runs]})
@@ -163,7 +168,7 @@ REASON = (
 def time_decisions(summary: list[Result], share: str = "half") -> list[Decision]:
     """One per task, that of a control with its role."""
     decisions = [decide(cell["task"], CRITERION, cell["later"][share]) for cell in summary]
-    return [with_role(ROLES[d["case"]], d) if d["case"] in ROLES else d for d in decisions]
+    return with_roles(ROLES, decisions)
 
 
 def time_sensitivity(summary: list[Result]) -> str:
