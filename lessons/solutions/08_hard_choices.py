@@ -44,8 +44,8 @@ assert self_check(reinforce, reference, cases)
 #
 # Straight-through goes to ½ and ½ and stays near: the blend is then 1, without error. For REINFORCE the truth is 0
 # everywhere. With a good baseline the estimate is exactly 0 as well and nothing moves; without one, it is noise,
-# and $p$ walks at random until it is near 0 or 1, where the noise dies out and keeps it. A preference that nothing
-# in the data asks for.
+# and $p$ walks at random. Near 0 or 1 the noise is small, so that it stays there for long: a preference that nothing
+# in the data asks for. Where one seed ends says little, so look at the five.
 
 # %%
 answer, wanted, unit = np.array([-1.0, 3.0]), 1.0, {"w": np.eye(2)}
@@ -80,13 +80,11 @@ def train(estimate, seed, updates=800, batch=4, lr=0.15):
 
 ends = {}
 for estimate in (without_baseline, with_baseline, straight_through):
-    ends[estimate] = [train(estimate, seed)[0] for seed in range(3)]
-    print(
-        f"{estimate.__name__:18} p of the first expert, three seeds:", np.round(ends[estimate], 2)
-    )
-assert np.abs(np.array(ends[straight_through]) - 0.5).max() < 0.2
-assert np.abs(np.array(ends[with_baseline]) - 0.5).max() < 1e-12
-assert np.abs(np.array(ends[without_baseline]) - 0.5).min() > 0.3
+    ends[estimate] = np.array([train(estimate, seed)[0] for seed in range(5)])
+    print(f"{estimate.__name__:18} p of the first expert, five seeds:", np.round(ends[estimate], 2))
+assert np.median(np.abs(ends[straight_through] - 0.5)) < 0.25
+assert np.abs(ends[with_baseline] - 0.5).max() < 1e-12
+assert np.median(np.abs(ends[without_baseline] - 0.5)) > 0.3
 
 # %% [markdown]
 # ## 2. When straight-through is exact
